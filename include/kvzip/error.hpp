@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+// The one exception type of the library. The library never prints and never exits.
+#pragma once
+
+#include <fmt/format.h>
+
+#include <exception>
+#include <string>
+#include <string_view>
+#include <utility>
+
+namespace kvzip {
+
+enum class ErrorCode {
+  corrupt,           // bytes that no writer produces: failed checksum, impossible value
+  truncated,         // bytes that end too early
+  unsupported,       // a version, stage or type that this build does not have
+  invalid_argument,  // a request that cannot be served: bad spec, bad option, senseless pipeline
+  io,                // the operating system refused
+  limit,             // larger than a documented limit
+};
+
+class Error : public std::exception {
+ public:
+  Error(ErrorCode code, std::string message) : code_(code), message_(std::move(message)) {}
+  ErrorCode code() const noexcept { return code_; }
+  const char* what() const noexcept override { return message_.c_str(); }
+  /// Puts "context: " before the message. Context is added at stage, chunk and file only.
+  void add_context(std::string_view context) { message_ = fmt::format("{}: {}", context, message_); }
+
+ private:
+  ErrorCode code_;
+  std::string message_;
+};
+
+template <typename... Args>
+[[noreturn]] void fail(ErrorCode code, fmt::format_string<Args...> format, Args&&... args) {
+  throw Error(code, fmt::format(format, std::forward<Args>(args)...));
+}
+
+}  // namespace kvzip

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+// Readers and writers of dumps, and the one loop between them.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "kvzip/dump.hpp"
+#include "kvzip/layout.hpp"
+
+namespace kvzip {
+
+using Bytes = std::vector<std::byte>;
+using ByteView = std::span<const std::byte>;
+
+/// The unit that moves from a reader to a writer: some slices and their element bytes, or their coded form.
+struct Part {
+  std::uint64_t index = 0;  // position in the order of whoever made the parts
+  std::vector<Slice> slices;
+  std::vector<Bytes> data;  // data[i]: the elements of slices[i], row-major, little-endian
+  Bytes coded;              // a frame, between fetch and expand or between prepare and append
+};
+
+class DumpReader {
+ public:
+  virtual ~DumpReader() = default;
+  virtual const Dump& dump() const = 0;
+
+  /// The parts this reader reads best, covering every element of every tensor once.
+  virtual std::uint64_t part_count() const = 0;
+  virtual Part part(std::uint64_t index) const = 0;  // slices only
+  /// Reads what expand() needs. One caller at a time, ascending parts (parts may be left out).
+  virtual void fetch(Part& part) = 0;
+  /// Turns fetched bytes into `data`. Any thread.
+  virtual void expand(Part&) const {}
+
+  /// Random access: the elements of one slice. One caller at a time. `out` has exactly the slice's bytes.
+  virtual void read(const Slice& slice, std::span<std::byte> out) = 0;
+
+  /// A container states its own roles; other readers give nothing and recognise() is used.
+  virtual const Recognition* recognition() const { return nullptr; }
+};
+
+class DumpWriter {
+ public:
+  virtual ~DumpWriter() = default;
+  /// A writer with its own idea of the parts (a container) says so; otherwise the reader's parts are used.
+  virtual bool plans() const { return false; }
+  virtual std::uint64_t part_count() const { return 0; }
+  virtual Part part(std::uint64_t) const { return {}; }
+  /// Turns `data` into `coded`. Any thread.
+  virtual void prepare(Part&) const {}
+  /// Stores a part. One caller at a time; a writer that plans gets its parts in order, others in the reader's order.
+  virtual void append(Part& part) = 0;
+  /// Completes the output and gives it its final name. Without it nothing appears under that name.
+  virtual void finish() = 0;
+};
+
+/// Called with bytes of source elements done and in all; from one thread at a time.
+using Progress = std::function<void(std::uint64_t done, std::uint64_t total)>;
+
+/// Moves everything from reader to writer through a bounded pipeline: reading and writing are serial and in order,
+/// expand and prepare run on `threads` threads (0 = all). Output does not depend on `threads`. Does not call finish().
+void transcode(DumpReader& in, DumpWriter& out, unsigned threads, const Progress& progress = {});
+
+/// Opens a dump or container by content (magic bytes), never by name. "-" reads standard input; formats that need
+/// seeking are first copied to an unnamed temporary file.
+std::unique_ptr<DumpReader> open_reader(const std::string& path);
+/// Creates a writer for a dump. `format` is a name from the format table ("safetensors", "hdf5"); "-" writes standard
+/// output.
+std::unique_ptr<DumpWriter> create_writer(const std::string& path, std::string_view format, const Dump& dump,
+                                          bool overwrite);
+/// The format a file name's extension asks for; empty when unknown.
+std::string_view format_of_path(std::string_view path);
+
+}  // namespace kvzip

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+// Pipelines as text, the rules that give each tensor its pipeline, and what stages, coders and presets exist.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "kvzip/layout.hpp"
+
+namespace kvzip {
+
+/// One parameter of a stage or coder, for `list` and the man page.
+struct FieldDoc {
+  std::string name, type, range, fallback, help;  // type: "integer", "real", "choice", "text"
+};
+struct ComponentDoc {
+  std::string name;
+  unsigned id = 0;    // the wire id; never reused
+  std::string since;  // container format version that introduced it, "1.0"
+  std::string help;   // one line
+  std::vector<FieldDoc> fields;
+};
+std::vector<ComponentDoc> describe_stages();
+std::vector<ComponentDoc> describe_coders();
+
+/// `kvzip::Error(invalid_argument)` unless the text is a sensible pipeline; returns it in canonical form (every field
+/// that differs from its default, in declared order).
+std::string canonical_pipeline(std::string_view text);
+
+/// A built-in preset: the file codec/presets/NAME.txt, embedded.
+struct PresetText {
+  std::string_view name, text;
+  std::string_view summary() const;  // the first comment line
+};
+std::span<const PresetText> builtin_presets();
+inline constexpr std::string_view kDefaultPreset = "near-lossless";
+
+/// Preset text: `role[layers] = pipeline` lines, first match wins, and `chunk = N|all`.
+struct Rule {
+  enum class Scope : std::uint8_t { tensor, head, pair };  // pair: K and V of a layer side by side (`kv[...]`)
+  Role role = Role::other;                                 // key, value, pair (kv), query or other
+  Scope scope = Scope::tensor;
+  double from = 0, to = 0;  // layers: absolute inclusive, or percent of the layer count (from <= p < to)
+  bool percent = false, any_layer = true;
+  std::uint32_t layers_min = 0, layers_max = 0xffffffff;  // applies to models with this many layers ("of A-B")
+  std::string pipeline;                                   // canonical
+  bool matches(Role tensor_role, std::uint32_t layer, std::uint32_t layer_count) const;
+};
+struct RuleSet {
+  std::string name;  // preset name or file name, recorded in the container
+  std::vector<Rule> rules;
+  std::optional<std::uint64_t> chunk_tokens;  // 0 = all; none = the default of 256
+
+  static RuleSet parse(std::string_view text, std::string_view name);
+  /// A built-in preset by name; fail(invalid_argument) lists the names when there is none.
+  static RuleSet builtin(std::string_view name);
+  /// Puts a rule for every layer of `role` before the others (--key, --value).
+  void override_role(Role role, std::string_view pipeline);
+};
+
+}  // namespace kvzip
