@@ -26,11 +26,6 @@ struct KvzOptions {
 std::unique_ptr<DumpWriter> create_kvz_writer(const std::string& path, const Dump& dump, const Recognition& recognition,
                                               const KvzOptions& options, bool overwrite);
 
-/// What streams of a frame hold; the columns of `inspect`. Values are wire values.
-enum class StreamLabel : std::uint8_t { codes, scales, factors, positions, outliers, exact, flags, tables };
-inline constexpr std::size_t kStreamLabels = 8;
-std::string_view stream_label_name(StreamLabel label);
-
 /// What one tile group stores: the slices of one or more tensors that share frames.
 struct KvzGroup {
   std::vector<std::size_t> tensors;  // indices into dump().tensors

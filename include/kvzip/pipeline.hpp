@@ -14,6 +14,11 @@
 
 namespace kvzip {
 
+/// What streams of a frame hold; the columns of `inspect`. Values are wire values.
+enum class StreamLabel : std::uint8_t { codes, scales, factors, positions, outliers, exact, flags, tables };
+inline constexpr std::size_t kStreamLabels = 8;
+std::string_view stream_label_name(StreamLabel label);
+
 /// One parameter of a stage or coder, for `list` and the man page.
 struct FieldDoc {
   std::string name, type, range, fallback, help;  // type: "integer", "real", "choice", "text"

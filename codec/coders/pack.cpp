@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0
+// Exact bits: no model, no side information; what a formula in a paper counts.
+#include <algorithm>
+#include <bit>
+
+#include "codec/bits.hpp"
+#include "codec/coders/coders.hpp"
+#include "kvzip/error.hpp"
+
+namespace kvzip {
+namespace {
+
+unsigned bits_of(std::uint64_t alphabet) {
+  return alphabet <= 1 ? 0 : static_cast<unsigned>(std::bit_width(alphabet - 1));
+}
+
+/// Rice parameter for `taken` uniformly placed positions below n: the gap's mean times ln 2 (11/16), as a power of two.
+unsigned rice_parameter(std::uint64_t n, std::uint64_t taken) {
+  const std::uint64_t m = taken == 0 ? 0 : (n - taken) * 11 / (16 * taken);
+  return m == 0 ? 0 : static_cast<unsigned>(std::bit_width(m)) - 1;
+}
+
+void put_positions(const Stream& s, BitWriter& bits) {
+  const unsigned k = rice_parameter(s.alphabet, s.cols);
+  for (std::size_t r = 0; r < s.rows; ++r) {
+    std::uint64_t next = 0;
+    for (std::size_t c = 0; c < s.cols; ++c) {
+      const std::uint32_t position = s.positions[r * s.cols + c];
+      const std::uint64_t gap = position - next;
+      for (std::uint64_t q = gap >> k; q > 0; --q) bits.put(1, 1);
+      bits.put(0, 1);
+      bits.put(static_cast<std::uint32_t>(gap & ((std::uint64_t{1} << k) - 1)), k);
+      next = std::uint64_t{position} + 1;
+    }
+  }
+}
+
+void get_positions(Stream& s, BitReader& bits) {
+  const unsigned k = rice_parameter(s.alphabet, s.cols);
+  s.positions.resize(s.count());
+  for (std::size_t r = 0; r < s.rows; ++r) {
+    std::uint64_t next = 0;
+    for (std::size_t c = 0; c < s.cols; ++c) {
+      std::uint64_t gap = 0;
+      while (bits.get(1) != 0) {
+        gap += std::uint64_t{1} << k;
+        if (gap >= s.alphabet) fail(ErrorCode::corrupt, "a position lies beyond its vector");
+      }
+      gap += bits.get(k);
+      if (next + gap >= s.alphabet) fail(ErrorCode::corrupt, "a position lies beyond its vector");
+      s.positions[r * s.cols + c] = static_cast<std::uint32_t>(next + gap);
+      next += gap + 1;
+    }
+  }
+}
+
+class Pack final : public Coder {
+ public:
+  void fields(FieldVisitor&) override {}
+  void encode(const Stream& stream, Bytes&, Bytes& body) const override { pack_stream(stream, body); }
+  void decode(Stream& stream, ByteView table, ByteView body) const override {
+    if (!table.empty()) fail(ErrorCode::corrupt, "pack has no tables");
+    unpack_stream(stream, body);
+  }
+};
+
+}  // namespace
+
+void pack_stream(const Stream& s, Bytes& body) {
+  if (s.type == StreamType::elements || s.type == StreamType::bytes) {
+    const auto bytes = std::as_bytes(std::span(s.data));
+    body.insert(body.end(), bytes.begin(), bytes.end());
+    return;
+  }
+  ByteWriter writer;
+  BitWriter bits(writer);
+  if (s.type == StreamType::positions) {
+    put_positions(s, bits);
+  } else if (const unsigned width = bits_of(s.alphabet); width > 0) {
+    for (const std::uint8_t symbol : s.data) bits.put(symbol, width);
+  }
+  bits.close();
+  body.insert(body.end(), writer.view().begin(), writer.view().end());
+}
+
+void unpack_stream(Stream& s, ByteView body) {
+  if (s.type == StreamType::elements || s.type == StreamType::bytes) {
+    if (s.type == StreamType::elements && body.size() != s.count() * s.width) {
+      fail(ErrorCode::corrupt, "a stream has {} bytes instead of {}", body.size(), s.count() * s.width);
+    }
+    const auto* p = reinterpret_cast<const std::uint8_t*>(body.data());
+    s.data.assign(p, p + body.size());
+    return;
+  }
+  BitReader bits(body);
+  if (s.type == StreamType::positions) {
+    if (s.count() > body.size() * 8) fail(ErrorCode::corrupt, "a stream of positions is too short");
+    get_positions(s, bits);
+  } else {
+    const unsigned width = bits_of(s.alphabet);
+    if (body.size() != (s.count() * width + 7) / 8) {
+      fail(ErrorCode::corrupt, "a stream has {} bytes instead of {}", body.size(), (s.count() * width + 7) / 8);
+    }
+    s.data.resize(s.count());
+    if (width > 0) {
+      for (std::uint8_t& symbol : s.data) {
+        const std::uint32_t value = bits.get(width);
+        if (value >= s.alphabet) fail(ErrorCode::corrupt, "symbol {} of an alphabet of {}", value, s.alphabet);
+        symbol = static_cast<std::uint8_t>(value);
+      }
+    }
+  }
+  bits.close();
+}
+
+Stream element_plane(const Stream& e, std::uint32_t plane) {
+  Stream s;
+  s.label = e.label;
+  s.type = StreamType::symbols;
+  s.alphabet = 256;
+  s.rows = e.rows;
+  s.cols = e.cols;
+  s.head_dim = e.head_dim;
+  if (!e.data.empty()) {
+    s.data.resize(e.count());
+    for (std::size_t i = 0; i < s.data.size(); ++i) s.data[i] = e.data[i * e.width + plane];
+  }
+  return s;
+}
+
+void set_element_plane(Stream& e, std::uint32_t plane, const Stream& symbols) {
+  e.data.resize(e.count() * e.width);
+  for (std::size_t i = 0; i < symbols.data.size(); ++i) e.data[i * e.width + plane] = symbols.data[i];
+}
+
+std::unique_ptr<Coder> make_pack() {
+  return std::make_unique<Pack>();
+}
+
+}  // namespace kvzip

@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+// A table is the alphabet's frequencies scaled to 2^15, each at least 1 where the symbol occurs. It is stored as
+// differences of logarithmic classes: class 0 = absent, class k = 2^(k-1) .. 2^k - 1 with two further bits; classes go
+// through an adaptive coder whose context is the same symbol's class in the table before. Frequencies are rebuilt from
+// the classes on both sides, so the coder uses what is stored.
+#include "codec/coders/static_tables.hpp"
+
+#include <algorithm>
+#include <bit>
+
+#include "codec/coders/adaptive.hpp"
+#include "codec/coders/range_coder.hpp"
+
+namespace kvzip {
+namespace {
+
+/// 3 bits of mantissa below the leading one: code = 4 * class + mantissa, 0 for absent. 4 * 15 + 3 < 64.
+std::uint8_t code_of(std::uint32_t frequency) {
+  if (frequency == 0) return 0;
+  const auto log = static_cast<unsigned>(std::bit_width(frequency)) - 1;
+  const std::uint32_t mantissa = log >= 2 ? (frequency >> (log - 2)) & 3 : (frequency << (2 - log)) & 3;
+  return static_cast<std::uint8_t>(4 * std::min(log, 14u) + mantissa + 1);
+}
+std::uint32_t weight_of(std::uint8_t code) {
+  if (code == 0) return 0;
+  const unsigned log = static_cast<unsigned>(code - 1) / 4, mantissa = static_cast<unsigned>(code - 1) & 3;
+  return ((4u + mantissa) << log >> 2) | (log < 2 ? 1u << log : 0u);
+}
+
+/// Cumulative frequencies of kFrequencyTotal from the stored codes: every symbol with a code gets at least 1.
+std::vector<std::uint32_t> cumulative(std::span<const std::uint8_t> codes) {
+  std::uint64_t sum = 0, present = 0;
+  for (const std::uint8_t c : codes) {
+    sum += weight_of(c);
+    present += c != 0;
+  }
+  std::vector<std::uint32_t> bounds(codes.size() + 1);
+  const std::uint64_t spread = kFrequencyTotal - present;
+  std::uint64_t below = 0, seen = 0;
+  for (std::size_t i = 0; i < codes.size(); ++i) {
+    bounds[i] = static_cast<std::uint32_t>(sum == 0 ? 0 : below * spread / sum + seen);
+    below += weight_of(codes[i]);
+    seen += codes[i] != 0;
+  }
+  bounds[codes.size()] = sum == 0 ? 0 : kFrequencyTotal;
+  return bounds;
+}
+
+std::uint32_t table_columns(const Stream& s, TablePer per) {
+  if (per == TablePer::channel) return 1;
+  if (per == TablePer::head && s.head_dim != 0) return s.head_dim;
+  return std::max(1u, s.cols);
+}
+
+/// The codes of all tables as a matrix: one table per column.
+Stream code_matrix(const Stream& s, TablePer per) {
+  const std::uint32_t width = table_columns(s, per);
+  Stream m;
+  m.type = StreamType::symbols;
+  m.alphabet = 61;
+  m.rows = static_cast<std::uint32_t>(s.alphabet);
+  m.cols = (s.cols + width - 1) / width;
+  m.data.resize(m.count());
+  return m;
+}
+
+std::vector<std::uint8_t> column(const Stream& m, std::size_t c) {
+  std::vector<std::uint8_t> codes(m.rows);
+  for (std::size_t i = 0; i < m.rows; ++i) codes[i] = m.data[i * m.cols + c];
+  return codes;
+}
+
+}  // namespace
+
+void static_encode(const Stream& s, TablePer per, Bytes& table, Bytes& body) {
+  const std::uint32_t width = table_columns(s, per);
+  Stream m = code_matrix(s, per);
+  std::vector<std::uint64_t> counts(m.count());
+  for (std::size_t i = 0; i < s.data.size(); ++i) ++counts[s.data[i] * m.cols + i % s.cols / width];
+  for (std::size_t c = 0; c < m.cols; ++c) {
+    const std::uint64_t total = std::uint64_t{s.rows} * std::min(width, s.cols - static_cast<std::uint32_t>(c) * width);
+    for (std::size_t i = 0; i < m.rows; ++i) {
+      const std::uint64_t n = counts[i * m.cols + c];
+      if (n != 0)
+        m.data[i * m.cols + c] = code_of(std::max<std::uint32_t>(1, static_cast<std::uint32_t>(n * 16384 / total)));
+    }
+  }
+  adaptive_encode(m, Context::both, table);
+  RangeEncoder coder(body);
+  for (std::size_t c = 0; c < m.cols; ++c) {
+    const auto bounds = cumulative(column(m, c));
+    const std::size_t end = std::min<std::size_t>(s.cols, (c + 1) * width);
+    for (std::size_t k = c * width; k < end; ++k) {
+      for (std::size_t t = 0; t < s.rows; ++t) {
+        const std::uint8_t v = s.data[t * s.cols + k];
+        coder.encode(bounds[v], bounds[v + 1u] - bounds[v]);
+      }
+    }
+  }
+  coder.finish();
+}
+
+void static_decode(Stream& s, TablePer per, ByteView table, ByteView body) {
+  const std::uint32_t width = table_columns(s, per);
+  Stream m = code_matrix(s, per);
+  adaptive_decode(m, Context::both, table);
+  s.data.assign(s.count(), 0);
+  RangeDecoder coder(body);
+  for (std::size_t c = 0; c < m.cols; ++c) {
+    const auto bounds = cumulative(column(m, c));
+    if (bounds.back() == 0 && s.rows != 0) fail(ErrorCode::corrupt, "an empty frequency table");
+    const std::size_t end = std::min<std::size_t>(s.cols, (c + 1) * width);
+    for (std::size_t k = c * width; k < end; ++k) {
+      for (std::size_t t = 0; t < s.rows; ++t) {
+        const auto above = std::upper_bound(bounds.begin(), bounds.end() - 1, coder.peek());
+        const auto v = static_cast<std::size_t>(above - bounds.begin()) - 1;
+        coder.consume(bounds[v], bounds[v + 1] - bounds[v]);
+        s.data[t * s.cols + k] = static_cast<std::uint8_t>(v);
+      }
+    }
+  }
+  coder.finish();
+}
+
+}  // namespace kvzip

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+// One declaration of a stage's or coder's parameters: parses, prints, range-checks and documents them.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "kvzip/pipeline.hpp"
+
+namespace kvzip {
+
+class FieldVisitor {
+ public:
+  virtual ~FieldVisitor() = default;
+  /// `zero` names the value 0 ("all", "auto"); it must then be inside the range.
+  virtual void integer(std::string_view name, std::uint64_t& value, std::uint64_t low, std::uint64_t high,
+                       std::string_view help, std::string_view zero = {}) = 0;
+  virtual void real(std::string_view name, double& value, double low, double high, std::string_view help,
+                    std::string_view zero = {}) = 0;
+  virtual void choice_index(std::string_view name, std::uint8_t& value, std::span<const std::string_view> names,
+                            std::string_view help) = 0;
+  template <typename E>
+  void choice(std::string_view name, E& value, std::span<const std::string_view> names, std::string_view help) {
+    auto index = static_cast<std::uint8_t>(value);
+    choice_index(name, index, names, help);
+    value = static_cast<E>(index);
+  }
+};
+
+/// Anything with fields: a stage or a coder.
+class Configurable {
+ public:
+  virtual ~Configurable() = default;
+  virtual void fields(FieldVisitor& visitor) = 0;
+};
+
+/// "name=value" items to fields; fail(invalid_argument) for unknown names, bad values, repeats.
+void parse_fields(Configurable& target, std::string_view component, std::span<const std::string_view> items);
+/// ":name=value" for each field that differs from the default (or for all), in declared order.
+std::string print_fields(Configurable& target, Configurable& defaults, bool all);
+std::vector<FieldDoc> describe_fields(Configurable& target);
+
+}  // namespace kvzip

@@ -1,0 +1,294 @@
+// SPDX-License-Identifier: Apache-2.0
+// A frame's payload: elements through the stages to streams and bytes, and back. Layout in man/kvz.5, "Frame payload".
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "codec/bytes.hpp"
+#include "codec/limits.hpp"
+#include "codec/pipeline.hpp"
+#include "codec/stages/planes.hpp"
+#include "kvzip/error.hpp"
+
+namespace kvzip {
+namespace {
+
+constexpr std::uint8_t kRaw = 1;  // flags: the payload holds the elements themselves
+constexpr std::uint8_t kSpecials =
+    15;  // directory: the stage number of the stream of NaN, infinities and values beyond float
+
+/// One stream's place in the directory.
+struct Entry {
+  std::uint8_t stage;
+  StreamLabel label;
+  std::uint64_t table_size, body_size;
+};
+
+/// Places (gaps as varints) and element bytes of the values no stage sees.
+Bytes specials_bytes(const std::vector<std::size_t>& at, ByteView elements, std::size_t unit) {
+  ByteWriter out;
+  out.put_varint(at.size());
+  std::size_t next = 0;
+  for (const std::size_t i : at) {
+    out.put_varint(i - next);
+    next = i + 1;
+  }
+  for (const std::size_t i : at) out.put_bytes(elements.subspan(i * unit, unit));
+  return std::move(out.bytes());
+}
+
+void restore_specials(ByteView body, std::size_t unit, std::span<std::byte> elements) {
+  ByteReader in(body);
+  const std::uint64_t count = in.get_varint(), values = elements.size() / unit;
+  if (count > in.left()) fail(ErrorCode::corrupt, "{} special values", count);
+  std::vector<std::size_t> at;
+  std::uint64_t next = 0;
+  for (std::uint64_t i = 0; i < count; ++i) {
+    const std::uint64_t gap = in.get_varint();
+    if (gap >= values - next) fail(ErrorCode::corrupt, "a special value beyond the tile");
+    at.push_back(next + gap);
+    next += gap + 1;
+  }
+  for (const std::size_t i : at) std::memcpy(elements.data() + i * unit, in.take(unit).data(), unit);
+  in.expect_end();
+}
+
+/// Non-finite values leave the tile before any stage sees it; their place takes the channel's last finite value, or 0.
+std::vector<std::size_t> take_specials(Tile& tile) {
+  std::vector<std::size_t> at;
+  for (std::size_t i = 0; i < tile.values.size(); ++i) {
+    if (std::isfinite(tile.values[i])) continue;
+    at.push_back(i);
+    tile.values[i] = i >= tile.shape.cols ? tile.values[i - tile.shape.cols] : 0.0f;
+  }
+  return at;
+}
+
+class Directory {
+ public:
+  void add(std::uint8_t stage, const Stream& stream, const Coder& coder) {
+    Bytes table, body;
+    coder.encode(stream, table, body);
+    add_plain(stage, stream.label, table, body);
+  }
+  void add_plain(std::uint8_t stage, StreamLabel label, ByteView table, ByteView body) {
+    entries_.push_back({stage, label, table.size(), body.size()});
+    bodies_.insert(bodies_.end(), table.begin(), table.end());
+    bodies_.insert(bodies_.end(), body.begin(), body.end());
+  }
+  void write(ByteWriter& out) const {
+    out.put_varint(entries_.size());
+    for (const Entry& e : entries_) {
+      out.put(static_cast<std::uint8_t>(e.stage << 4 | static_cast<std::uint8_t>(e.label)));
+      out.put_varint(e.table_size);
+      out.put_varint(e.body_size);
+    }
+    out.put_bytes(bodies_);
+  }
+
+ private:
+  std::vector<Entry> entries_;
+  Bytes bodies_;
+};
+
+std::vector<Entry> read_directory(ByteReader& in) {
+  const std::uint64_t count = in.get_varint();
+  if (count > limits::kStreams) fail(ErrorCode::corrupt, "a frame of {} streams", count);
+  std::vector<Entry> entries(count);
+  for (Entry& e : entries) {
+    const auto tag = in.get<std::uint8_t>();
+    e.stage = tag >> 4;
+    e.label = static_cast<StreamLabel>(tag & 15);
+    if ((tag & 15) >= kStreamLabels) fail(ErrorCode::corrupt, "unknown stream label {}", tag & 15);
+    e.table_size = in.get_varint();
+    e.body_size = in.get_varint();
+  }
+  return entries;
+}
+
+/// Hands a stage its streams, in order.
+class FrameStreams final : public StreamReader {
+ public:
+  FrameStreams(ByteReader& in, const Coder& coder) : coder_(coder) {
+    for (const Entry& e : read_directory(in)) parts_.push_back({e, {}, {}, false});
+    for (Part& p : parts_) {
+      p.table = in.take(p.entry.table_size);
+      p.body = in.take(p.entry.body_size);
+    }
+  }
+  void select(std::size_t stage) { stage_ = stage; }
+  void get(Stream& stream) override {
+    for (Part& p : parts_) {
+      if (p.used || p.entry.stage != stage_) continue;
+      p.used = true;
+      return coder_.decode(stream, p.table, p.body);
+    }
+    fail(ErrorCode::truncated, "a stream is missing");
+  }
+  /// The body of the specials; empty when there are none.
+  ByteView take_specials() {
+    for (Part& p : parts_) {
+      if (p.entry.stage != kSpecials || p.used) continue;
+      p.used = true;
+      if (p.body.empty()) fail(ErrorCode::corrupt, "an empty list of special values");
+      return p.body;
+    }
+    return {};
+  }
+  void finish() const {
+    for (const Part& p : parts_) {
+      if (!p.used) fail(ErrorCode::corrupt, "a stream belongs to no stage");
+    }
+  }
+
+ private:
+  struct Part {
+    Entry entry;
+    ByteView table, body;
+    bool used;
+  };
+  std::vector<Part> parts_;
+  const Coder& coder_;
+  std::size_t stage_ = 0;
+};
+
+void expect_padding(ByteReader& in) {
+  for (const std::byte b : in.take(in.left())) {
+    if (b != std::byte{0}) fail(ErrorCode::corrupt, "padding that is not zero");
+  }
+}
+
+Bytes raw_payload(ByteView elements) {
+  Bytes payload(1, std::byte{kRaw});
+  payload.insert(payload.end(), elements.begin(), elements.end());
+  return payload;
+}
+
+}  // namespace
+
+Bytes Pipeline::encode(const TileContext& context, TileShape shape, ByteView elements) const {
+  Bytes payload;
+  if (exact()) {
+    Directory directory;
+    for (const Stream& s : split_planes(elements, context.source, shape.rows, shape.cols, context.head_dim)) {
+      directory.add(0, s, *coder_);
+    }
+    ByteWriter out;
+    out.put(std::uint8_t{0});
+    out.put_varint(0);
+    directory.write(out);
+    payload = std::move(out.bytes());
+  } else {
+    payload = encode_floats(context, shape, elements);
+  }
+  if (payload.size() >= elements.size() + 1) return raw_payload(elements);
+  const std::uint64_t least = limits::least_payload(std::uint64_t{shape.rows} * shape.cols);
+  if (payload.size() < least) payload.resize(least);
+  return payload;
+}
+
+Bytes Pipeline::encode_floats(const TileContext& context, TileShape shape, ByteView elements) const {
+  Tile source(context, shape);
+  to_float(context.source, elements, source.values);
+  const std::vector<std::size_t> specials = take_specials(source);
+  std::uint64_t trials = 0;
+  for (std::size_t i = 0; i < stages_.size(); ++i) trials |= static_cast<std::uint64_t>(stages_[i]->trial()) << i;
+
+  Bytes best;
+  // Every combination of optional stages; a pipeline has one or two of them, so this is two or four encodings.
+  for (std::uint64_t left_out = trials;; left_out = (left_out - 1) & trials) {
+    Tile tile = source;
+    ByteWriter out;
+    out.put(std::uint8_t{0});
+    out.put_varint(left_out);
+    Directory directory;
+    if (!specials.empty()) {
+      directory.add_plain(kSpecials, StreamLabel::exact, {},
+                          specials_bytes(specials, elements, dtype_unit(context.source)));
+    }
+    for (std::size_t i = 0; i < stages_.size(); ++i) {
+      if ((left_out >> i & 1) != 0) continue;
+      std::vector<Stream> streams;
+      StreamWriter writer(streams);
+      stages_[i]->encode(tile, writer);
+      for (const Stream& s : streams) directory.add(static_cast<std::uint8_t>(i), s, *coder_);
+    }
+    directory.write(out);
+    if (best.empty() || out.size() < best.size()) best = std::move(out.bytes());
+    if (left_out == 0) return best;
+  }
+}
+
+void Pipeline::decode(const TileContext& context, TileShape shape, ByteView payload,
+                      std::span<std::byte> elements) const {
+  const std::uint64_t values = std::uint64_t{shape.rows} * shape.cols;
+  if (values > limits::kFrameValues) fail(ErrorCode::limit, "a frame of {} values", values);
+  if (payload.size() < limits::least_payload(values)) fail(ErrorCode::truncated, "a frame is too short for its values");
+  ByteReader in(payload);
+  const auto flags = in.get<std::uint8_t>();
+  if (flags == kRaw) {
+    if (in.left() != elements.size()) fail(ErrorCode::corrupt, "a raw frame of {} bytes", in.left());
+    std::memcpy(elements.data(), in.take(elements.size()).data(), elements.size());
+    return;
+  }
+  if (flags != 0) fail(ErrorCode::corrupt, "unknown frame flags {}", flags);
+  const std::uint64_t left_out = in.get_varint();
+  for (std::size_t i = 0; i < 64; ++i) {
+    if ((left_out >> i & 1) != 0 && (i >= stages_.size() || !stages_[i]->trial())) {
+      fail(ErrorCode::corrupt, "a stage is left out that cannot be");
+    }
+  }
+  FrameStreams streams(in, *coder_);
+  if (exact()) {
+    join_planes(streams, context.source, shape.rows, shape.cols, context.head_dim, elements);
+  } else {
+    std::vector<TileShape> shapes{shape};
+    for (std::size_t i = 0; i < stages_.size(); ++i) {
+      shapes.push_back((left_out >> i & 1) != 0 ? shapes.back() : stages_[i]->output(context, shapes.back()));
+    }
+    Tile tile(context, shapes.back());
+    for (std::size_t i = stages_.size(); i-- > 0;) {
+      if ((left_out >> i & 1) != 0) continue;
+      streams.select(i);
+      try {
+        stages_[i]->decode(tile, shapes[i], streams);
+      } catch (Error& e) {
+        e.add_context(fmt::format("stage '{}'", rows_[i]->name));
+        throw;
+      }
+    }
+    // Arithmetic on hostile or extreme numbers may leave the finite range; what is stored stays inside it.
+    for (float& v : tile.values) {
+      if (!std::isfinite(v)) v = std::isnan(v) ? 0.0f : std::copysign(dtype_max(DType::f32), v);
+    }
+    from_float(context.source, tile.values, elements);
+  }
+  if (const ByteView specials = streams.take_specials(); !specials.empty()) {
+    restore_specials(specials, dtype_unit(context.source), elements);
+  }
+  streams.finish();
+  expect_padding(in);
+}
+
+FrameSizes Pipeline::sizes(ByteView front, std::uint64_t payload_bytes) {
+  FrameSizes sizes;
+  ByteReader in(front);
+  const auto flags = in.get<std::uint8_t>();
+  if (flags == kRaw) {
+    sizes.raw = true;
+    sizes.bytes[static_cast<std::size_t>(StreamLabel::exact)] = payload_bytes;
+    return sizes;
+  }
+  in.get_varint();
+  std::uint64_t named = 0;
+  for (const Entry& e : read_directory(in)) {
+    sizes.bytes[static_cast<std::size_t>(e.label)] += e.body_size;
+    sizes.bytes[static_cast<std::size_t>(StreamLabel::tables)] += e.table_size;
+    named += e.body_size + e.table_size;
+  }
+  if (named > payload_bytes) fail(ErrorCode::corrupt, "streams longer than their frame");
+  sizes.bytes[static_cast<std::size_t>(StreamLabel::flags)] += payload_bytes - named;
+  return sizes;
+}
+
+}  // namespace kvzip

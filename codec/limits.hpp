@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+// Every limit of the codec. "format": part of man/kvz.5, a reader refuses more. "encoder only": free to change.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace kvzip::limits {
+
+inline constexpr std::size_t kStages = 15;                             // format: stages of one pipeline
+inline constexpr std::size_t kPipelineText = 4096;                     // format: bytes of a pipeline's text
+inline constexpr std::uint64_t kFrameValues = std::uint64_t{1} << 30;  // format: elements of one frame
+inline constexpr std::size_t kStreams = 64;                            // format: streams of one frame
+
+// format: a frame may decode to at most this many elements for its payload size, so that a reader allocates only what
+// the bytes present have earned. A writer pads shorter payloads with zero bytes.
+inline constexpr std::uint64_t kFreeValues = std::uint64_t{1} << 16;
+inline constexpr std::uint64_t kValuesPerByte = std::uint64_t{1} << 12;
+inline constexpr std::uint64_t least_payload(std::uint64_t values) {
+  return values <= kFreeValues ? 1 : 1 + (values - kFreeValues) / kValuesPerByte;
+}
+
+}  // namespace kvzip::limits

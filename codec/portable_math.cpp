@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "codec/portable_math.hpp"
+
+#include <cmath>
+
+namespace kvzip::portable {
+namespace {
+
+// ln 2 and pi / 2 in parts whose leading ones end in zeros, so that k times a part is exact (Cody and Waite 1980).
+constexpr double kLn2High = 0x1.62e42fee00000p-1, kLn2Low = 0x1.a39ef35793c76p-33;
+constexpr double kPi2High = 0x1.921fb40000000p+0, kPi2Middle = 0x1.4442d00000000p-24, kPi2Low = 0x1.8469898cc5170p-48;
+constexpr double kTwoOverPi = 0x1.45f306dc9c883p-1;
+
+}  // namespace
+
+double log(double x) {
+  int exponent = 0;
+  double m = std::frexp(x, &exponent);  // exact by definition
+  if (m < 0x1.6a09e667f3bcdp-1) {
+    m *= 2;
+    --exponent;
+  }
+  const double z = (m - 1) / (m + 1), z2 = z * z;
+  double sum = 0;
+  for (int k = 41; k >= 1; k -= 2) sum = sum * z2 + 1.0 / k;
+  return exponent * kLn2High + (exponent * kLn2Low + 2 * z * sum);
+}
+
+double exp(double x) {
+  const double k = std::floor(x / 0x1.62e42fefa39efp-1 + 0.5);
+  const double r = (x - k * kLn2High) - k * kLn2Low;
+  double sum = 1;
+  for (int n = 20; n >= 1; --n) sum = 1 + sum * r / n;
+  return std::ldexp(sum, static_cast<int>(k));
+}
+
+SinCos sincos(double x) {
+  const double k = std::floor(x * kTwoOverPi + 0.5);
+  const double r = ((x - k * kPi2High) - k * kPi2Middle) - k * kPi2Low, r2 = r * r;
+  double s = 1, c = 1;
+  for (int n = 20; n >= 2; n -= 2) {
+    s = 1 - s * r2 / (n * (n + 1));
+    c = 1 - c * r2 / ((n - 1) * n);
+  }
+  s *= r;
+  switch (static_cast<long long>(k) & 3) {
+    case 0:
+      return {s, c};
+    case 1:
+      return {c, -s};
+    case 2:
+      return {-s, -c};
+    default:
+      return {-c, s};
+  }
+}
+
+}  // namespace kvzip::portable

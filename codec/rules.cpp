@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+// Preset text: rules that give each tensor its pipeline.
+#include <algorithm>
+#include <charconv>
+
+#include "codec/pipeline.hpp"
+#include "kvzip/error.hpp"
+
+namespace kvzip {
+namespace {
+
+std::string_view trim(std::string_view s) {
+  const auto first = s.find_first_not_of(" \t\r");
+  if (first == std::string_view::npos) return {};
+  return s.substr(first, s.find_last_not_of(" \t\r") - first + 1);
+}
+
+template <typename T>
+T number(std::string_view text, std::string_view what) {
+  T value{};
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc{} || end != text.data() + text.size() || !(value >= 0)) {
+    fail(ErrorCode::invalid_argument, "'{}' is not {}", text, what);
+  }
+  return value;
+}
+
+/// "A" or "A-B".
+std::pair<std::string_view, std::string_view> range(std::string_view text) {
+  const auto dash = text.find('-');
+  if (dash == std::string_view::npos) return {text, text};
+  return {trim(text.substr(0, dash)), trim(text.substr(dash + 1))};
+}
+
+/// "*", "A-B", "P%-Q%", each with an optional " of A-B".
+void parse_layers(std::string_view text, Rule& rule) {
+  if (const auto of = text.find(" of "); of != std::string_view::npos) {
+    const auto [low, high] = range(trim(text.substr(of + 4)));
+    rule.layers_min = number<std::uint32_t>(low, "a layer count");
+    rule.layers_max = number<std::uint32_t>(high, "a layer count");
+    text = text.substr(0, of);
+  }
+  text = trim(text);
+  rule.any_layer = text == "*";
+  if (rule.any_layer) return;
+  auto [low, high] = range(text);
+  rule.percent = low.ends_with('%') && high.ends_with('%');
+  if (rule.percent) {
+    low.remove_suffix(1);
+    high.remove_suffix(1);
+  }
+  rule.from = number<double>(low, "a layer");
+  rule.to = number<double>(high, "a layer");
+  if (rule.from > rule.to) fail(ErrorCode::invalid_argument, "layers '{}' run backwards", text);
+}
+
+Rule parse_rule(std::string_view left, std::string_view right) {
+  Rule rule;
+  std::string_view role = left;
+  if (const auto open = left.find('['); open != std::string_view::npos) {
+    if (!left.ends_with(']')) fail(ErrorCode::invalid_argument, "'{}' has no closing ']'", left);
+    role = trim(left.substr(0, open));
+    parse_layers(left.substr(open + 1, left.size() - open - 2), rule);
+  }
+  if (role.ends_with("/head")) {
+    rule.scope = Rule::Scope::head;
+    role.remove_suffix(5);
+  }
+  if (role == "kv") {
+    rule.role = Role::pair;
+    rule.scope = Rule::Scope::pair;
+  } else if (role == "key" || role == "value" || role == "query" || role == "other") {
+    rule.role = *parse_role(role);
+  } else {
+    fail(ErrorCode::invalid_argument, "'{}' is not a role: key, value, kv, query or other", role);
+  }
+  rule.pipeline = canonical_pipeline(right);
+  return rule;
+}
+
+}  // namespace
+
+bool Rule::matches(Role tensor_role, std::uint32_t layer, std::uint32_t layer_count) const {
+  if (tensor_role != role || layer_count < layers_min || layer_count > layers_max) return false;
+  if (any_layer) return true;
+  if (!percent) return layer >= from && layer <= to;
+  return layer_count != 0 && layer * 100.0 / layer_count >= from && layer * 100.0 / layer_count < to;
+}
+
+RuleSet RuleSet::parse(std::string_view text, std::string_view name) {
+  RuleSet set;
+  set.name = name;
+  for (std::size_t line_number = 1; !text.empty(); ++line_number) {
+    const auto end = text.find('\n');
+    std::string_view line = text.substr(0, end);
+    text = end == std::string_view::npos ? std::string_view{} : text.substr(end + 1);
+    line = trim(line.substr(0, line.find('#')));
+    if (line.empty()) continue;
+    try {
+      const auto bracket = line.find(']');
+      const auto equals = line.find('=', bracket == std::string_view::npos ? 0 : bracket);
+      if (equals == std::string_view::npos) {
+        fail(ErrorCode::invalid_argument, "'{}' is not ROLE[LAYERS] = PIPELINE or chunk = N", line);
+      }
+      const std::string_view left = trim(line.substr(0, equals)), right = trim(line.substr(equals + 1));
+      if (left == "chunk") {
+        set.chunk_tokens = right == "all" ? 0 : number<std::uint64_t>(right, "a number of tokens or 'all'");
+      } else {
+        set.rules.push_back(parse_rule(left, right));
+      }
+    } catch (Error& e) {
+      e.add_context(fmt::format("{}, line {}", name, line_number));
+      throw;
+    }
+  }
+  if (set.rules.empty()) fail(ErrorCode::invalid_argument, "{}: it holds no rule", name);
+  return set;
+}
+
+RuleSet RuleSet::builtin(std::string_view name) {
+  std::string known;
+  for (const PresetText& preset : builtin_presets()) {
+    if (preset.name == name) return parse(preset.text, name);
+    known += fmt::format("{}{}", known.empty() ? "" : ", ", preset.name);
+  }
+  fail(ErrorCode::invalid_argument, "there is no preset '{}'; there are {}; a file's path works too", name, known);
+}
+
+void RuleSet::override_role(Role role, std::string_view pipeline) {
+  Rule rule;
+  rule.role = role;
+  rule.pipeline = canonical_pipeline(pipeline);
+  // A rule for K and V together would otherwise still win for this role.
+  std::erase_if(rules, [](const Rule& r) { return r.scope == Rule::Scope::pair; });
+  rules.insert(rules.begin(), std::move(rule));
+}
+
+std::string_view PresetText::summary() const {
+  std::string_view line = text.substr(0, text.find('\n'));
+  if (line.starts_with('#')) line.remove_prefix(1);
+  return trim(line);
+}
+
+}  // namespace kvzip

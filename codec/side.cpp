@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "codec/side.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+#include "kvzip/error.hpp"
+
+namespace kvzip {
+namespace {
+
+DType stored_type(NumberFormat format, DType source) {
+  switch (format) {
+    case NumberFormat::f16:
+      return DType::f16;
+    case NumberFormat::bf16:
+      return DType::bf16;
+    case NumberFormat::f32:
+      return DType::f32;
+    case NumberFormat::source:
+      break;
+  }
+  if (source == DType::f64) return DType::f32;
+  return dtype_bits(source) == 8 ? DType::f16 : source;
+}
+
+/// The power of two that brings values into half precision's normal range: 0 when they are there already.
+int half_exponent(std::span<const float> values) {
+  float largest = 0, smallest = 0;
+  for (const float v : values) {
+    const float m = std::fabs(v);
+    largest = std::max(largest, m);
+    if (m != 0 && (smallest == 0 || m < smallest)) smallest = m;
+  }
+  if (largest <= 65504.0f && (smallest == 0 || smallest >= 0x1p-14f)) return 0;
+  const int exponent = std::ilogb(largest) - 14;  // the largest value lands in [2^14, 2^15)
+  return std::clamp(exponent, -127, 127);
+}
+
+Stream elements(StreamLabel label, std::uint32_t rows, std::uint32_t cols, DType type) {
+  Stream s;
+  s.label = label;
+  s.type = StreamType::elements;
+  s.rows = rows;
+  s.cols = cols;
+  s.width = static_cast<std::uint32_t>(dtype_unit(type));
+  return s;
+}
+
+Stream filled(StreamLabel label, std::span<const float> values, std::uint32_t rows, std::uint32_t cols, DType type) {
+  Stream s = elements(label, rows, cols, type);
+  s.data.resize(values.size() * s.width);
+  from_float(type, values, std::as_writable_bytes(std::span(s.data)));
+  return s;
+}
+
+std::vector<float> fetched(StreamReader& in, StreamLabel label, std::uint32_t rows, std::uint32_t cols, DType type) {
+  Stream s = elements(label, rows, cols, type);
+  in.get(s);
+  std::vector<float> values(s.count());
+  to_float(type, std::as_bytes(std::span(s.data)), values);
+  return values;
+}
+
+}  // namespace
+
+void put_numbers(StreamWriter& out, StreamLabel label, std::span<float> values, std::uint32_t rows, std::uint32_t cols,
+                 NumberFormat format, DType source) {
+  const DType type = stored_type(format, source);
+  int exponent = 0;
+  if (type == DType::f16) {
+    exponent = half_exponent(values);
+    if (exponent != 0) {
+      for (float& v : values) v = std::ldexp(v, -exponent);
+    }
+    Stream s = elements(StreamLabel::flags, 1, 1, DType::i8);
+    s.data.push_back(static_cast<std::uint8_t>(exponent));
+    out.put(std::move(s));
+  }
+  Stream s = filled(label, values, rows, cols, type);
+  to_float(type, std::as_bytes(std::span(s.data)), values);
+  if (exponent != 0) {
+    for (float& v : values) v = std::ldexp(v, exponent);
+  }
+  out.put(std::move(s));
+}
+
+std::vector<float> get_numbers(StreamReader& in, StreamLabel label, std::uint32_t rows, std::uint32_t cols,
+                               NumberFormat format, DType source) {
+  const DType type = stored_type(format, source);
+  int exponent = 0;
+  if (type == DType::f16) {
+    Stream s = elements(StreamLabel::flags, 1, 1, DType::i8);
+    in.get(s);
+    exponent = static_cast<std::int8_t>(s.data.at(0));
+  }
+  std::vector<float> values = fetched(in, label, rows, cols, type);
+  if (exponent != 0) {
+    for (float& v : values) v = std::ldexp(v, exponent);
+  }
+  return values;
+}
+
+Stream source_stream(StreamLabel label, std::span<const float> values, std::uint32_t rows, std::uint32_t cols,
+                     DType source) {
+  return filled(label, values, rows, cols, source);
+}
+
+std::vector<float> get_source(StreamReader& in, StreamLabel label, std::uint32_t rows, std::uint32_t cols,
+                              DType source) {
+  return fetched(in, label, rows, cols, source);
+}
+
+}  // namespace kvzip

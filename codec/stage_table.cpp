@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+// The ledger of wire ids. An id is never reused; a retired stage keeps its row and decodes forever.
+#include <array>
+
+#include "codec/coders/coders.hpp"
+#include "codec/stages/stages.hpp"
+
+namespace kvzip {
+namespace {
+
+constexpr std::array<ComponentRow<Stage>, 9> kStages{{
+    {1, "window", "1.0", "sink tokens and the recent window kept exact", make_window},
+    {2, "outliers", "1.0", "a share of the values stored exactly, their place filled with the mean", make_outliers},
+    {3, "quant", "1.0", "uniform quantisation in groups", make_quant},
+    {4, "lowrank", "1.0", "low-rank approximation of what is left (GEAR's power iteration)", make_lowrank},
+    {5, "norm", "1.0", "per-channel mean and scale removed", make_norm},
+    {6, "delta", "1.0", "differences to an anchor token or to the previous token", make_delta},
+    {7, "rope", "1.0", "rotary position embedding removed from keys", make_rope},
+    {8, "cast", "1.0", "values stored as a shorter float type", make_cast},
+    {9, "planes", "1.0", "exact: element bytes split into planes; stands alone", make_planes},
+}};
+
+constexpr std::array<ComponentRow<Coder>, 3> kCoders{{
+    {1, "pack", "1.0", "exact bits, no model", make_pack},
+    {2, "ac", "1.0", "arithmetic coding: adaptive, static tables, or CacheGen's form", make_ac},
+    {3, "zstd", "1.0", "zstd over symbol bytes and byte planes", make_zstd},
+}};
+
+template <typename T>
+std::vector<ComponentDoc> describe(std::span<const ComponentRow<T>> rows) {
+  std::vector<ComponentDoc> docs;
+  for (const auto& row : rows) {
+    const auto component = row.make();
+    docs.push_back(
+        {std::string(row.name), row.id, std::string(row.since), std::string(row.help), describe_fields(*component)});
+  }
+  return docs;
+}
+
+}  // namespace
+
+std::span<const ComponentRow<Stage>> stage_table() {
+  return kStages;
+}
+std::span<const ComponentRow<Coder>> coder_table() {
+  return kCoders;
+}
+std::vector<ComponentDoc> describe_stages() {
+  return describe(stage_table());
+}
+std::vector<ComponentDoc> describe_coders() {
+  return describe(coder_table());
+}
+
+std::string_view stream_label_name(StreamLabel label) {
+  static constexpr std::array<std::string_view, kStreamLabels> kNames{"codes",    "scales", "factors", "positions",
+                                                                      "outliers", "exact",  "flags",   "tables"};
+  const auto i = static_cast<std::size_t>(label);
+  return i < kNames.size() ? kNames[i] : "unknown";
+}
+
+}  // namespace kvzip

@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: Apache-2.0
+// Differences between tokens.
+//   anchor    CacheGen's change-based encoding (arXiv 2310.07240 section 5.2): of every `every` tokens the first is an
+//   anchor, coded by
+//             itself with `bits` bits (absolute maximum per token); the others become differences to the decoded
+//             anchor.
+//   previous  differences to the token before, restarted every `every` tokens. Errors of later stages add up along a
+//   run.
+// Differences do not always pay (values, deep layers), so unless keep=always the pipeline codes the tile both ways and
+// keeps the smaller.
+#include <algorithm>
+#include <array>
+#include <cmath>
+
+#include "codec/side.hpp"
+#include "codec/stages/stages.hpp"
+
+namespace kvzip {
+namespace {
+
+enum class Ref : std::uint8_t { anchor, previous };
+enum class Keep : std::uint8_t { smaller, always };
+
+class Delta final : public Stage {
+ public:
+  StageKind kind() const override { return StageKind::transform; }
+  bool trial() const override { return keep_ == Keep::smaller; }
+
+  void fields(FieldVisitor& v) override {
+    static constexpr std::array<std::string_view, 2> kRefs{"anchor", "previous"};
+    static constexpr std::array<std::string_view, 2> kKeeps{"smaller", "always"};
+    v.choice("ref", ref_, kRefs, "what a token's difference is taken to");
+    v.integer("every", every_, 2, 65536, "tokens per anchor, or per restart");
+    v.integer("bits", bits_, 2, 8, "bits of an anchor's values");
+    v.choice("keep", keep_, kKeeps, "smaller: only where the measured size falls");
+  }
+
+  TileShape output(const TileContext&, TileShape in) const override {
+    if (ref_ == Ref::anchor) in.rows -= anchors(in);
+    in.pristine = in.contiguous = false;
+    return in;
+  }
+
+  void encode(Tile& tile, StreamWriter& out) const override {
+    const TileShape in = tile.shape;
+    if (ref_ == Ref::previous) {
+      for (std::size_t r = in.rows; r-- > 1;) {
+        if (r % every_ == 0) continue;
+        for (std::size_t c = 0; c < in.cols; ++c) tile.row(r)[c] -= tile.row(r - 1)[c];
+      }
+    } else {
+      const std::vector<float> anchor = put_anchors(tile, out);
+      std::vector<float> rest;
+      rest.reserve(tile.values.size());
+      for (std::size_t r = 0; r < in.rows; ++r) {
+        if (r % every_ == 0) continue;
+        const float* a = anchor.data() + r / every_ * in.cols;
+        for (std::size_t c = 0; c < in.cols; ++c) rest.push_back(tile.row(r)[c] - a[c]);
+      }
+      tile.values = std::move(rest);
+      drop_anchor_rows(tile.taken, in);
+    }
+    tile.shape = output(*tile.context, in);
+  }
+
+  void decode(Tile& tile, TileShape in, StreamReader& streams) const override {
+    if (ref_ == Ref::previous) {
+      tile.shape = in;
+      for (std::size_t r = 1; r < in.rows; ++r) {
+        if (r % every_ == 0) continue;
+        for (std::size_t c = 0; c < in.cols; ++c) tile.row(r)[c] += tile.row(r - 1)[c];
+      }
+      return;
+    }
+    const std::vector<float> anchor = get_anchors(tile, in, streams);
+    std::vector<float> all(std::size_t{in.rows} * in.cols);
+    const float* difference = tile.values.data();
+    for (std::size_t r = 0; r < in.rows; ++r) {
+      const float* a = anchor.data() + r / every_ * in.cols;
+      for (std::size_t c = 0; c < in.cols; ++c) {
+        all[r * in.cols + c] = r % every_ == 0 ? a[c] : a[c] + *difference++;
+      }
+    }
+    tile.values = std::move(all);
+    tile.shape = in;
+  }
+
+ private:
+  std::uint32_t anchors(TileShape in) const { return static_cast<std::uint32_t>((in.rows + every_ - 1) / every_); }
+  float middle() const { return static_cast<float>((1u << (bits_ - 1)) - 1); }
+
+  Stream code_stream(const Tile& tile, TileShape in) const {
+    Stream s;
+    s.type = StreamType::symbols;
+    s.alphabet = (1u << bits_) - 1;
+    s.rows = anchors(in);
+    s.cols = in.cols;
+    s.head_dim = tile.context->head_dim;
+    return s;
+  }
+
+  /// Stores the anchors; returns them as a reader will see them.
+  std::vector<float> put_anchors(const Tile& tile, StreamWriter& out) const {
+    const std::uint32_t count = anchors(tile.shape), cols = tile.shape.cols;
+    std::vector<float> absmax(count);
+    for (std::size_t a = 0; a < count; ++a) {
+      for (std::size_t c = 0; c < cols; ++c) absmax[a] = std::max(absmax[a], std::fabs(tile.row(a * every_)[c]));
+    }
+    put_numbers(out, StreamLabel::scales, absmax, count, 1, NumberFormat::source, tile.context->source);
+    Stream codes = code_stream(tile, tile.shape);
+    std::vector<float> decoded(codes.count());
+    codes.data.resize(codes.count());
+    const float m = middle();
+    for (std::size_t i = 0; i < decoded.size(); ++i) {
+      const float factor = absmax[i / cols] == 0 ? 0 : m / absmax[i / cols];
+      const float x = tile.row(i / cols * every_)[i % cols] * (std::isfinite(factor) ? factor : 0);
+      const float q = std::clamp(std::nearbyint(x + m), 0.0f, 2 * m);
+      codes.data[i] = static_cast<std::uint8_t>(q);
+      decoded[i] = (q - m) / m * absmax[i / cols];
+    }
+    out.put(std::move(codes));
+    return decoded;
+  }
+
+  std::vector<float> get_anchors(const Tile& tile, TileShape in, StreamReader& streams) const {
+    const auto absmax =
+        get_numbers(streams, StreamLabel::scales, anchors(in), 1, NumberFormat::source, tile.context->source);
+    Stream codes = code_stream(tile, in);
+    streams.get(codes);
+    std::vector<float> decoded(codes.count());
+    const float m = middle();
+    for (std::size_t i = 0; i < decoded.size(); ++i) {
+      decoded[i] = (static_cast<float>(codes.data[i]) - m) / m * absmax[i / in.cols];
+    }
+    return decoded;
+  }
+
+  void drop_anchor_rows(std::vector<std::uint8_t>& taken, TileShape in) const {
+    if (taken.empty()) return;
+    std::vector<std::uint8_t> rest;
+    for (std::size_t r = 0; r < in.rows; ++r) {
+      if (r % every_ == 0) continue;
+      const auto row = taken.begin() + static_cast<std::ptrdiff_t>(r * in.cols);
+      rest.insert(rest.end(), row, row + in.cols);
+    }
+    taken = std::move(rest);
+  }
+
+  Ref ref_ = Ref::anchor;
+  std::uint64_t every_ = 10, bits_ = 8;
+  Keep keep_ = Keep::smaller;
+};
+
+}  // namespace
+
+std::unique_ptr<Stage> make_delta() {
+  return std::make_unique<Delta>();
+}
+
+}  // namespace kvzip

@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: Apache-2.0
+// Low-rank approximation of what is left, per head, by the power iteration of GEAR (arXiv 2403.05527 Algorithm 2): draw
+// P uniform in [0, 1), then `loops` times Q = E P, P = E' Q, orthonormalising before each product. The published code
+// orthonormalises in the last loop only; doing it each time spans the same space and does not overflow. L = Q P' is
+// stored as factors Q (tokens x rank) and P (channels x rank).
+#include <algorithm>
+#include <array>
+#include <cmath>
+
+#include "codec/side.hpp"
+#include "codec/stages/stages.hpp"
+#include "kvzip/error.hpp"
+
+namespace kvzip {
+namespace {
+
+enum class Per : std::uint8_t { head, tile };
+
+/// splitmix64, a published 64-bit generator (Steele, Lea, Flood 2014): any seed, no state beyond a counter.
+double uniform(std::uint64_t seed, std::uint64_t index) {
+  std::uint64_t z = seed + (index + 1) * 0x9e3779b97f4a7c15u;
+  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+  z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+  return static_cast<double>((z ^ (z >> 31)) >> 11) * 0x1p-53;
+}
+
+/// rows x rank, row-major.
+struct Factor {
+  std::uint32_t rows, rank;
+  std::vector<float> v;
+  Factor(std::uint32_t r, std::uint32_t k) : rows(r), rank(k), v(std::size_t{r} * k) {}
+};
+
+/// Modified Gram-Schmidt, twice; a column that vanishes becomes zero.
+void orthonormalise(Factor& f) {
+  for (std::uint32_t k = 0; k < f.rank; ++k) {
+    double before = 0;
+    for (std::size_t i = 0; i < f.rows; ++i) before += double{f.v[i * f.rank + k]} * f.v[i * f.rank + k];
+    for (int pass = 0; pass < 2; ++pass) {
+      for (std::uint32_t j = 0; j < k; ++j) {
+        double dot = 0;
+        for (std::size_t i = 0; i < f.rows; ++i) dot += double{f.v[i * f.rank + k]} * f.v[i * f.rank + j];
+        for (std::size_t i = 0; i < f.rows; ++i) f.v[i * f.rank + k] -= static_cast<float>(dot * f.v[i * f.rank + j]);
+      }
+    }
+    double norm = 0;
+    for (std::size_t i = 0; i < f.rows; ++i) norm += double{f.v[i * f.rank + k]} * f.v[i * f.rank + k];
+    const double inverse = norm > before * 1e-12 && norm > 0 ? 1 / std::sqrt(norm) : 0;
+    for (std::size_t i = 0; i < f.rows; ++i) {
+      f.v[i * f.rank + k] = static_cast<float>(f.v[i * f.rank + k] * inverse);
+    }
+  }
+}
+
+/// A window of columns of the tile.
+struct Block {
+  const Tile& tile;
+  std::uint32_t first, cols;
+  float scale;  // 1 / largest magnitude: keeps products of extreme data finite
+  const float* row(std::size_t r) const { return tile.row(r) + first; }
+};
+
+/// Q = E P
+void times(const Block& e, const Factor& p, Factor& q) {
+  const std::uint32_t k = p.rank;
+  for (std::size_t t = 0; t < q.rows; ++t) {
+    float* out = q.v.data() + t * k;
+    std::fill(out, out + k, 0.0f);
+    const float* row = e.row(t);
+    for (std::size_t c = 0; c < e.cols; ++c) {
+      const float x = row[c] * e.scale;
+      for (std::uint32_t j = 0; j < k; ++j) out[j] += x * p.v[c * k + j];
+    }
+  }
+}
+
+/// P = E' Q
+void times_transposed(const Block& e, const Factor& q, Factor& p) {
+  const std::uint32_t k = p.rank;
+  std::fill(p.v.begin(), p.v.end(), 0.0f);
+  for (std::size_t t = 0; t < q.rows; ++t) {
+    const float* row = e.row(t);
+    for (std::size_t c = 0; c < e.cols; ++c) {
+      const float x = row[c] * e.scale;
+      for (std::uint32_t j = 0; j < k; ++j) p.v[c * k + j] += x * q.v[t * k + j];
+    }
+  }
+}
+
+class LowRank final : public Stage {
+ public:
+  StageKind kind() const override { return StageKind::additive; }
+
+  void fields(FieldVisitor& v) override {
+    static constexpr std::array<std::string_view, 2> kPer{"head", "tile"};
+    v.integer("rank", rank_, 1, 1024, "rank of the approximation");
+    v.integer("loops", loops_, 1, 64, "power iterations");
+    v.integer("seed", seed_, 0, ~std::uint64_t{0}, "seed of the random start");
+    v.integer("bits", bits_, 0, 8, "bits of a factor's entry, one scale per column; f16: half precision", "f16");
+    v.choice("per", per_, kPer, "one factorisation per head or one for the tile");
+  }
+
+  void check() override {
+    if (bits_ == 1) fail(ErrorCode::invalid_argument, "lowrank: factors need 2 bits or more");
+  }
+
+  void encode(Tile& tile, StreamWriter& out) const override {
+    const Plan plan = make_plan(*tile.context, tile.shape);
+    Factor q_all(tile.shape.rows, plan.rank * plan.blocks), p_all(plan.cols, plan.rank * plan.blocks);
+    for (std::uint32_t b = 0; b < plan.blocks; ++b) {
+      Factor q(tile.shape.rows, plan.rank), p(plan.cols, plan.rank);
+      factorise(tile, b, q, p);
+      place(q, b, q_all);
+      place(p, b, p_all);
+    }
+    put_factor(out, q_all, tile.context->source);
+    put_factor(out, p_all, tile.context->source);
+    for_each_value(plan, tile, q_all, p_all, [&](std::size_t i, float l) { tile.subtract(i, l); });
+  }
+
+  void decode(Tile& tile, TileShape in, StreamReader& streams) const override {
+    const Plan plan = make_plan(*tile.context, in);
+    Factor q(in.rows, plan.rank * plan.blocks), p(plan.cols, plan.rank * plan.blocks);
+    get_factor(streams, q, tile.context->source);
+    get_factor(streams, p, tile.context->source);
+    for_each_value(plan, tile, q, p, [&](std::size_t i, float l) { tile.values[i] += l; });
+  }
+
+ private:
+  /// `blocks` windows of `cols` columns each; factors of all blocks lie side by side.
+  struct Plan {
+    std::uint32_t blocks, cols, rank;
+  };
+  Plan make_plan(const TileContext& context, TileShape shape) const {
+    const std::uint32_t blocks = per_ == Per::head ? std::max(1u, context.heads) : 1;
+    const std::uint32_t cols = shape.cols / blocks;
+    return {blocks, cols, static_cast<std::uint32_t>(std::min<std::uint64_t>({rank_, cols, shape.rows}))};
+  }
+
+  void factorise(const Tile& tile, std::uint32_t index, Factor& q, Factor& p) const {
+    Block e{tile, index * p.rows, p.rows, 1};
+    float largest = 0;
+    for (std::size_t t = 0; t < q.rows; ++t) {
+      for (std::size_t c = 0; c < e.cols; ++c) largest = std::max(largest, std::fabs(e.row(t)[c]));
+    }
+    if (largest == 0) return;
+    const int exponent = std::ilogb(largest);
+    e.scale = std::ldexp(1.0f, std::clamp(-exponent, -126, 126));
+    for (std::size_t i = 0; i < p.v.size(); ++i) p.v[i] = static_cast<float>(uniform(seed_ + index, i));
+    for (std::uint64_t loop = 0; loop < loops_; ++loop) {
+      orthonormalise(p);
+      times(e, p, q);
+      orthonormalise(q);
+      times_transposed(e, q, p);
+    }
+    for (float& v : p.v) v /= e.scale;
+  }
+
+  static void place(const Factor& part, std::uint32_t block, Factor& all) {
+    for (std::size_t i = 0; i < part.rows; ++i) {
+      std::copy_n(part.v.data() + i * part.rank, part.rank, all.v.data() + i * all.rank + block * part.rank);
+    }
+  }
+
+  void put_factor(StreamWriter& out, Factor& f, DType source) const {
+    if (bits_ == 0) return put_numbers(out, StreamLabel::factors, f.v, f.rows, f.rank, NumberFormat::f16, source);
+    const float m = static_cast<float>((1u << (bits_ - 1)) - 1);
+    std::vector<float> scale(f.rank);
+    for (std::size_t i = 0; i < f.v.size(); ++i) scale[i % f.rank] = std::max(scale[i % f.rank], std::fabs(f.v[i]) / m);
+    put_numbers(out, StreamLabel::scales, scale, 1, f.rank, NumberFormat::f16, source);
+    Stream codes = code_stream(f);
+    codes.data.resize(f.v.size());
+    for (std::size_t i = 0; i < f.v.size(); ++i) {
+      const float s = scale[i % f.rank];
+      const float q = s == 0 ? 0 : std::clamp(std::nearbyint(f.v[i] / s), -m, m);
+      codes.data[i] = static_cast<std::uint8_t>(q + m);
+      f.v[i] = q * s;
+    }
+    out.put(std::move(codes));
+  }
+
+  void get_factor(StreamReader& in, Factor& f, DType source) const {
+    if (bits_ == 0) {
+      f.v = get_numbers(in, StreamLabel::factors, f.rows, f.rank, NumberFormat::f16, source);
+      return;
+    }
+    const float m = static_cast<float>((1u << (bits_ - 1)) - 1);
+    const auto scale = get_numbers(in, StreamLabel::scales, 1, f.rank, NumberFormat::f16, source);
+    Stream codes = code_stream(f);
+    in.get(codes);
+    for (std::size_t i = 0; i < f.v.size(); ++i) f.v[i] = (static_cast<float>(codes.data[i]) - m) * scale[i % f.rank];
+  }
+
+  Stream code_stream(const Factor& f) const {
+    Stream s;
+    s.label = StreamLabel::factors;
+    s.type = StreamType::symbols;
+    s.alphabet = (1u << bits_) - 1;
+    s.rows = f.rows;
+    s.cols = f.rank;
+    return s;
+  }
+
+  /// l = sum over k of Q[t][k] P[c][k], k ascending: the order is part of the format.
+  template <typename F>
+  static void for_each_value(const Plan& plan, const Tile& tile, const Factor& q, const Factor& p, F&& use) {
+    for (std::size_t t = 0; t < q.rows; ++t) {
+      for (std::uint32_t b = 0; b < plan.blocks; ++b) {
+        const float* qr = q.v.data() + t * q.rank + std::size_t{b} * plan.rank;
+        const std::size_t base = t * tile.shape.cols + std::size_t{b} * plan.cols;
+        for (std::size_t c = 0; c < plan.cols; ++c) {
+          const float* pr = p.v.data() + c * p.rank + std::size_t{b} * plan.rank;
+          float sum = 0;
+          for (std::uint32_t k = 0; k < plan.rank; ++k) sum += qr[k] * pr[k];
+          use(base + c, sum);
+        }
+      }
+    }
+  }
+
+  std::uint64_t rank_ = 4, loops_ = 3, seed_ = 0, bits_ = 0;
+  Per per_ = Per::head;
+};
+
+}  // namespace
+
+std::unique_ptr<Stage> make_lowrank() {
+  return std::make_unique<LowRank>();
+}
+
+}  // namespace kvzip

@@ -1,0 +1,250 @@
+// SPDX-License-Identifier: Apache-2.0
+// Uniform quantisers.
+//   asym    n levels over [min, max] of a group (KIVI, arXiv 2402.02750 section 3.1; GEAR's backbones):
+//           scale = (max - min) / (n - 1), q = round((x - min) / scale), x' = q scale + min
+//   sym     2M + 1 levels: scale = absmax / M, q = round(x / scale) + M, x' = (q - M) scale
+//   absmax  CacheGen's vectorwise form (arXiv 2310.07240; released encoder): the absolute maximum m itself is stored,
+//           q = round(x (M / m) + M), x' = (q - M) / M m
+// Stored numbers are rounded to their short format first and the rounded ones are used on both sides. Rounding is to
+// nearest, ties to even.
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <limits>
+
+#include "codec/side.hpp"
+#include "codec/stages/stages.hpp"
+#include "kvzip/error.hpp"
+
+namespace kvzip {
+namespace {
+
+enum class Mode : std::uint8_t { asym, sym, absmax };
+enum class Axis : std::uint8_t { channel, token, token_head, head, tile };
+
+/// Rounds to the nearest integer, ties to even, for |x| < 2^22, with plain additions that every target vectorises
+/// alike.
+inline float round_even(float x) {
+  return (x + 12582912.0f) - 12582912.0f;
+}
+
+/// Which values share a scale: bands of rows times segments of columns.
+struct Groups {
+  std::uint32_t rows_per_band = 1, bands = 0;
+  std::vector<std::uint32_t> edges;  // segment s covers columns edges[s] to edges[s + 1]
+  std::uint32_t segments() const { return static_cast<std::uint32_t>(edges.size() - 1); }
+};
+
+class Quant final : public Stage {
+ public:
+  StageKind kind() const override { return StageKind::additive; }
+
+  void fields(FieldVisitor& v) override {
+    static constexpr std::array<std::string_view, 3> kModes{"asym", "sym", "absmax"};
+    static constexpr std::array<std::string_view, 5> kAxes{"channel", "token", "token-head", "head", "tile"};
+    v.choice("mode", mode_, kModes, "asym: min and max; sym: odd levels around 0; absmax: CacheGen's form of sym");
+    v.integer("bits", bits_, 0, 8, "bits of a code: 2^bits levels for asym, 2^bits - 1 for the others", "levels");
+    v.integer("levels", levels_, 0, 65535, "number of levels instead of bits; odd for sym and absmax", "bits");
+    v.choice(
+        "axis", axis_, kAxes,
+        "what shares a scale: a channel's tokens, a token's channels, a token's channels of one head, a head, all");
+    v.integer("group", group_, 0, 1u << 30, "tokens (channel, head, tile) or channels (token, token-head) per scale",
+              "all");
+    v.choice("scale", format_, kNumberFormatNames, "format of scales and minima");
+  }
+
+  void check() override {
+    if (bits_ == 0 && levels_ == 0) bits_ = 4;
+    if (bits_ != 0 && levels_ != 0) fail(ErrorCode::invalid_argument, "quant: give bits or levels, not both");
+    if (levels() < 2) fail(ErrorCode::invalid_argument, "quant: {} level is too few", levels());
+    if (mode_ != Mode::asym && (levels() % 2 == 0 || levels() < 3)) {
+      fail(ErrorCode::invalid_argument, "quant: sym and absmax need an odd number of levels, 3 or more, not {}",
+           levels());
+    }
+  }
+
+  void encode(Tile& tile, StreamWriter& out) const override {
+    const Groups g = groups(*tile.context, tile.shape);
+    const std::size_t count = std::size_t{g.bands} * g.segments();
+    std::vector<float> low(count), high(count);
+    measure(tile, g, low, high);
+    std::vector<float> scale(count);
+    const float m = static_cast<float>((levels() - 1) / 2);
+    for (std::size_t i = 0; i < count; ++i) {
+      const float absmax = std::max(std::fabs(low[i]), std::fabs(high[i]));
+      const double range =
+          mode_ == Mode::asym ? (double{high[i]} - double{low[i]}) / (levels() - 1) : absmax / double{m};
+      scale[i] = mode_ == Mode::absmax ? absmax
+                                       : static_cast<float>(std::min(range, double{std::numeric_limits<float>::max()}));
+    }
+    put_numbers(out, StreamLabel::scales, scale, g.bands, g.segments(), format_, tile.context->source);
+    if (mode_ == Mode::asym) {
+      put_numbers(out, StreamLabel::scales, low, g.bands, g.segments(), format_, tile.context->source);
+    }
+    Stream codes = code_stream(tile.context->head_dim, tile.shape, levels() > 256 ? 256 : levels());
+    codes.data.resize(tile.values.size());
+    Stream high_codes = code_stream(tile.context->head_dim, tile.shape, (levels() + 255) / 256);
+    if (levels() > 256) high_codes.data.resize(tile.values.size());
+    quantise(tile, g, scale, low, codes.data, high_codes.data);
+    if (levels() > 256) out.put(std::move(high_codes));
+    out.put(std::move(codes));
+  }
+
+  void decode(Tile& tile, TileShape in, StreamReader& streams) const override {
+    const Groups g = groups(*tile.context, in);
+    const DType source = tile.context->source;
+    const auto scale = get_numbers(streams, StreamLabel::scales, g.bands, g.segments(), format_, source);
+    std::vector<float> low;
+    if (mode_ == Mode::asym) {
+      low = get_numbers(streams, StreamLabel::scales, g.bands, g.segments(), format_, source);
+    }
+    Stream high_codes = code_stream(tile.context->head_dim, in, (levels() + 255) / 256);
+    if (levels() > 256) streams.get(high_codes);
+    Stream codes = code_stream(tile.context->head_dim, in, levels() > 256 ? 256 : levels());
+    streams.get(codes);
+    for_each_segment(g, in, [&](std::size_t group, std::size_t begin, std::size_t end) {
+      const Affine a = affine(scale, low, group);
+      for (std::size_t i = begin; i < end; ++i) {
+        const float q = levels() > 256 ? static_cast<float>(codes.data[i] + 256 * high_codes.data[i])
+                                       : static_cast<float>(codes.data[i]);
+        tile.values[i] += a.value(q);
+      }
+    });
+  }
+
+ private:
+  /// x' of one group: ((q - zero) / divisor) * scale + low.
+  struct Affine {
+    float zero, divisor, scale, low;
+    float value(float q) const { return (q - zero) / divisor * scale + low; }
+  };
+  Affine affine(std::span<const float> scale, std::span<const float> low, std::size_t group) const {
+    const float m = static_cast<float>((levels() - 1) / 2);
+    switch (mode_) {
+      case Mode::asym:
+        return {0, 1, scale[group], low[group]};
+      case Mode::sym:
+        return {m, 1, scale[group], 0};
+      case Mode::absmax:
+        break;
+    }
+    return {m, m, scale[group], 0};
+  }
+
+  std::uint32_t levels() const {
+    if (levels_ != 0) return static_cast<std::uint32_t>(levels_);
+    const std::uint32_t full = 1u << bits_;
+    return mode_ == Mode::asym ? full : full - 1;
+  }
+
+  Groups groups(const TileContext& context, TileShape shape) const {
+    Groups g;
+    const std::uint32_t heads = std::max(1u, context.heads), dim = shape.cols / heads;
+    const auto cut = [&](std::uint32_t begin, std::uint32_t end, std::uint64_t step) {
+      for (std::uint64_t c = begin; c < end; c += step) g.edges.push_back(static_cast<std::uint32_t>(c));
+    };
+    const std::uint64_t width = group_ == 0 ? std::max(1u, shape.cols) : group_;
+    switch (axis_) {
+      case Axis::channel:
+        cut(0, shape.cols, 1);
+        break;
+      case Axis::token:
+        cut(0, shape.cols, width);
+        break;
+      case Axis::token_head:
+        for (std::uint32_t h = 0; h < heads; ++h) cut(h * dim, (h + 1) * dim, width);
+        break;
+      case Axis::head:
+        for (std::uint32_t h = 0; h < heads; ++h) cut(h * dim, (h + 1) * dim, dim);
+        break;
+      case Axis::tile:
+        cut(0, shape.cols, std::max(1u, shape.cols));
+        break;
+    }
+    g.edges.push_back(shape.cols);
+    const bool by_token = axis_ == Axis::token || axis_ == Axis::token_head;
+    const std::uint64_t band = by_token ? 1 : group_ == 0 ? std::max(1u, shape.rows) : group_;
+    g.rows_per_band = static_cast<std::uint32_t>(std::min<std::uint64_t>(band, std::max(1u, shape.rows)));
+    g.bands = (shape.rows + g.rows_per_band - 1) / g.rows_per_band;
+    return g;
+  }
+
+  template <typename F>
+  static void for_each_segment(const Groups& g, TileShape shape, F&& run) {
+    for (std::size_t r = 0; r < shape.rows; ++r) {
+      const std::size_t band = r / g.rows_per_band * g.segments();
+      for (std::size_t s = 0; s < g.segments(); ++s) {
+        run(band + s, r * shape.cols + g.edges[s], r * shape.cols + g.edges[s + 1]);
+      }
+    }
+  }
+
+  static void measure(const Tile& tile, const Groups& g, std::vector<float>& low, std::vector<float>& high) {
+    std::fill(low.begin(), low.end(), std::numeric_limits<float>::infinity());
+    std::fill(high.begin(), high.end(), -std::numeric_limits<float>::infinity());
+    for_each_segment(g, tile.shape, [&](std::size_t group, std::size_t begin, std::size_t end) {
+      float lo = low[group], hi = high[group];
+      for (std::size_t i = begin; i < end; ++i) {
+        lo = std::min(lo, tile.values[i]);
+        hi = std::max(hi, tile.values[i]);
+      }
+      low[group] = lo;
+      high[group] = hi;
+    });
+  }
+
+  void quantise(Tile& tile, const Groups& g, std::span<const float> scale, std::span<const float> low,
+                std::vector<std::uint8_t>& codes, std::vector<std::uint8_t>& high_codes) const {
+    const auto top = static_cast<float>(levels() - 1);
+    const float m = static_cast<float>((levels() - 1) / 2);
+    for_each_segment(g, tile.shape, [&](std::size_t group, std::size_t begin, std::size_t end) {
+      const Affine a = affine(scale, low, group);
+      // A constant group has scale 0: every code is then the one of the group's own value.
+      const float factor = a.scale == 0 ? 0 : m / a.scale;
+      const float absmax_factor = std::isfinite(factor) ? factor : 0;
+      for (std::size_t i = begin; i < end; ++i) {
+        const float x = tile.values[i];
+        float q = 0;
+        switch (mode_) {
+          case Mode::asym:
+            q = a.scale == 0 ? 0 : (x - a.low) / a.scale;
+            break;
+          case Mode::sym:
+            q = a.scale == 0 ? m : x / a.scale + m;
+            break;
+          case Mode::absmax:
+            q = x * absmax_factor + m;
+            break;
+        }
+        q = round_even(std::min(std::max(q, 0.0f), top));
+        const auto code = static_cast<std::uint32_t>(q);
+        codes[i] = static_cast<std::uint8_t>(code);
+        if (levels() > 256) high_codes[i] = static_cast<std::uint8_t>(code >> 8);
+        tile.subtract(i, a.value(q));
+      }
+    });
+  }
+
+  static Stream code_stream(std::uint32_t head_dim, TileShape shape, std::uint32_t alphabet) {
+    Stream s;
+    s.type = StreamType::symbols;
+    s.alphabet = alphabet;
+    s.rows = shape.rows;
+    s.cols = shape.cols;
+    s.head_dim = head_dim;
+    return s;
+  }
+
+  Mode mode_ = Mode::asym;
+  std::uint64_t bits_ = 0, levels_ = 0, group_ = 0;
+  Axis axis_ = Axis::channel;
+  NumberFormat format_ = NumberFormat::f16;
+};
+
+}  // namespace
+
+std::unique_ptr<Stage> make_quant() {
+  return std::make_unique<Quant>();
+}
+
+}  // namespace kvzip

@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: Apache-2.0
+// Removes rotary position embedding from keys (RoFormer, arXiv 2104.09864 section 3.2.2) and puts it back: without it a
+// key channel keeps its mean along the tokens (KVQuant, arXiv 2401.18079 section 3.2). Frequencies theta^(-2i/dims),
+// changed by linear, llama3 or yarn scaling (arXiv 2309.00071) as model configurations state them. Only the rotation
+// matters here, so yarn's length factor, which multiplies cos and sin alike, is left in the values.
+#include <algorithm>
+#include <array>
+#include <cmath>
+
+#include "codec/portable_math.hpp"
+#include "codec/stages/stages.hpp"
+#include "kvzip/error.hpp"
+
+namespace kvzip {
+namespace {
+
+constexpr double kPi = 3.14159265358979323846;
+constexpr std::array<std::string_view, 3> kLayouts{"auto", "half", "interleaved"};
+constexpr std::array<std::string_view, 5> kScalings{"auto", "none", "linear", "llama3", "yarn"};
+
+class RopeStage final : public Stage {
+ public:
+  StageKind kind() const override { return StageKind::transform; }
+
+  void fields(FieldVisitor& v) override {
+    v.real("theta", theta_, 0, 1e12, "base of the frequencies", "auto");
+    v.choice_index("layout", layout_, kLayouts, "half: dimension i turns with i + dims/2; interleaved: 2i with 2i + 1");
+    v.integer("dims", dims_, 0, 65536, "rotary dimensions at the start of each head", "auto");
+    v.integer("first", first_, 0, 1u << 30, "position of the dump's token 0", "auto");
+    v.choice_index("scaling", scaling_, kScalings, "frequency scaling of the model");
+    v.real("factor", factor_, 0, 1e6, "scaling factor", "auto");
+    v.real("low", low_, 0, 1e6, "llama3: low_freq_factor", "auto");
+    v.real("high", high_, 0, 1e6, "llama3: high_freq_factor", "auto");
+    v.real("context", context_, 0, 1e9, "llama3, yarn: original_max_position_embeddings", "auto");
+  }
+
+  void resolve(const TileContext& c) override {
+    if (c.role != Role::key)
+      fail(ErrorCode::invalid_argument, "rope: it applies to keys, not to {}", role_name(c.role));
+    const bool stated = theta_ != 0;
+    if (!stated && (c.rope.state == Rope::State::none || c.rope.state == Rope::State::pre)) {
+      fail(ErrorCode::invalid_argument, "rope: the dump says that its keys are not rotated");
+    }
+    if (theta_ == 0) theta_ = c.rope.theta;
+    if (theta_ == 0) {
+      fail(ErrorCode::invalid_argument,
+           "rope: the dump does not say rope_theta; give it as rope:theta=500000 or --meta rope_theta=500000");
+    }
+    if (layout_ == 0) layout_ = c.rope.layout == Rope::Layout::interleaved ? 2 : 1;
+    if (dims_ == 0) dims_ = c.rope.dims != 0 ? c.rope.dims : c.head_dim;
+    if (first_ == 0) first_ = c.rope.first_position;
+    if (scaling_ == 0) scaling_ = static_cast<std::uint8_t>(1 + static_cast<unsigned>(c.rope.scaling));
+    if (factor_ == 0) factor_ = c.rope.factor;
+    if (low_ == 0) low_ = c.rope.low_freq_factor;
+    if (high_ == 0) high_ = c.rope.high_freq_factor;
+    if (context_ == 0) context_ = c.rope.original_context;
+    if (c.heads == 1 && c.rope.dims == 0 && dims_ > 512) {
+      fail(ErrorCode::invalid_argument, "rope: the head width is unknown; give rope:dims=N or --meta head_dim=N");
+    }
+  }
+
+  TileShape output(const TileContext& c, TileShape in) const override {
+    if (!in.contiguous) fail(ErrorCode::invalid_argument, "rope: it must stand before delta");
+    if (dims_ % 2 != 0 || dims_ == 0 || dims_ > c.head_dim) {
+      fail(ErrorCode::invalid_argument, "rope: {} rotary dimensions do not fit heads of {}", dims_, c.head_dim);
+    }
+    if (theta_ < 1 || !(factor_ > 0) || !(high_ > low_) || !(context_ > 0) || !(low_ > 0)) {
+      fail(ErrorCode::invalid_argument, "rope: theta, factor, low, high or context make no sense");
+    }
+    if (in.first_token + first_ + in.rows > (std::uint64_t{1} << 30)) {
+      fail(ErrorCode::limit, "rope: positions beyond 2^30");
+    }
+    in.pristine = false;
+    return in;
+  }
+
+  void encode(Tile& tile, StreamWriter&) const override {
+    tile.shape = output(*tile.context, tile.shape);
+    turn(tile, -1);
+  }
+  void decode(Tile& tile, TileShape in, StreamReader&) const override {
+    turn(tile, 1);
+    tile.shape = in;
+  }
+
+ private:
+  std::vector<double> frequencies() const {
+    const std::size_t half = dims_ / 2;
+    const double log_theta = portable::log(theta_);
+    std::vector<double> f(half);
+    for (std::size_t i = 0; i < half; ++i) {
+      const double base = portable::exp(-log_theta * (2.0 * static_cast<double>(i) / static_cast<double>(dims_)));
+      f[i] = scaled(base, i, log_theta);
+    }
+    return f;
+  }
+
+  double scaled(double f, std::size_t i, double log_theta) const {
+    switch (scaling_) {
+      case 2:
+        return f / factor_;
+      case 3: {
+        const double turns = context_ * f / (2 * kPi);  // rotations over the original context
+        if (turns < low_) return f / factor_;
+        if (turns > high_) return f;
+        const double smooth = (turns - low_) / (high_ - low_);
+        return (1 - smooth) * f / factor_ + smooth * f;
+      }
+      case 4: {
+        const auto edge = [&](double beta) {
+          return static_cast<double>(dims_) * portable::log(context_ / (beta * 2 * kPi)) / (2 * log_theta);
+        };
+        const double low = std::max(std::floor(edge(32)), 0.0);
+        const double high = std::max(std::min(std::ceil(edge(1)), static_cast<double>(dims_) - 1), low + 0.001);
+        const double ramp = std::clamp((static_cast<double>(i) - low) / (high - low), 0.0, 1.0);
+        return f / factor_ * ramp + f * (1 - ramp);
+      }
+      default:
+        return f;
+    }
+  }
+
+  void turn(Tile& tile, int direction) const {
+    const std::vector<double> frequency = frequencies();
+    const std::size_t half = frequency.size(), dim = tile.context->head_dim;
+    const std::size_t step = layout_ == 2 ? 2 : 1, partner = layout_ == 2 ? 1 : half;
+    std::vector<float> cosine(half), sine(half);
+    for (std::size_t t = 0; t < tile.shape.rows; ++t) {
+      const auto position = static_cast<double>(tile.shape.first_token + t + first_);
+      for (std::size_t i = 0; i < half; ++i) {
+        const auto [s, c] = portable::sincos(position * frequency[i]);
+        cosine[i] = static_cast<float>(c);
+        sine[i] = static_cast<float>(direction * s);
+      }
+      for (std::size_t h = 0; h < tile.context->heads; ++h) {
+        float* head = tile.row(t) + h * dim;
+        for (std::size_t i = 0; i < half; ++i) {
+          const float a = head[i * step], b = head[i * step + partner];
+          head[i * step] = a * cosine[i] - b * sine[i];
+          head[i * step + partner] = b * cosine[i] + a * sine[i];
+        }
+      }
+    }
+  }
+
+  double theta_ = 0, factor_ = 0, low_ = 0, high_ = 0, context_ = 0;
+  std::uint8_t layout_ = 0, scaling_ = 0;
+  std::uint64_t dims_ = 0, first_ = 0;
+};
+
+}  // namespace
+
+std::unique_ptr<Stage> make_rope() {
+  return std::make_unique<RopeStage>();
+}
+
+}  // namespace kvzip

@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: Apache-2.0
+// Factories of the stages; each stage is one file in this directory.
+#pragma once
+
+#include <memory>
+
+#include "codec/stage.hpp"
+
+namespace kvzip {
+
+std::unique_ptr<Stage> make_window();
+std::unique_ptr<Stage> make_outliers();
+std::unique_ptr<Stage> make_quant();
+std::unique_ptr<Stage> make_lowrank();
+std::unique_ptr<Stage> make_norm();
+std::unique_ptr<Stage> make_delta();
+std::unique_ptr<Stage> make_rope();
+std::unique_ptr<Stage> make_cast();
+std::unique_ptr<Stage> make_planes();
+
+}  // namespace kvzip

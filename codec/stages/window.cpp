@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+// Rows kept exact: attention-sink tokens and the recent window. The two residual rules of KIVI (arXiv 2402.02750
+// section 3.3 and its released cache): for keys the last T mod R tokens, so that what is quantised fills whole groups;
+// for values exactly the last R tokens.
+#include <algorithm>
+#include <array>
+
+#include "codec/side.hpp"
+#include "codec/stages/stages.hpp"
+#include "kvzip/error.hpp"
+
+namespace kvzip {
+namespace {
+
+enum class Rule : std::uint8_t { last, modulo };
+
+class Window final : public Stage {
+ public:
+  StageKind kind() const override { return StageKind::rows; }
+
+  void fields(FieldVisitor& v) override {
+    static constexpr std::array<std::string_view, 2> kRules{"last", "modulo"};
+    v.integer("sink", sink_, 0, 1u << 20, "first tokens of the sequence kept exact");
+    v.integer("recent", recent_, 0, 1u << 30, "R, the length of the recent window in tokens");
+    v.choice("rule", rule_, kRules, "last: the last R tokens; modulo: the last (tokens mod R), as KIVI's keys");
+  }
+
+  TileShape output(const TileContext& context, TileShape in) const override {
+    const Kept kept = split(context, in);
+    in.rows -= kept.front + kept.back;
+    in.first_token += kept.front;
+    return in;
+  }
+
+  void encode(Tile& tile, StreamWriter& out) const override {
+    const Kept kept = split(*tile.context, tile.shape);
+    const std::size_t cols = tile.shape.cols;
+    const std::size_t front = kept.front * cols, rest = tile.values.size() - kept.back * cols;
+    std::vector<float> rows(tile.values.begin(), tile.values.begin() + static_cast<std::ptrdiff_t>(front));
+    rows.insert(rows.end(), tile.values.begin() + static_cast<std::ptrdiff_t>(rest), tile.values.end());
+    out.put(source_stream(StreamLabel::exact, rows, kept.front + kept.back, tile.shape.cols, tile.context->source));
+    tile.values.resize(rest);
+    tile.values.erase(tile.values.begin(), tile.values.begin() + static_cast<std::ptrdiff_t>(front));
+    tile.shape = output(*tile.context, tile.shape);
+  }
+
+  void decode(Tile& tile, TileShape in, StreamReader& streams) const override {
+    const Kept kept = split(*tile.context, in);
+    const std::vector<float> rows =
+        get_source(streams, StreamLabel::exact, kept.front + kept.back, in.cols, tile.context->source);
+    const auto middle = rows.begin() + static_cast<std::ptrdiff_t>(std::size_t{kept.front} * in.cols);
+    tile.values.insert(tile.values.end(), middle, rows.end());
+    tile.values.insert(tile.values.begin(), rows.begin(), middle);
+    tile.shape = in;
+  }
+
+ private:
+  struct Kept {
+    std::uint32_t front, back;
+  };
+  Kept split(const TileContext& context, TileShape in) const {
+    if (!in.pristine) {
+      fail(ErrorCode::invalid_argument, "window: it must stand before every transform, since its rows are exact");
+    }
+    const std::uint64_t total = context.total_tokens;
+    const std::uint64_t kept = recent_ == 0 ? 0 : rule_ == Rule::modulo ? total % recent_ : std::min(total, recent_);
+    const std::uint64_t begin = in.first_token, end = begin + in.rows;
+    const std::uint64_t front = std::clamp(sink_, begin, end) - begin;
+    const std::uint64_t back = end - std::clamp(total - kept, begin + front, end);
+    return {static_cast<std::uint32_t>(front), static_cast<std::uint32_t>(back)};
+  }
+
+  std::uint64_t sink_ = 0, recent_ = 128;
+  Rule rule_ = Rule::last;
+};
+
+}  // namespace
+
+std::unique_ptr<Stage> make_window() {
+  return std::make_unique<Window>();
+}
+
+}  // namespace kvzip

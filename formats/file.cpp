@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "formats/file.hpp"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+
+#include "formats/file_calls.hpp"
+#include "kvzip/error.hpp"
+
+namespace kvzip {
+namespace {
+
+constexpr std::size_t kCopyBytes = std::size_t{1} << 20;
+
+FileDescriptor duplicate(int fd, const std::string& name) {
+  const int copy = ::fcntl(fd, F_DUPFD_CLOEXEC, 0);
+  if (copy < 0) fail_errno(name, "open");
+  return FileDescriptor(copy);
+}
+
+std::unique_ptr<TemporaryFile> spool(InputStream& in) {
+  auto out = std::make_unique<TemporaryFile>(temporary_directory() + "/input", 0600);
+  const std::string name = "temporary copy of " + in.name() + " in " + temporary_directory();
+  std::vector<std::byte> buffer(kCopyBytes);
+  for (;;) {
+    const std::size_t got = in.read(buffer);
+    write_all(out->descriptor(), {buffer.data(), got}, name);
+    if (got < buffer.size()) return out;
+  }
+}
+
+}  // namespace
+
+FileDescriptor::~FileDescriptor() {
+  if (fd_ >= 0) ::close(fd_);
+}
+
+std::optional<FileIdentity> file_identity(const std::string& path) {
+  struct stat status {};
+  if (::stat(path.c_str(), &status) != 0) return std::nullopt;
+  return FileIdentity{status.st_dev, status.st_ino};
+}
+
+std::string temporary_directory() {
+  const char* directory = std::getenv("TMPDIR");
+  return directory != nullptr && *directory != '\0' ? directory : "/tmp";
+}
+
+FileDescriptor unnamed_temporary_file() {
+  const std::string directory = temporary_directory();
+  const int fd = ::open(directory.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+  if (fd >= 0) return FileDescriptor(fd);
+  const TemporaryFile named(directory + "/spool", 0600);  // a file system without O_TMPFILE
+  return duplicate(named.descriptor(), directory);
+}
+
+InputFile::InputFile(const std::string& path)
+    : fd_(::open(path.c_str(), O_RDONLY | O_CLOEXEC)), path_(path), named_(true) {
+  if (fd_.get() < 0) fail_errno(path, "open");
+  struct stat status {};
+  if (::fstat(fd_.get(), &status) != 0) fail_errno(path, "examine");
+  if (S_ISDIR(status.st_mode)) fail(ErrorCode::io, "{}: is a directory", path);
+  if (!S_ISREG(status.st_mode) && !S_ISBLK(status.st_mode)) {
+    InputStream stream(fd_.get(), path);
+    copy_ = spool(stream);
+    fd_ = duplicate(copy_->descriptor(), path);
+  }
+  inspect();
+}
+
+InputFile::InputFile(FileDescriptor fd, std::string name) : fd_(std::move(fd)), path_(std::move(name)) {
+  inspect();
+}
+
+InputFile::InputFile(InputFile&&) noexcept = default;
+InputFile& InputFile::operator=(InputFile&&) noexcept = default;
+InputFile::~InputFile() = default;
+
+void InputFile::drop_name() {
+  copy_.reset();
+}
+
+InputFile InputFile::spool_stdin() {
+  InputStream& in = stdin_stream();
+  struct stat status {};
+  const int fd = in.descriptor();
+  const bool regular = ::fstat(fd, &status) == 0 && S_ISREG(status.st_mode);
+  // Looking at the first bytes has moved the descriptor by as much as is now peeked; a file some other process has
+  // read into has moved further and must be copied.
+  if (regular && in.position() == 0 && ::lseek(fd, 0, SEEK_CUR) == static_cast<off_t>(in.peeked())) {
+    return {duplicate(fd, in.name()), in.name()};
+  }
+  std::unique_ptr<TemporaryFile> copy = spool(in);
+  InputFile file(duplicate(copy->descriptor(), in.name()), in.name());
+  file.copy_ = std::move(copy);
+  return file;
+}
+
+void InputFile::inspect() {
+  struct stat status {};
+  if (::fstat(fd_.get(), &status) != 0) fail_errno(path_, "examine");
+  const off_t end = S_ISREG(status.st_mode) ? status.st_size : ::lseek(fd_.get(), 0, SEEK_END);
+  if (end < 0) fail_errno(path_, "find the size");
+  size_ = static_cast<std::uint64_t>(end);
+  identity_ = {status.st_dev, status.st_ino};
+}
+
+std::string InputFile::reopen_path() const {
+  if (copy_) return copy_->path();
+  return named_ ? path_ : fmt::format("/proc/self/fd/{}", fd_.get());
+}
+
+void InputFile::read_at(std::uint64_t offset, std::span<std::byte> out) const {
+  if (offset > size_ || out.size() > size_ - offset) {
+    fail(ErrorCode::truncated, "{}: the file ends at byte {}, but {} bytes are needed at {}", path_, size_, out.size(),
+         offset);
+  }
+  while (!out.empty()) {
+    const ssize_t got = ::pread(fd_.get(), out.data(), out.size(), static_cast<off_t>(offset));
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) fail_errno(path_, "read");
+    if (got == 0) fail(ErrorCode::truncated, "{}: the file was cut at byte {} while it was read", path_, offset);
+    out = out.subspan(static_cast<std::size_t>(got));
+    offset += static_cast<std::uint64_t>(got);
+  }
+}
+
+std::span<const std::byte> InputStream::peek(std::size_t n) {
+  while (peeked_.size() < n) {
+    const std::size_t had = peeked_.size();
+    peeked_.resize(n);
+    const std::size_t got = read_some(fd_, std::span(peeked_).subspan(had), name_);
+    peeked_.resize(had + got);
+    if (got == 0) break;
+  }
+  return {peeked_.data(), std::min(n, peeked_.size())};
+}
+
+std::size_t InputStream::read(std::span<std::byte> out) {
+  std::size_t done = std::min(out.size(), peeked_.size());
+  std::copy_n(peeked_.begin(), done, out.begin());
+  peeked_.erase(peeked_.begin(), peeked_.begin() + static_cast<std::ptrdiff_t>(done));
+  while (done < out.size()) {
+    const std::size_t got = read_some(fd_, out.subspan(done), name_);
+    if (got == 0) break;
+    done += got;
+  }
+  position_ += done;
+  return done;
+}
+
+InputStream& stdin_stream() {
+  static InputStream stream(STDIN_FILENO, "standard input");
+  return stream;
+}
+
+}  // namespace kvzip

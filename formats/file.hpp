@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: Apache-2.0
+// Files as the operating system gives them: positioned reads, standard input, and outputs that appear only when
+// they are complete.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "kvzip/io.hpp"
+
+namespace kvzip {
+
+/// Owns a file descriptor.
+class FileDescriptor {
+ public:
+  explicit FileDescriptor(int fd = -1) : fd_(fd) {}
+  FileDescriptor(FileDescriptor&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+  FileDescriptor& operator=(FileDescriptor&& other) noexcept {
+    std::swap(fd_, other.fd_);
+    return *this;
+  }
+  ~FileDescriptor();
+  int get() const { return fd_; }
+  int release() { return std::exchange(fd_, -1); }
+
+ private:
+  int fd_;
+};
+
+/// Two names with the same identity are the same file.
+struct FileIdentity {
+  std::uint64_t device = 0, inode = 0;
+  bool operator==(const FileIdentity&) const = default;
+};
+/// No value when there is no such file.
+std::optional<FileIdentity> file_identity(const std::string& path);
+
+/// True for "-" and the names of the process's own standard output.
+bool is_standard_output(std::string_view path);
+
+class TemporaryFile;
+
+/// A file to read at any position. A pipe is copied to a temporary file first.
+class InputFile {
+ public:
+  explicit InputFile(const std::string& path);
+  /// Takes over an open descriptor of a seekable file; `name` stands for it in messages.
+  InputFile(FileDescriptor fd, std::string name);
+  InputFile(InputFile&&) noexcept;
+  InputFile& operator=(InputFile&&) noexcept;
+  ~InputFile();
+  /// What is left of stdin_stream(), copied to a temporary file (standard input that is a whole regular file is used as
+  /// it is).
+  static InputFile spool_stdin();
+
+  const std::string& path() const { return path_; }
+  std::uint64_t size() const { return size_; }
+  FileIdentity identity() const { return identity_; }
+  int descriptor() const { return fd_.get(); }
+  /// A path by which a library can open the same file while this object lives.
+  std::string reopen_path() const;
+  /// Takes a temporary copy's name away, so that nothing can be left behind however the process ends. The content
+  /// stays readable here, but not by reopen_path().
+  void drop_name();
+
+  /// Fills `out`; fail(truncated) when the file ends before that. Any thread.
+  void read_at(std::uint64_t offset, std::span<std::byte> out) const;
+
+ private:
+  void inspect();
+
+  FileDescriptor fd_;
+  std::string path_;
+  bool named_ = false;
+  std::unique_ptr<TemporaryFile> copy_;
+  std::uint64_t size_ = 0;
+  FileIdentity identity_;
+};
+
+/// A descriptor read once from front to back, whose first bytes can be looked at before they are taken.
+class InputStream {
+ public:
+  InputStream(int fd, std::string name) : fd_(fd), name_(std::move(name)) {}
+  const std::string& name() const { return name_; }
+  /// The next bytes, without taking them; fewer than n only at the end of the input. Valid until the next call.
+  std::span<const std::byte> peek(std::size_t n);
+  /// Bytes looked at and not yet taken.
+  std::size_t peeked() const { return peeked_.size(); }
+  /// Takes bytes; returns how many, fewer than asked for only at the end of the input.
+  std::size_t read(std::span<std::byte> out);
+  /// Bytes taken so far.
+  std::uint64_t position() const { return position_; }
+  int descriptor() const { return fd_; }
+
+ private:
+  int fd_;
+  std::string name_;
+  std::vector<std::byte> peeked_;
+  std::uint64_t position_ = 0;
+};
+/// The process's standard input: whoever looks at its first bytes and whoever reads on share this one object.
+InputStream& stdin_stream();
+
+/// A file under a temporary name in some directory, removed with the object and when a signal ends the process.
+class TemporaryFile {
+ public:
+  /// `.NAME.kvzip-PID-N` beside `path`, created empty with these permissions (less the umask).
+  explicit TemporaryFile(const std::string& path, unsigned mode = 0666);
+  ~TemporaryFile();
+  TemporaryFile(const TemporaryFile&) = delete;
+  TemporaryFile& operator=(const TemporaryFile&) = delete;
+
+  const std::string& path() const { return path_; }
+  int descriptor() const { return fd_.get(); }
+  /// Flushes the file to the disk and moves it to `path`, which must not exist unless `overwrite`.
+  void move_to(const std::string& path, bool overwrite);
+
+ private:
+  std::string path_;
+  FileDescriptor fd_;
+  int slot_ = -1;
+};
+/// $TMPDIR, or /tmp.
+std::string temporary_directory();
+
+/// An output under construction: written beside its final name and given that name by commit(). For writers that
+/// hand a path to a library; OutputFile is for the others.
+class PendingFile {
+ public:
+  /// fail(invalid_argument) when `path` exists and `overwrite` is not given. `path` is not a device or pipe.
+  PendingFile(const std::string& path, bool overwrite);
+  const std::string& temporary_path() const { return temporary_->path(); }
+  int descriptor() const { return temporary_->descriptor(); }
+  void commit();
+
+ private:
+  std::string path_, target_;  // target_: path_ with symbolic links followed
+  bool overwrite_;
+  std::optional<TemporaryFile> temporary_;
+};
+
+/// True when `path` is standard output or an existing device or pipe: bytes go straight there, with no temporary name.
+bool is_stream_output(const std::string& path);
+
+/// An output file. Regular files appear under their name only in finish(); streams get their bytes at once, or in
+/// finish() when the writer needs positions.
+class OutputFile {
+ public:
+  enum class Access : std::uint8_t { sequential, positioned };
+
+  /// fail(invalid_argument) when `path` exists and `overwrite` is not given, or when it is a terminal.
+  OutputFile(const std::string& path, bool overwrite, Access access = Access::sequential);
+
+  const std::string& path() const { return path_; }
+  /// Where the next append() goes.
+  std::uint64_t position() const { return position_; }
+  void append(ByteView bytes);
+  /// Needs Access::positioned. Does not move position().
+  void write_at(std::uint64_t offset, ByteView bytes);
+  /// Completes the output and gives it its name. Without it a regular file never appears.
+  void finish();
+
+ private:
+  void open_stream(Access access);
+
+  std::string path_;
+  std::optional<PendingFile> pending_;
+  FileDescriptor own_;   // a device or pipe, or the unnamed file that collects positioned writes
+  FileDescriptor sink_;  // where the collected bytes go
+  int fd_ = -1;
+  bool seekable_ = true, collects_ = false, to_stdout_ = false;
+  std::uint64_t position_ = 0;
+};
+
+/// Removes unfinished outputs when SIGINT, SIGTERM or SIGHUP ends the process, and turns writing to a closed pipe into
+/// an Error. Call once, at the start of main.
+void install_signal_cleanup();
+
+}  // namespace kvzip

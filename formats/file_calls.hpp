@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0
+// System calls with their loops and errors, shared by the files of formats/file.hpp.
+#pragma once
+
+#include <cstddef>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "formats/file.hpp"
+
+namespace kvzip {
+
+/// fail(io, "NAME: cannot ACTION: ...") with the text of errno.
+[[noreturn]] void fail_errno(std::string_view name, std::string_view action);
+/// One read(2), repeated while interrupted; 0 at the end of the input.
+std::size_t read_some(int fd, std::span<std::byte> out, std::string_view name);
+void write_all(int fd, ByteView bytes, std::string_view name);
+void write_all_at(int fd, std::uint64_t offset, ByteView bytes, std::string_view name);
+/// A file in temporary_directory() that has no name: its space is given back when the last descriptor closes, however
+/// the process ends.
+FileDescriptor unnamed_temporary_file();
+
+}  // namespace kvzip

@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "formats/format_table.hpp"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+
+#include "formats/hdf5.hpp"
+#include "formats/kvz.hpp"
+#include "formats/safetensors.hpp"
+#include "kvzip/error.hpp"
+
+namespace kvzip {
+namespace {
+
+using namespace std::string_view_literals;
+
+constexpr std::string_view kKvzMagic = "\x89KVZ\r\n\x1a\n"sv, kHdf5Magic = "\x89HDF\r\n\x1a\n"sv;
+
+std::string_view as_text(ByteView bytes) {
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
+
+bool is_kvz(ByteView first) {
+  return as_text(first).starts_with(kKvzMagic);
+}
+
+/// HDF5 allows a block of foreign bytes before its own, of 512 bytes or a doubling of that.
+bool is_hdf5(ByteView first) {
+  const std::string_view text = as_text(first);
+  for (std::size_t at = 0; at < text.size(); at = at == 0 ? 512 : at * 2) {
+    if (text.substr(at).starts_with(kHdf5Magic)) return true;
+  }
+  return false;
+}
+
+/// There is no magic number: a plausible length and the JSON text after it must do. White space there is an error that
+/// the reader explains better than a failure to recognise the file would.
+bool is_safetensors(ByteView first) {
+  constexpr std::uint64_t kPlausibleHeader = std::uint64_t{1} << 32;
+  std::uint64_t length = 0;
+  if (first.size() <= sizeof length) return false;
+  std::memcpy(&length, first.data(), sizeof length);
+  const char start = as_text(first)[sizeof length];
+  return length >= 2 && length < kPlausibleHeader && "{ \t\r\n"sv.find(start) != std::string_view::npos;
+}
+
+std::unique_ptr<DumpReader> open_kvz_file(InputFile file) {
+  const std::string path = file.reopen_path();
+  try {
+    return open_kvz(path);
+  } catch (Error& error) {
+    // The path of a copied pipe means nothing to the user.
+    if (path != file.path()) error.add_context(file.path());
+    throw;
+  }
+}
+
+constexpr std::array kFormats{
+    Format{"safetensors", ".safetensors", "tensors of machine learning frameworks", is_safetensors, open_safetensors,
+           create_safetensors},
+    Format{"hdf5", ".h5 .hdf5 .hdf", "HDF5, every dataset a tensor", is_hdf5, open_hdf5, create_hdf5},
+    Format{"kvz", ".kvz", "the container of kvzip", is_kvz, open_kvz_file, nullptr},
+};
+
+constexpr std::string_view kConvert = "convert it to safetensors or HDF5 first";
+constexpr std::string_view kPickle =
+    "convert it to safetensors or HDF5 first; kvzip never loads pickles, because loading one runs code";
+constexpr std::string_view kUnpack = "unpack it first";
+
+struct Foreign {
+  std::string_view magic, what, advice;
+};
+constexpr std::array kForeign{
+    Foreign{"PK\x03\x04"sv, "a zip archive, as PyTorch (.pt) and NumPy (.npz) write", kPickle},
+    Foreign{"\x80\x02"sv, "a Python pickle", kPickle},
+    Foreign{"\x80\x03"sv, "a Python pickle", kPickle},
+    Foreign{"\x80\x04"sv, "a Python pickle", kPickle},
+    Foreign{"\x80\x05"sv, "a Python pickle", kPickle},
+    Foreign{"\x93NUMPY"sv, "a NumPy array (.npy)", kConvert},
+    Foreign{"GGUF"sv, "a GGUF model", kConvert},
+    Foreign{"nsgg"sv, "a llama.cpp session", kConvert},   // the number 0x6767736e, "ggsn", in little-endian order
+    Foreign{"qsgg"sv, "a llama.cpp sequence", kConvert},  // "ggsq"
+    Foreign{"\x1f\x8b"sv, "compressed with gzip", kUnpack},
+    Foreign{"\x28\xb5\x2f\xfd"sv, "compressed with zstd", kUnpack},
+    Foreign{"\xfd"
+            "7zXZ"sv,
+            "compressed with xz", kUnpack},
+};
+
+/// What a transfer in text mode makes of a magic number: line ends changed, the high bit of the first byte cleared, or
+/// that byte taken for Latin-1 or for an error and written in UTF-8.
+bool is_damaged(std::string_view text, std::string_view magic) {
+  const std::string_view letters = magic.substr(1, 3);
+  for (const std::string_view lead : {"\x89"sv, "\x09"sv, "\xc2\x89"sv, "\xef\xbf\xbd"sv}) {
+    if (text.starts_with(lead) && text.substr(lead.size()).starts_with(letters)) return true;
+  }
+  return false;
+}
+
+[[noreturn]] void fail_unknown(std::string_view text, const std::string& path) {
+  if (text.empty()) fail(ErrorCode::truncated, "{}: the file is empty", path);
+  for (const std::string_view magic : {kKvzMagic, kHdf5Magic}) {
+    const bool kvz = magic == kKvzMagic;
+    if (text.size() < magic.size() && magic.starts_with(text)) {
+      fail(ErrorCode::truncated, "{}: only the first {} bytes are there", path, text.size());
+    }
+    if (is_damaged(text, magic)) {
+      fail(ErrorCode::corrupt, "{}: {} damaged by a transfer in text mode (line ends or character set were changed)",
+           path, kvz ? "a .kvz file" : "an HDF5 file");
+    }
+  }
+  for (const Foreign& foreign : kForeign) {
+    if (text.starts_with(foreign.magic)) {
+      fail(ErrorCode::unsupported, "{}: looks like {}: {}", path, foreign.what, foreign.advice);
+    }
+  }
+  fail(ErrorCode::unsupported, "{}: not a format that kvzip knows (safetensors, HDF5, kvz)", path);
+}
+
+std::unique_ptr<DumpReader> open_stdin() {
+  InputStream& in = stdin_stream();
+  if (::isatty(in.descriptor()) != 0) {
+    fail(ErrorCode::invalid_argument, "{}: is a terminal: name a file or redirect it", in.name());
+  }
+  const Format& format = probe_format(in.peek(kProbeBytes), in.name());
+  if (format.probe == is_kvz) return open_kvz("-");
+  return format.open(InputFile::spool_stdin());
+}
+
+}  // namespace
+
+std::span<const Format> format_table() {
+  return kFormats;
+}
+
+const Format& probe_format(ByteView first, const std::string& path) {
+  const auto found = std::find_if(kFormats.begin(), kFormats.end(), [&](const Format& f) { return f.probe(first); });
+  if (found == kFormats.end()) fail_unknown(as_text(first), path);
+  return *found;
+}
+
+std::unique_ptr<DumpReader> open_reader(const std::string& path) {
+  if (path == "-") return open_stdin();
+  InputFile file(path);
+  Bytes first(std::min<std::uint64_t>(file.size(), kProbeBytes));
+  file.read_at(0, first);
+  const Format& format = probe_format(first, path);
+  return format.open(std::move(file));
+}
+
+std::unique_ptr<DumpWriter> create_writer(const std::string& path, std::string_view format, const Dump& dump,
+                                          bool overwrite) {
+  std::string names;
+  for (const Format& row : kFormats) {
+    if (row.create == nullptr) continue;
+    if (row.name == format) return row.create(path, dump, overwrite);
+    names += names.empty() ? "" : ", ";
+    names += row.name;
+  }
+  fail(ErrorCode::invalid_argument, "there is no format '{}' to write tensors in (there are: {})", format, names);
+}
+
+std::string_view format_of_path(std::string_view path) {
+  const std::string_view name = path.substr(path.rfind('/') + 1);
+  const std::size_t dot = name.rfind('.');
+  if (dot == std::string_view::npos) return {};
+  std::string extension(name.substr(dot));
+  for (char& c : extension) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+  for (const Format& row : kFormats) {
+    std::string_view rest = row.extensions;
+    while (!rest.empty()) {
+      const std::string_view one = rest.substr(0, rest.find(' '));
+      if (one == extension) return row.name;
+      rest.remove_prefix(std::min(rest.size(), one.size() + 1));
+    }
+  }
+  return {};
+}
+
+}  // namespace kvzip

@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+// HDF5 files as dumps: every dataset is a tensor, named by its path.
+//
+// Reading. Groups are walked depth first, in creation order where the group tracks it and else in HDF5's name order
+// (bytewise, so layers.10 comes before layers.2). An object with several hard links appears once, under the first
+// name met; soft links are only other names and are ignored; external links, virtual datasets and external storage
+// are refused, since the file does not hold their data. Committed datatypes are ignored: they hold no data.
+//
+// Types. Element bits are moved as they are, only their byte order is made little-endian. BF16 and the 8-bit floats
+// without an HDF5 type of their own are custom floats with the exact fields (BF16, F8_E5M2, F8_E4M3), or integers or
+// opaque bytes whose dataset has a string attribute `kvzip.dtype`, `dtype` or `torch_dtype` that names the type.
+// F8_E8M0, F8_*FNUZ, F4 and F6_* are written as unsigned bytes with the attribute `kvzip.dtype`, the sub-byte types
+// also with `kvzip.shape`, their shape in elements. The reader takes these two attributes back out. F8_E4M3 also gets
+// `kvzip.dtype`: HDF5's own conversion of its custom float is wrong from 256 on.
+//
+// Attributes. Strings and numbers are kept; references and variable-length lists (dimension scales use them) mean
+// nothing outside their file and are left out; an attribute without a dataspace is kept as one of shape {0}.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "formats/file.hpp"
+#include "kvzip/io.hpp"
+
+namespace kvzip {
+
+std::unique_ptr<DumpReader> open_hdf5(InputFile file);
+std::unique_ptr<DumpReader> open_hdf5(const std::string& path);
+/// "-" writes standard output, through a temporary file. Parts may come in any order, cut in any way.
+std::unique_ptr<DumpWriter> create_hdf5(const std::string& path, const Dump& dump, bool overwrite);
+
+}  // namespace kvzip

@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "formats/hdf5_attributes.hpp"
+
+#include <hdf5.h>
+
+#include <algorithm>
+#include <limits>
+#include <new>
+#include <optional>
+
+#include "formats/hdf5_space.hpp"
+#include "formats/hdf5_types.hpp"
+#include "formats/text.hpp"
+
+namespace kvzip::hdf5 {
+namespace {
+
+constexpr auto kBad = ErrorCode::corrupt;
+
+/// Takes bytes from what attributes may still use.
+void spend(std::uint64_t& budget, std::uint64_t count, std::uint64_t unit) {
+  if (unit != 0 && count > budget / unit) fail(ErrorCode::limit, "the file has more than 64 MiB of attributes");
+  budget -= count * unit;
+}
+
+struct NameList {
+  std::vector<std::string> names;
+  std::uint64_t budget = 0;
+  bool over = false, failed = false;
+};
+
+herr_t note_name(hid_t, const char* name, const H5A_info_t*, void* data) noexcept {
+  NameList& list = *static_cast<NameList*>(data);
+  try {
+    std::string text(name);
+    const std::uint64_t cost = text.size() + sizeof(Attribute);
+    list.over = cost > list.budget;
+    if (list.over) return -1;
+    list.budget -= cost;
+    list.names.push_back(std::move(text));
+  } catch (...) {
+    list.failed = true;
+    return -1;
+  }
+  return 0;
+}
+
+std::vector<std::string> read_names(Id object, bool by_creation, std::uint64_t& budget) {
+  NameList list;
+  list.budget = budget;
+  hsize_t position = 0;
+  const auto result =
+      H5Aiterate2(object, by_creation ? H5_INDEX_CRT_ORDER : H5_INDEX_NAME, H5_ITER_INC, &position, note_name, &list);
+  if (list.over) spend(list.budget, 1, list.budget + 1);
+  if (list.failed) throw std::bad_alloc();
+  check(result, kBad, "cannot list attributes");
+  budget = list.budget;
+  return std::move(list.names);
+}
+
+std::uint64_t product(const std::vector<std::uint64_t>& shape) {
+  std::uint64_t count = 1;
+  for (const std::uint64_t n : shape) {
+    if (n != 0 && count > std::numeric_limits<std::uint64_t>::max() / n)
+      fail(ErrorCode::limit, "its shape is too large");
+    count *= n;
+  }
+  return count;
+}
+
+/// The strings that HDF5 allocated for a variable-length read.
+class VariableStrings {
+ public:
+  VariableStrings(Id type, Id space, std::size_t count) : type_(type), space_(space), text_(count, nullptr) {}
+  ~VariableStrings() { H5Dvlen_reclaim(type_, space_, H5P_DEFAULT, text_.data()); }
+  VariableStrings(const VariableStrings&) = delete;
+  VariableStrings& operator=(const VariableStrings&) = delete;
+  std::vector<char*>& text() { return text_; }
+
+ private:
+  Id type_, space_;
+  std::vector<char*> text_;
+};
+
+void read_variable_strings(Id id, Id type, Id space, std::uint64_t count, std::uint64_t& budget, Attribute& out) {
+  spend(budget, count, sizeof(char*) + sizeof(std::string));
+  VariableStrings strings(type, space, static_cast<std::size_t>(count));
+  check(H5Aread(id, type, strings.text().data()), kBad, "cannot read it");
+  for (const char* text : strings.text()) {
+    out.strings.emplace_back(text != nullptr ? text : "");
+    spend(budget, out.strings.back().size(), 1);
+  }
+}
+
+void read_fixed_strings(Id id, Id type, std::uint64_t count, std::uint64_t& budget, Attribute& out) {
+  const std::size_t size = H5Tget_size(type);
+  const H5T_str_t padding = H5Tget_strpad(type);
+  spend(budget, count, size + sizeof(std::string));
+  std::vector<char> bytes(static_cast<std::size_t>(count) * size);
+  check(H5Aread(id, type, bytes.data()), kBad, "cannot read it");
+  for (std::uint64_t i = 0; i < count; ++i) {
+    std::string text(bytes.data() + i * size, size);
+    if (padding == H5T_STR_NULLTERM) text.resize(std::min(text.find('\0'), text.size()));
+    const std::size_t last = text.find_last_not_of(padding == H5T_STR_SPACEPAD ? ' ' : '\0');
+    text.resize(last == std::string::npos ? 0 : last + 1);
+    out.strings.push_back(std::move(text));
+  }
+}
+
+void read_numbers(Id id, Id type, std::uint64_t count, std::uint64_t& budget, Attribute& out) {
+  const auto element = read_type(type);
+  if (!element || !element->dtype) {
+    fail(ErrorCode::unsupported, "its type ({}) has no place in a dump; store it as strings or numbers",
+         describe_type(type));
+  }
+  out.dtype = element->dtype;
+  spend(budget, count, element->size);
+  out.data.resize(static_cast<std::size_t>(count) * element->size);
+  check(H5Aread(id, type, out.data.data()), kBad, "cannot read it");
+  swap_bytes(out.data, element->swap);
+}
+
+/// References and variable-length lists point into their own file; nothing else may be left out.
+bool is_left_out(Id type) {
+  return H5Tdetect_class(type, H5T_REFERENCE) > 0 || H5Tdetect_class(type, H5T_VLEN) > 0;
+}
+
+std::optional<Attribute> read_attribute(Id object, const std::string& name, std::uint64_t& budget) {
+  const Handle id = own(H5Aopen(object, name.c_str(), H5P_DEFAULT), H5Aclose, kBad, "cannot open it");
+  const Handle type = own(H5Aget_type(id.get()), H5Tclose, kBad, "cannot read its type");
+  const Handle space = own(H5Aget_space(id.get()), H5Sclose, kBad, "cannot read its shape");
+  if (!is_utf8(name)) fail(ErrorCode::unsupported, "its name is not UTF-8");
+  if (is_left_out(type.get())) return std::nullopt;
+  Attribute out;
+  out.name = name;
+  const bool no_value = H5Sget_simple_extent_type(space.get()) == H5S_NULL;
+  out.shape = no_value ? std::vector<std::uint64_t>{0} : read_shape(space.get());
+  const std::uint64_t count = product(out.shape);
+  if (H5Tget_class(type.get()) != H5T_STRING) {
+    if (H5Tget_size(type.get()) == 0) fail(kBad, "its type has no size");
+    if (count == 0) {
+      const auto element = read_type(type.get());
+      if (element) out.dtype = element->dtype;
+    }
+    if (!out.dtype) read_numbers(id.get(), type.get(), count, budget, out);
+    return out;
+  }
+  if (count == 0) return out;
+  if (H5Tis_variable_str(type.get()) > 0) {
+    read_variable_strings(id.get(), type.get(), space.get(), count, budget, out);
+  } else {
+    read_fixed_strings(id.get(), type.get(), count, budget, out);
+  }
+  for (const std::string& text : out.strings) {
+    if (!is_utf8(text)) fail(ErrorCode::unsupported, "its text is not UTF-8");
+  }
+  return out;
+}
+
+Handle make_string_type() {
+  Handle type = own(H5Tcopy(H5T_C_S1), H5Tclose, ErrorCode::io, "cannot make the string type");
+  check(H5Tset_size(type.get(), H5T_VARIABLE), ErrorCode::io, "cannot make the string type");
+  check(H5Tset_cset(type.get(), H5T_CSET_UTF8), ErrorCode::io, "cannot make the string type");
+  return type;
+}
+
+}  // namespace
+
+std::vector<Attribute> read_attributes(Id object, bool by_creation, const std::string& path, std::uint64_t& budget) {
+  std::vector<Attribute> out;
+  for (const std::string& name : read_names(object, by_creation, budget)) {
+    try {
+      if (auto attribute = read_attribute(object, name, budget)) {
+        attribute->object = path;
+        out.push_back(std::move(*attribute));
+      }
+    } catch (Error& error) {
+      error.add_context(fmt::format("attribute {} of {}", quoted(name), quoted("/" + path)));
+      throw;
+    }
+  }
+  return out;
+}
+
+void check_attribute(const Attribute& attribute) {
+  constexpr auto kArgument = ErrorCode::invalid_argument;
+  const auto bad_text = [](const std::string& text) { return !is_utf8(text) || text.find('\0') != std::string::npos; };
+  if (attribute.name.empty() || bad_text(attribute.name)) {
+    fail(kArgument, "HDF5 cannot name an attribute of {} {}", quoted("/" + attribute.object), quoted(attribute.name));
+  }
+  const auto refuse = [&](ErrorCode code, std::string_view why) {
+    fail(code, "attribute {} of {}: {}", quoted(attribute.name), quoted("/" + attribute.object), why);
+  };
+  if (attribute.shape.size() > H5S_MAX_RANK) refuse(ErrorCode::limit, "HDF5 holds at most 32 dimensions");
+  const std::uint64_t count = product(attribute.shape);
+  if (!attribute.dtype) {
+    if (count != attribute.strings.size()) refuse(kArgument, "its shape does not fit its strings");
+    for (const std::string& text : attribute.strings) {
+      if (bad_text(text)) refuse(kArgument, "its text is not UTF-8 without NUL, as HDF5 strings are");
+    }
+    return;
+  }
+  const DType dtype = *attribute.dtype;
+  if (needs_name(dtype) && dtype != DType::f8_e4m3) refuse(ErrorCode::unsupported, "HDF5 has no such element type");
+  const std::size_t unit = dtype_unit(dtype);
+  if (attribute.data.size() % unit != 0 || attribute.data.size() / unit != count) {
+    refuse(kArgument, "its shape does not fit its data");
+  }
+}
+
+void write_attribute(Id object, const Attribute& attribute) {
+  constexpr auto kIo = ErrorCode::io;
+  const auto what = [&](std::string_view act) {
+    return fmt::format("cannot {} attribute {} of {}", act, quoted(attribute.name), quoted("/" + attribute.object));
+  };
+  const Handle type = attribute.dtype ? make_type(*attribute.dtype) : make_string_type();
+  const Handle space = make_space(attribute.shape);
+  const Handle options = own(H5Pcreate(H5P_ATTRIBUTE_CREATE), H5Pclose, kIo, what("describe"));
+  check(H5Pset_char_encoding(options.get(), H5T_CSET_UTF8), kIo, what("describe"));
+  const Handle id = own(H5Acreate2(object, attribute.name.c_str(), type.get(), space.get(), options.get(), H5P_DEFAULT),
+                        H5Aclose, kIo, what("create"));
+  if (attribute.dtype) {
+    if (attribute.data.empty()) return;
+    check(H5Awrite(id.get(), type.get(), attribute.data.data()), kIo, what("write"));
+    return;
+  }
+  if (attribute.strings.empty()) return;
+  std::vector<const char*> text;
+  for (const std::string& value : attribute.strings) text.push_back(value.c_str());
+  check(H5Awrite(id.get(), type.get(), text.data()), kIo, what("write"));
+}
+
+}  // namespace kvzip::hdf5

@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+// What an HDF5 file holds, as a dump, and how each dataset is stored.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "formats/hdf5_library.hpp"
+#include "kvzip/dump.hpp"
+
+namespace kvzip::hdf5 {
+
+struct StoredTensor {
+  std::size_t swap = 1;              // as in ElementType
+  std::vector<std::uint64_t> chunk;  // empty = not chunked
+};
+
+struct Contents {
+  Dump dump;
+  std::vector<StoredTensor> stored;  // one per tensor
+};
+
+/// Fails where the file holds something that a dump cannot, or states more data than its size can stand for.
+Contents walk(Id file, std::uint64_t file_size);
+
+}  // namespace kvzip::hdf5

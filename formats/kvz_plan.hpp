@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+// The plan of a container: which slices of which tensors stand side by side in a tile group, and how a group falls into
+// frames. It is made from rules when writing, and read from the header when reading.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "codec/pipeline.hpp"
+#include "formats/parts.hpp"
+#include "kvzip/io.hpp"
+#include "kvzip/layout.hpp"
+
+namespace kvzip {
+
+/// One tensor's share of a tile group: an index for each axis outside the tile, kFree for the tile's own axes.
+struct PlanSlot {
+  static constexpr std::uint64_t kFree = ~std::uint64_t{0};
+  std::size_t tensor = 0;
+  std::vector<std::uint64_t> fixed;  // one per axis
+  std::string axes;                  // the tensor's axis letters; set by finish_plan()
+};
+
+struct PlanGroup {
+  std::size_t pipeline = 0;     // index into Plan::pipelines
+  bool tiled = false;           // tokens x channels; otherwise one tensor passed through in runs of elements
+  std::vector<PlanSlot> slots;  // channels of the tile from left to right; one slot when not tiled
+  TileContext context;
+  std::uint64_t chunk = 0;  // tokens per frame, or bytes per frame when not tiled
+  // Derived by finish():
+  std::uint64_t rows = 0;  // tokens
+  std::uint64_t first_frame = 0, frames = 0;
+  std::optional<ContiguousSplit> split;  // not tiled: the boxes of consecutive elements that are its frames
+};
+
+struct Plan {
+  std::vector<Pipeline> pipelines;
+  std::vector<PlanGroup> groups;
+  std::uint64_t frames = 0;
+
+  const PlanGroup& group_of(std::uint64_t frame) const;
+  /// The slices of a frame, in the order of the group's slots.
+  Part part(const Dump& dump, std::uint64_t frame) const;
+  /// Shape of a frame's matrix: tokens x channels, or elements x 1.
+  TileShape shape(const Dump& dump, std::uint64_t frame) const;
+};
+
+inline constexpr std::uint64_t kMaxFrames = std::uint64_t{1} << 28;
+inline constexpr std::uint64_t kDefaultChunk = 256;                  // tokens
+inline constexpr std::uint64_t kPassChunk = std::uint64_t{1} << 20;  // bytes of a pass-through frame
+
+/// Checks that groups cover every element once and fit their tensors, fits pipelines to them and fills what is derived.
+/// fail(corrupt) or fail(invalid_argument) names the tensor.
+void finish_plan(Plan& plan, const Dump& dump, const Recognition& recognition);
+
+/// A plan from rules.
+Plan make_plan(const Dump& dump, const Recognition& recognition, const RuleSet& rules,
+               std::optional<std::uint64_t> chunk_tokens);
+
+/// Elements of a frame's slices to tile order (tokens x channels, slots side by side), and back.
+Bytes gather_tile(const Plan& plan, const Dump& dump, const Part& part);
+void scatter_tile(const Plan& plan, const Dump& dump, ByteView tile, Part& part);
+
+}  // namespace kvzip

@@ -1,0 +1,453 @@
+// SPDX-License-Identifier: Apache-2.0
+// Reads a container: from a file by its index, from a pipe front to back.
+#include <algorithm>
+#include <list>
+#include <map>
+#include <mutex>
+
+#include "codec/bytes.hpp"
+#include "codec/limits.hpp"
+#include "formats/boxes.hpp"
+#include "formats/file.hpp"
+#include "formats/kvz.hpp"
+#include "formats/kvz_header.hpp"
+#include "formats/kvz_records.hpp"
+#include "formats/parts.hpp"
+#include "kvzip/error.hpp"
+
+namespace kvzip {
+namespace {
+
+/// Bytes come in steps, so that a hostile length allocates no more than the input really has.
+constexpr std::uint64_t kReadStep = std::uint64_t{16} << 20;
+
+/// Where records come from: a file, at any offset, or a stream, at the current place only.
+class RecordSource {
+ public:
+  explicit RecordSource(InputFile file) : file_(std::move(file)) {}
+  explicit RecordSource(InputStream& stream) : stream_(&stream) {}
+
+  bool seekable() const { return file_.has_value(); }
+  const InputFile& file() const { return *file_; }
+  void seek(std::uint64_t offset) { at_ = offset; }
+  std::uint64_t position() const { return at_; }
+
+  void read(std::span<std::byte> out) {
+    if (file_) {
+      file_->read_at(at_, out);
+    } else if (stream_->read(out) != out.size()) {
+      fail(ErrorCode::truncated, "the input ends too early");
+    }
+    at_ += out.size();
+  }
+  Bytes read_bytes(std::uint64_t count) {
+    if (file_ && count > file_->size() - std::min(at_, file_->size())) {
+      fail(ErrorCode::truncated, "a record of {} bytes reaches beyond the end of the file", count);
+    }
+    Bytes bytes;
+    while (bytes.size() < count) {
+      const std::size_t before = bytes.size();
+      bytes.resize(before + std::min(count - before, kReadStep));
+      read(std::span(bytes).subspan(before));
+    }
+    return bytes;
+  }
+  void expect_end() {
+    if (file_ ? at_ != file_->size() : !stream_->peek(1).empty()) {
+      fail(ErrorCode::corrupt, "something follows the end of the container");
+    }
+  }
+
+ private:
+  std::optional<InputFile> file_;
+  InputStream* stream_ = nullptr;
+  std::uint64_t at_ = 0;
+};
+
+struct Record {
+  RecordHeader header;
+  Bytes payload;
+  std::uint64_t hash = 0;  // as stored
+  bool sound() const { return hash64(payload) == hash; }
+};
+
+class KvzReaderImpl final : public KvzReader {
+ public:
+  explicit KvzReaderImpl(RecordSource source) : source_(std::move(source)) {
+    Prelude prelude;
+    source_.read(prelude);
+    description_.major = kKvzMajor;
+    description_.minor = check_prelude(prelude);
+    const Record record = next_record();
+    if (record.header.type != static_cast<std::uint16_t>(RecordType::header))
+      fail(ErrorCode::corrupt, "the header is missing");
+    if (!record.sound()) fail(ErrorCode::corrupt, "the header's checksum does not match");
+    const Bytes text = unpack_description(record.header, record.payload);
+    header_ = read_kvz_header({reinterpret_cast<const char*>(text.data()), text.size()});
+    describe();
+    if (source_.seekable()) load_index();
+  }
+
+  const Dump& dump() const override { return header_.dump; }
+  const Recognition* recognition() const override { return &header_.recognition; }
+  std::uint64_t part_count() const override { return header_.plan.frames; }
+  Part part(std::uint64_t index) const override { return header_.plan.part(header_.dump, index); }
+
+  void fetch(Part& part) override {
+    if (source_.seekable()) {
+      part.coded = with_hash(record_at(part.index));
+      return;
+    }
+    while (next_frame_ <= part.index) {
+      Record record = next_known_record();
+      if (record.header.type != static_cast<std::uint16_t>(RecordType::frame)) {
+        fail(ErrorCode::truncated, "frame {} is missing", next_frame_);
+      }
+      if (next_frame_++ == part.index) part.coded = with_hash(std::move(record));
+    }
+    if (next_frame_ == header_.plan.frames) read_ending();
+  }
+
+  void expand(Part& part) const override {
+    if (part.coded.size() < kRecordTailBytes) fail(ErrorCode::truncated, "a frame of {} bytes", part.coded.size());
+    const ByteView payload = ByteView(part.coded).first(part.coded.size() - kRecordTailBytes);
+    try {
+      if (hash64(payload) != ByteReader(ByteView(part.coded).last(kRecordTailBytes)).get<std::uint64_t>()) {
+        fail(ErrorCode::corrupt, "its checksum does not match");
+      }
+      const Plan& plan = header_.plan;
+      const PlanGroup& group = plan.group_of(part.index);
+      const TileShape shape = plan.shape(header_.dump, part.index);
+      if (payload.size() < limits::least_payload(std::uint64_t{shape.rows} * shape.cols))
+        fail(ErrorCode::corrupt, "{} bytes are too few for its values", payload.size());
+      Bytes tile(std::size_t{shape.rows} * shape.cols * dtype_unit(group.context.source));
+      plan.pipelines[group.pipeline].decode(group.context, shape, payload, tile);
+      scatter_tile(plan, header_.dump, tile, part);
+    } catch (Error& e) {
+      e.add_context(place(part.index));
+      throw;
+    }
+    part.coded.clear();
+    part.coded.shrink_to_fit();
+  }
+
+  void read(const Slice& slice, std::span<std::byte> out) override {
+    if (!source_.seekable()) fail(ErrorCode::invalid_argument, "random access needs a file, not a pipe");
+    check_slice(header_.dump, slice, out.size());
+    if (out.empty()) return;
+    const std::size_t unit = slice_unit(header_.dump.tensors[slice.tensor]);
+    for (const std::size_t g : groups_of_.at(slice.tensor)) {
+      const PlanGroup& group = header_.plan.groups[g];
+      const auto [first, last] = frames_touching(group, slice);
+      for (std::uint64_t f = first; f < last; ++f) {
+        Part empty = part(f);
+        if (std::none_of(empty.slices.begin(), empty.slices.end(),
+                         [&](const Slice& s) { return intersect(s, slice).has_value(); }))
+          continue;
+        const Part& decoded = cached(std::move(empty));
+        for (std::size_t i = 0; i < decoded.slices.size(); ++i) {
+          if (const auto common = intersect(decoded.slices[i], slice)) {
+            copy_box(*common, unit, decoded.slices[i], decoded.data[i], slice, out);
+          }
+        }
+      }
+    }
+  }
+
+  const KvzSummary& description() const override { return description_; }
+
+  KvzSummary summary() override {
+    if (!source_.seekable()) fail(ErrorCode::invalid_argument, "sizes need a file, not a pipe");
+    KvzSummary s = description_;
+    s.file_bytes = source_.file().size();
+    for (std::size_t g = 0; g < s.groups.size(); ++g) {
+      const PlanGroup& group = header_.plan.groups[g];
+      for (std::uint64_t f = group.first_frame; f < group.first_frame + group.frames; ++f) {
+        const FrameAt at = index_[f];
+        Bytes front(std::min<std::uint64_t>(at.stored, Pipeline::kDirectoryBytes));
+        source_.file().read_at(at.offset + kRecordHeaderBytes, front);
+        const FrameSizes sizes = Pipeline::sizes(front, at.stored);
+        s.groups[g].raw_frames += sizes.raw;
+        s.groups[g].coded_bytes += at.stored + kRecordHeaderBytes + kRecordTailBytes;
+        for (std::size_t l = 0; l < kStreamLabels; ++l) s.groups[g].stream_bytes[l] += sizes.bytes[l];
+      }
+    }
+    return s;
+  }
+
+  /// "layers.3.key, tokens 256-511"
+  std::string place(std::uint64_t frame) const {
+    const PlanGroup& group = header_.plan.group_of(frame);
+    const std::string& name = header_.dump.tensors[group.slots[0].tensor].name;
+    const std::uint64_t first = (frame - group.first_frame) * group.chunk;
+    if (!group.tiled) return fmt::format("{}, frame {}", name, frame);
+    return fmt::format("{}, tokens {}-{}", name, first, std::min(first + group.chunk, group.rows) - 1);
+  }
+
+  /// What follows the last frame of a stream: index, end, footer, nothing.
+  void read_ending() {
+    Record record = next_known_record();
+    if (record.header.type != static_cast<std::uint16_t>(RecordType::index) || !record.sound())
+      fail(ErrorCode::corrupt, "the index is damaged");
+    const std::uint64_t before = hash64(hashes_.view());
+    record = next_known_record();
+    if (record.header.type != static_cast<std::uint16_t>(RecordType::end) || !record.sound())
+      fail(ErrorCode::corrupt, "the end record is damaged");
+    ByteReader in(record.payload);
+    const auto records = in.get<std::uint64_t>(), frames = in.get<std::uint64_t>(), hash = in.get<std::uint64_t>();
+    if (records != sequence_ || frames != header_.plan.frames || hash != before) {
+      fail(ErrorCode::corrupt, "the whole-file checksum does not match");
+    }
+    Footer footer;
+    source_.read(footer);
+    if (parse_footer(footer).file_bytes != source_.position())
+      fail(ErrorCode::corrupt, "the footer's length does not match");
+    source_.expect_end();
+  }
+
+ private:
+  struct FrameAt {
+    std::uint64_t offset, stored;
+  };
+
+  static Bytes with_hash(Record record) {
+    ByteWriter tail;
+    tail.put(record.hash);
+    record.payload.insert(record.payload.end(), tail.view().begin(), tail.view().end());
+    return std::move(record.payload);
+  }
+
+  Record read_record(std::optional<std::uint32_t> sequence) {
+    RecordHeaderBytes bytes;
+    source_.read(bytes);
+    Record record;
+    record.header = parse_record_header(bytes, sequence);
+    record.payload = source_.read_bytes(record.header.stored);
+    std::array<std::byte, kRecordTailBytes> tail;
+    source_.read(tail);
+    record.hash = ByteReader(tail).get<std::uint64_t>();
+    return record;
+  }
+  Record next_record() {
+    Record record = read_record(sequence_++);
+    hashes_.put(record.hash);
+    return record;
+  }
+  /// Skips ancillary records.
+  Record next_known_record() {
+    for (;;) {
+      Record record = next_record();
+      if (record.header.type < kAncillary) return record;
+      if (!record.sound()) fail(ErrorCode::corrupt, "a record's checksum does not match");
+    }
+  }
+
+  Record record_at(std::uint64_t frame) {
+    source_.seek(index_.at(frame).offset);
+    Record record = read_record(std::nullopt);
+    if (record.header.type != static_cast<std::uint16_t>(RecordType::frame) ||
+        record.header.stored != index_[frame].stored) {
+      fail(ErrorCode::corrupt, "{}: the index does not point to it", place(frame));
+    }
+    return record;
+  }
+
+  void describe() {
+    description_.writer = header_.writer;
+    description_.preset = header_.preset;
+    description_.user = header_.user;
+    groups_of_.resize(header_.dump.tensors.size());
+    for (std::size_t g = 0; g < header_.plan.groups.size(); ++g) {
+      const PlanGroup& group = header_.plan.groups[g];
+      KvzGroup d;
+      for (const PlanSlot& slot : group.slots) {
+        d.tensors.push_back(slot.tensor);
+        groups_of_[slot.tensor].push_back(g);
+        if (!group.tiled) d.values += header_.dump.tensors[slot.tensor].elements();
+      }
+      d.role = group.context.role;
+      if (group.tiled) {
+        d.layer = group.context.layer;
+        d.values = group.rows * group.context.channels();
+      }
+      d.pipeline = header_.plan.pipelines[group.pipeline].text();
+      d.chunk_rows = group.chunk;
+      const TensorInfo& info = header_.dump.tensors[group.slots[0].tensor];
+      d.source_bytes = group.tiled ? d.values * dtype_unit(info.dtype) : info.bytes();
+      d.frames = group.frames;
+      description_.groups.push_back(std::move(d));
+    }
+  }
+
+  void load_index() {
+    const std::uint64_t size = source_.file().size(), after_header = source_.position();
+    if (size < after_header + kFooterBytes) fail(ErrorCode::truncated, "the file ends too early");
+    Footer bytes;
+    source_.file().read_at(size - kFooterBytes, bytes);
+    const FooterInfo footer = parse_footer(bytes);
+    if (footer.file_bytes != size) {
+      fail(ErrorCode::corrupt, "the file has {} bytes and says {}: it was cut or something was put before it", size,
+           footer.file_bytes);
+    }
+    if (footer.index_offset < after_header || footer.index_offset > size - kFooterBytes)
+      fail(ErrorCode::corrupt, "the index lies outside the file");
+    source_.seek(footer.index_offset);
+    const Record record = read_record(std::nullopt);
+    if (record.header.type != static_cast<std::uint16_t>(RecordType::index) || !record.sound())
+      fail(ErrorCode::corrupt, "the index is damaged");
+    parse_index(unpack_description(record.header, record.payload), footer.index_offset);
+  }
+
+  /// Per frame: bytes between the end of the record before (0 for the first) and this record, and its stored length.
+  void parse_index(const Bytes& bytes, std::uint64_t end) {
+    ByteReader in(bytes);
+    if (header_.plan.frames > bytes.size() / 2) fail(ErrorCode::corrupt, "the index has too few entries");
+    std::uint64_t at = 0;
+    for (std::uint64_t f = 0; f < header_.plan.frames; ++f) {
+      const std::uint64_t gap = in.get_varint(), stored = in.get_varint();
+      const std::uint64_t overhead = kRecordHeaderBytes + kRecordTailBytes;
+      if (gap > end - at || end - at - gap < overhead || stored > end - at - gap - overhead) {
+        fail(ErrorCode::corrupt, "the index points outside the file");
+      }
+      index_.push_back({at + gap, stored});
+      at += gap + stored + overhead;
+    }
+    in.expect_end();
+  }
+
+  /// Frames [first, last) of a group that may hold elements of the slice.
+  std::pair<std::uint64_t, std::uint64_t> frames_touching(const PlanGroup& group, const Slice& slice) const {
+    if (!group.tiled) return pass_frames_touching(group, slice);
+    std::uint64_t first = 0, last = group.frames;
+    for (const PlanSlot& slot : group.slots) {
+      const auto t = slot.axes.find('T');
+      if (slot.tensor != slice.tensor) continue;
+      first = slice.start[t] / group.chunk;
+      last = std::min(group.frames, (slice.start[t] + slice.count[t] - 1) / group.chunk + 1);
+    }
+    return {group.first_frame + first, group.first_frame + last};
+  }
+  /// Pass-through frames are consecutive runs of elements, in order.
+  std::pair<std::uint64_t, std::uint64_t> pass_frames_touching(const PlanGroup& group, const Slice& slice) const {
+    const auto shape = slice_shape(header_.dump.tensors[slice.tensor]);
+    const auto linear = [&](const Slice& s, bool last) {
+      std::uint64_t at = 0;
+      for (std::size_t a = 0; a < shape.size(); ++a) at = at * shape[a] + s.start[a] + (last ? s.count[a] - 1 : 0);
+      return at;
+    };
+    const auto count_until = [&](std::uint64_t element) {  // frames that start at or before the element
+      std::uint64_t low = 0, high = group.frames;
+      while (low < high) {
+        const std::uint64_t middle = low + (high - low) / 2;
+        if (linear(group.split->slice(middle), false) <= element) {
+          low = middle + 1;
+        } else {
+          high = middle;
+        }
+      }
+      return low;
+    };
+    return {group.first_frame + count_until(linear(slice, false)) - 1,
+            group.first_frame + count_until(linear(slice, true))};
+  }
+
+  /// Decoded frames are kept for neighbouring requests, up to kCacheBytes.
+  const Part& cached(Part wanted) {
+    const auto found =
+        std::find_if(cache_.begin(), cache_.end(), [&](const Part& p) { return p.index == wanted.index; });
+    if (found != cache_.end()) {
+      cache_.splice(cache_.begin(), cache_, found);
+      return cache_.front();
+    }
+    fetch(wanted);
+    expand(wanted);
+    for (const Bytes& b : wanted.data) cache_bytes_ += b.size();
+    cache_.push_front(std::move(wanted));
+    while (cache_bytes_ > kCacheBytes && cache_.size() > 1) {
+      for (const Bytes& b : cache_.back().data) cache_bytes_ -= b.size();
+      cache_.pop_back();
+    }
+    return cache_.front();
+  }
+  static constexpr std::uint64_t kCacheBytes = std::uint64_t{64} << 20;
+
+  RecordSource source_;
+  KvzHeader header_;
+  KvzSummary description_;
+  std::vector<std::vector<std::size_t>> groups_of_;
+  std::vector<FrameAt> index_;
+  std::uint32_t sequence_ = 0;
+  std::uint64_t next_frame_ = 0;
+  ByteWriter hashes_;
+  std::list<Part> cache_;
+  std::uint64_t cache_bytes_ = 0;
+};
+
+/// Passes parts on; an error in one is noted and the rest goes on.
+class VerifyingReader final : public DumpReader {
+ public:
+  explicit VerifyingReader(KvzReaderImpl& inner) : inner_(inner) {}
+  const Dump& dump() const override { return inner_.dump(); }
+  std::uint64_t part_count() const override { return inner_.part_count(); }
+  Part part(std::uint64_t index) const override { return inner_.part(index); }
+  void fetch(Part& part) override { inner_.fetch(part); }
+  void expand(Part& part) const override {
+    try {
+      inner_.expand(part);
+    } catch (const Error& e) {
+      const std::lock_guard lock(mutex_);
+      damage_.emplace(part.index, e.what());
+      part.data.clear();
+    }
+  }
+  void read(const Slice&, std::span<std::byte>) override {}
+  std::vector<std::string> damage() const {
+    std::vector<std::string> lines;
+    for (const auto& [index, line] : damage_) lines.push_back(line);
+    return lines;
+  }
+
+ private:
+  KvzReaderImpl& inner_;
+  mutable std::mutex mutex_;
+  mutable std::map<std::uint64_t, std::string> damage_;
+};
+
+class NullWriter final : public DumpWriter {
+ public:
+  void append(Part&) override {}
+  void finish() override {}
+};
+
+}  // namespace
+
+std::unique_ptr<KvzReader> open_kvz(const std::string& path) {
+  if (path == "-") return std::make_unique<KvzReaderImpl>(RecordSource(stdin_stream()));
+  return std::make_unique<KvzReaderImpl>(RecordSource(InputFile(path)));
+}
+
+std::vector<std::string> verify_kvz(const std::string& path, unsigned threads, const Progress& progress) {
+  // The index is checked by opening the file as a file; then everything is read front to back, as from a pipe.
+  std::optional<InputFile> file;
+  std::optional<InputStream> stream;
+  if (path != "-") {
+    open_kvz(path);
+    file.emplace(path);
+    stream.emplace(file->descriptor(), path);
+  }
+  KvzReaderImpl reader{RecordSource(stream ? *stream : stdin_stream())};
+  VerifyingReader verifying(reader);
+  NullWriter nowhere;
+  std::vector<std::string> damage;
+  try {
+    transcode(verifying, nowhere, threads, progress);
+    if (reader.part_count() == 0) reader.read_ending();
+    return verifying.damage();
+  } catch (const Error& e) {
+    damage = verifying.damage();
+    damage.push_back(e.what());
+  }
+  return damage;
+}
+
+}  // namespace kvzip

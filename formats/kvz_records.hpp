@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+// The container's bytes: prelude, records, footer (man/kvz.5). Nothing here knows what records hold.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "kvzip/io.hpp"
+
+namespace kvzip {
+
+inline constexpr unsigned kKvzMajor = 1, kKvzMinor = 0;
+inline constexpr std::size_t kPreludeBytes = 32, kRecordHeaderBytes = 32, kRecordTailBytes = 8, kFooterBytes = 40;
+inline constexpr std::uint64_t kMaxDescription = std::uint64_t{1} << 28;  // decoded bytes of a header or index record
+
+enum class RecordType : std::uint16_t { header = 1, frame = 2, index = 3, end = 4 };
+inline constexpr std::uint16_t kAncillary = 0x8000;  // type bit: a reader that does not know the type skips the record
+inline constexpr std::uint16_t kZstdPayload = 1;     // flag: the payload is one zstd frame
+
+struct RecordHeader {
+  std::uint16_t type = 0, flags = 0;
+  std::uint64_t stored = 0, decoded = 0;
+  std::uint32_t sequence = 0;
+};
+
+using Prelude = std::array<std::byte, kPreludeBytes>;
+using RecordHeaderBytes = std::array<std::byte, kRecordHeaderBytes>;
+using Footer = std::array<std::byte, kFooterBytes>;
+
+std::uint64_t hash64(ByteView bytes);  // XXH3-64
+
+Prelude make_prelude(unsigned minor);
+/// Returns the file's minor version. Refuses other magics (naming text-mode damage), majors and unknown critical flags.
+unsigned check_prelude(const Prelude& prelude);
+
+RecordHeaderBytes make_record_header(const RecordHeader& header);
+/// fail(corrupt) unless sync, check and flags are right and the sequence number is the expected one (where one is
+/// expected).
+RecordHeader parse_record_header(const RecordHeaderBytes& bytes, std::optional<std::uint32_t> sequence);
+
+struct FooterInfo {
+  std::uint64_t index_offset = 0, file_bytes = 0;
+};
+Footer make_footer(const FooterInfo& info);
+FooterInfo parse_footer(const Footer& footer);
+
+/// Payload of a description record: zstd where that is smaller.
+struct Packed {
+  Bytes stored;
+  std::uint16_t flags = 0;
+};
+Packed pack_description(ByteView bytes);
+Bytes unpack_description(const RecordHeader& header, Bytes stored);
+
+}  // namespace kvzip

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+// Element order: slices as tensors lie in files, tiles as tokens x channels.
+#include <cstring>
+
+#include "formats/kvz_plan.hpp"
+
+namespace kvzip {
+namespace {
+
+/// Strides, in elements, of tokens, heads and dimensions inside a row-major slice.
+struct SliceStrides {
+  std::size_t tokens = 1, heads = 1, dims = 1;  // extents
+  std::size_t token_step = 0, head_step = 0, dim_step = 1;
+};
+
+SliceStrides strides_of(const PlanSlot& slot, const Slice& slice) {
+  SliceStrides s;
+  std::size_t step = 1;
+  for (std::size_t a = slot.axes.size(); a-- > 0;) {
+    const std::size_t n = slice.count[a];
+    switch (slot.axes[a]) {
+      case 'T':
+        s.tokens = n, s.token_step = step;
+        break;
+      case 'H':
+        s.heads = n, s.head_step = step;
+        break;
+      case 'D':
+      case 'C':
+        s.dims = n, s.dim_step = step;
+        break;
+      default:
+        break;
+    }
+    step *= n;
+  }
+  return s;
+}
+
+/// Calls copy(byte offset in the slice, byte offset in the tile, bytes) for every contiguous piece.
+template <typename F>
+void for_each_piece(const SliceStrides& s, std::size_t unit, std::size_t row_bytes, std::size_t column, F&& copy) {
+  for (std::size_t t = 0; t < s.tokens; ++t) {
+    for (std::size_t h = 0; h < s.heads; ++h) {
+      const std::size_t from = t * s.token_step + h * s.head_step, to = t * row_bytes + column + h * s.dims * unit;
+      if (s.dim_step == 1) {
+        copy(from * unit, to, s.dims * unit);
+      } else {
+        for (std::size_t d = 0; d < s.dims; ++d) copy((from + d * s.dim_step) * unit, to + d * unit, unit);
+      }
+    }
+  }
+}
+
+}  // namespace
+
+Bytes gather_tile(const Plan& plan, const Dump& dump, const Part& part) {
+  const PlanGroup& group = plan.group_of(part.index);
+  if (!group.tiled) return part.data[0];
+  const TileShape shape = plan.shape(dump, part.index);
+  const std::size_t unit = dtype_unit(group.context.source), row_bytes = std::size_t{shape.cols} * unit;
+  Bytes tile(row_bytes * shape.rows);
+  std::size_t column = 0;
+  for (std::size_t i = 0; i < part.slices.size(); ++i) {
+    const SliceStrides s = strides_of(group.slots[i], part.slices[i]);
+    for_each_piece(s, unit, row_bytes, column, [&](std::size_t from, std::size_t to, std::size_t n) {
+      std::memcpy(tile.data() + to, part.data[i].data() + from, n);
+    });
+    column += s.heads * s.dims * unit;
+  }
+  return tile;
+}
+
+void scatter_tile(const Plan& plan, const Dump& dump, ByteView tile, Part& part) {
+  const PlanGroup& group = plan.group_of(part.index);
+  part.data.resize(part.slices.size());
+  if (!group.tiled) {
+    part.data[0].assign(tile.begin(), tile.end());
+    return;
+  }
+  const TileShape shape = plan.shape(dump, part.index);
+  const std::size_t unit = dtype_unit(group.context.source), row_bytes = std::size_t{shape.cols} * unit;
+  std::size_t column = 0;
+  for (std::size_t i = 0; i < part.slices.size(); ++i) {
+    const SliceStrides s = strides_of(group.slots[i], part.slices[i]);
+    part.data[i].resize(s.tokens * s.heads * s.dims * unit);
+    for_each_piece(s, unit, row_bytes, column, [&](std::size_t from, std::size_t to, std::size_t n) {
+      std::memcpy(part.data[i].data() + from, tile.data() + to, n);
+    });
+    column += s.heads * s.dims * unit;
+  }
+}
+
+}  // namespace kvzip

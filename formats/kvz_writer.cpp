@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+// Writes a container front to back, without seeking: prelude, header, frames in plan order, index, end, footer.
+#include "codec/bytes.hpp"
+#include "formats/file.hpp"
+#include "formats/kvz.hpp"
+#include "formats/kvz_header.hpp"
+#include "formats/kvz_records.hpp"
+#include "kvzip/error.hpp"
+
+namespace kvzip {
+namespace {
+
+class KvzWriter final : public DumpWriter {
+ public:
+  KvzWriter(const std::string& path, KvzHeader header, bool overwrite)
+      : header_(std::move(header)), out_(path, overwrite, OutputFile::Access::sequential) {
+    out_.append(make_prelude(kKvzMinor));
+    const std::string text = write_kvz_header(header_);
+    const Packed packed = pack_description(std::as_bytes(std::span(text)));
+    append_record(RecordType::header, packed.flags, packed.stored, text.size());
+  }
+
+  bool plans() const override { return true; }
+  std::uint64_t part_count() const override { return header_.plan.frames; }
+  Part part(std::uint64_t index) const override { return header_.plan.part(header_.dump, index); }
+
+  void prepare(Part& part) const override {
+    const PlanGroup& group = header_.plan.group_of(part.index);
+    const Bytes tile = gather_tile(header_.plan, header_.dump, part);
+    part.coded = header_.plan.pipelines[group.pipeline].encode(group.context,
+                                                               header_.plan.shape(header_.dump, part.index), tile);
+  }
+
+  void append(Part& part) override {
+    if (part.index != frames_) fail(ErrorCode::invalid_argument, "frame {} appended as frame {}", part.index, frames_);
+    index_.put_varint(out_.position() - index_end_);
+    index_.put_varint(part.coded.size());
+    append_record(RecordType::frame, 0, part.coded, part.coded.size());
+    index_end_ = out_.position();
+    ++frames_;
+  }
+
+  void finish() override {
+    if (frames_ != header_.plan.frames)
+      fail(ErrorCode::invalid_argument, "{} of {} frames written", frames_, header_.plan.frames);
+    FooterInfo footer{out_.position(), 0};
+    const Packed packed = pack_description(index_.view());
+    append_record(RecordType::index, packed.flags, packed.stored, index_.size());
+    ByteWriter end;
+    end.put(std::uint64_t{sequence_} + 1);
+    end.put(frames_);
+    end.put(hash64(hashes_.view()));
+    append_record(RecordType::end, 0, end.view(), end.size());
+    footer.file_bytes = out_.position() + kFooterBytes;
+    out_.append(make_footer(footer));
+    out_.finish();
+  }
+
+ private:
+  void append_record(RecordType type, std::uint16_t flags, ByteView payload, std::uint64_t decoded) {
+    out_.append(make_record_header({static_cast<std::uint16_t>(type), flags, payload.size(), decoded, sequence_++}));
+    out_.append(payload);
+    const std::uint64_t hash = hash64(payload);
+    hashes_.put(hash);
+    ByteWriter tail;
+    tail.put(hash);
+    out_.append(tail.view());
+  }
+
+  KvzHeader header_;
+  OutputFile out_;
+  ByteWriter index_, hashes_;
+  std::uint64_t index_end_ = 0, frames_ = 0;
+  std::uint32_t sequence_ = 0;
+};
+
+}  // namespace
+
+std::unique_ptr<DumpWriter> create_kvz_writer(const std::string& path, const Dump& dump, const Recognition& recognition,
+                                              const KvzOptions& options, bool overwrite) {
+  KvzHeader header{"kvzip " KVZIP_VERSION,
+                   options.rules.name,
+                   options.user,
+                   dump,
+                   recognition,
+                   make_plan(dump, recognition, options.rules, options.chunk_tokens)};
+  return std::make_unique<KvzWriter>(path, std::move(header), overwrite);
+}
+
+}  // namespace kvzip

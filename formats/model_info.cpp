@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "formats/model_info.hpp"
+
+#include <charconv>
+#include <cmath>
+#include <initializer_list>
+#include <limits>
+#include <optional>
+
+namespace kvzip {
+namespace {
+
+constexpr std::uint64_t kMaxHeads = 65536, kMaxHeadDim = 65536;
+
+std::string first_text(const Dump& dump, std::initializer_list<std::string_view> names) {
+  for (const std::string_view name : names) {
+    if (std::string text = dump.text(name); !text.empty()) return text;
+  }
+  return {};
+}
+
+std::optional<std::uint64_t> parse_count(std::string_view text, std::uint64_t max) {
+  std::uint64_t value = 0;
+  const auto [stop, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (text.empty() || error != std::errc() || stop != text.data() + text.size() || value > max) return std::nullopt;
+  return value;
+}
+
+std::uint64_t count(const Dump& dump, std::initializer_list<std::string_view> names, std::uint64_t max) {
+  return parse_count(first_text(dump, names), max).value_or(0);
+}
+
+void read_positive(const Dump& dump, std::string_view name, double& value) {
+  const std::string text = dump.text(name);
+  double parsed = 0;
+  const auto [stop, error] = std::from_chars(text.data(), text.data() + text.size(), parsed);
+  const bool whole = !text.empty() && error == std::errc() && stop == text.data() + text.size();
+  if (whole && std::isfinite(parsed) && parsed > 0) value = parsed;
+}
+
+Rope read_rope(const Dump& dump) {
+  Rope rope;
+  const std::string state = dump.text("rope");
+  if (state == "post") rope.state = Rope::State::post;
+  if (state == "pre") rope.state = Rope::State::pre;
+  if (state == "none") rope.state = Rope::State::none;
+  if (dump.text("rope_layout") == "interleaved") rope.layout = Rope::Layout::interleaved;
+  const std::string scaling = dump.text("rope_scaling_type");
+  if (scaling == "linear") rope.scaling = Rope::Scaling::linear;
+  if (scaling == "llama3") rope.scaling = Rope::Scaling::llama3;
+  if (scaling == "yarn") rope.scaling = Rope::Scaling::yarn;
+  read_positive(dump, "rope_theta", rope.theta);
+  read_positive(dump, "rope_scaling_factor", rope.factor);
+  read_positive(dump, "rope_low_freq_factor", rope.low_freq_factor);
+  read_positive(dump, "rope_high_freq_factor", rope.high_freq_factor);
+  read_positive(dump, "rope_original_context", rope.original_context);
+  rope.dims = static_cast<std::uint32_t>(count(dump, {"rope_dims"}, kMaxHeadDim));
+  // Kept well inside 64 bits so that position + token cannot wrap.
+  rope.first_position = count(dump, {"first_position"}, std::numeric_limits<std::uint64_t>::max() >> 1);
+  return rope;
+}
+
+}  // namespace
+
+ModelFacts read_model_facts(const Dump& dump) {
+  return {.layers = count(dump, {"n_layers", "num_layers", "num_hidden_layers"}, kMaxLayers),
+          .heads = count(dump, {"n_heads", "num_heads", "num_attention_heads"}, kMaxHeads),
+          .kv_heads = count(dump, {"n_kv_heads", "num_kv_heads", "num_key_value_heads"}, kMaxHeads),
+          .head_dim = count(dump, {"head_dim", "head_size"}, kMaxHeadDim)};
+}
+
+ModelInfo read_model_info(const Dump& dump) {
+  const ModelFacts facts = read_model_facts(dump);
+  return {.model = first_text(dump, {"model", "model_name", "1.model"}),
+          .layers = static_cast<std::uint32_t>(facts.layers),
+          .kv_heads = static_cast<std::uint32_t>(facts.kv_heads),
+          .head_dim = static_cast<std::uint32_t>(facts.head_dim),
+          .rope = read_rope(dump)};
+}
+
+}  // namespace kvzip

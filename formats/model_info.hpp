@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a dump's file-level attributes say of its model.
+#pragma once
+
+#include "formats/axes.hpp"
+#include "kvzip/layout.hpp"
+
+namespace kvzip {
+
+/// Values that make no sense are taken as absent: attributes of foreign files are hints.
+ModelInfo read_model_info(const Dump& dump);
+ModelFacts read_model_facts(const Dump& dump);
+
+}  // namespace kvzip

@@ -1,0 +1,282 @@
+// SPDX-License-Identifier: Apache-2.0
+// Outputs: temporary names, their removal, and the move to the final name.
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <array>
+#include <atomic>
+#include <cerrno>
+#include <climits>
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <limits>
+#include <system_error>
+
+#include "formats/file.hpp"
+#include "formats/file_calls.hpp"
+#include "kvzip/error.hpp"
+
+namespace kvzip {
+namespace {
+
+constexpr std::size_t kCopyBytes = std::size_t{1} << 20;
+constexpr std::size_t kSlots = 32;
+
+/// Temporary names that a signal handler may unlink. Fixed storage, because a handler may not allocate or lock.
+/// A file that finds no free slot is still removed by its destructor.
+struct Slot {
+  enum State : int { free, filling, active };
+  std::atomic<int> state{free};
+  std::array<char, PATH_MAX> path;
+};
+static_assert(std::atomic<int>::is_always_lock_free);
+std::array<Slot, kSlots> g_slots;
+
+int register_temporary(const std::string& path) {
+  if (path.size() >= PATH_MAX) return -1;
+  for (std::size_t i = 0; i < kSlots; ++i) {
+    int expected = Slot::free;
+    if (!g_slots[i].state.compare_exchange_strong(expected, Slot::filling)) continue;
+    std::memcpy(g_slots[i].path.data(), path.c_str(), path.size() + 1);
+    g_slots[i].state.store(Slot::active);
+    return static_cast<int>(i);
+  }
+  return -1;
+}
+
+void forget_temporary(int slot) {
+  if (slot >= 0) g_slots[static_cast<std::size_t>(slot)].state.store(Slot::free);
+}
+
+extern "C" void remove_temporaries(int signal) {
+  for (const Slot& slot : g_slots) {
+    if (slot.state.load() == Slot::active) ::unlink(slot.path.data());
+  }
+  // SA_RESETHAND has restored the default action, which takes the process down once this handler returns.
+  ::raise(signal);
+}
+
+std::string directory_of(const std::string& path) {
+  const std::size_t slash = path.rfind('/');
+  if (slash == std::string::npos) return ".";
+  return slash == 0 ? "/" : path.substr(0, slash);
+}
+
+std::string temporary_name(const std::string& path) {
+  static std::atomic<unsigned> counter{0};
+  constexpr std::size_t kNameBytes = 200;  // leaves room for the suffix in the usual limit of 255
+  const std::string name = path.substr(path.rfind('/') + 1).substr(0, kNameBytes);
+  return fmt::format("{}/.{}.kvzip-{}-{}", directory_of(path), name, ::getpid(), counter++);
+}
+
+/// Follows symbolic links, so that an output replaces the file a link leads to and not the link.
+std::string follow_links(const std::string& path) {
+  struct stat status {};
+  if (::lstat(path.c_str(), &status) != 0 || !S_ISLNK(status.st_mode)) return path;
+  const std::unique_ptr<char, decltype(&std::free)> real(::realpath(path.c_str(), nullptr), &std::free);
+  return real ? std::string(real.get()) : path;
+}
+
+/// Some file systems and special files cannot be flushed and say so; only real failures count.
+void flush_to_disk(int fd, const std::string& name) {
+  while (::fsync(fd) != 0) {
+    if (errno == EINTR) continue;
+    if (errno == EINVAL || errno == ENOTSUP || errno == EROFS) return;
+    fail_errno(name, "flush to disk");
+  }
+}
+
+[[noreturn]] void fail_exists(const std::string& path) {
+  fail(ErrorCode::invalid_argument, "{}: exists already (-f overwrites it)", path);
+}
+
+/// Moves without replacing, in one step. False when the file system cannot do that.
+bool move_if_absent(const std::string& from, const std::string& to, const std::string& shown) {
+  if (::renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_NOREPLACE) == 0) return true;
+  if (errno == EEXIST) fail_exists(shown);
+  if (errno != EINVAL && errno != ENOSYS && errno != ENOTSUP) fail_errno(shown, "create");
+  if (::link(from.c_str(), to.c_str()) == 0) {
+    ::unlink(from.c_str());
+    return true;
+  }
+  if (errno == EEXIST) fail_exists(shown);
+  return false;
+}
+
+void wait_until(int fd, short event) {
+  pollfd entry{fd, event, 0};
+  ::poll(&entry, 1, -1);
+}
+
+}  // namespace
+
+void fail_errno(std::string_view name, std::string_view action) {
+  const std::string reason = std::generic_category().message(errno);
+  fail(ErrorCode::io, "{}: cannot {}: {}", name, action, reason);
+}
+
+std::size_t read_some(int fd, std::span<std::byte> out, std::string_view name) {
+  for (;;) {
+    const ssize_t got = ::read(fd, out.data(), out.size());
+    if (got >= 0) return static_cast<std::size_t>(got);
+    if (errno == EAGAIN) {
+      wait_until(fd, POLLIN);
+    } else if (errno != EINTR) {
+      fail_errno(name, "read");
+    }
+  }
+}
+
+void write_all(int fd, ByteView bytes, std::string_view name) {
+  while (!bytes.empty()) {
+    const ssize_t put = ::write(fd, bytes.data(), bytes.size());
+    if (put >= 0) {
+      bytes = bytes.subspan(static_cast<std::size_t>(put));
+    } else if (errno == EAGAIN) {
+      wait_until(fd, POLLOUT);
+    } else if (errno != EINTR) {
+      fail_errno(name, "write");
+    }
+  }
+}
+
+void write_all_at(int fd, std::uint64_t offset, ByteView bytes, std::string_view name) {
+  constexpr std::uint64_t kEnd = std::numeric_limits<off_t>::max();
+  if (offset > kEnd || bytes.size() > kEnd - offset) fail(ErrorCode::limit, "{}: larger than any file can be", name);
+  while (!bytes.empty()) {
+    const ssize_t put = ::pwrite(fd, bytes.data(), bytes.size(), static_cast<off_t>(offset));
+    if (put < 0 && errno == EINTR) continue;
+    if (put < 0) fail_errno(name, "write");
+    bytes = bytes.subspan(static_cast<std::size_t>(put));
+    offset += static_cast<std::uint64_t>(put);
+  }
+}
+
+bool is_standard_output(std::string_view path) {
+  return path == "-" || path == "/dev/stdout" || path == "/dev/fd/1" || path == "/proc/self/fd/1";
+}
+
+bool is_stream_output(const std::string& path) {
+  struct stat status {};
+  if (is_standard_output(path)) return true;
+  return ::stat(path.c_str(), &status) == 0 && !S_ISREG(status.st_mode) && !S_ISDIR(status.st_mode);
+}
+
+TemporaryFile::TemporaryFile(const std::string& path, unsigned mode) {
+  constexpr int kAttempts = 1000;  // names left over from a killed process with the same number
+  for (int i = 0; i < kAttempts; ++i) {
+    path_ = temporary_name(path);
+    // Registered first: a signal between the two calls must not leave the file behind.
+    slot_ = register_temporary(path_);
+    fd_ = FileDescriptor(::open(path_.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, mode));
+    if (fd_.get() >= 0) return;
+    const int error = errno;
+    forget_temporary(slot_);
+    errno = error;
+    if (error != EEXIST) break;
+  }
+  fail_errno(path, "create");
+}
+
+TemporaryFile::~TemporaryFile() {
+  if (!path_.empty()) ::unlink(path_.c_str());
+  forget_temporary(slot_);
+}
+
+void TemporaryFile::move_to(const std::string& path, bool overwrite) {
+  flush_to_disk(fd_.get(), path);
+  if (overwrite || !move_if_absent(path_, path, path)) {
+    if (!overwrite && file_identity(path)) fail_exists(path);
+    if (::rename(path_.c_str(), path.c_str()) != 0) fail_errno(path, "create");
+  }
+  path_.clear();
+  forget_temporary(std::exchange(slot_, -1));
+  const std::string directory = directory_of(path);
+  const FileDescriptor fd(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (fd.get() >= 0) flush_to_disk(fd.get(), directory);
+}
+
+PendingFile::PendingFile(const std::string& path, bool overwrite)
+    : path_(path), target_(follow_links(path)), overwrite_(overwrite) {
+  if (path.empty()) fail(ErrorCode::invalid_argument, "the output has no name");
+  struct stat status {};
+  const bool exists = ::lstat(target_.c_str(), &status) == 0;
+  if (exists && S_ISDIR(status.st_mode)) fail(ErrorCode::io, "{}: is a directory", path);
+  if (exists && !overwrite) fail_exists(path);
+  temporary_.emplace(target_);
+  // A file that replaces another is readable by the same people; its owner can write, as the writer has to.
+  if (exists && S_ISREG(status.st_mode))
+    ::fchmod(temporary_->descriptor(), (status.st_mode & 0777) | S_IRUSR | S_IWUSR);
+}
+
+void PendingFile::commit() {
+  temporary_->move_to(target_, overwrite_);
+}
+
+OutputFile::OutputFile(const std::string& path, bool overwrite, Access access) : path_(path) {
+  if (is_stream_output(path)) {
+    open_stream(access);
+  } else {
+    pending_.emplace(path, overwrite);
+    fd_ = pending_->descriptor();
+  }
+}
+
+void OutputFile::open_stream(Access access) {
+  to_stdout_ = is_standard_output(path_);
+  if (to_stdout_) path_ = "standard output";
+  sink_ = FileDescriptor(to_stdout_ ? ::fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 0)
+                                    : ::open(path_.c_str(), O_WRONLY | O_CLOEXEC | O_NOCTTY));
+  if (sink_.get() < 0) fail_errno(path_, "open");
+  if (::isatty(sink_.get()) != 0) {
+    fail(ErrorCode::invalid_argument, "{}: is a terminal, and the output is binary: name a file or redirect it", path_);
+  }
+  collects_ = access == Access::positioned;
+  seekable_ = collects_;
+  if (collects_) own_ = unnamed_temporary_file();
+  fd_ = collects_ ? own_.get() : sink_.get();
+}
+
+void OutputFile::append(ByteView bytes) {
+  if (seekable_) {
+    write_all_at(fd_, position_, bytes, path_);
+  } else {
+    write_all(fd_, bytes, path_);
+  }
+  position_ += bytes.size();
+}
+
+void OutputFile::write_at(std::uint64_t offset, ByteView bytes) {
+  if (!seekable_) fail(ErrorCode::invalid_argument, "{}: can only be written from front to back", path_);
+  write_all_at(fd_, offset, bytes, path_);
+}
+
+void OutputFile::finish() {
+  if (pending_) return pending_->commit();
+  if (collects_) {
+    std::vector<std::byte> buffer(kCopyBytes);
+    if (::lseek(fd_, 0, SEEK_SET) != 0) fail_errno(path_, "read back the temporary copy");
+    while (const std::size_t got = read_some(fd_, buffer, path_)) write_all(sink_.get(), {buffer.data(), got}, path_);
+  }
+  // A network file reports the failure of earlier writes only when it is closed.
+  if (::close(sink_.release()) != 0) fail_errno(path_, "write");
+}
+
+void install_signal_cleanup() {
+  for (const int signal : {SIGINT, SIGTERM, SIGHUP}) {
+    struct sigaction action {};
+    if (::sigaction(signal, nullptr, &action) != 0 || action.sa_handler == SIG_IGN) continue;  // nohup stays nohup
+    action = {};
+    action.sa_handler = remove_temporaries;
+    action.sa_flags = SA_RESETHAND;
+    ::sigemptyset(&action.sa_mask);
+    ::sigaction(signal, &action, nullptr);
+  }
+  ::signal(SIGPIPE, SIG_IGN);
+}
+
+}  // namespace kvzip

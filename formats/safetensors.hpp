@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: Apache-2.0
+// safetensors files.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "formats/file.hpp"
+#include "kvzip/io.hpp"
+
+namespace kvzip {
+
+std::unique_ptr<DumpReader> open_safetensors(InputFile file);
+/// "-" writes standard output. Parts may come in any order, cut in any way.
+std::unique_ptr<DumpWriter> create_safetensors(const std::string& path, const Dump& dump, bool overwrite);
+
+}  // namespace kvzip

@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+// A part of a dump presented as a dump: some layers, a range of tokens, some roles.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "kvzip/io.hpp"
+
+namespace kvzip {
+
+struct Selection {
+  std::optional<std::pair<std::uint32_t, std::uint32_t>> layers;  // first and last
+  std::optional<std::pair<std::uint64_t, std::uint64_t>> tokens;  // first and one past the last
+  std::vector<Role> roles;                                        // empty = all; pair = key and value
+
+  bool empty() const { return !layers && !tokens && roles.empty(); }
+};
+
+/// Reads the texts of --layers ("3", "0-3"), --tokens ("0:256", ":256", "128:") and --roles ("key,value"); an empty
+/// text asks for nothing. fail(invalid_argument) on anything else.
+Selection parse_selection(std::string_view layers, std::string_view tokens, std::string_view roles);
+
+/// Presents what the selection leaves of `inner`, without ever fetching a part of it that holds nothing of that.
+/// - roles: tensors of other roles go; a pair of which one half is wanted keeps that half, with extent 1.
+/// - layers: tensors with an axis L are cropped along it; of the rest those with a known layer in the range stay, and
+///   role other if it is among `roles`.
+/// - tokens: tensors with an axis T are cropped along it, and go when they end before the range; the rest stays whole.
+/// Ranges are clipped to the tensors. fail(invalid_argument) when nothing is left.
+/// The result's recognition() describes the reduced dump; model.layers stays that of the whole.
+std::unique_ptr<DumpReader> select(std::unique_ptr<DumpReader> inner, const Recognition& recognition,
+                                   const Selection& selection);
+
+}  // namespace kvzip

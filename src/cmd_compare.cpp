@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <cmath>
+#include <memory>
+
+#include "commands.hpp"
+#include "comparison.hpp"
+#include "inspect_kvz.hpp"
+#include "report.hpp"
+
+namespace kvzip::tool {
+namespace {
+
+struct Limits {
+  double max_abs = 0, max_rmse = 0, max_nrmse = 0, min_snr = 0, min_cosine = 0;
+};
+
+struct Options {
+  Common common;
+  Recognising recognising;
+  std::string a, b;
+  bool json = false, csv = false, common_only = false;
+  Limits limits;
+  // Which of the limits were given.
+  bool max_abs = false, max_rmse = false, max_nrmse = false, min_snr = false, min_cosine = false;
+
+  bool any_limit() const { return max_abs || max_rmse || max_nrmse || min_snr || min_cosine; }
+};
+
+/// One sentence for each limit that is missed. Every limit holds for the total of every role.
+std::vector<std::string> missed(const Options& o, const Comparison& comparison) {
+  std::vector<std::string> out;
+  if (!o.any_limit()) return out;
+  for (const auto& [role, c] : comparison.roles) {
+    const std::string_view name = role_name(role);
+    const Distortion& d = c.distortion;
+    const auto check = [&](bool given, bool met, std::string_view what, double value, std::string_view option,
+                           double limit) {
+      if (given && !met) out.push_back(fmt::format("{}: {} {:.6g} misses {} {:g}", name, what, value, option, limit));
+    };
+    if (c.unlike > 0) out.push_back(fmt::format("{}: {} elements that are not floats differ", name, c.unlike));
+    if (c.measured == 0) continue;
+    if (d.nonfinite_mismatches() > 0) {
+      out.push_back(fmt::format("{}: {} values are not finite and differ", name, d.nonfinite_mismatches()));
+    }
+    check(o.max_abs, d.max_abs() <= o.limits.max_abs, "max_abs", d.max_abs(), "--max-abs", o.limits.max_abs);
+    check(o.max_rmse, d.rmse() <= o.limits.max_rmse, "rmse", d.rmse(), "--max-rmse", o.limits.max_rmse);
+    check(o.max_nrmse, d.nrmse() <= o.limits.max_nrmse, "nrmse", d.nrmse(), "--max-nrmse", o.limits.max_nrmse);
+    check(o.min_snr, d.snr_db() >= o.limits.min_snr, "snr", d.snr_db(), "--min-snr", o.limits.min_snr);
+    check(o.min_cosine, d.cosine_min() >= o.limits.min_cosine, "cosine", d.cosine_min(), "--min-cosine",
+          o.limits.min_cosine);
+  }
+  return out;
+}
+
+Json measures_json(const Compared& c) {
+  Json out{{"values", c.values}, {"source_bytes", c.source_bytes}, {"same", c.same()}};
+  if (c.measured > 0) {
+    out["max_abs"] = json_number(c.distortion.max_abs());
+    out["rmse"] = json_number(c.distortion.rmse());
+    out["nrmse"] = json_number(c.distortion.nrmse());
+    out["snr_db"] = json_number(c.distortion.snr_db());
+    out["cosine_min"] = json_number(c.distortion.cosine_min());
+    out["cosine_mean"] = json_number(c.distortion.cosine_mean());
+    out["nonfinite_mismatches"] = c.distortion.nonfinite_mismatches();
+  }
+  out["unlike"] = c.unlike;
+  out["bits_per_value"] = json_number(c.bits());
+  out["ratio"] = json_number(c.ratio());
+  return out;
+}
+
+Json comparison_json(const Options& o, const Dump& dump, const Comparison& comparison,
+                     const std::vector<std::string>& misses) {
+  Json out{{"schema", 1}, {"original", input_name(o.a)}, {"other", input_name(o.b)}};
+  Json tensors = Json::array();
+  for (const TensorComparison& t : comparison.tensors) {
+    Json one{{"name", dump.tensors[t.tensor].name}, {"role", role_name(t.role)}, {"layer", json_layer(t.layer)}};
+    one.update(measures_json(t.all()));
+    tensors.push_back(std::move(one));
+  }
+  out["tensors"] = std::move(tensors);
+  Json roles = Json::object();
+  for (const auto& [role, c] : comparison.roles) roles[std::string(role_name(role))] = measures_json(c);
+  out["roles"] = std::move(roles);
+  out["total"] = measures_json(comparison.total);
+  if (o.any_limit()) out["thresholds"] = {{"met", misses.empty()}, {"missed", misses}};
+  return out;
+}
+
+std::string csv_text(std::string_view text) {
+  std::string out = "\"";
+  for (const char c : text) out += c == '"' ? std::string("\"\"") : std::string(1, c);
+  return out + "\"";
+}
+
+std::string csv_row(std::string_view scope, std::string_view name, std::string_view role,
+                    std::optional<std::uint32_t> layer, const Compared& c) {
+  const auto number = [](std::optional<double> value) { return value ? fmt::format("{}", *value) : std::string(); };
+  std::string out =
+      fmt::format("{},{},{},{},{},", scope, csv_text(name), role, layer ? std::to_string(*layer) : "", c.values);
+  if (c.measured > 0) {
+    const Distortion& d = c.distortion;
+    out += fmt::format("{},{},{},{},{},{},{}", d.max_abs(), d.rmse(), d.nrmse(), d.snr_db(), d.cosine_min(),
+                       d.cosine_mean(), d.nonfinite_mismatches());
+  } else {
+    out += ",,,,,,";
+  }
+  return out + fmt::format(",{},{},{},{}\n", c.unlike, c.source_bytes, number(c.bits()), number(c.ratio()));
+}
+
+std::string comparison_csv(const Dump& dump, const Comparison& comparison) {
+  std::string out =
+      "scope,name,role,layer,values,max_abs,rmse,nrmse,snr_db,cosine_min,cosine_mean,nonfinite_mismatches,unlike,"
+      "source_bytes,bits_per_value,ratio\n";
+  for (const TensorComparison& t : comparison.tensors) {
+    out += csv_row("tensor", dump.tensors[t.tensor].name, role_name(t.role), t.layer, t.all());
+  }
+  for (const auto& [role, c] : comparison.roles) out += csv_row("role", "", role_name(role), {}, c);
+  return out + csv_row("total", "", "", {}, comparison.total);
+}
+
+void add_row(Table& table, std::string name, std::string role, const Compared& c) {
+  std::vector<std::string> row{std::move(name), std::move(role)};
+  if (c.measured > 0) {
+    const Distortion& d = c.distortion;
+    for (const double x : {d.max_abs(), d.rmse(), d.nrmse()}) row.push_back(number_text(x));
+    row.push_back(std::isinf(d.snr_db()) && d.snr_db() > 0 ? "exact" : fmt::format("{:.2f}", d.snr_db()));
+    for (const double x : {d.cosine_min(), d.cosine_mean()}) row.push_back(fmt::format("{:.6f}", x));
+  } else {
+    for (int i = 0; i < 6; ++i) row.push_back("-");
+    if (c.unlike == 0) row[5] = "same";
+  }
+  row.push_back(number_text(c.bits()));
+  row.push_back(number_text(c.ratio()));
+  std::string remark;
+  if (c.unlike > 0) remark = fmt::format("{} elements differ", c.unlike);
+  if (c.distortion.nonfinite_mismatches() > 0) {
+    remark += fmt::format("{}{} not finite", remark.empty() ? "" : ", ", c.distortion.nonfinite_mismatches());
+  }
+  row.push_back(remark);
+  table.add(std::move(row));
+}
+
+std::string comparison_text(const Options& o, const Dump& dump, const Comparison& comparison) {
+  Table table(
+      {"tensor", "role", ">max_abs", ">rmse", ">nrmse", ">snr dB", ">cos min", ">cos mean", ">bits", ">ratio", ""});
+  const bool each = o.common.verbose > 0 || comparison.tensors.size() <= kManyRows;
+  if (each) {
+    for (const TensorComparison& t : comparison.tensors) {
+      add_row(table, dump.tensors[t.tensor].name, std::string(role_name(t.role)), t.all());
+    }
+  }
+  for (const auto& [role, c] : comparison.roles) add_row(table, "all", std::string(role_name(role)), c);
+  add_row(table, "total", "", comparison.total);
+  std::string out = table.text();
+  if (!each) out += fmt::format("({} tensors; -v shows each)\n", comparison.tensors.size());
+  return out;
+}
+
+int compare(const Options& o) {
+  if (o.json && o.csv) throw UsageError("--json and --csv: choose one");
+  if (o.a == "-" && o.b == "-") throw UsageError("only one of the two files can be standard input");
+  const auto a = with_file(o.a, [&] { return open_reader(o.a); });
+  const auto b = with_file(o.b, [&] { return open_reader(o.b); });
+  const Recognition roles = with_file(o.a, [&] { return recognise_input(*a, o.recognising, {}); });
+  const Comparison comparison = with_file(o.b, o.a, [&] {
+    ProgressLine progress("compare", !o.common.quiet);
+    const CompareOptions options{o.common_only, o.b != "-", o.common.threads};
+    return compare_dumps(*a, *b, roles, options, progress.callback());
+  });
+  const std::vector<std::string> misses = missed(o, comparison);
+  if (o.json) {
+    print_json(comparison_json(o, a->dump(), comparison, misses));
+  } else {
+    print(o.csv ? comparison_csv(a->dump(), comparison) : comparison_text(o, a->dump(), comparison));
+  }
+  for (const std::string& miss : misses) complain(fmt::format("{}: {}", input_name(o.b), miss));
+  return misses.empty() ? kDone : kMissed;
+}
+
+}  // namespace
+
+void add_compare(CLI::App& app, Action& action) {
+  CLI::App* command = add_command(
+      app, {"compare", "measure how far a file is from the original", "kvzip compare ORIGINAL OTHER [OPTIONS]",
+            "  kvzip compare cache.safetensors cache.kvz\n"
+            "  kvzip compare cache.safetensors cache.kvz --max-nrmse 0.05 --json > out.json\n\n"
+            "Limits hold for the total of each role (key, value, query, other); then tensors\n"
+            "that are not floats must be equal, too. Exit status 6 says that one is missed.\n"
+            "Without limits differences are only shown. Cosines are of vectors of head_dim."});
+  auto o = std::make_shared<Options>();
+  command->add_option("ORIGINAL", o->a, "any file kvzip reads")->required();
+  command->add_option("OTHER", o->b, "any file kvzip reads")->required();
+  command->add_flag("--json", o->json, "everything, as JSON");
+  command->add_flag("--csv", o->csv, "a line for each tensor, each role and all");
+  command->add_flag("--common", o->common_only, "leave out tensors that only one file has");
+  const auto limit = [&](const char* name, double& value, const char* text) {
+    return command->add_option(name, value, text)->option_text("X");
+  };
+  limit("--max-abs", o->limits.max_abs, "largest absolute error");
+  limit("--max-rmse", o->limits.max_rmse, "root mean squared error");
+  limit("--max-nrmse", o->limits.max_nrmse, "the same over the original's root mean square");
+  limit("--min-snr", o->limits.min_snr, "signal-to-noise ratio in dB");
+  limit("--min-cosine", o->limits.min_cosine, "smallest cosine of any vector");
+  add_recognising(*command, o->recognising);
+  add_threads(*command, o->common);
+  add_verbosity(*command, o->common);
+  command->callback([o, command, &action] {
+    o->max_abs = command->count("--max-abs") > 0;
+    o->max_rmse = command->count("--max-rmse") > 0;
+    o->max_nrmse = command->count("--max-nrmse") > 0;
+    o->min_snr = command->count("--min-snr") > 0;
+    o->min_cosine = command->count("--min-cosine") > 0;
+    action = [o] { return compare(*o); };
+  });
+}
+
+}  // namespace kvzip::tool

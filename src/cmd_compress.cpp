@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <sys/stat.h>
+
+#include <map>
+#include <memory>
+
+#include "commands.hpp"
+#include "formats/file.hpp"
+#include "formats/kvz.hpp"
+#include "report.hpp"
+
+namespace kvzip::tool {
+namespace {
+
+struct Options {
+  Common common;
+  Recognising recognising;
+  std::string in, out, preset{kDefaultPreset}, key, value, chunk_tokens;
+};
+
+std::uint64_t tensor_bytes(const Dump& dump) {
+  std::uint64_t bytes = 0;
+  for (const TensorInfo& tensor : dump.tensors) bytes += tensor.bytes();
+  return bytes;
+}
+
+/// "preset near-lossless, --key ..., --value ...".
+std::string recipe(const Options& o, const RuleSet& rules) {
+  std::string text = "preset " + rules.name;
+  if (!o.key.empty()) text += ", key " + o.key;
+  if (!o.value.empty()) text += ", value " + o.value;
+  return text;
+}
+
+/// What was done, measured on the finished file. A pipe cannot be looked at again.
+void summarise(const Options& o, const RuleSet& rules, const Recognition& recognition, std::uint64_t source_bytes) {
+  std::string line = fmt::format("{}: {} -> ", input_name(o.in), size_text(source_bytes));
+  if (is_stream_output(o.out)) {
+    note(line + fmt::format("{}, {}", is_standard_output(o.out) ? "standard output" : o.out, recipe(o, rules)));
+    return;
+  }
+  const KvzSummary summary = open_kvz(o.out)->summary();
+  std::uint64_t bytes = 0, values = 0;
+  for (const KvzGroup& group : summary.groups) {
+    if (group.role != Role::key && group.role != Role::value && group.role != Role::pair) continue;
+    bytes += group.coded_bytes;
+    values += group.values;
+  }
+  line +=
+      fmt::format("{} ({:.2f}x", size_text(summary.file_bytes), ratio_of(source_bytes, summary.file_bytes).value_or(0));
+  if (const auto bits = bits_of(bytes, values)) line += fmt::format(", {:.2f} bits/value of K and V", *bits);
+  note(line + "), " + recipe(o, rules));
+  if (recognition.recognised == 0) {
+    note("nothing was recognised as key or value, so everything was stored losslessly; see 'kvzip inspect' and --map");
+  }
+  if (o.common.verbose == 0) return;
+  std::map<std::string, std::uint64_t> pipelines;
+  for (const KvzGroup& group : summary.groups) {
+    pipelines[fmt::format("{} = {}", role_name(group.role), group.pipeline)] += group.coded_bytes;
+  }
+  for (const auto& [pipeline, coded] : pipelines) note(fmt::format("  {}: {}", pipeline, size_text(coded)));
+}
+
+int compress(const Options& o) {
+  KvzOptions options;
+  options.rules = load_rules(o.preset, o.key, o.value);
+  options.chunk_tokens = parse_chunk_tokens(o.chunk_tokens);
+  options.user = parse_meta(o.recognising.meta);
+  refuse_same_file(o.in, o.out);
+  return with_file(o.in, o.out, [&] {
+    const auto reader = open_reader(o.in);
+    const Recognition recognition = recognise_input(*reader, o.recognising, options.user);
+    const auto writer = create_kvz_writer(o.out, reader->dump(), recognition, options, o.common.force);
+    {
+      ProgressLine progress(input_name(o.in), !o.common.quiet);
+      transcode(*reader, *writer, o.common.threads, progress.callback());
+    }
+    writer->finish();
+    if (!o.common.quiet) summarise(o, options.rules, recognition, tensor_bytes(reader->dump()));
+    return kDone;
+  });
+}
+
+}  // namespace
+
+void add_compress(CLI::App& app, Action& action) {
+  CLI::App* command =
+      add_command(app, {"compress", "compress a dump into a .kvz container", "kvzip compress IN [-o OUT] [OPTIONS]",
+                        "  kvzip compress cache.safetensors -o cache.kvz --preset gear-2\n"
+                        "  kvzip synth --layers 8 --heads 2 --head-dim 128 --tokens 1024 -o - \\\n"
+                        "    --to safetensors | kvzip compress - --preset kivi-2 -o cache.kvz"});
+  auto o = std::make_shared<Options>();
+  command->add_option("IN", o->in, "dump or container to read")->required();
+  add_text(*command, "-o,--output", o->out, "OUT", "container to write (default: IN.kvz)");
+  add_text(*command, "-p,--preset", o->preset, "NAME|FILE", fmt::format("how to code (default: {})", kDefaultPreset));
+  add_text(*command, "--key", o->key, "SPEC", "pipeline for keys, instead of the preset's");
+  add_text(*command, "--value", o->value, "SPEC", "pipeline for values, instead of the preset's");
+  add_text(*command, "--chunk-tokens", o->chunk_tokens, "N|all", "tokens coded together and read by themselves");
+  add_texts(*command, "--meta", o->recognising.meta, "KEY=VALUE",
+            "stored in OUT; stands in for IN's own\nmetadata (rope_theta=500000, axes=HTD)");
+  add_recognising(*command, o->recognising);
+  add_threads(*command, o->common);
+  add_force(*command, o->common);
+  add_verbosity(*command, o->common);
+  command->callback([o, &action] {
+    if (o->out.empty()) o->out = o->in == "-" ? "-" : o->in + ".kvz";
+    action = [o] { return compress(*o); };
+  });
+}
+
+}  // namespace kvzip::tool

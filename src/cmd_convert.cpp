@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <memory>
+
+#include "commands.hpp"
+#include "report.hpp"
+
+namespace kvzip::tool {
+namespace {
+
+struct Options {
+  Common common;
+  std::string in, out, to;
+};
+
+int convert(const Options& o) {
+  const std::string format = output_format(o.out, o.to);
+  refuse_same_file(o.in, o.out);
+  return with_file(o.in, o.out, [&] {
+    const auto reader = open_reader(o.in);
+    const auto writer = create_writer(o.out, format, reader->dump(), o.common.force);
+    {
+      ProgressLine progress(input_name(o.in), !o.common.quiet);
+      transcode(*reader, *writer, o.common.threads, progress.callback());
+    }
+    writer->finish();
+    if (o.common.verbose > 0) {
+      note(fmt::format("{}: {} tensors -> {} ({})", input_name(o.in), reader->dump().tensors.size(), o.out, format));
+    }
+    return kDone;
+  });
+}
+
+}  // namespace
+
+void add_convert(CLI::App& app, Action& action) {
+  CLI::App* command =
+      add_command(app, {"convert", "copy tensors from one file format to another", "kvzip convert IN OUT [OPTIONS]",
+                        "  kvzip convert cache.h5 cache.safetensors\n"
+                        "  kvzip convert cache.safetensors - --to hdf5 > cache.h5"});
+  auto o = std::make_shared<Options>();
+  command->add_option("IN", o->in, "any file kvzip reads")->required();
+  command->add_option("OUT", o->out, "file to write; its extension gives the format")->required();
+  add_text(*command, "--to", o->to, "FORMAT", "safetensors or hdf5, whatever OUT is called");
+  add_threads(*command, o->common);
+  add_force(*command, o->common);
+  add_verbosity(*command, o->common);
+  command->callback([o, &action] { action = [o] { return convert(*o); }; });
+}
+
+}  // namespace kvzip::tool

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+#include <memory>
+
+#include "commands.hpp"
+#include "report.hpp"
+#include "synth.hpp"
+
+namespace kvzip::tool {
+namespace {
+
+struct Options {
+  Common common;
+  SynthOptions synth;
+  std::string out, to, dtype = "f16";
+  bool no_query = false;
+  bool query_heads_given = false;
+};
+
+DType parse_float_type(const std::string& text) {
+  if (text == "f16") return DType::f16;
+  if (text == "bf16") return DType::bf16;
+  return DType::f32;
+}
+
+int synth(const Options& o) {
+  const std::string format = output_format(o.out, o.to);
+  SynthOptions options = o.synth;
+  options.dtype = parse_float_type(o.dtype);
+  if (!o.query_heads_given) options.query_heads = options.heads > 0xffffffff / 4 ? options.heads : 4 * options.heads;
+  if (o.no_query) options.query_heads = 0;
+  SynthReader reader = as_typed("synth", [&] { return SynthReader(options); });
+  return with_file(o.out, [&] {
+    const auto writer = create_writer(o.out, format, reader.dump(), o.common.force);
+    ProgressLine progress(o.out, !o.common.quiet);
+    transcode(reader, *writer, o.common.threads, progress.callback());
+    writer->finish();
+    return kDone;
+  });
+}
+
+}  // namespace
+
+void add_synth(CLI::App& app, Action& action) {
+  CLI::App* command =
+      add_command(app, {"synth", "write a realistic dump of any size",
+                        "kvzip synth -o OUT --layers N --heads H --head-dim D --tokens T [OPTIONS]",
+                        "  kvzip synth -o small.h5 --layers 8 --heads 2 --head-dim 128 --tokens 1024\n"
+                        "  kvzip synth -o llama.h5 --layers 32 --heads 8 --head-dim 128 --tokens 8192 \\\n"
+                        "    --dtype bf16 --no-query --seed 1"});
+  auto o = std::make_shared<Options>();
+  add_text(*command, "-o,--output", o->out, "OUT", "file to write; its extension gives the format")->required();
+  command->add_option("--layers", o->synth.layers, "layers")->option_text("N")->required();
+  command->add_option("--heads", o->synth.heads, "heads of keys and values")->option_text("H")->required();
+  command->add_option("--head-dim", o->synth.head_dim, "channels of a head")->option_text("D")->required();
+  command->add_option("--tokens", o->synth.tokens, "tokens")->option_text("T")->required();
+  command->add_option("--query-heads", o->synth.query_heads, "heads of queries (default: 4 for each of H)")
+      ->option_text("Q");
+  command->add_flag("--no-query", o->no_query, "no queries");
+  command->add_option("--dtype", o->dtype, "f16 (default), bf16 or f32")
+      ->option_text("TYPE")
+      ->check(CLI::IsMember({"f16", "bf16", "f32"}));
+  command->add_option("--rope-theta", o->synth.rope_theta, "base of the rotary embedding (default: 500000);\n0 = none")
+      ->option_text("X")
+      ->check(CLI::Range(0.0, 1e12));
+  command->add_option("--seed", o->synth.seed, "same seed, same dump (default: 0)")->option_text("S");
+  add_text(*command, "--to", o->to, "FORMAT", "safetensors or hdf5, whatever OUT is called");
+  add_threads(*command, o->common);
+  add_force(*command, o->common);
+  add_verbosity(*command, o->common);
+  command->callback([o, command, &action] {
+    o->query_heads_given = command->count("--query-heads") > 0;
+    action = [o] { return synth(*o); };
+  });
+}
+
+}  // namespace kvzip::tool

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+#include <memory>
+
+#include "commands.hpp"
+#include "formats/kvz.hpp"
+#include "report.hpp"
+
+namespace kvzip::tool {
+namespace {
+
+struct Options {
+  Common common;
+  std::vector<std::string> files;
+};
+
+/// Takes everything and keeps nothing.
+class Sink final : public DumpWriter {
+ public:
+  void append(Part&) override {}
+  void finish() override {}
+};
+
+int verify_file(const Options& o, const std::string& path) {
+  ProgressLine progress(input_name(path), !o.common.quiet);
+  // By name first: a container too damaged to be opened can still be walked.
+  const bool named_kvz = path != "-" && format_of_path(path) == "kvz";
+  auto reader = named_kvz ? nullptr : open_reader(path);
+  std::vector<std::string> damage;
+  std::string what = "container";
+  if (path != "-" && (named_kvz || dynamic_cast<KvzReader*>(reader.get()) != nullptr)) {
+    reader.reset();
+    damage = verify_kvz(path, o.common.threads, progress.callback());
+  } else {
+    Sink sink;
+    transcode(*reader, sink, o.common.threads, progress.callback());
+    what = reader->recognition() != nullptr ? "container" : fmt::format("{} tensors", reader->dump().tensors.size());
+  }
+  for (const std::string& line : damage) complain(fmt::format("{}: {}", input_name(path), line));
+  if (!damage.empty()) return kCorrupt;
+  if (!o.common.quiet) note(fmt::format("{}: sound ({})", input_name(path), what));
+  return kDone;
+}
+
+int verify(const Options& o) {
+  int worst = kDone;
+  for (const std::string& path : o.files) {
+    int status = kError;
+    try {
+      status = with_file(path, [&] { return verify_file(o, path); });
+    } catch (const Error& error) {
+      complain(error.what());
+      status = exit_status(error.code());
+    } catch (const std::bad_alloc&) {
+      complain(fmt::format("{}: not enough memory; fewer threads (-j) need less", input_name(path)));
+    }
+    worst = std::max(worst, status);
+  }
+  return worst;
+}
+
+}  // namespace
+
+void add_verify(CLI::App& app, Action& action) {
+  CLI::App* command =
+      add_command(app, {"verify", "check every checksum and decode everything", "kvzip verify FILE... [OPTIONS]",
+                        "  kvzip verify cache.kvz\n"
+                        "  kvzip verify -q *.kvz && echo all sound\n\n"
+                        "Of a container every damaged frame is named. A dump has no checksums: it is read\n"
+                        "from end to end. Of several files the exit status is the highest."});
+  auto o = std::make_shared<Options>();
+  command->add_option("FILE", o->files, "files to check")->required();
+  add_threads(*command, o->common);
+  add_verbosity(*command, o->common);
+  command->callback([o, &action] { action = [o] { return verify(*o); }; });
+}
+
+}  // namespace kvzip::tool

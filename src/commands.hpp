@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: Apache-2.0
+// The commands. Each puts itself on the command line and, when it is the one that was asked for, sets `action`.
+#pragma once
+
+#include "options.hpp"
+
+namespace kvzip::tool {
+
+void add_compress(CLI::App& app, Action& action);
+void add_decompress(CLI::App& app, Action& action);
+void add_inspect(CLI::App& app, Action& action);
+void add_verify(CLI::App& app, Action& action);
+void add_compare(CLI::App& app, Action& action);
+void add_convert(CLI::App& app, Action& action);
+void add_list(CLI::App& app, Action& action);
+void add_synth(CLI::App& app, Action& action);
+
+}  // namespace kvzip::tool

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+// Two files against each other, tensor by tensor. Never holds more than some parts of each.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "kvzip/io.hpp"
+#include "kvzip/metrics.hpp"
+
+namespace kvzip::tool {
+
+/// How far one tensor, one role or everything is from the original, and what it takes.
+struct Compared {
+  Distortion distortion;                // of float tensors
+  std::uint64_t measured = 0;           // float tensors
+  std::uint64_t unlike = 0;             // elements of other tensors whose bytes differ
+  std::uint64_t values = 0;             // elements of all
+  std::uint64_t source_bytes = 0;       // in the original
+  std::optional<double> coded_bytes{};  // in the other; nothing when that cannot be known
+
+  bool same() const { return distortion.exact() && unlike == 0; }
+  std::optional<double> bits() const;
+  std::optional<double> ratio() const;
+  void merge(const Compared& other);
+};
+
+struct TensorComparison {
+  std::size_t tensor = 0, other = 0;  // places in the original and in the other
+  Role role = Role::other;
+  std::optional<std::uint32_t> layer;
+  std::string axes;
+  bool floats = false;
+  Compared half[2];  // a tensor of keys and values has two; of others the first is all
+
+  Compared all() const;
+};
+
+struct Comparison {
+  std::vector<TensorComparison> tensors;
+  std::map<Role, Compared> roles;
+  Compared total;
+};
+
+struct CompareOptions {
+  bool common = false;      // leave out tensors that only one file has
+  bool other_sizes = true;  // the other can say what its tensors take (a pipe cannot)
+  unsigned threads = 0;
+};
+
+/// fail(invalid_argument) when tensors are missing (unless `common`), or their shapes or kinds differ.
+Comparison compare_dumps(DumpReader& original, DumpReader& other, const Recognition& roles,
+                         const CompareOptions& options, const Progress& progress);
+
+}  // namespace kvzip::tool

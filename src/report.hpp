@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+// What people and scripts read: tables, sizes, JSON, and a line of progress.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "kvzip/io.hpp"
+#include "kvzip/layout.hpp"
+
+namespace kvzip::tool {
+
+using Json = nlohmann::ordered_json;
+
+/// Standard output, for data that was asked for; fail(io) when it cannot be written.
+void print(std::string_view text);
+void print_json(const Json& json);
+/// One line on standard error: "kvzip: ...".
+void complain(std::string_view text);
+/// One line on standard error, as it is.
+void note(std::string_view text);
+
+/// Names come from files: control characters would reach the terminal.
+std::string printable(std::string_view text);
+/// "16.78 MB", in powers of ten.
+std::string size_text(std::uint64_t bytes);
+/// "8 x 1024 x 128"; "scalar".
+std::string shape_text(const std::vector<std::uint64_t>& shape);
+/// "0-3,7"; the numbers ascend.
+std::string ranges_text(const std::vector<std::uint32_t>& numbers);
+/// Four significant digits; "-" when there is no number.
+std::string number_text(std::optional<double> value);
+std::string layer_text(std::optional<std::uint32_t> layer);
+/// The name with its layer number replaced by '#', so that the tensors of different layers look alike.
+std::string name_pattern(std::string_view name, std::optional<std::uint32_t> layer);
+
+/// JSON has no infinity and no NaN: they become null.
+Json json_number(std::optional<double> value);
+Json json_layer(std::optional<std::uint32_t> layer);
+Json json_model(const ModelInfo& model);
+
+std::optional<double> ratio_of(std::uint64_t source, std::uint64_t coded);
+std::optional<double> bits_of(std::uint64_t bytes, std::uint64_t values);
+
+class Table {
+ public:
+  /// Names that begin with '>' are of columns that stand to the right.
+  explicit Table(std::vector<std::string> columns);
+  void add(std::vector<std::string> row);
+  std::string text() const;
+
+ private:
+  std::vector<bool> right_;
+  std::vector<std::vector<std::string>> rows_;
+};
+
+/// Shows how far the work is, on a terminal only and only when it takes a while. Clears its line at the end.
+class ProgressLine {
+ public:
+  ProgressLine(std::string label, bool wanted);
+  ~ProgressLine();
+  ProgressLine(const ProgressLine&) = delete;
+  ProgressLine& operator=(const ProgressLine&) = delete;
+  Progress callback();
+
+ private:
+  void show(std::uint64_t done, std::uint64_t total);
+
+  std::string label_;
+  bool wanted_, shown_ = false;
+  std::chrono::steady_clock::time_point next_;
+};
+
+}  // namespace kvzip::tool

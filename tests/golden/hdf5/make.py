@@ -1,0 +1,114 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Makes the HDF5 files beside it with h5py: python3 make.py. tests/unit/hdf5_test.cpp knows what is in them."""
+import os
+
+import h5py
+import numpy as np
+
+os.chdir(os.path.dirname(os.path.abspath(__file__)))
+rng = np.arange(8 * 6 * 4, dtype=np.float32).reshape(8, 6, 4) / 16 - 3
+bf16_bits = (np.arange(24, dtype=np.uint16) + 0x3F80).reshape(6, 4)
+
+with h5py.File("types.h5", "w") as f:
+    f["f16"] = rng.astype(np.float16)
+    f.create_dataset("f16_chunked", data=rng.astype(np.float16), chunks=(3, 4, 4), compression="gzip", shuffle=True,
+                     fletcher32=True)
+    f["f32_big_endian"] = rng.astype(">f4")
+    f["f64"] = rng.astype(np.float64)
+    f["bool"] = np.array([[True, False], [False, True]])
+    f["ids"] = np.arange(-3, 5, dtype=np.int64)
+    f["i16_big_endian"] = np.arange(-3, 5, dtype=">i2")
+    f["complex"] = (np.arange(3) + 1j * np.arange(3, 6)).astype(np.complex64)
+    f["complex_big_endian"] = (np.arange(3) + 1j * np.arange(3, 6)).astype(">c8")
+    f["scalar"] = np.float32(2.5)
+    f["empty"] = np.zeros((0, 4), np.float16)
+    f.create_dataset("never_written", (5, 3), np.float32)
+    f.create_dataset("growing", data=np.arange(5, dtype=np.int32), maxshape=(None,), chunks=(4,))
+    for name, fields, bias in (("bf16_float", (15, 7, 8, 0, 7), 127), ("e5m2_float", (7, 2, 5, 0, 2), 15),
+                               ("e4m3_float", (7, 3, 4, 0, 3), 7)):
+        size = (fields[0] + 1) // 8
+        t = h5py.h5t.IEEE_F32LE.copy()
+        t.set_fields(*fields)
+        t.set_size(size)
+        t.set_ebias(bias)
+        d = h5py.h5d.create(f.id, name.encode(), t, h5py.h5s.create_simple((4,)))
+        d.write(h5py.h5s.ALL, h5py.h5s.ALL, np.array([1.0, -2.0, 0.5, 1.75], np.float32))
+
+with h5py.File("hints.h5", "w") as f:
+    f["bf16_u16"] = bf16_bits
+    f["bf16_u16"].attrs["dtype"] = "bfloat16"
+    f["bf16_u16_big_endian"] = bf16_bits.astype(">u2")
+    f["bf16_u16_big_endian"].attrs["torch_dtype"] = np.bytes_("torch.bfloat16")
+    f["bf16_opaque"] = bf16_bits.view("|V2")
+    f["bf16_opaque"].attrs["kvzip.dtype"] = "BF16"
+    f["f8_u8"] = np.arange(256, dtype=np.uint8)
+    f["f8_u8"].attrs["dtype"] = "float8_e4m3fn"
+    f["f8_opaque"] = np.arange(4, dtype=np.uint8).view("|V1")
+    f["f8_opaque"].attrs["dtype"] = "F8_E5M2"
+    f["plain_u8"] = np.arange(4, dtype=np.uint8)
+    f["plain_u8"].attrs["dtype"] = "uint8"
+
+with h5py.File("structure.h5", "w", track_order=True) as f:
+    f.attrs["model"] = "tiny"
+    f.attrs["beta"] = np.float64(0.5)
+    f.attrs["alpha"] = np.array([1, 2, 3], np.int32)
+    layers = f.create_group("layers", track_order=True)
+    for layer in (10, 2):
+        g = layers.create_group(str(layer), track_order=True)
+        for name in ("v", "k"):
+            g[name] = np.full((2, 3), layer, np.float16)
+            g[name].attrs["axes"] = "TD"
+    layers.attrs["names"] = np.array(["é", "", "ccc"], dtype=h5py.string_dtype())
+    layers.attrs["fixed"] = np.array([b"ab", b"c"], "S4")
+    layers.attrs["flag"] = np.bool_(True)
+    layers.attrs["half"] = np.float16(1.5)
+    layers.attrs["big"] = np.array([[1, 2], [3, 4]], ">u4")
+    layers.attrs["nothing"] = h5py.Empty(np.float32)
+    layers.attrs["reference"] = layers.ref
+    f.create_group("hollow/inner")
+    f["first"] = np.arange(3, dtype=np.int8)
+    f["first"].make_scale("x")
+    layers["2/k"].dims[1].attach_scale(f["first"])
+
+with h5py.File("by_name.h5", "w") as f:
+    for name in ("layers.2", "layers.10", "b/z", "b/a", "a"):
+        f[name] = np.zeros(2, np.uint8)
+
+with h5py.File("links.h5", "w") as f:
+    f["a/data"] = np.arange(4, dtype=np.float32)
+    f["b"] = h5py.SoftLink("/a/data")
+    f["c"] = h5py.SoftLink("/nowhere")
+    f["d"] = f["a/data"]
+    f["a/loop"] = f["/"]
+    f["a/type"] = np.dtype("<f4")
+
+with h5py.File("external_link.h5", "w") as f:
+    f["a"] = np.arange(4, dtype=np.float32)
+    f["b"] = h5py.ExternalLink("links.h5", "/a/data")
+with h5py.File("virtual.h5", "w") as f:
+    layout = h5py.VirtualLayout((4,), np.float32)
+    layout[:] = h5py.VirtualSource("links.h5", "a/data", (4,))
+    f.create_virtual_dataset("v", layout)
+with h5py.File("external_data.h5", "w") as f:
+    f.create_dataset("e", (4,), np.float32, external=[("types.h5", 0, 16)])
+with h5py.File("lzf.h5", "w") as f:
+    f.create_dataset("x/packed", data=np.zeros(64, np.float16), compression="lzf")
+with h5py.File("strings.h5", "w") as f:
+    f["text"] = ["one", "two"]
+with h5py.File("compound.h5", "w") as f:
+    f["pair"] = np.zeros(2, [("a", "<f4"), ("b", "<i4")])
+with h5py.File("opaque.h5", "w") as f:
+    f["bits"] = bf16_bits.view("|V2")
+with h5py.File("no_shape.h5", "w") as f:
+    f["nothing"] = h5py.Empty(np.float32)
+
+with h5py.File("small.h5", "w") as f:
+    f["k"] = np.arange(12, dtype=np.float16).reshape(3, 4)
+    f["k"].attrs["axes"] = np.bytes_("TD")
+with h5py.File("small_latest.h5", "w", libver="latest") as f:
+    f.create_dataset("g/k", data=np.arange(64, dtype=np.float16).reshape(8, 8), chunks=(4, 8), compression="gzip")
+    f.attrs["n"] = np.int32(3)
+    f.attrs["model"] = np.bytes_("tiny")
+with h5py.File("small_string.h5", "w", libver="latest") as f:
+    f.attrs["model"] = "tiny"

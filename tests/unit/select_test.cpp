@@ -1,0 +1,249 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include "formats/select.hpp"
+#include "kvzip/error.hpp"
+#include "tests/support/memory_dump.hpp"
+
+using namespace kvzip;
+using test::MemoryReader;
+using test::MemoryWriter;
+using test::text_attribute;
+
+namespace {
+
+Dump sample() {
+  Dump dump;
+  for (int layer = 0; layer < 4; ++layer) {
+    dump.tensors.push_back({fmt::format("layers/{}/key", layer), DType::f16, {2, 10, 4}});
+    dump.tensors.push_back({fmt::format("layers/{}/value", layer), DType::f16, {2, 10, 4}});
+    dump.tensors.push_back({fmt::format("layers/{}/query", layer), DType::f16, {4, 10, 4}});
+  }
+  dump.tensors.push_back({"token_ids", DType::i32, {10}});
+  dump.tensors.push_back({"nibbles", DType::f4, {10, 4}});
+  dump.attributes = {text_attribute("rope", "post"),
+                     text_attribute("n_layers", "4"),
+                     text_attribute("first_position", "100"),
+                     text_attribute("note", "third", "layers/3/key"),
+                     text_attribute("note", "group", "layers/3"),
+                     text_attribute("note", "all", "layers"),
+                     {"empty_group", "", {}, {}, {}, {}}};
+  return dump;
+}
+
+struct Selected {
+  std::unique_ptr<DumpReader> reader;
+  MemoryReader* inner = nullptr;
+};
+
+Selected select_from(Dump dump, std::string_view layers, std::string_view tokens, std::string_view roles,
+                     std::uint64_t part_bytes = 24, std::size_t slices_per_part = 1) {
+  auto inner = std::make_unique<MemoryReader>(std::move(dump), part_bytes, slices_per_part);
+  MemoryReader* memory = inner.get();
+  const Recognition recognition = recognise(memory->dump());
+  return {select(std::move(inner), recognition, parse_selection(layers, tokens, roles)), memory};
+}
+
+std::vector<std::string> names(const Dump& dump) {
+  std::vector<std::string> result;
+  for (const TensorInfo& tensor : dump.tensors) result.push_back(tensor.name);
+  return result;
+}
+
+/// The tensor through fetch and expand of every part, and through read().
+Bytes all_of(DumpReader& reader, std::size_t tensor) {
+  MemoryWriter writer(reader.dump());
+  transcode(reader, writer, 1);
+  Slice whole{tensor, {}, slice_shape(reader.dump().tensors[tensor])};
+  whole.start.assign(whole.count.size(), 0);
+  Bytes read(test::tensor_bytes(reader.dump().tensors[tensor]));
+  reader.read(whole, read);
+  CHECK(read == writer.data(tensor));
+  return read;
+}
+
+std::string error_of(const auto& call) {
+  try {
+    call();
+  } catch (const Error& e) {
+    CHECK(e.code() == ErrorCode::invalid_argument);
+    return e.what();
+  }
+  return {};
+}
+
+}  // namespace
+
+TEST_CASE("selections as text") {
+  CHECK(parse_selection("", "", "").empty());
+  CHECK(parse_selection("3", "", "").layers == std::pair{3u, 3u});
+  CHECK(parse_selection("0-3", "", "").layers == std::pair{0u, 3u});
+  using Range = std::pair<std::uint64_t, std::uint64_t>;
+  CHECK(parse_selection("", "0:256", "").tokens == Range{0, 256});
+  CHECK(parse_selection("", ":256", "").tokens == Range{0, 256});
+  CHECK(parse_selection("", "128:", "").tokens == Range{128, ~std::uint64_t{0}});
+  CHECK(parse_selection("", "", "key,value").roles == std::vector{Role::key, Role::value});
+  CHECK(parse_selection("", "", "kv").roles == std::vector{Role::pair});
+  for (const char* bad : {"x", "-", "3-", "-3", "3-1", "1-2-3", " 1", "4294967296", "+1", "0x1"}) {
+    CAPTURE(bad);
+    CHECK(error_of([&] { parse_selection(bad, "", ""); }).find("for example 3 or 0-3") != std::string::npos);
+  }
+  for (const char* bad : {"5", "a:b", "5:5", "6:5", "1:2:3", "-1:3", "0:0"}) {
+    CAPTURE(bad);
+    CHECK(error_of([&] { parse_selection("", bad, ""); }).find("for example 0:256") != std::string::npos);
+  }
+  for (const char* bad : {"keys", ",", "key,", ",key", "key,,value"}) {
+    CAPTURE(bad);
+    CHECK(error_of([&] { parse_selection("", "", bad); }).find("for example key,value") != std::string::npos);
+  }
+}
+
+TEST_CASE("an empty selection is the dump itself") {
+  const Selected selected = select_from(sample(), "", "", "");
+  CHECK(selected.reader.get() == selected.inner);
+}
+
+TEST_CASE("roles") {
+  const Selected keys = select_from(sample(), "", "", "key");
+  CHECK(names(keys.reader->dump()) ==
+        std::vector<std::string>{"layers/0/key", "layers/1/key", "layers/2/key", "layers/3/key"});
+  CHECK(all_of(*keys.reader, 2) == keys.inner->data(6));
+  CHECK(names(select_from(sample(), "", "", "other").reader->dump()) ==
+        std::vector<std::string>{"token_ids", "nibbles"});
+  CHECK(select_from(sample(), "", "", "kv").reader->dump().tensors.size() == 8);
+  CHECK(select_from(sample(), "", "", "query,other").reader->dump().tensors.size() == 6);
+}
+
+TEST_CASE("layers of tensors with a layer number") {
+  const Selected selected = select_from(sample(), "1-2", "", "");
+  CHECK(names(selected.reader->dump()) == std::vector<std::string>{"layers/1/key", "layers/1/value", "layers/1/query",
+                                                                   "layers/2/key", "layers/2/value", "layers/2/query"});
+  CHECK(all_of(*selected.reader, 5) == selected.inner->data(8));
+  CHECK(selected.reader->recognition()->model.layers == 4);
+  CHECK(selected.reader->recognition()->recognised == 4);
+  CHECK(names(select_from(sample(), "3-99", "", "key,other").reader->dump()) ==
+        std::vector<std::string>{"layers/3/key", "token_ids", "nibbles"});
+}
+
+TEST_CASE("tokens") {
+  for (const std::uint64_t part_bytes : {2, 10, 24, 80, 1000}) {
+    for (const std::size_t slices : {1, 3}) {
+      const Selected selected = select_from(sample(), "", "3:7", "", part_bytes, slices);
+      const Dump& dump = selected.reader->dump();
+      REQUIRE(dump.tensors.size() == 14);
+      CHECK(dump.tensors[1].shape == std::vector<std::uint64_t>{2, 4, 4});
+      CHECK(dump.tensors[12].shape == std::vector<std::uint64_t>{10});
+      const Slice box{1, {0, 3, 0}, {2, 4, 4}};
+      CHECK(all_of(*selected.reader, 1) == test::gather(sample().tensors[1], selected.inner->data(1), box));
+      CHECK(all_of(*selected.reader, 12) == selected.inner->data(12));
+      CHECK(all_of(*selected.reader, 13) == selected.inner->data(13));
+      CHECK(selected.reader->recognition()->tensors[1].axes == "HTD");
+    }
+  }
+  const Selected clipped = select_from(sample(), "", "8:100", "");
+  CHECK(clipped.reader->dump().tensors[0].shape == std::vector<std::uint64_t>{2, 2, 4});
+}
+
+TEST_CASE("parts that hold nothing of the selection are not fetched") {
+  const Selected selected = select_from(sample(), "2", "0:2", "key", 16);
+  MemoryWriter writer(selected.reader->dump());
+  transcode(*selected.reader, writer, 1);
+  // Layer 2's key starts after 8 tensors of 320 or 160 bytes; each head's first two tokens are one part of 16 bytes.
+  const auto touches = [&](std::uint64_t index) {
+    const Slice slice = selected.inner->part(index).slices.at(0);
+    return slice.tensor == 6 && slice.start.at(1) < 2;
+  };
+  CHECK(selected.inner->fetched.size() == 2);
+  CHECK(std::ranges::all_of(selected.inner->fetched, touches));
+  CHECK(selected.reader->part_count() == 2);
+}
+
+TEST_CASE("tensors that end before the token range go") {
+  Dump dump{.tensors = {{"k_0", DType::f16, {1, 2, 10, 4}},
+                        {"k_1", DType::f16, {1, 2, 3, 4}},
+                        {"k_2", DType::f16, {1, 2, 0, 4}}},
+            .attributes = {}};
+  const Selected selected = select_from(std::move(dump), "", "5:", "");
+  CHECK(names(selected.reader->dump()) == std::vector<std::string>{"k_0", "k_2"});
+  CHECK(selected.reader->dump().tensors[1].elements() == 0);
+}
+
+TEST_CASE("stacked tensors are cropped along layers and pairs") {
+  const TensorInfo info{"kv_chunk", DType::f32, {6, 2, 5, 3, 4}};
+  const Selected selected = select_from({.tensors = {info}, .attributes = {}}, "2-3", "1:4", "value", 40);
+  const TensorInfo& reduced = selected.reader->dump().tensors.at(0);
+  CHECK(reduced.shape == std::vector<std::uint64_t>{2, 1, 3, 3, 4});
+  const TensorRole& role = selected.reader->recognition()->tensors.at(0);
+  CHECK(role.role == Role::value);
+  CHECK(role.axes == "LBTHD");
+  CHECK(role.why.find("layers 2-3 of it") != std::string::npos);
+  CHECK(role.why.find("value half") != std::string::npos);
+  const Slice box{0, {2, 1, 1, 0, 0}, {2, 1, 3, 3, 4}};
+  CHECK(all_of(*selected.reader, 0) == test::gather(info, selected.inner->data(0), box));
+  const Selected both = select_from({.tensors = {info}, .attributes = {}}, "", "", "key,value");
+  CHECK(both.reader->dump().tensors[0] == info);
+  CHECK(both.reader->recognition()->tensors[0].role == Role::pair);
+}
+
+TEST_CASE("half of a batched pair has no axis letters left") {
+  const TensorInfo info{"past_key_values", DType::f16, {3, 2, 1, 2, 5, 4}};
+  const Selected selected = select_from({.tensors = {info}, .attributes = {}}, "", "", "key");
+  CHECK(selected.reader->dump().tensors[0].shape == std::vector<std::uint64_t>{3, 1, 1, 2, 5, 4});
+  CHECK(selected.reader->recognition()->tensors[0].role == Role::other);
+  CHECK(selected.reader->recognition()->tensors[0].axes.empty());
+}
+
+TEST_CASE("attributes of what stays") {
+  const Dump late = select_from(sample(), "3", "", "value").reader->dump();
+  CHECK(late.text("n_layers") == "4");
+  CHECK(late.text("first_position") == "100");
+  const auto objects = [](const Dump& dump) {
+    std::vector<std::string> result;
+    for (const Attribute& attribute : dump.attributes) {
+      if (!attribute.object.empty()) result.push_back(attribute.object);
+    }
+    return result;
+  };
+  CHECK(objects(late) == std::vector<std::string>{"layers/3", "layers", "empty_group"});
+  CHECK(objects(select_from(sample(), "0", "", "").reader->dump()) ==
+        std::vector<std::string>{"layers", "empty_group"});
+}
+
+TEST_CASE("the first position follows the tokens") {
+  const Selected selected = select_from(sample(), "", "3:", "");
+  CHECK(selected.reader->dump().text("first_position") == "103");
+  CHECK(selected.reader->recognition()->model.rope.first_position == 103);
+  Dump unstated = sample();
+  std::erase_if(unstated.attributes, [](const Attribute& a) { return a.name == "first_position"; });
+  CHECK(select_from(unstated, "", "3:", "").reader->dump().text("first_position") == "3");
+  std::erase_if(unstated.attributes, [](const Attribute& a) { return a.name == "rope"; });
+  CHECK(select_from(unstated, "", "3:", "").reader->dump().text("first_position").empty());
+}
+
+TEST_CASE("a selection that leaves nothing says what there is") {
+  const char* selections[][3] = {{"4", "", ""}, {"", "10:", ""}, {"0", "", "other,key"}, {"9", "", "key,other"}};
+  for (const auto& [layers, tokens, roles] : selections) {
+    CAPTURE(layers);
+    CAPTURE(tokens);
+    const std::string message = error_of([&] { select_from(sample(), layers, tokens, roles); });
+    if (std::string_view(layers) == "0") {
+      CHECK(message.empty());
+    } else {
+      CHECK(message ==
+            "the selection leaves nothing; the dump has layers up to 3, 10 tokens, roles key other query value");
+    }
+  }
+  CHECK(error_of([] {
+          select_from({.tensors = {{"x", DType::u8, {3}}}, .attributes = {}}, "", "", "key");
+        }) == "the selection leaves nothing; the dump has no known layers, 0 tokens, roles other");
+}
+
+TEST_CASE("reads beyond the reduced tensor fail") {
+  const Selected selected = select_from(sample(), "", "0:4", "");
+  Bytes out(2 * 5 * 4 * 2);
+  CHECK_THROWS_AS(selected.reader->read({0, {0, 0, 0}, {2, 5, 4}}, out), Error);
+}
