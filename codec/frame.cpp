@@ -64,6 +64,14 @@ std::vector<std::size_t> take_specials(Tile& tile) {
   return at;
 }
 
+/// Arithmetic on values near the largest float may overflow inside a stage. The next one sees finite values only: the
+/// largest float after a transform, nothing left to approximate after a part that is added back.
+void keep_finite(Tile& tile, bool additive) {
+  for (float& v : tile.values) {
+    if (!std::isfinite(v)) v = additive || std::isnan(v) ? 0.0f : std::copysign(dtype_max(DType::f32), v);
+  }
+}
+
 class Directory {
  public:
   void add(std::uint8_t stage, const Stream& stream, const Coder& coder) {
@@ -211,6 +219,7 @@ Bytes Pipeline::encode_floats(const TileContext& context, TileShape shape, ByteV
       std::vector<Stream> streams;
       StreamWriter writer(streams);
       stages_[i]->encode(tile, writer);
+      keep_finite(tile, stages_[i]->kind() == StageKind::additive);
       for (const Stream& s : streams) directory.add(static_cast<std::uint8_t>(i), s, *coder_);
     }
     directory.write(out);
@@ -284,9 +293,11 @@ FrameSizes Pipeline::sizes(ByteView front, std::uint64_t payload_bytes) {
   for (const Entry& e : read_directory(in)) {
     sizes.bytes[static_cast<std::size_t>(e.label)] += e.body_size;
     sizes.bytes[static_cast<std::size_t>(StreamLabel::tables)] += e.table_size;
-    named += e.body_size + e.table_size;
+    for (const std::uint64_t size : {e.body_size, e.table_size}) {
+      if (size > payload_bytes - named) fail(ErrorCode::corrupt, "streams longer than their frame");
+      named += size;
+    }
   }
-  if (named > payload_bytes) fail(ErrorCode::corrupt, "streams longer than their frame");
   sizes.bytes[static_cast<std::size_t>(StreamLabel::flags)] += payload_bytes - named;
   return sizes;
 }

@@ -110,6 +110,8 @@ void Pipeline::check_order() const {
 }
 
 void Pipeline::resolve(const TileContext& context, TileShape shape) {
+  // Copies of a pipeline share their stages; what one group fills in must not show in the others.
+  *this = parse(text(true));
   for (std::size_t i = 0; i < stages_.size(); ++i) {
     stages_[i]->resolve(context);
     shape = stages_[i]->output(context, shape);

@@ -17,12 +17,6 @@ namespace {
 
 constexpr auto kBad = ErrorCode::corrupt;
 
-/// Takes bytes from what attributes may still use.
-void spend(std::uint64_t& budget, std::uint64_t count, std::uint64_t unit) {
-  if (unit != 0 && count > budget / unit) fail(ErrorCode::limit, "the file has more than 64 MiB of attributes");
-  budget -= count * unit;
-}
-
 struct NameList {
   std::vector<std::string> names;
   std::uint64_t budget = 0;
@@ -45,19 +39,6 @@ herr_t note_name(hid_t, const char* name, const H5A_info_t*, void* data) noexcep
   return 0;
 }
 
-std::vector<std::string> read_names(Id object, bool by_creation, std::uint64_t& budget) {
-  NameList list;
-  list.budget = budget;
-  hsize_t position = 0;
-  const auto result =
-      H5Aiterate2(object, by_creation ? H5_INDEX_CRT_ORDER : H5_INDEX_NAME, H5_ITER_INC, &position, note_name, &list);
-  if (list.over) spend(list.budget, 1, list.budget + 1);
-  if (list.failed) throw std::bad_alloc();
-  check(result, kBad, "cannot list attributes");
-  budget = list.budget;
-  return std::move(list.names);
-}
-
 std::uint64_t product(const std::vector<std::uint64_t>& shape) {
   std::uint64_t count = 1;
   for (const std::uint64_t n : shape) {
@@ -68,34 +49,84 @@ std::uint64_t product(const std::vector<std::uint64_t>& shape) {
   return count;
 }
 
-/// The strings that HDF5 allocated for a variable-length read.
-class VariableStrings {
+/// Copies references of variable-length strings as they lie in the file. The library would follow them.
+herr_t keep_references(hid_t, hid_t, H5T_cdata_t* state, std::size_t, std::size_t, std::size_t, void*, void*,
+                       hid_t) noexcept {
+  state->need_bkg = H5T_BKG_NO;
+  return 0;
+}
+
+constexpr std::size_t kReferenceBytes = 16;  // length 4, address of the heap collection 8, index 4
+
+/// While it lives, variable-length elements can be read as opaque references.
+class ReferenceConversion {
  public:
-  VariableStrings(Id type, Id space, std::size_t count) : type_(type), space_(space), text_(count, nullptr) {}
-  ~VariableStrings() { H5Dvlen_reclaim(type_, space_, H5P_DEFAULT, text_.data()); }
-  VariableStrings(const VariableStrings&) = delete;
-  VariableStrings& operator=(const VariableStrings&) = delete;
-  std::vector<char*>& text() { return text_; }
+  explicit ReferenceConversion(Id text)
+      : text_(text), opaque_(own(H5Tcreate(H5T_OPAQUE, kReferenceBytes), H5Tclose, ErrorCode::io, "cannot read text")) {
+    check(H5Tset_tag(opaque_.get(), "reference"), ErrorCode::io, "cannot read text");
+    check(H5Tregister(H5T_PERS_SOFT, "references", text_, opaque_.get(), keep_references), ErrorCode::io,
+          "cannot read text");
+  }
+  ~ReferenceConversion() { H5Tunregister(H5T_PERS_SOFT, "references", text_, opaque_.get(), keep_references); }
+  ReferenceConversion(const ReferenceConversion&) = delete;
+  ReferenceConversion& operator=(const ReferenceConversion&) = delete;
+  Id type() const { return opaque_.get(); }
 
  private:
-  Id type_, space_;
-  std::vector<char*> text_;
+  Id text_;
+  Handle opaque_;
 };
 
-void read_variable_strings(Id id, Id type, Id space, std::uint64_t count, std::uint64_t& budget, Attribute& out) {
-  spend(budget, count, sizeof(char*) + sizeof(std::string));
-  VariableStrings strings(type, space, static_cast<std::size_t>(count));
-  check(H5Aread(id, type, strings.text().data()), kBad, "cannot read it");
-  for (const char* text : strings.text()) {
-    out.strings.emplace_back(text != nullptr ? text : "");
-    spend(budget, out.strings.back().size(), 1);
+/// References and variable-length lists point into their own file; nothing else may be left out.
+bool is_left_out(Id type) {
+  return H5Tdetect_class(type, H5T_REFERENCE) > 0 || H5Tdetect_class(type, H5T_VLEN) > 0;
+}
+
+Handle make_string_type() {
+  Handle type = own(H5Tcopy(H5T_C_S1), H5Tclose, ErrorCode::io, "cannot make the string type");
+  check(H5Tset_size(type.get(), H5T_VARIABLE), ErrorCode::io, "cannot make the string type");
+  check(H5Tset_cset(type.get(), H5T_CSET_UTF8), ErrorCode::io, "cannot make the string type");
+  return type;
+}
+
+}  // namespace
+
+void AttributeReader::spend(std::uint64_t count, std::uint64_t unit) {
+  if (unit != 0 && count > budget_ / unit) fail(ErrorCode::limit, "the file has more than 64 MiB of attributes");
+  budget_ -= count * unit;
+}
+
+std::vector<std::string> AttributeReader::names(Id object, bool by_creation) {
+  NameList list;
+  list.budget = budget_;
+  hsize_t position = 0;
+  const auto result =
+      H5Aiterate2(object, by_creation ? H5_INDEX_CRT_ORDER : H5_INDEX_NAME, H5_ITER_INC, &position, note_name, &list);
+  if (list.over) spend(budget_ + 1, 1);
+  if (list.failed) throw std::bad_alloc();
+  check(result, kBad, "cannot list attributes");
+  budget_ = list.budget;
+  return std::move(list.names);
+}
+
+void AttributeReader::variable_strings(Id id, std::uint64_t count, Attribute& out) {
+  spend(count, kReferenceBytes + sizeof(std::string));
+  const Handle type = make_string_type();
+  const ReferenceConversion conversion(type.get());
+  Bytes references(static_cast<std::size_t>(count) * kReferenceBytes);
+  check(H5Aread(id, conversion.type(), references.data()), kBad, "cannot read it");
+  Cursor in(references);
+  for (std::uint64_t i = 0; i < count; ++i) {
+    const std::uint64_t length = in.number(4), address = in.number(8), index = in.number(4);
+    spend(length, 1);
+    out.strings.push_back(heap_.text(length, address, index));
   }
 }
 
-void read_fixed_strings(Id id, Id type, std::uint64_t count, std::uint64_t& budget, Attribute& out) {
+void AttributeReader::fixed_strings(Id id, Id type, std::uint64_t count, Attribute& out) {
   const std::size_t size = H5Tget_size(type);
   const H5T_str_t padding = H5Tget_strpad(type);
-  spend(budget, count, size + sizeof(std::string));
+  spend(count, size + sizeof(std::string));
   std::vector<char> bytes(static_cast<std::size_t>(count) * size);
   check(H5Aread(id, type, bytes.data()), kBad, "cannot read it");
   for (std::uint64_t i = 0; i < count; ++i) {
@@ -107,25 +138,20 @@ void read_fixed_strings(Id id, Id type, std::uint64_t count, std::uint64_t& budg
   }
 }
 
-void read_numbers(Id id, Id type, std::uint64_t count, std::uint64_t& budget, Attribute& out) {
+void AttributeReader::numbers(Id id, Id type, std::uint64_t count, Attribute& out) {
   const auto element = read_type(type);
   if (!element || !element->dtype) {
     fail(ErrorCode::unsupported, "its type ({}) has no place in a dump; store it as strings or numbers",
          describe_type(type));
   }
   out.dtype = element->dtype;
-  spend(budget, count, element->size);
+  spend(count, element->size);
   out.data.resize(static_cast<std::size_t>(count) * element->size);
   check(H5Aread(id, type, out.data.data()), kBad, "cannot read it");
   swap_bytes(out.data, element->swap);
 }
 
-/// References and variable-length lists point into their own file; nothing else may be left out.
-bool is_left_out(Id type) {
-  return H5Tdetect_class(type, H5T_REFERENCE) > 0 || H5Tdetect_class(type, H5T_VLEN) > 0;
-}
-
-std::optional<Attribute> read_attribute(Id object, const std::string& name, std::uint64_t& budget) {
+std::optional<Attribute> AttributeReader::attribute(Id object, const std::string& name) {
   const Handle id = own(H5Aopen(object, name.c_str(), H5P_DEFAULT), H5Aclose, kBad, "cannot open it");
   const Handle type = own(H5Aget_type(id.get()), H5Tclose, kBad, "cannot read its type");
   const Handle space = own(H5Aget_space(id.get()), H5Sclose, kBad, "cannot read its shape");
@@ -142,14 +168,14 @@ std::optional<Attribute> read_attribute(Id object, const std::string& name, std:
       const auto element = read_type(type.get());
       if (element) out.dtype = element->dtype;
     }
-    if (!out.dtype) read_numbers(id.get(), type.get(), count, budget, out);
+    if (!out.dtype) numbers(id.get(), type.get(), count, out);
     return out;
   }
   if (count == 0) return out;
   if (H5Tis_variable_str(type.get()) > 0) {
-    read_variable_strings(id.get(), type.get(), space.get(), count, budget, out);
+    variable_strings(id.get(), count, out);
   } else {
-    read_fixed_strings(id.get(), type.get(), count, budget, out);
+    fixed_strings(id.get(), type.get(), count, out);
   }
   for (const std::string& text : out.strings) {
     if (!is_utf8(text)) fail(ErrorCode::unsupported, "its text is not UTF-8");
@@ -157,22 +183,13 @@ std::optional<Attribute> read_attribute(Id object, const std::string& name, std:
   return out;
 }
 
-Handle make_string_type() {
-  Handle type = own(H5Tcopy(H5T_C_S1), H5Tclose, ErrorCode::io, "cannot make the string type");
-  check(H5Tset_size(type.get(), H5T_VARIABLE), ErrorCode::io, "cannot make the string type");
-  check(H5Tset_cset(type.get(), H5T_CSET_UTF8), ErrorCode::io, "cannot make the string type");
-  return type;
-}
-
-}  // namespace
-
-std::vector<Attribute> read_attributes(Id object, bool by_creation, const std::string& path, std::uint64_t& budget) {
+std::vector<Attribute> AttributeReader::read(Id object, bool by_creation, const std::string& path) {
   std::vector<Attribute> out;
-  for (const std::string& name : read_names(object, by_creation, budget)) {
+  for (const std::string& name : names(object, by_creation)) {
     try {
-      if (auto attribute = read_attribute(object, name, budget)) {
-        attribute->object = path;
-        out.push_back(std::move(*attribute));
+      if (auto found = attribute(object, name)) {
+        found->object = path;
+        out.push_back(std::move(*found));
       }
     } catch (Error& error) {
       error.add_context(fmt::format("attribute {} of {}", quoted(name), quoted("/" + path)));

@@ -38,7 +38,7 @@ class Reader final : public DumpReader {
     check(H5Pset_file_locking(options.get(), false, true), ErrorCode::io, "cannot open");
     try {
       file_ = own(H5Fopen(input_.reopen_path().c_str(), H5F_ACC_RDONLY, options.get()), H5Fclose, kBad, "cannot open");
-      contents_ = walk(file_.get(), input_.size());
+      contents_ = walk(file_.get(), input_);
     } catch (Error& error) {
       error.add_context(input_.path());
       throw;

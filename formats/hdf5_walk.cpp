@@ -11,6 +11,7 @@
 
 #include "formats/hdf5_attributes.hpp"
 #include "formats/hdf5_dataset.hpp"
+#include "formats/hdf5_raw.hpp"
 #include "formats/text.hpp"
 
 namespace kvzip::hdf5 {
@@ -20,11 +21,11 @@ constexpr auto kBad = ErrorCode::corrupt;
 constexpr std::size_t kMaxLinks = std::size_t{1} << 20;
 constexpr int kMaxDepth = 64;
 constexpr std::uint64_t kMaxNameBytes = std::uint64_t{1} << 26;
-constexpr std::uint64_t kMaxAttributeBytes = std::uint64_t{1} << 26;
 
 struct Link {
   std::string name;
   H5L_type_t type;
+  haddr_t address;  // of a hard link's object
 };
 struct LinkList {
   std::vector<Link> links;
@@ -41,7 +42,7 @@ herr_t note_link(hid_t, const char* name, const H5L_info_t* info, void* data) no
     if (list.over) return -1;
     list.links_left -= 1;
     list.bytes_left -= text.size();
-    list.links.push_back({std::move(text), info->type});
+    list.links.push_back({std::move(text), info->type, info->type == H5L_TYPE_HARD ? info->u.address : HADDR_UNDEF});
   } catch (...) {
     list.failed = true;
     return -1;
@@ -74,28 +75,29 @@ void check_name(const std::string& name) {
 
 class Walker {
  public:
-  Walker(Contents& out, std::uint64_t file_size) : out_(out), file_size_(file_size) {}
+  Walker(Contents& out, const RawFile& raw) : out_(out), raw_(raw), heap_(raw), attributes_(heap_) {}
 
+  void visit_root(Id root) {
+    H5O_info_t info;
+    check(H5Oget_info2(root, &info, H5O_INFO_BASIC), kBad, "cannot read the root group");
+    seen_.insert(info.addr);
+    check_header(raw_, info.addr);
+    visit_group(root, "", 0);
+  }
+
+ private:
   void visit_group(Id group, const std::string& path, int depth) {
     if (depth > kMaxDepth) fail(ErrorCode::limit, "groups are nested deeper than {}", kMaxDepth);
     const std::size_t before = out_.dump.tensors.size() + out_.dump.attributes.size();
     {
       const Handle options = own(H5Gget_create_plist(group), H5Pclose, kBad, "cannot read a group");
-      take(read_attributes(group, tracks_attributes(options.get()), path, attribute_budget_));
+      take(attributes_.read(group, tracks_attributes(options.get()), path));
     }
     for (const Link& link : list_links(group)) visit_link(group, path, link, depth);
     const bool empty = out_.dump.tensors.size() + out_.dump.attributes.size() == before;
     if (empty && !path.empty()) take({Attribute{path, "", {}, {}, {}, {}}});
   }
 
-  /// False when the object was met before, under another name or on the way here.
-  bool enter(Id object) {
-    H5O_info_t info;
-    check(H5Oget_info2(object, &info, H5O_INFO_BASIC), kBad, "cannot read an object");
-    return seen_.insert(info.addr).second;
-  }
-
- private:
   void visit_link(Id group, const std::string& path, const Link& link, int depth) {
     check_name(link.name);
     const std::string name = path.empty() ? link.name : path + "/" + link.name;
@@ -105,9 +107,16 @@ class Walker {
     if (link.type != H5L_TYPE_HARD) {
       fail(ErrorCode::unsupported, "{} is a link to another file; give that file instead", quoted(name));
     }
+    // An object met before: under another name, or on the way here.
+    if (!seen_.insert(link.address).second) return;
+    try {
+      check_header(raw_, link.address);
+    } catch (Error& error) {
+      error.add_context(quoted(name));
+      throw;
+    }
     const Handle object = own(H5Oopen(group, link.name.c_str(), H5P_DEFAULT), H5Oclose, kBad,
                               fmt::format("cannot open {}", quoted(name)));
-    if (!enter(object.get())) return;
     switch (H5Iget_type(object.get())) {
       case H5I_GROUP:
         return visit_group(object.get(), name, depth + 1);
@@ -123,11 +132,10 @@ class Walker {
   void visit_dataset(Id dataset, const std::string& name) {
     const Handle options =
         own(H5Dget_create_plist(dataset), H5Pclose, kBad, fmt::format("cannot read {}", quoted(name)));
-    std::vector<Attribute> attributes =
-        read_attributes(dataset, tracks_attributes(options.get()), name, attribute_budget_);
+    std::vector<Attribute> attributes = attributes_.read(dataset, tracks_attributes(options.get()), name);
     StoredTensor stored;
     try {
-      TensorInfo info = describe_dataset(dataset, file_size_, attributes, stored);
+      TensorInfo info = describe_dataset(dataset, raw_.size(), attributes, stored);
       info.name = name;
       out_.dump.tensors.push_back(std::move(info));
     } catch (Error& error) {
@@ -158,20 +166,21 @@ class Walker {
   }
 
   Contents& out_;
-  std::uint64_t file_size_;
-  std::uint64_t attribute_budget_ = kMaxAttributeBytes, name_budget_ = kMaxNameBytes, path_budget_ = kMaxNameBytes;
+  const RawFile& raw_;
+  Heap heap_;
+  AttributeReader attributes_;
+  std::uint64_t name_budget_ = kMaxNameBytes, path_budget_ = kMaxNameBytes;
   std::size_t links_left_ = kMaxLinks;
   std::unordered_set<haddr_t> seen_;
 };
 
 }  // namespace
 
-Contents walk(Id file, std::uint64_t file_size) {
+Contents walk(Id file, const InputFile& input) {
   Contents out;
+  const RawFile raw(input, file);
   const Handle root = own(H5Gopen2(file, "/", H5P_DEFAULT), H5Gclose, kBad, "cannot open the root group");
-  Walker walker(out, file_size);
-  walker.enter(root.get());
-  walker.visit_group(root.get(), "", 0);
+  Walker(out, raw).visit_root(root.get());
   return out;
 }
 

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "formats/file.hpp"
 #include "formats/hdf5_library.hpp"
 #include "kvzip/dump.hpp"
 
@@ -21,6 +22,6 @@ struct Contents {
 };
 
 /// Fails where the file holds something that a dump cannot, or states more data than its size can stand for.
-Contents walk(Id file, std::uint64_t file_size);
+Contents walk(Id file, const InputFile& input);
 
 }  // namespace kvzip::hdf5

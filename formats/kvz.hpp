@@ -59,6 +59,9 @@ class KvzReader : public DumpReader {
 
 /// Opens a container; from a pipe ("-") parts can be fetched in order only and read() fails.
 std::unique_ptr<KvzReader> open_kvz(const std::string& path);
+class InputStream;
+/// The same from a stream, which must outlive the reader.
+std::unique_ptr<KvzReader> open_kvz(InputStream& stream);
 
 /// Checks every checksum and decodes every frame. Returns one line per damaged frame (empty = sound); throws when the
 /// file cannot be walked at all.

@@ -12,6 +12,9 @@ namespace kvzip {
 namespace {
 
 using Json = nlohmann::ordered_json;
+using Parsed = nlohmann::json;  // looked up by key, in a tree: hostile objects may have very many keys
+
+constexpr int kMaxDepth = 16;  // of nested lists and objects; a deep tree costs far more memory than its text
 
 constexpr std::array<std::string_view, 4> kRopeStates{"unknown", "none", "pre", "post"};
 constexpr std::array<std::string_view, 2> kRopeLayouts{"half", "interleaved"};
@@ -86,19 +89,15 @@ Json group_json(const PlanGroup& g) {
 /// Typed access with errors that name the field.
 class Node {
  public:
-  Node(const Json& json, std::string where) : json_(json), where_(std::move(where)) {}
+  Node(const Parsed& json, std::string where) : json_(json), where_(std::move(where)) {}
 
   Node at(const char* key) const {
     if (!json_.is_object() || !json_.contains(key)) fail(ErrorCode::corrupt, "header: {} has no '{}'", where_, key);
     return Node(json_.at(key), fmt::format("{}.{}", where_, key));
   }
   bool has(const char* key) const { return json_.is_object() && json_.contains(key); }
-  std::vector<Node> list() const {
-    if (!json_.is_array()) fail(ErrorCode::corrupt, "header: {} is no list", where_);
-    std::vector<Node> nodes;
-    for (std::size_t i = 0; i < json_.size(); ++i) nodes.emplace_back(json_.at(i), fmt::format("{}[{}]", where_, i));
-    return nodes;
-  }
+  class Items;
+  Items list() const;
   std::string text() const {
     if (!json_.is_string()) fail(ErrorCode::corrupt, "header: {} is no text", where_);
     return json_.get<std::string>();
@@ -121,11 +120,7 @@ class Node {
     if (it == names.end()) fail(ErrorCode::unsupported, "header: {} is '{}'", where_, t);
     return static_cast<std::size_t>(it - names.begin());
   }
-  std::vector<std::uint64_t> numbers() const {
-    std::vector<std::uint64_t> values;
-    for (const Node& n : list()) values.push_back(n.number());
-    return values;
-  }
+  std::vector<std::uint64_t> numbers() const;
   DType dtype() const {
     const auto parsed = parse_dtype(text());
     if (!parsed) fail(ErrorCode::unsupported, "header: {} is the unknown dtype '{}'", where_, text());
@@ -138,9 +133,41 @@ class Node {
   }
 
  private:
-  const Json& json_;
+  const Parsed& json_;
   std::string where_;
 };
+
+/// The elements of a list, one at a time.
+class Node::Items {
+ public:
+  struct Iterator {
+    const Items* items;
+    std::size_t at;
+    Node operator*() const { return (*items)[at]; }
+    Iterator& operator++() { return ++at, *this; }
+    bool operator!=(const Iterator& other) const { return at != other.at; }
+  };
+  Items(const Parsed& json, std::string where) : json_(json), where_(std::move(where)) {}
+  std::size_t size() const { return json_.size(); }
+  Node operator[](std::size_t i) const { return {json_.at(i), fmt::format("{}[{}]", where_, i)}; }
+  Iterator begin() const { return {this, 0}; }
+  Iterator end() const { return {this, size()}; }
+
+ private:
+  const Parsed& json_;
+  std::string where_;
+};
+
+Node::Items Node::list() const {
+  if (!json_.is_array()) fail(ErrorCode::corrupt, "header: {} is no list", where_);
+  return {json_, where_};
+}
+
+std::vector<std::uint64_t> Node::numbers() const {
+  std::vector<std::uint64_t> values;
+  for (const Node& n : list()) values.push_back(n.number());
+  return values;
+}
 
 Attribute read_attribute(const Node& n) {
   Attribute a;
@@ -160,6 +187,10 @@ Attribute read_attribute(const Node& n) {
     }
   } else {
     for (const Node& s : n.at("strings").list()) a.strings.push_back(s.text());
+  }
+  const bool marks_group = a.name.empty() && a.strings.empty();
+  if (!a.dtype && !marks_group && TensorInfo{a.name, DType::u8, a.shape}.elements() != a.strings.size()) {
+    fail(ErrorCode::corrupt, "header: attribute '{}' has {} strings", a.name, a.strings.size());
   }
   return a;
 }
@@ -254,13 +285,31 @@ PlanGroup read_group(const Node& n, const ModelInfo& model) {
   return g;
 }
 
-KvzHeader read_checked(const Json& json) {
+void check_depth(std::string_view text) {
+  int depth = 0;
+  bool quoted = false;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    const char c = text[i];
+    if (quoted) {
+      i += c == '\\';
+      quoted = c != '"';
+    } else if (c == '"') {
+      quoted = true;
+    } else if (c == '[' || c == '{') {
+      if (++depth > kMaxDepth) fail(ErrorCode::corrupt, "header: more than {} nested lists", kMaxDepth);
+    } else if (c == ']' || c == '}') {
+      --depth;
+    }
+  }
+}
+
+KvzHeader read_checked(const Parsed& json) {
   const Node root(json, "header");
   KvzHeader h;
   h.writer = root.at("writer").text();
   h.preset = root.at("preset").text();
   for (const Node& pair : root.at("user").list()) {
-    const auto items = pair.list();
+    const Node::Items items = pair.list();
     if (items.size() != 2) fail(ErrorCode::corrupt, "header: a user value that is no pair");
     h.user.emplace_back(items[0].text(), items[1].text());
   }
@@ -323,7 +372,8 @@ std::string write_kvz_header(const KvzHeader& h) {
 }
 
 KvzHeader read_kvz_header(std::string_view text) {
-  const Json json = Json::parse(text, nullptr, false);
+  check_depth(text);
+  const Parsed json = Parsed::parse(text, nullptr, false);
   if (json.is_discarded()) fail(ErrorCode::corrupt, "header: it is not JSON");
   try {
     return read_checked(json);

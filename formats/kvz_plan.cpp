@@ -27,12 +27,20 @@ std::uint64_t slot_channels(const TensorInfo& info, const PlanSlot& slot) {
   return channels;
 }
 
+/// Each letter once, T, and either D or C: what the element order of a tile is computed from.
+bool are_tile_axes(const std::string& axes) {
+  const auto times = [&](char letter) { return std::count(axes.begin(), axes.end(), letter); };
+  return axes.find_first_not_of("B2LHTDC") == std::string::npos && times('T') == 1 && times('D') + times('C') == 1 &&
+         times('H') <= 1 && times('B') <= 1 && times('L') <= 1 && times('2') <= 1;
+}
+
 void check_slot(const PlanGroup& group, PlanSlot& slot, const Dump& dump, const Recognition& recognition) {
   if (slot.tensor >= dump.tensors.size()) fail(ErrorCode::corrupt, "a group names tensor {}", slot.tensor);
   const TensorInfo& info = dump.tensors[slot.tensor];
   if (!group.tiled) return;
   const std::string& axes = recognition.tensors[slot.tensor].axes;
-  if (axes.size() != info.shape.size() || slot.fixed.size() != axes.size() || axes.find('T') == std::string::npos) {
+  if (axes.size() != info.shape.size() || slot.fixed.size() != axes.size() || !are_tile_axes(axes) ||
+      dtype_bits(info.dtype) < 8) {
     fail(ErrorCode::corrupt, "{}: its axes '{}' do not fit its shape", info.name, axes);
   }
   for (std::size_t a = 0; a < axes.size(); ++a) {
@@ -57,7 +65,9 @@ void derive_tiled(PlanGroup& group, const Plan& plan, const Dump& dump) {
       fail(ErrorCode::invalid_argument, "{}: keys and values of one tile differ in tokens",
            dump.tensors[slot.tensor].name);
     }
-    channels += slot_channels(dump.tensors[slot.tensor], slot);
+    if (__builtin_add_overflow(channels, slot_channels(dump.tensors[slot.tensor], slot), &channels)) {
+      fail(ErrorCode::limit, "too many channels");
+    }
   }
   const std::uint64_t heads = group.context.heads, dim = group.context.head_dim;
   const std::uint64_t most = std::min(group.rows, group.chunk);
@@ -93,6 +103,12 @@ void derive_pass(PlanGroup& group, const Plan& plan, const Dump& dump) {
   group.frames = group.split->count();
 }
 
+/// True when two slots leave the same axes free.
+bool same_form(const std::vector<std::uint64_t>& a, const std::vector<std::uint64_t>& b) {
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(),
+                    [](std::uint64_t x, std::uint64_t y) { return (x == PlanSlot::kFree) == (y == PlanSlot::kFree); });
+}
+
 /// Every element of every tensor belongs to exactly one group.
 void check_coverage(const Plan& plan, const Dump& dump) {
   std::vector<std::set<std::vector<std::uint64_t>>> seen(dump.tensors.size());
@@ -100,7 +116,13 @@ void check_coverage(const Plan& plan, const Dump& dump) {
   for (const PlanGroup& group : plan.groups) {
     for (const PlanSlot& slot : group.slots) {
       const TensorInfo& info = dump.tensors[slot.tensor];
-      if (!seen[slot.tensor].insert(group.tiled ? slot.fixed : std::vector<std::uint64_t>{}).second) {
+      // Boxes of one form that differ in an index share nothing; boxes of different forms could overlap.
+      auto& others = seen[slot.tensor];
+      const std::vector<std::uint64_t> fixed = group.tiled ? slot.fixed : std::vector<std::uint64_t>{};
+      if (!others.empty() && !same_form(*others.begin(), fixed)) {
+        fail(ErrorCode::corrupt, "{}: its groups cut it in different ways", info.name);
+      }
+      if (!others.insert(fixed).second) {
         fail(ErrorCode::corrupt, "{}: some of its elements are stored twice", info.name);
       }
       covered[slot.tensor] += group.tiled ? slot_channels(info, slot) * group.rows : info.elements();

@@ -2,74 +2,19 @@
 // Reads a container: from a file by its index, from a pipe front to back.
 #include <algorithm>
 #include <list>
-#include <map>
-#include <mutex>
 
 #include "codec/bytes.hpp"
 #include "codec/limits.hpp"
 #include "formats/boxes.hpp"
-#include "formats/file.hpp"
 #include "formats/kvz.hpp"
 #include "formats/kvz_header.hpp"
 #include "formats/kvz_records.hpp"
+#include "formats/kvz_source.hpp"
 #include "formats/parts.hpp"
 #include "kvzip/error.hpp"
 
 namespace kvzip {
 namespace {
-
-/// Bytes come in steps, so that a hostile length allocates no more than the input really has.
-constexpr std::uint64_t kReadStep = std::uint64_t{16} << 20;
-
-/// Where records come from: a file, at any offset, or a stream, at the current place only.
-class RecordSource {
- public:
-  explicit RecordSource(InputFile file) : file_(std::move(file)) {}
-  explicit RecordSource(InputStream& stream) : stream_(&stream) {}
-
-  bool seekable() const { return file_.has_value(); }
-  const InputFile& file() const { return *file_; }
-  void seek(std::uint64_t offset) { at_ = offset; }
-  std::uint64_t position() const { return at_; }
-
-  void read(std::span<std::byte> out) {
-    if (file_) {
-      file_->read_at(at_, out);
-    } else if (stream_->read(out) != out.size()) {
-      fail(ErrorCode::truncated, "the input ends too early");
-    }
-    at_ += out.size();
-  }
-  Bytes read_bytes(std::uint64_t count) {
-    if (file_ && count > file_->size() - std::min(at_, file_->size())) {
-      fail(ErrorCode::truncated, "a record of {} bytes reaches beyond the end of the file", count);
-    }
-    Bytes bytes;
-    while (bytes.size() < count) {
-      const std::size_t before = bytes.size();
-      bytes.resize(before + std::min(count - before, kReadStep));
-      read(std::span(bytes).subspan(before));
-    }
-    return bytes;
-  }
-  void expect_end() {
-    if (file_ ? at_ != file_->size() : !stream_->peek(1).empty()) {
-      fail(ErrorCode::corrupt, "something follows the end of the container");
-    }
-  }
-
- private:
-  std::optional<InputFile> file_;
-  InputStream* stream_ = nullptr;
-  std::uint64_t at_ = 0;
-};
-
-struct Record {
-  RecordHeader header;
-  Bytes payload;
-  std::uint64_t hash = 0;  // as stored
-  bool sound() const { return hash64(payload) == hash; }
-};
 
 class KvzReaderImpl final : public KvzReader {
  public:
@@ -83,9 +28,13 @@ class KvzReaderImpl final : public KvzReader {
       fail(ErrorCode::corrupt, "the header is missing");
     if (!record.sound()) fail(ErrorCode::corrupt, "the header's checksum does not match");
     const Bytes text = unpack_description(record.header, record.payload);
-    header_ = read_kvz_header({reinterpret_cast<const char*>(text.data()), text.size()});
+    header_ = read_header({reinterpret_cast<const char*>(text.data()), text.size()});
     describe();
-    if (source_.seekable()) load_index();
+    if (source_.seekable()) {
+      load_index();
+    } else if (header_.plan.frames == 0) {
+      read_ending();
+    }
   }
 
   const Dump& dump() const override { return header_.dump; }
@@ -103,6 +52,8 @@ class KvzReaderImpl final : public KvzReader {
       if (record.header.type != static_cast<std::uint16_t>(RecordType::frame)) {
         fail(ErrorCode::truncated, "frame {} is missing", next_frame_);
       }
+      const std::uint64_t bytes = kRecordHeaderBytes + record.header.stored + kRecordTailBytes;
+      walked_.push_back({source_.position() - bytes, record.header.stored});
       if (next_frame_++ == part.index) part.coded = with_hash(std::move(record));
     }
     if (next_frame_ == header_.plan.frames) read_ending();
@@ -123,9 +74,10 @@ class KvzReaderImpl final : public KvzReader {
       Bytes tile(std::size_t{shape.rows} * shape.cols * dtype_unit(group.context.source));
       plan.pipelines[group.pipeline].decode(group.context, shape, payload, tile);
       scatter_tile(plan, header_.dump, tile, part);
-    } catch (Error& e) {
-      e.add_context(place(part.index));
-      throw;
+    } catch (const Error& e) {
+      // What a stage refuses to decode it would have refused to encode.
+      const bool refused = e.code() == ErrorCode::invalid_argument;
+      throw Error(refused ? ErrorCode::corrupt : e.code(), fmt::format("{}: {}", place(part.index), e.what()));
     }
     part.coded.clear();
     part.coded.shrink_to_fit();
@@ -189,6 +141,10 @@ class KvzReaderImpl final : public KvzReader {
     Record record = next_known_record();
     if (record.header.type != static_cast<std::uint16_t>(RecordType::index) || !record.sound())
       fail(ErrorCode::corrupt, "the index is damaged");
+    const std::uint64_t index_bytes = kRecordHeaderBytes + record.header.stored + kRecordTailBytes;
+    const std::uint64_t index_offset = source_.position() - index_bytes;
+    parse_index(unpack_description(record.header, std::move(record.payload)), index_offset);
+    if (index_ != walked_) fail(ErrorCode::corrupt, "the index does not point to the frames");
     const std::uint64_t before = hash64(hashes_.view());
     record = next_known_record();
     if (record.header.type != static_cast<std::uint16_t>(RecordType::end) || !record.sound())
@@ -200,15 +156,27 @@ class KvzReaderImpl final : public KvzReader {
     }
     Footer footer;
     source_.read(footer);
-    if (parse_footer(footer).file_bytes != source_.position())
-      fail(ErrorCode::corrupt, "the footer's length does not match");
+    const FooterInfo info = parse_footer(footer);
+    if (info.file_bytes != source_.position() || info.index_offset != index_offset)
+      fail(ErrorCode::corrupt, "the footer does not match");
     source_.expect_end();
   }
 
  private:
   struct FrameAt {
     std::uint64_t offset, stored;
+    bool operator==(const FrameAt&) const = default;
   };
+
+  KvzHeader read_header(std::string_view text) const {
+    try {
+      return read_kvz_header(text);
+    } catch (const Error& e) {
+      if (description_.minor <= kKvzMinor || e.code() != ErrorCode::corrupt) throw;
+      fail(ErrorCode::unsupported, "format {}.{} is newer than this build's {}.{} ({})", kKvzMajor, description_.minor,
+           kKvzMajor, kKvzMinor, e.what());
+    }
+  }
 
   static Bytes with_hash(Record record) {
     ByteWriter tail;
@@ -376,6 +344,7 @@ class KvzReaderImpl final : public KvzReader {
   KvzSummary description_;
   std::vector<std::vector<std::size_t>> groups_of_;
   std::vector<FrameAt> index_;
+  std::vector<FrameAt> walked_;  // pipes: the frames as they came
   std::uint32_t sequence_ = 0;
   std::uint64_t next_frame_ = 0;
   ByteWriter hashes_;
@@ -383,71 +352,15 @@ class KvzReaderImpl final : public KvzReader {
   std::uint64_t cache_bytes_ = 0;
 };
 
-/// Passes parts on; an error in one is noted and the rest goes on.
-class VerifyingReader final : public DumpReader {
- public:
-  explicit VerifyingReader(KvzReaderImpl& inner) : inner_(inner) {}
-  const Dump& dump() const override { return inner_.dump(); }
-  std::uint64_t part_count() const override { return inner_.part_count(); }
-  Part part(std::uint64_t index) const override { return inner_.part(index); }
-  void fetch(Part& part) override { inner_.fetch(part); }
-  void expand(Part& part) const override {
-    try {
-      inner_.expand(part);
-    } catch (const Error& e) {
-      const std::lock_guard lock(mutex_);
-      damage_.emplace(part.index, e.what());
-      part.data.clear();
-    }
-  }
-  void read(const Slice&, std::span<std::byte>) override {}
-  std::vector<std::string> damage() const {
-    std::vector<std::string> lines;
-    for (const auto& [index, line] : damage_) lines.push_back(line);
-    return lines;
-  }
-
- private:
-  KvzReaderImpl& inner_;
-  mutable std::mutex mutex_;
-  mutable std::map<std::uint64_t, std::string> damage_;
-};
-
-class NullWriter final : public DumpWriter {
- public:
-  void append(Part&) override {}
-  void finish() override {}
-};
-
 }  // namespace
 
 std::unique_ptr<KvzReader> open_kvz(const std::string& path) {
-  if (path == "-") return std::make_unique<KvzReaderImpl>(RecordSource(stdin_stream()));
+  if (path == "-") return open_kvz(stdin_stream());
   return std::make_unique<KvzReaderImpl>(RecordSource(InputFile(path)));
 }
 
-std::vector<std::string> verify_kvz(const std::string& path, unsigned threads, const Progress& progress) {
-  // The index is checked by opening the file as a file; then everything is read front to back, as from a pipe.
-  std::optional<InputFile> file;
-  std::optional<InputStream> stream;
-  if (path != "-") {
-    open_kvz(path);
-    file.emplace(path);
-    stream.emplace(file->descriptor(), path);
-  }
-  KvzReaderImpl reader{RecordSource(stream ? *stream : stdin_stream())};
-  VerifyingReader verifying(reader);
-  NullWriter nowhere;
-  std::vector<std::string> damage;
-  try {
-    transcode(verifying, nowhere, threads, progress);
-    if (reader.part_count() == 0) reader.read_ending();
-    return verifying.damage();
-  } catch (const Error& e) {
-    damage = verifying.damage();
-    damage.push_back(e.what());
-  }
-  return damage;
+std::unique_ptr<KvzReader> open_kvz(InputStream& stream) {
+  return std::make_unique<KvzReaderImpl>(RecordSource(stream));
 }
 
 }  // namespace kvzip

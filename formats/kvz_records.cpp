@@ -16,7 +16,7 @@ namespace {
 constexpr std::array<std::uint8_t, 8> kMagic{0x89, 'K', 'V', 'Z', 0x0d, 0x0a, 0x1a, 0x0a};
 constexpr std::array<std::uint8_t, 8> kTailMagic{0x0a, 'K', 'V', 'Z', 'E', 'N', 'D', 0x89};
 constexpr std::array<std::uint8_t, 4> kSync{'K', 'V', 'R', 1};
-constexpr std::uint64_t kMaxRatio = 4096;  // a description unfolds at most this much
+constexpr std::uint64_t kMaxRatio = 1024;  // a description unfolds at most this much
 
 template <std::size_t N>
 std::array<std::byte, N> to_array(const ByteWriter& writer) {
@@ -100,7 +100,10 @@ RecordHeader parse_record_header(const RecordHeaderBytes& bytes, std::optional<s
   }
   const bool known = h.type >= 1 && h.type <= 4;
   if (!known && (h.type & kAncillary) == 0) fail(ErrorCode::unsupported, "a record of the unknown type {}", h.type);
-  if (known && (h.flags & ~kZstdPayload) != 0) fail(ErrorCode::unsupported, "record flags {:#x}", h.flags);
+  const bool description = h.type == static_cast<std::uint16_t>(RecordType::header) ||
+                           h.type == static_cast<std::uint16_t>(RecordType::index);
+  if (known && (h.flags & ~(description ? kZstdPayload : 0)) != 0)
+    fail(ErrorCode::unsupported, "record flags {:#x}", h.flags);
   if (known && h.flags == 0 && h.decoded != h.stored) fail(ErrorCode::corrupt, "a record's lengths differ");
   return h;
 }
@@ -131,6 +134,10 @@ FooterInfo parse_footer(const Footer& footer) {
 }
 
 Packed pack_description(ByteView bytes) {
+  if (bytes.size() > kMaxDescription) {
+    fail(ErrorCode::limit, "names, attributes and tile groups take {} bytes; {} are allowed", bytes.size(),
+         kMaxDescription);
+  }
   const auto zstd = make_zstd();
   Stream s;
   s.type = StreamType::bytes;
@@ -138,7 +145,8 @@ Packed pack_description(ByteView bytes) {
   s.data.assign(p, p + bytes.size());
   Bytes table, body;
   zstd->encode(s, table, body);
-  if (body[0] == std::byte{0}) return {Bytes(bytes.begin(), bytes.end()), 0};
+  if (body[0] == std::byte{0} || bytes.size() / kMaxRatio > body.size() - 1)
+    return {Bytes(bytes.begin(), bytes.end()), 0};
   return {Bytes(body.begin() + 1, body.end()), kZstdPayload};
 }
 

@@ -46,7 +46,7 @@ struct FooterInfo {
 Footer make_footer(const FooterInfo& info);
 FooterInfo parse_footer(const Footer& footer);
 
-/// Payload of a description record: zstd where that is smaller.
+/// Payload of a description record: zstd where that is smaller, unless it would unfold more than a reader allows.
 struct Packed {
   Bytes stored;
   std::uint16_t flags = 0;

@@ -10,6 +10,7 @@ namespace kvzip {
 namespace {
 
 constexpr std::string_view kPassPipeline = "planes,zstd";
+constexpr std::size_t kMaxGroups = std::size_t{1} << 20;  // encoder only: a sparse file can claim any number of layers
 
 class Planner {
  public:
@@ -60,6 +61,7 @@ class Planner {
   bool add_sequence(std::size_t index, const std::vector<std::uint64_t>& at) {
     const TensorInfo& info = dump_.tensors[index];
     const TensorRole& role = recognition_.tensors[index];
+    if (plan_.groups.size() >= kMaxGroups) fail(ErrorCode::limit, "{}: more than 2^20 tile groups", info.name);
     PlanSlot slot{index, at, {}};
     std::uint64_t batch = 0;
     std::uint32_t layer = role.layer.value_or(0);

@@ -95,7 +95,8 @@ int inspect(const Options& o) {
     const Recognition recognition = recognise_input(*reader, o.recognising, {});
     const bool all = o.common.verbose > 0;
     if (auto* kvz = dynamic_cast<KvzReader*>(reader.get())) {
-      const KvzSummary summary = kvz->summary();
+      // What frames take is known only to who can look at all of them, so not from a pipe.
+      const KvzSummary summary = o.file == "-" ? kvz->description() : kvz->summary();
       if (o.json) {
         print_json(container_json(name, reader->dump(), recognition, summary));
       } else {

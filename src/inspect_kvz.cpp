@@ -13,6 +13,9 @@ struct Sums {
   std::uint64_t groups = 0, values = 0, source_bytes = 0, coded_bytes = 0, frames = 0, raw_frames = 0;
   std::array<std::uint64_t, kStreamLabels> stream_bytes{};
 
+  /// Frames of containers that come through a pipe are not measured.
+  bool measured() const { return coded_bytes > 0 || values == 0; }
+  std::optional<double> bits() const { return measured() ? bits_of(coded_bytes, values) : std::nullopt; }
   void add(const KvzGroup& group) {
     ++groups;
     values += group.values;
@@ -46,11 +49,11 @@ std::string streams_text(const Sums& sums) {
 Json sums_json(const Sums& sums) {
   return {{"values", sums.values},
           {"source_bytes", sums.source_bytes},
-          {"coded_bytes", sums.coded_bytes},
+          {"coded_bytes", sums.measured() ? Json(sums.coded_bytes) : Json(nullptr)},
           {"frames", sums.frames},
           {"raw_frames", sums.raw_frames},
           {"streams", streams_json(sums)},
-          {"bits_per_value", json_number(bits_of(sums.coded_bytes, sums.values))},
+          {"bits_per_value", json_number(sums.bits())},
           {"ratio", json_number(ratio_of(sums.source_bytes, sums.coded_bytes))}};
 }
 
@@ -75,12 +78,17 @@ Json totals_json(const KvzSummary& summary) {
   return out;
 }
 
-std::string group_names(const Dump& dump, const KvzGroup& group, bool pattern) {
+/// Groups of what passes through have no layer of their own; the tensor's name may give one.
+std::optional<std::uint32_t> layer_of(const KvzGroup& group, const Recognition& recognition) {
+  return group.layer || group.tensors.empty() ? group.layer : recognition.tensors[group.tensors[0]].layer;
+}
+
+std::string group_names(const Dump& dump, const KvzGroup& group, std::optional<std::uint32_t> pattern_layer) {
   std::string out;
   for (const std::size_t tensor : group.tensors) {
     const std::string& name = dump.tensors[tensor].name;
     if (!out.empty()) out += " + ";
-    out += pattern ? name_pattern(name, group.layer) : name;
+    out += name_pattern(name, pattern_layer);
   }
   return out;
 }
@@ -90,30 +98,31 @@ struct Row {
   std::vector<std::uint32_t> layers;
 };
 
-std::string group_table(const Dump& dump, const KvzSummary& summary, bool all) {
+std::string group_table(const Dump& dump, const Recognition& recognition, const KvzSummary& summary, bool all) {
   const bool grouped = !all && summary.groups.size() > kManyRows;
   std::vector<std::vector<std::string>> order;
   std::map<std::vector<std::string>, Row> rows;
   for (std::size_t i = 0; i < summary.groups.size(); ++i) {
     const KvzGroup& group = summary.groups[i];
     const TensorInfo& first = dump.tensors[group.tensors.at(0)];
-    std::vector<std::string> cells{group_names(dump, group, grouped), std::string(role_name(group.role)),
-                                   shape_text(first.shape), std::string(dtype_name(first.dtype)), group.pipeline};
+    const auto layer = layer_of(group, recognition);
+    std::vector<std::string> cells{group_names(dump, group, grouped ? layer : std::nullopt),
+                                   std::string(role_name(group.role)), shape_text(first.shape),
+                                   std::string(dtype_name(first.dtype)), group.pipeline};
     if (!grouped) cells.push_back(std::to_string(i));
     const auto [at, fresh] = rows.try_emplace(cells);
     if (fresh) order.push_back(cells);
     Row& row = at->second;
     row.sums.add(group);
     // Several groups of one layer (its heads) follow each other.
-    if (group.layer && (row.layers.empty() || row.layers.back() != *group.layer)) row.layers.push_back(*group.layer);
+    if (layer && (row.layers.empty() || row.layers.back() != *layer)) row.layers.push_back(*layer);
   }
   Table table({"tensor", "role", "layer", "shape", "dtype", ">bits", ">ratio", ">coded", "streams", "pipeline"});
   for (const auto& c : order) {
     const Row& row = rows[c];
-    table.add({c[0], c[1], ranges_text(row.layers), c[2], c[3],
-               number_text(bits_of(row.sums.coded_bytes, row.sums.values)),
-               number_text(ratio_of(row.sums.source_bytes, row.sums.coded_bytes)), size_text(row.sums.coded_bytes),
-               streams_text(row.sums), c[4]});
+    table.add({c[0], c[1], ranges_text(row.layers), c[2], c[3], number_text(row.sums.bits()),
+               number_text(ratio_of(row.sums.source_bytes, row.sums.coded_bytes)),
+               row.sums.measured() ? size_text(row.sums.coded_bytes) : "-", streams_text(row.sums), c[4]});
   }
   return table.text();
 }
@@ -195,7 +204,7 @@ Json container_json(const std::string& name, const Dump& dump, const Recognition
     for (const std::size_t tensor : group.tensors) names.push_back(dump.tensors[tensor].name);
     Json one{{"tensors", std::move(names)},
              {"role", role_name(group.role)},
-             {"layer", json_layer(group.layer)},
+             {"layer", json_layer(layer_of(group, recognition))},
              {"pipeline", group.pipeline},
              {"chunk_rows", group.chunk_rows}};
     Sums sums;
@@ -214,7 +223,7 @@ std::string container_text(const std::string& name, const Dump& dump, const Reco
                                 summary.minor, printable(summary.writer), printable(summary.preset));
   out += model_text(recognition.model);
   for (const auto& [key, value] : summary.user) out += fmt::format("{} = {}\n", printable(key), printable(value));
-  return out + "\n" + group_table(dump, summary, all) + "\n" + totals_table(summary);
+  return out + "\n" + group_table(dump, recognition, summary, all) + "\n" + totals_table(summary);
 }
 
 }  // namespace kvzip::tool

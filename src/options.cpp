@@ -90,7 +90,8 @@ void add_force(CLI::App& app, Common& common) {
 
 CLI::Option* add_text(CLI::App& app, const std::string& flags, std::string& target, const std::string& value_name,
                       const std::string& description) {
-  return app.add_option(flags, target, description)->option_text(value_name);
+  const auto some = [](const std::string& text) { return text.empty() ? "may not be empty" : ""; };
+  return app.add_option(flags, target, description)->option_text(value_name)->check(some);
 }
 
 CLI::Option* add_texts(CLI::App& app, const std::string& flags, std::vector<std::string>& target,

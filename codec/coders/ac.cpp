@@ -82,8 +82,7 @@ class Ac final : public Coder {
         adaptive_encode(s, context_, body);
         return true;
       case ModelKind::statics:
-        static_encode(s, per_, table, body);
-        return true;
+        return static_encode(s, per_, table, body);
       case ModelKind::cachegen:
         break;
     }

@@ -36,9 +36,9 @@ struct Model {
   }
 };
 
-/// Shift of the n-th update of a channel's model: fast first, 1/32 from the 24th on.
+/// Shift of the n-th update of a channel's model: fast first, 1/64 from the 96th on.
 unsigned channel_shift(std::size_t n) {
-  return n < 2 ? 3 : n < 24 ? 4 : 5;
+  return n < 2 ? 3 : n < 24 ? 4 : n < 96 ? 5 : 6;
 }
 constexpr unsigned kSharedShift = 6;
 

@@ -10,6 +10,7 @@
 
 #include "codec/coders/adaptive.hpp"
 #include "codec/coders/range_coder.hpp"
+#include "codec/limits.hpp"
 
 namespace kvzip {
 namespace {
@@ -60,7 +61,6 @@ Stream code_matrix(const Stream& s, TablePer per) {
   m.alphabet = 61;
   m.rows = static_cast<std::uint32_t>(s.alphabet);
   m.cols = (s.cols + width - 1) / width;
-  m.data.resize(m.count());
   return m;
 }
 
@@ -72,9 +72,10 @@ std::vector<std::uint8_t> column(const Stream& m, std::size_t c) {
 
 }  // namespace
 
-void static_encode(const Stream& s, TablePer per, Bytes& table, Bytes& body) {
+bool static_encode(const Stream& s, TablePer per, Bytes& table, Bytes& body) {
   const std::uint32_t width = table_columns(s, per);
   Stream m = code_matrix(s, per);
+  m.data.resize(m.count());
   std::vector<std::uint64_t> counts(m.count());
   for (std::size_t i = 0; i < s.data.size(); ++i) ++counts[s.data[i] * m.cols + i % s.cols / width];
   for (std::size_t c = 0; c < m.cols; ++c) {
@@ -86,6 +87,7 @@ void static_encode(const Stream& s, TablePer per, Bytes& table, Bytes& body) {
     }
   }
   adaptive_encode(m, Context::both, table);
+  if (table.size() < limits::least_payload(m.count())) return false;
   RangeEncoder coder(body);
   for (std::size_t c = 0; c < m.cols; ++c) {
     const auto bounds = cumulative(column(m, c));
@@ -98,11 +100,13 @@ void static_encode(const Stream& s, TablePer per, Bytes& table, Bytes& body) {
     }
   }
   coder.finish();
+  return true;
 }
 
 void static_decode(Stream& s, TablePer per, ByteView table, ByteView body) {
   const std::uint32_t width = table_columns(s, per);
   Stream m = code_matrix(s, per);
+  if (table.size() < limits::least_payload(m.count())) fail(ErrorCode::corrupt, "tables of {} bytes", table.size());
   adaptive_decode(m, Context::both, table);
   s.data.assign(s.count(), 0);
   RangeDecoder coder(body);

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <limits>
 
 #include "codec/side.hpp"
 #include "codec/stages/stages.hpp"
@@ -153,7 +154,8 @@ class LowRank final : public Stage {
       orthonormalise(q);
       times_transposed(e, q, p);
     }
-    for (float& v : p.v) v /= e.scale;
+    constexpr float kMost = std::numeric_limits<float>::max();
+    for (float& v : p.v) v = std::clamp(v / e.scale, -kMost, kMost);
   }
 
   static void place(const Factor& part, std::uint32_t block, Factor& all) {

@@ -64,10 +64,12 @@ class RopeStage final : public Stage {
     if (dims_ % 2 != 0 || dims_ == 0 || dims_ > c.head_dim) {
       fail(ErrorCode::invalid_argument, "rope: {} rotary dimensions do not fit heads of {}", dims_, c.head_dim);
     }
-    if (theta_ < 1 || !(factor_ > 0) || !(high_ > low_) || !(context_ > 0) || !(low_ > 0)) {
+    // No frequency above 1 and no position above 2^30, so that every angle stays where sincos() holds.
+    if (!(theta_ > 1) || !(factor_ >= 1) || !(high_ > low_) || !(context_ > 0) || !(low_ > 0)) {
       fail(ErrorCode::invalid_argument, "rope: theta, factor, low, high or context make no sense");
     }
-    if (in.first_token + first_ + in.rows > (std::uint64_t{1} << 30)) {
+    constexpr std::uint64_t kMost = std::uint64_t{1} << 30;
+    if (first_ > kMost || in.first_token > kMost || in.first_token + first_ + in.rows > kMost) {
       fail(ErrorCode::limit, "rope: positions beyond 2^30");
     }
     in.pristine = false;

@@ -1,0 +1,31 @@
+#!/bin/bash
+# The main job on a real dump: compress with GEAR, decode, compare with the original. quickstart.sh [KVZIP [OUT_DIR]]
+# Without KVZIP it installs what is missing (.ci/packages) and builds the tool first.
+set -euo pipefail
+samples=$(cd "$(dirname "$0")" && pwd)
+kvzip=${1:-}
+out=${2:-$samples/../build/quickstart}
+if [ -z "$kvzip" ]; then
+  "$samples/../.ci/build" release kvzip
+  kvzip=$samples/../build/release/kvzip
+fi
+mkdir -p "$out"
+ln -sf "$(realpath "$kvzip")" "$samples"/books.safetensors "$samples"/books.h5 "$out"
+cd "$out"
+PATH=$PWD:$PATH
+
+# show COMMAND: says it, then does it.
+show() {
+  printf '\n$ %s\n' "$1"
+  eval "$1"
+}
+show "kvzip compress -f books.safetensors -o books.kvz --preset gear-2"
+show "kvzip decompress -f books.kvz -o books-decoded.safetensors"
+show "kvzip compare books.safetensors books-decoded.safetensors"
+
+# The same from HDF5 to HDF5, and nothing may be lost.
+show "kvzip compress -f books.h5 -o books-exact.kvz --preset lossless"
+show "kvzip decompress -f books-exact.kvz -o books-exact.h5"
+show "kvzip compare books.h5 books-exact.h5 --max-abs 0 | tail -n 1"
+
+printf '\nThe files are in %s\n' "$(realpath --relative-base="$OLDPWD" .)"

@@ -1,0 +1,19 @@
+# Help: fits a screen, shows two examples that begin like commands, and goes to standard output.
+expect_status 0 kvzip --help
+[ ! -s stderr ]
+cp stdout top
+[ "$(wc -l <top)" -le 24 ]
+expect_status 0 kvzip --version
+expect_in stdout "kvzip "
+[ "$(wc -l <stdout)" = 1 ]
+
+for command in compress decompress inspect verify compare convert list synth; do
+  expect_in top "  $command"
+  expect_status 0 kvzip $command --help
+  [ ! -s stderr ]
+  [ "$(wc -l <stdout)" -le 40 ]
+  expect_in stdout "Usage: kvzip $command"
+  [ "$(grep -c "^  kvzip " stdout)" -ge 2 ]
+  cat stdout >>top
+done
+if awk 'length($0) > 80' top | grep .; then exit 1; fi

@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+// HDF5 files that were cut or changed: an Error or some data, never a crash, a hang or a large allocation.
+#include <doctest/doctest.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+
+#include "formats/hdf5.hpp"
+#include "kvzip/error.hpp"
+
+using namespace kvzip;
+
+namespace {
+
+struct TestFile {
+  std::string path = (std::filesystem::temp_directory_path() / "kvzip-hdf5-XXXXXX").string();
+  TestFile() {
+    const int fd = ::mkstemp(path.data());
+    REQUIRE(fd >= 0);
+    ::close(fd);
+  }
+  ~TestFile() { ::unlink(path.c_str()); }
+  void write(const std::string& bytes) const { std::ofstream(path, std::ios::binary) << bytes; }
+};
+
+std::string golden_bytes(const std::string& name) {
+  std::ifstream in(std::string(KVZIP_TEST_DIR) + "/golden/hdf5/" + name, std::ios::binary);
+  return {std::istreambuf_iterator<char>(in), {}};
+}
+
+/// Reads everything, up to a bound; false when that ended in an Error.
+bool readable(const std::string& path) {
+  constexpr std::size_t kEnough = std::size_t{16} << 20;
+  try {
+    const auto reader = open_hdf5(path);
+    std::size_t total = 0;
+    for (std::uint64_t i = 0; i < reader->part_count() && total < kEnough; ++i) {
+      Part part = reader->part(i);
+      reader->fetch(part);
+      for (const Bytes& data : part.data) total += data.size();
+    }
+    return true;
+  } catch (const Error&) {
+    return false;
+  }
+}
+
+/// The first offset of the 8 bytes of a number.
+std::size_t find_number(const std::string& bytes, std::uint64_t value) {
+  std::string text;
+  for (int i = 0; i < 8; ++i) text.push_back(static_cast<char>(value >> (8 * i)));
+  const std::size_t at = bytes.find(text);
+  REQUIRE(at != std::string::npos);
+  return at;
+}
+
+}  // namespace
+
+TEST_CASE("hdf5: truncated files") {
+  const TestFile file;
+  for (const char* name : {"small.h5", "small_latest.h5", "small_string.h5", "structure.h5"}) {
+    const std::string bytes = golden_bytes(name);
+    file.write(bytes);
+    CHECK(readable(file.path));
+    for (std::size_t size = 0; size < bytes.size(); size += size < 128 ? 1 : 61) {
+      CAPTURE(size);
+      file.write(bytes.substr(0, size));
+      CHECK(!readable(file.path));
+    }
+  }
+}
+
+TEST_CASE("hdf5: changed bytes") {
+  const TestFile file;
+  for (const char* name : {"small.h5", "small_latest.h5", "small_string.h5", "structure.h5"}) {
+    const std::string bytes = golden_bytes(name);
+    const std::size_t step = bytes.size() < 3000 ? 1 : 3;
+    std::size_t errors = 0;
+    for (std::size_t at = 0; at < bytes.size(); at += step) {
+      for (const int flip : {0x01, 0x80, 0xff}) {
+        std::string changed = bytes;
+        changed[at] = static_cast<char>(changed[at] ^ flip);
+        file.write(changed);
+        errors += readable(file.path) ? 0 : 1;
+      }
+    }
+    CHECK(errors > 100);
+  }
+}
+
+TEST_CASE("hdf5: a shape that the file cannot hold") {
+  const TestFile file;
+  std::string bytes = golden_bytes("small.h5");
+  // The shape {3, 4} is two numbers in a row, and the storage has 24 bytes.
+  const std::size_t three = find_number(bytes, 3);
+  for (const std::uint64_t extent : {std::uint64_t{1} << 60, std::uint64_t{1} << 62, std::uint64_t{100}}) {
+    std::string changed = bytes;
+    for (std::size_t i = 0; i < 8; ++i) changed[three + i] = static_cast<char>(extent >> (8 * i));
+    file.write(changed);
+    CHECK(!readable(file.path));
+  }
+}
+
+TEST_CASE("hdf5: text whose heap leads astray") {
+  const TestFile file;
+  const std::string bytes = golden_bytes("small_string.h5");
+  const std::size_t heap = bytes.find("GCOL");
+  REQUIRE(heap != std::string::npos);
+  const auto change = [&](std::size_t at, std::uint64_t value) {
+    std::string changed = bytes;
+    for (std::size_t i = 0; i < 8; ++i) changed[heap + at + i] = static_cast<char>(value >> (8 * i));
+    file.write(changed);
+    return readable(file.path);
+  };
+  CHECK(change(8, 4096));  // as it is
+  CHECK(!change(8, 0));
+  CHECK(!change(8, std::uint64_t{1} << 50));
+  CHECK(!change(24, ~std::uint64_t{0}));  // the object's size
+  CHECK(!change(24, 2));
+}
+
+TEST_CASE("hdf5: no file, no HDF5, nothing") {
+  const TestFile file;
+  CHECK_THROWS_AS(open_hdf5(file.path + ".none"), Error);
+  CHECK_THROWS_AS(open_hdf5("/"), Error);
+  file.write("");
+  CHECK_THROWS_AS(open_hdf5(file.path), Error);
+  file.write("\x89HDF\r\n\x1a\n");
+  CHECK_THROWS_AS(open_hdf5(file.path), Error);
+}
