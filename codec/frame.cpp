@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "codec/bytes.hpp"
+#include "codec/kernels/kernels.hpp"
 #include "codec/limits.hpp"
 #include "codec/pipeline.hpp"
 #include "codec/stages/planes.hpp"
@@ -56,6 +57,7 @@ void restore_specials(ByteView body, std::size_t unit, std::span<std::byte> elem
 /// Non-finite values leave the tile before any stage sees it; their place takes the channel's last finite value, or 0.
 std::vector<std::size_t> take_specials(Tile& tile) {
   std::vector<std::size_t> at;
+  if (kernels::all_finite(tile.values.data(), tile.values.size())) return at;
   for (std::size_t i = 0; i < tile.values.size(); ++i) {
     if (std::isfinite(tile.values[i])) continue;
     at.push_back(i);
@@ -67,6 +69,7 @@ std::vector<std::size_t> take_specials(Tile& tile) {
 /// Arithmetic on values near the largest float may overflow inside a stage. The next one sees finite values only: the
 /// largest float after a transform, nothing left to approximate after a part that is added back.
 void keep_finite(Tile& tile, bool additive) {
+  if (kernels::all_finite(tile.values.data(), tile.values.size())) return;
   for (float& v : tile.values) {
     if (!std::isfinite(v)) v = additive || std::isnan(v) ? 0.0f : std::copysign(dtype_max(DType::f32), v);
   }
@@ -205,7 +208,7 @@ Bytes Pipeline::encode_floats(const TileContext& context, TileShape shape, ByteV
   Bytes best;
   // Every combination of optional stages; a pipeline has one or two of them, so this is two or four encodings.
   for (std::uint64_t left_out = trials;; left_out = (left_out - 1) & trials) {
-    Tile tile = source;
+    Tile tile = left_out == 0 ? std::move(source) : source;  // the last use
     ByteWriter out;
     out.put(std::uint8_t{0});
     out.put_varint(left_out);
@@ -267,9 +270,7 @@ void Pipeline::decode(const TileContext& context, TileShape shape, ByteView payl
       }
     }
     // Arithmetic on hostile or extreme numbers may leave the finite range; what is stored stays inside it.
-    for (float& v : tile.values) {
-      if (!std::isfinite(v)) v = std::isnan(v) ? 0.0f : std::copysign(dtype_max(DType::f32), v);
-    }
+    keep_finite(tile, false);
     from_float(context.source, tile.values, elements);
   }
   if (const ByteView specials = streams.take_specials(); !specials.empty()) {

@@ -15,7 +15,7 @@ inline constexpr std::size_t kStreams = 64;                            // format
 // format: a frame may decode to at most this many elements for its payload size, so that a reader allocates only what
 // the bytes present have earned. A writer pads shorter payloads with zero bytes.
 inline constexpr std::uint64_t kFreeValues = std::uint64_t{1} << 16;
-inline constexpr std::uint64_t kValuesPerByte = std::uint64_t{1} << 12;
+inline constexpr std::uint64_t kValuesPerByte = std::uint64_t{1} << 10;
 inline constexpr std::uint64_t least_payload(std::uint64_t values) {
   return values <= kFreeValues ? 1 : 1 + (values - kFreeValues) / kValuesPerByte;
 }

@@ -43,8 +43,12 @@ struct Tile {
 
   /// What an additive stage leaves: the tile minus its approximation, zero where values are stored exactly
   /// (GEAR, arXiv 2403.05527 section 3: the residual is X - D - S).
-  void subtract(std::size_t index, float approximation) {
-    values[index] = !taken.empty() && taken[index] != 0 ? 0.0f : values[index] - approximation;
+  void subtract_row(std::size_t r, const std::vector<float>& approximation) {
+    float* v = row(r);
+    for (std::size_t c = 0; c < shape.cols; ++c) v[c] -= approximation[c];
+    if (taken.empty()) return;
+    const std::uint8_t* t = taken.data() + r * shape.cols;
+    for (std::size_t c = 0; c < shape.cols; ++c) v[c] = t[c] != 0 ? 0.0f : v[c];
   }
 };
 

@@ -4,7 +4,6 @@
 #include <hdf5.h>
 
 #include <algorithm>
-#include <limits>
 #include <new>
 #include <optional>
 
@@ -42,9 +41,7 @@ herr_t note_name(hid_t, const char* name, const H5A_info_t*, void* data) noexcep
 std::uint64_t product(const std::vector<std::uint64_t>& shape) {
   std::uint64_t count = 1;
   for (const std::uint64_t n : shape) {
-    if (n != 0 && count > std::numeric_limits<std::uint64_t>::max() / n)
-      fail(ErrorCode::limit, "its shape is too large");
-    count *= n;
+    if (__builtin_mul_overflow(count, n, &count)) fail(ErrorCode::limit, "its shape is too large");
   }
   return count;
 }
@@ -140,11 +137,12 @@ void AttributeReader::fixed_strings(Id id, Id type, std::uint64_t count, Attribu
 
 void AttributeReader::numbers(Id id, Id type, std::uint64_t count, Attribute& out) {
   const auto element = read_type(type);
-  if (!element || !element->dtype) {
+  if (!element || !element->dtype || element->size == 0) {
     fail(ErrorCode::unsupported, "its type ({}) has no place in a dump; store it as strings or numbers",
          describe_type(type));
   }
   out.dtype = element->dtype;
+  if (count == 0) return;
   spend(count, element->size);
   out.data.resize(static_cast<std::size_t>(count) * element->size);
   check(H5Aread(id, type, out.data.data()), kBad, "cannot read it");
@@ -155,6 +153,7 @@ std::optional<Attribute> AttributeReader::attribute(Id object, const std::string
   const Handle id = own(H5Aopen(object, name.c_str(), H5P_DEFAULT), H5Aclose, kBad, "cannot open it");
   const Handle type = own(H5Aget_type(id.get()), H5Tclose, kBad, "cannot read its type");
   const Handle space = own(H5Aget_space(id.get()), H5Sclose, kBad, "cannot read its shape");
+  if (name.empty()) fail(kBad, "it has no name");
   if (!is_utf8(name)) fail(ErrorCode::unsupported, "its name is not UTF-8");
   if (is_left_out(type.get())) return std::nullopt;
   Attribute out;
@@ -163,12 +162,7 @@ std::optional<Attribute> AttributeReader::attribute(Id object, const std::string
   out.shape = no_value ? std::vector<std::uint64_t>{0} : read_shape(space.get());
   const std::uint64_t count = product(out.shape);
   if (H5Tget_class(type.get()) != H5T_STRING) {
-    if (H5Tget_size(type.get()) == 0) fail(kBad, "its type has no size");
-    if (count == 0) {
-      const auto element = read_type(type.get());
-      if (element) out.dtype = element->dtype;
-    }
-    if (!out.dtype) numbers(id.get(), type.get(), count, out);
+    numbers(id.get(), type.get(), count, out);
     return out;
   }
   if (count == 0) return out;

@@ -19,6 +19,13 @@ std::recursive_mutex& library_mutex() {
   return mutex;
 }
 
+/// After a damaged file the library cannot always clean up when the process ends, and prints that. Every file is closed
+/// by its owner, so nothing is left to do then.
+void skip_cleanup_at_exit() {
+  static const int done = H5dont_atexit();
+  static_cast<void>(done);
+}
+
 struct Fault {
   std::string text;
   bool truncated = false, system = false;
@@ -51,6 +58,7 @@ std::string system_reason(const std::string& text) {
 }  // namespace
 
 Session::Session() : lock_(library_mutex()) {
+  skip_cleanup_at_exit();
   H5Eget_auto2(H5E_DEFAULT, &report_, &report_data_);
   H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);
 }

@@ -35,23 +35,26 @@ void check_path(std::string_view path) {
 
 /// What the file will hold beside the datasets' data, checked before anything is written.
 struct Layout {
-  std::unordered_set<std::string> datasets;
-  std::vector<std::string> groups;  // each after the group that holds it
-  std::unordered_set<std::string> group_set;
+  struct Object {
+    std::string path;
+    const TensorInfo* tensor = nullptr;  // none: a group
+  };
+  std::vector<Object> objects;  // in order of creation: each after the group that holds it
+  std::unordered_set<std::string> datasets, groups;
   std::vector<Attribute> attributes;
 
   void add_group(const std::string& path) {
-    if (datasets.contains(path)) fail(kArgument, "{} is both a tensor and a group", quoted(path));
-    if (path.empty() || group_set.contains(path)) return;
+    if (path.empty() || groups.contains(path)) return;
     add_parents(path);
-    group_set.insert(path);
-    groups.push_back(path);
+    if (datasets.contains(path)) fail(kArgument, "{} is both a tensor and a group", quoted(path));
+    groups.insert(path);
+    objects.push_back({path});
   }
   void add_parents(const std::string& path) {
     for (std::size_t slash = path.find('/'); slash != std::string::npos; slash = path.find('/', slash + 1)) {
       const std::string parent = path.substr(0, slash);
       if (datasets.contains(parent)) fail(kArgument, "{} is both a tensor and a group", quoted(parent));
-      if (group_set.insert(parent).second) groups.push_back(parent);
+      if (groups.insert(parent).second) objects.push_back({parent});
     }
   }
 };
@@ -83,6 +86,7 @@ Layout plan_layout(const Dump& dump) {
   };
   for (const TensorInfo& info : dump.tensors) {
     layout.add_parents(info.name);
+    layout.objects.push_back({info.name, &info});
     if (needs_name(info.dtype)) add(text_attribute(info.name, "kvzip.dtype", dtype_name(info.dtype)));
     if (dtype_bits(info.dtype) < 8) add(shape_attribute(info));
   }
@@ -147,14 +151,13 @@ class Target {
 class Writer final : public DumpWriter {
  public:
   Writer(const std::string& path, const Dump& dump, bool overwrite)
-      : path_(path), dump_(dump), layout_(plan_layout(dump)), target_(path, overwrite) {
+      : path_(path), dump_(dump), layout_(plan_layout(dump_)), target_(path, overwrite) {
     for (const TensorInfo& info : dump_.tensors) missing_.push_back(info.bytes());
     try {
       create_file();
       const Handle link = own(H5Pcreate(H5P_LINK_CREATE), H5Pclose, kIo, "cannot describe a link");
       check(H5Pset_char_encoding(link.get(), H5T_CSET_UTF8), kIo, "cannot describe a link");
-      create_groups(link.get());
-      create_datasets(link.get());
+      create_objects(link.get());
       create_attributes();
     } catch (Error& error) {
       error.add_context(path_);
@@ -202,24 +205,21 @@ class Writer final : public DumpWriter {
                 "cannot create");
   }
 
-  void create_groups(Id link) {
-    const Handle options = make_options(H5P_GROUP_CREATE);
-    for (const std::string& path : layout_.groups) {
-      own(H5Gcreate2(file_.get(), path.c_str(), link, options.get(), H5P_DEFAULT), H5Gclose, kIo,
-          fmt::format("cannot create group {}", quoted(path)));
-    }
-  }
-
-  void create_datasets(Id link) {
-    const Handle options = make_options(H5P_DATASET_CREATE);
+  void create_objects(Id link) {
+    const Handle group_options = make_options(H5P_GROUP_CREATE), options = make_options(H5P_DATASET_CREATE);
     check(H5Pset_layout(options.get(), H5D_CONTIGUOUS), kIo, "cannot describe a dataset");
     check(H5Pset_alloc_time(options.get(), H5D_ALLOC_TIME_EARLY), kIo, "cannot describe a dataset");
     check(H5Pset_fill_time(options.get(), H5D_FILL_TIME_NEVER), kIo, "cannot describe a dataset");
-    for (const TensorInfo& info : dump_.tensors) {
-      const Handle type = make_type(info.dtype);
-      const Handle space = make_space(slice_shape(info));
-      own(H5Dcreate2(file_.get(), info.name.c_str(), type.get(), space.get(), link, options.get(), H5P_DEFAULT),
-          H5Dclose, kIo, fmt::format("cannot create dataset {}", quoted(info.name)));
+    for (const auto& [path, tensor] : layout_.objects) {
+      const std::string what = fmt::format("cannot create {}", quoted(path));
+      if (tensor == nullptr) {
+        own(H5Gcreate2(file_.get(), path.c_str(), link, group_options.get(), H5P_DEFAULT), H5Gclose, kIo, what);
+        continue;
+      }
+      const Handle type = make_type(tensor->dtype);
+      const Handle space = make_space(slice_shape(*tensor));
+      own(H5Dcreate2(file_.get(), path.c_str(), type.get(), space.get(), link, options.get(), H5P_DEFAULT), H5Dclose,
+          kIo, what);
     }
   }
 

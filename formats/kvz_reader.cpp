@@ -248,8 +248,9 @@ class KvzReaderImpl final : public KvzReader {
   }
 
   void load_index() {
-    const std::uint64_t size = source_.file().size(), after_header = source_.position();
-    if (size < after_header + kFooterBytes) fail(ErrorCode::truncated, "the file ends too early");
+    const std::uint64_t size = source_.file().size();
+    after_header_ = source_.position();
+    if (size < after_header_ + kFooterBytes) fail(ErrorCode::truncated, "the file ends too early");
     Footer bytes;
     source_.file().read_at(size - kFooterBytes, bytes);
     const FooterInfo footer = parse_footer(bytes);
@@ -257,13 +258,39 @@ class KvzReaderImpl final : public KvzReader {
       fail(ErrorCode::corrupt, "the file has {} bytes and says {}: it was cut or something was put before it", size,
            footer.file_bytes);
     }
-    if (footer.index_offset < after_header || footer.index_offset > size - kFooterBytes)
+    if (footer.index_offset < after_header_ || footer.index_offset > size - kFooterBytes)
       fail(ErrorCode::corrupt, "the index lies outside the file");
     source_.seek(footer.index_offset);
     const Record record = read_record(std::nullopt);
     if (record.header.type != static_cast<std::uint16_t>(RecordType::index) || !record.sound())
       fail(ErrorCode::corrupt, "the index is damaged");
+    const std::uint64_t after_index = source_.position();
     parse_index(unpack_description(record.header, record.payload), footer.index_offset);
+    std::uint64_t at = after_header_;
+    for (const FrameAt& frame : index_) {
+      check_between(at, frame.offset, false);
+      at = frame.offset + kRecordHeaderBytes + frame.stored + kRecordTailBytes;
+    }
+    check_between(at, footer.index_offset, false);
+    check_between(after_index, size - kFooterBytes, true);
+  }
+
+  /// What stands between two places that the index names: records that may be skipped, and the end record at the end.
+  void check_between(std::uint64_t at, std::uint64_t to, bool ending) {
+    while (at < to) {
+      RecordHeaderBytes bytes;
+      source_.seek(at);
+      source_.read(bytes);
+      const RecordHeader h = parse_record_header(bytes, std::nullopt);
+      constexpr std::uint64_t kOverhead = kRecordHeaderBytes + kRecordTailBytes;
+      if (to - at < kOverhead || h.stored > to - at - kOverhead) fail(ErrorCode::corrupt, "records overlap");
+      at += kOverhead + h.stored;
+      const bool end = h.type == static_cast<std::uint16_t>(RecordType::end);
+      if (h.type < kAncillary && !(end && ending && at == to)) {
+        fail(ErrorCode::corrupt, "the index does not name a record of type {}", h.type);
+      }
+    }
+    if (at != to) fail(ErrorCode::corrupt, "the index does not point to a record");
   }
 
   /// Per frame: bytes between the end of the record before (0 for the first) and this record, and its stored length.
@@ -346,7 +373,7 @@ class KvzReaderImpl final : public KvzReader {
   std::vector<FrameAt> index_;
   std::vector<FrameAt> walked_;  // pipes: the frames as they came
   std::uint32_t sequence_ = 0;
-  std::uint64_t next_frame_ = 0;
+  std::uint64_t next_frame_ = 0, after_header_ = 0;
   ByteWriter hashes_;
   std::list<Part> cache_;
   std::uint64_t cache_bytes_ = 0;

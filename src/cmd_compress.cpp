@@ -92,7 +92,7 @@ void add_compress(CLI::App& app, Action& action) {
   auto o = std::make_shared<Options>();
   command->add_option("IN", o->in, "dump or container to read")->required();
   add_text(*command, "-o,--output", o->out, "OUT", "container to write (default: IN.kvz)");
-  add_text(*command, "-p,--preset", o->preset, "NAME|FILE", fmt::format("how to code (default: {})", kDefaultPreset));
+  add_text(*command, "--preset", o->preset, "NAME|FILE", fmt::format("how to code (default: {})", kDefaultPreset));
   add_text(*command, "--key", o->key, "SPEC", "pipeline for keys, instead of the preset's");
   add_text(*command, "--value", o->value, "SPEC", "pipeline for values, instead of the preset's");
   add_text(*command, "--chunk-tokens", o->chunk_tokens, "N|all", "tokens coded together and read by themselves");

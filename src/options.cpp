@@ -7,6 +7,7 @@
 #include <iterator>
 
 #include "formats/file.hpp"
+#include "formats/format_table.hpp"
 
 namespace kvzip::tool {
 namespace {
@@ -185,7 +186,11 @@ void refuse_same_file(const std::string& in, const std::string& out) {
 
 std::string output_format(const std::string& path, const std::string& to) {
   if (to == "kvz") throw UsageError("--to kvz: to make a container, use 'kvzip compress'");
-  if (!to.empty()) return to;
+  if (!to.empty()) {
+    const auto known = format_table();
+    if (std::any_of(known.begin(), known.end(), [&](const Format& f) { return f.name == to; })) return to;
+    throw UsageError(fmt::format("--to {}: there is no such format; see 'kvzip list formats'", to));
+  }
   if (is_standard_output(path)) {
     throw UsageError("standard output has no extension to tell the format: give it with --to safetensors or --to hdf5");
   }

@@ -5,6 +5,7 @@
 
 #include "codec/bits.hpp"
 #include "codec/coders/coders.hpp"
+#include "codec/kernels/kernels.hpp"
 #include "kvzip/error.hpp"
 
 namespace kvzip {
@@ -32,6 +33,42 @@ void put_positions(const Stream& s, BitWriter& bits) {
       bits.put(static_cast<std::uint32_t>(gap & ((std::uint64_t{1} << k) - 1)), k);
       next = std::uint64_t{position} + 1;
     }
+  }
+}
+
+/// Symbols that fill whole bytes of a power-of-two width; the rest goes bit by bit.
+std::size_t whole_bytes(std::size_t count, unsigned width) {
+  return width != 0 && 8 % width == 0 ? count / (8 / width) * (8 / width) : 0;
+}
+
+void put_symbols(const Stream& s, Bytes& body) {
+  const unsigned width = bits_of(s.alphabet);
+  if (width == 0) return;
+  const std::size_t whole = whole_bytes(s.count(), width), before = body.size();
+  body.resize(before + whole * width / 8);
+  kernels::pack_bits(s.data.data(), whole, width, reinterpret_cast<std::uint8_t*>(body.data() + before));
+  ByteWriter writer;
+  BitWriter bits(writer);
+  for (std::size_t i = whole; i < s.count(); ++i) bits.put(s.data[i], width);
+  bits.close();
+  body.insert(body.end(), writer.view().begin(), writer.view().end());
+}
+
+void get_symbols(Stream& s, ByteView body) {
+  const unsigned width = bits_of(s.alphabet);
+  if (body.size() != (s.count() * width + 7) / 8) {
+    fail(ErrorCode::corrupt, "a stream has {} bytes instead of {}", body.size(), (s.count() * width + 7) / 8);
+  }
+  s.data.assign(s.count(), 0);
+  if (width == 0) return;
+  const std::size_t whole = whole_bytes(s.count(), width);
+  kernels::unpack_bits(reinterpret_cast<const std::uint8_t*>(body.data()), whole, width, s.data.data());
+  BitReader bits(body.subspan(whole * width / 8));
+  for (std::size_t i = whole; i < s.count(); ++i) s.data[i] = static_cast<std::uint8_t>(bits.get(width));
+  bits.close();
+  const auto largest = std::max_element(s.data.begin(), s.data.end());
+  if (largest != s.data.end() && *largest >= s.alphabet) {
+    fail(ErrorCode::corrupt, "symbol {} of an alphabet of {}", *largest, s.alphabet);
   }
 }
 
@@ -72,13 +109,10 @@ void pack_stream(const Stream& s, Bytes& body) {
     body.insert(body.end(), bytes.begin(), bytes.end());
     return;
   }
+  if (s.type == StreamType::symbols) return put_symbols(s, body);
   ByteWriter writer;
   BitWriter bits(writer);
-  if (s.type == StreamType::positions) {
-    put_positions(s, bits);
-  } else if (const unsigned width = bits_of(s.alphabet); width > 0) {
-    for (const std::uint8_t symbol : s.data) bits.put(symbol, width);
-  }
+  put_positions(s, bits);
   bits.close();
   body.insert(body.end(), writer.view().begin(), writer.view().end());
 }
@@ -92,24 +126,10 @@ void unpack_stream(Stream& s, ByteView body) {
     s.data.assign(p, p + body.size());
     return;
   }
+  if (s.type == StreamType::symbols) return get_symbols(s, body);
+  if (s.count() > body.size() * 8) fail(ErrorCode::corrupt, "a stream of positions is too short");
   BitReader bits(body);
-  if (s.type == StreamType::positions) {
-    if (s.count() > body.size() * 8) fail(ErrorCode::corrupt, "a stream of positions is too short");
-    get_positions(s, bits);
-  } else {
-    const unsigned width = bits_of(s.alphabet);
-    if (body.size() != (s.count() * width + 7) / 8) {
-      fail(ErrorCode::corrupt, "a stream has {} bytes instead of {}", body.size(), (s.count() * width + 7) / 8);
-    }
-    s.data.resize(s.count());
-    if (width > 0) {
-      for (std::uint8_t& symbol : s.data) {
-        const std::uint32_t value = bits.get(width);
-        if (value >= s.alphabet) fail(ErrorCode::corrupt, "symbol {} of an alphabet of {}", value, s.alphabet);
-        symbol = static_cast<std::uint8_t>(value);
-      }
-    }
-  }
+  get_positions(s, bits);
   bits.close();
 }
 

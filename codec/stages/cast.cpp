@@ -45,8 +45,12 @@ class Cast final : public Stage {
     Stream codes = source_stream(StreamLabel::codes, scaled, tile.shape.rows, tile.shape.cols, type());
     codes.head_dim = tile.context->head_dim;
     to_float(type(), std::as_bytes(std::span(codes.data)), scaled);
-    for (std::size_t i = 0; i < scaled.size(); ++i) {
-      tile.subtract(i, scaled[i] * scale[bands == 1 ? 0 : i / tile.shape.cols]);
+    std::vector<float> approximation(tile.shape.cols);
+    for (std::size_t r = 0; r < tile.shape.rows; ++r) {
+      for (std::size_t c = 0; c < tile.shape.cols; ++c) {
+        approximation[c] = scaled[r * tile.shape.cols + c] * scale[bands == 1 ? 0 : r];
+      }
+      tile.subtract_row(r, approximation);
     }
     out.put(std::move(codes));
   }

@@ -8,6 +8,7 @@
 #include <cmath>
 #include <limits>
 
+#include "codec/kernels/kernels.hpp"
 #include "codec/side.hpp"
 #include "codec/stages/stages.hpp"
 #include "kvzip/error.hpp"
@@ -53,41 +54,6 @@ void orthonormalise(Factor& f) {
   }
 }
 
-/// A window of columns of the tile.
-struct Block {
-  const Tile& tile;
-  std::uint32_t first, cols;
-  float scale;  // 1 / largest magnitude: keeps products of extreme data finite
-  const float* row(std::size_t r) const { return tile.row(r) + first; }
-};
-
-/// Q = E P
-void times(const Block& e, const Factor& p, Factor& q) {
-  const std::uint32_t k = p.rank;
-  for (std::size_t t = 0; t < q.rows; ++t) {
-    float* out = q.v.data() + t * k;
-    std::fill(out, out + k, 0.0f);
-    const float* row = e.row(t);
-    for (std::size_t c = 0; c < e.cols; ++c) {
-      const float x = row[c] * e.scale;
-      for (std::uint32_t j = 0; j < k; ++j) out[j] += x * p.v[c * k + j];
-    }
-  }
-}
-
-/// P = E' Q
-void times_transposed(const Block& e, const Factor& q, Factor& p) {
-  const std::uint32_t k = p.rank;
-  std::fill(p.v.begin(), p.v.end(), 0.0f);
-  for (std::size_t t = 0; t < q.rows; ++t) {
-    const float* row = e.row(t);
-    for (std::size_t c = 0; c < e.cols; ++c) {
-      const float x = row[c] * e.scale;
-      for (std::uint32_t j = 0; j < k; ++j) p.v[c * k + j] += x * q.v[t * k + j];
-    }
-  }
-}
-
 class LowRank final : public Stage {
  public:
   StageKind kind() const override { return StageKind::additive; }
@@ -116,7 +82,7 @@ class LowRank final : public Stage {
     }
     put_factor(out, q_all, tile.context->source);
     put_factor(out, p_all, tile.context->source);
-    for_each_value(plan, tile, q_all, p_all, [&](std::size_t i, float l) { tile.subtract(i, l); });
+    for_each_row(plan, q_all, p_all, [&](std::size_t t, const std::vector<float>& l) { tile.subtract_row(t, l); });
   }
 
   void decode(Tile& tile, TileShape in, StreamReader& streams) const override {
@@ -124,7 +90,9 @@ class LowRank final : public Stage {
     Factor q(in.rows, plan.rank * plan.blocks), p(plan.cols, plan.rank * plan.blocks);
     get_factor(streams, q, tile.context->source);
     get_factor(streams, p, tile.context->source);
-    for_each_value(plan, tile, q, p, [&](std::size_t i, float l) { tile.values[i] += l; });
+    for_each_row(plan, q, p, [&](std::size_t t, const std::vector<float>& l) {
+      for (std::size_t c = 0; c < l.size(); ++c) tile.row(t)[c] += l[c];
+    });
   }
 
  private:
@@ -139,23 +107,23 @@ class LowRank final : public Stage {
   }
 
   void factorise(const Tile& tile, std::uint32_t index, Factor& q, Factor& p) const {
-    Block e{tile, index * p.rows, p.rows, 1};
-    float largest = 0;
-    for (std::size_t t = 0; t < q.rows; ++t) {
-      for (std::size_t c = 0; c < e.cols; ++c) largest = std::max(largest, std::fabs(e.row(t)[c]));
-    }
+    const std::size_t stride = tile.shape.cols;
+    const float* e = tile.values.data() + std::size_t{index} * p.rows;
+    float low = 0, high = 0;
+    for (std::size_t t = 0; t < q.rows; ++t) kernels::min_max(e + t * stride, p.rows, &low, &high);
+    const float largest = std::max(high, -low);
     if (largest == 0) return;
-    const int exponent = std::ilogb(largest);
-    e.scale = std::ldexp(1.0f, std::clamp(-exponent, -126, 126));
+    // A power of two brings extreme data to ordinary size, so that products stay finite.
+    const float scale = std::ldexp(1.0f, std::clamp(-std::ilogb(largest), -126, 126));
     for (std::size_t i = 0; i < p.v.size(); ++i) p.v[i] = static_cast<float>(uniform(seed_ + index, i));
     for (std::uint64_t loop = 0; loop < loops_; ++loop) {
       orthonormalise(p);
-      times(e, p, q);
+      kernels::rows_times(e, q.rows, stride, p.rows, scale, p.v.data(), p.rank, q.v.data());
       orthonormalise(q);
-      times_transposed(e, q, p);
+      kernels::columns_times(e, q.rows, stride, p.rows, scale, q.v.data(), p.rank, p.v.data());
     }
     constexpr float kMost = std::numeric_limits<float>::max();
-    for (float& v : p.v) v = std::clamp(v / e.scale, -kMost, kMost);
+    for (float& v : p.v) v = std::clamp(v / scale, -kMost, kMost);
   }
 
   static void place(const Factor& part, std::uint32_t block, Factor& all) {
@@ -203,20 +171,20 @@ class LowRank final : public Stage {
     return s;
   }
 
-  /// l = sum over k of Q[t][k] P[c][k], k ascending: the order is part of the format.
+  /// l = sum over k of Q[t][k] P[c][k], k ascending: the order is part of the format. use(t, l of the token's
+  /// channels).
   template <typename F>
-  static void for_each_value(const Plan& plan, const Tile& tile, const Factor& q, const Factor& p, F&& use) {
+  static void for_each_row(const Plan& plan, const Factor& q, const Factor& p, F&& use) {
+    std::vector<float> transposed(p.v.size()), row(std::size_t{plan.blocks} * plan.cols);
+    for (std::size_t c = 0; c < p.rows; ++c) {
+      for (std::size_t k = 0; k < p.rank; ++k) transposed[k * p.rows + c] = p.v[c * p.rank + k];
+    }
     for (std::size_t t = 0; t < q.rows; ++t) {
-      for (std::uint32_t b = 0; b < plan.blocks; ++b) {
-        const float* qr = q.v.data() + t * q.rank + std::size_t{b} * plan.rank;
-        const std::size_t base = t * tile.shape.cols + std::size_t{b} * plan.cols;
-        for (std::size_t c = 0; c < plan.cols; ++c) {
-          const float* pr = p.v.data() + c * p.rank + std::size_t{b} * plan.rank;
-          float sum = 0;
-          for (std::uint32_t k = 0; k < plan.rank; ++k) sum += qr[k] * pr[k];
-          use(base + c, sum);
-        }
+      for (std::size_t b = 0; b < plan.blocks; ++b) {
+        kernels::combine(q.v.data() + t * q.rank + b * plan.rank, plan.rank, transposed.data() + b * plan.rank * p.rows,
+                         p.rows, plan.cols, row.data() + b * plan.cols);
       }
+      use(t, row);
     }
   }
 

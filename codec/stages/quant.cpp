@@ -12,6 +12,7 @@
 #include <cmath>
 #include <limits>
 
+#include "codec/kernels/kernels.hpp"
 #include "codec/side.hpp"
 #include "codec/stages/stages.hpp"
 #include "kvzip/error.hpp"
@@ -85,7 +86,15 @@ class Quant final : public Stage {
     codes.data.resize(tile.values.size());
     Stream high_codes = code_stream(tile.context->head_dim, tile.shape, (levels() + 255) / 256);
     if (levels() > 256) high_codes.data.resize(tile.values.size());
-    quantise(tile, g, scale, low, codes.data, high_codes.data);
+    std::vector<float> approximation(tile.shape.cols);
+    Columns columns(*this, tile.shape.cols);
+    for (std::size_t r = 0; r < tile.shape.rows; ++r) {
+      const std::size_t at = r * tile.shape.cols;
+      std::uint8_t* high_bytes = levels() > 256 ? high_codes.data.data() + at : nullptr;
+      kernels::quantise(tile.row(r), tile.shape.cols, columns.band(g, r, scale, low), codes.data.data() + at,
+                        high_bytes, approximation.data());
+      tile.subtract_row(r, approximation);
+    }
     if (levels() > 256) out.put(std::move(high_codes));
     out.put(std::move(codes));
   }
@@ -102,34 +111,63 @@ class Quant final : public Stage {
     if (levels() > 256) streams.get(high_codes);
     Stream codes = code_stream(tile.context->head_dim, in, levels() > 256 ? 256 : levels());
     streams.get(codes);
-    for_each_segment(g, in, [&](std::size_t group, std::size_t begin, std::size_t end) {
-      const Affine a = affine(scale, low, group);
-      for (std::size_t i = begin; i < end; ++i) {
-        const float q = levels() > 256 ? static_cast<float>(codes.data[i] + 256 * high_codes.data[i])
-                                       : static_cast<float>(codes.data[i]);
-        tile.values[i] += a.value(q);
-      }
-    });
+    Columns columns(*this, in.cols);
+    for (std::size_t r = 0; r < in.rows; ++r) {
+      const std::size_t at = r * in.cols;
+      const std::uint8_t* high_bytes = levels() > 256 ? high_codes.data.data() + at : nullptr;
+      kernels::dequantise_add(codes.data.data() + at, high_bytes, in.cols, columns.band(g, r, scale, low), tile.row(r));
+    }
   }
 
  private:
-  /// x' of one group: ((q - zero) / divisor) * scale + low.
-  struct Affine {
-    float zero, divisor, scale, low;
-    float value(float q) const { return (q - zero) / divisor * scale + low; }
-  };
-  Affine affine(std::span<const float> scale, std::span<const float> low, std::size_t group) const {
-    const float m = static_cast<float>((levels() - 1) / 2);
-    switch (mode_) {
-      case Mode::asym:
-        return {0, 1, scale[group], low[group]};
-      case Mode::sym:
-        return {m, 1, scale[group], 0};
-      case Mode::absmax:
-        break;
+  float middle() const { return static_cast<float>((levels() - 1) / 2); }
+
+  /// A band's numbers spread over the columns, so that every axis runs through the same loops.
+  class Columns {
+   public:
+    Columns(const Quant& quant, std::size_t cols)
+        : quant_(quant), offset_(cols), divisor_(cols, 1.0f), factor_(cols, 1.0f), scale_(cols), low_(cols) {}
+
+    kernels::QuantColumns band(const Groups& g, std::size_t row, std::span<const float> scale,
+                               std::span<const float> low) {
+      const std::size_t band = row / g.rows_per_band;
+      if (band != band_) {
+        band_ = band;
+        for (std::size_t s = 0; s < g.segments(); ++s) {
+          const std::size_t i = band * g.segments() + s;
+          fill(g.edges[s], g.edges[s + 1], scale[i], low.empty() ? 0 : low[i]);
+        }
+      }
+      const bool asym = quant_.mode_ == Mode::asym;
+      return {offset_.data(),
+              divisor_.data(),
+              factor_.data(),
+              scale_.data(),
+              low_.data(),
+              asym ? 0 : quant_.middle(),
+              quant_.mode_ == Mode::absmax ? quant_.middle() : 1.0f,
+              static_cast<float>(quant_.levels() - 1)};
     }
-    return {m, m, scale[group], 0};
-  }
+
+   private:
+    /// A constant group has scale 0: factor 0 then gives every value the code of the group's own value.
+    void fill(std::size_t begin, std::size_t end, float scale, float low) {
+      const bool asym = quant_.mode_ == Mode::asym, absmax = quant_.mode_ == Mode::absmax;
+      const float absmax_factor = scale == 0 ? 0 : quant_.middle() / scale;
+      const float factor = !absmax ? (scale == 0 ? 0.0f : 1.0f) : std::isfinite(absmax_factor) ? absmax_factor : 0.0f;
+      for (std::size_t c = begin; c < end; ++c) {
+        offset_[c] = asym ? low : 0;
+        divisor_[c] = absmax || scale == 0 ? 1 : scale;
+        factor_[c] = factor;
+        scale_[c] = scale;
+        low_[c] = asym ? low : 0;
+      }
+    }
+
+    const Quant& quant_;
+    std::vector<float> offset_, divisor_, factor_, scale_, low_;
+    std::size_t band_ = ~std::size_t{0};
+  };
 
   std::uint32_t levels() const {
     if (levels_ != 0) return static_cast<std::uint32_t>(levels_);
@@ -169,60 +207,19 @@ class Quant final : public Stage {
     return g;
   }
 
-  template <typename F>
-  static void for_each_segment(const Groups& g, TileShape shape, F&& run) {
-    for (std::size_t r = 0; r < shape.rows; ++r) {
-      const std::size_t band = r / g.rows_per_band * g.segments();
-      for (std::size_t s = 0; s < g.segments(); ++s) {
-        run(band + s, r * shape.cols + g.edges[s], r * shape.cols + g.edges[s + 1]);
-      }
-    }
-  }
-
   static void measure(const Tile& tile, const Groups& g, std::vector<float>& low, std::vector<float>& high) {
     std::fill(low.begin(), low.end(), std::numeric_limits<float>::infinity());
     std::fill(high.begin(), high.end(), -std::numeric_limits<float>::infinity());
-    for_each_segment(g, tile.shape, [&](std::size_t group, std::size_t begin, std::size_t end) {
-      float lo = low[group], hi = high[group];
-      for (std::size_t i = begin; i < end; ++i) {
-        lo = std::min(lo, tile.values[i]);
-        hi = std::max(hi, tile.values[i]);
+    for (std::size_t r = 0; r < tile.shape.rows; ++r) {
+      const std::size_t first = r / g.rows_per_band * g.segments();
+      if (g.segments() == tile.shape.cols) {
+        kernels::min_max_columns(tile.row(r), tile.shape.cols, low.data() + first, high.data() + first);
+        continue;
       }
-      low[group] = lo;
-      high[group] = hi;
-    });
-  }
-
-  void quantise(Tile& tile, const Groups& g, std::span<const float> scale, std::span<const float> low,
-                std::vector<std::uint8_t>& codes, std::vector<std::uint8_t>& high_codes) const {
-    const auto top = static_cast<float>(levels() - 1);
-    const float m = static_cast<float>((levels() - 1) / 2);
-    for_each_segment(g, tile.shape, [&](std::size_t group, std::size_t begin, std::size_t end) {
-      const Affine a = affine(scale, low, group);
-      // A constant group has scale 0: every code is then the one of the group's own value.
-      const float factor = a.scale == 0 ? 0 : m / a.scale;
-      const float absmax_factor = std::isfinite(factor) ? factor : 0;
-      for (std::size_t i = begin; i < end; ++i) {
-        const float x = tile.values[i];
-        float q = 0;
-        switch (mode_) {
-          case Mode::asym:
-            q = a.scale == 0 ? 0 : (x - a.low) / a.scale;
-            break;
-          case Mode::sym:
-            q = a.scale == 0 ? m : x / a.scale + m;
-            break;
-          case Mode::absmax:
-            q = x * absmax_factor + m;
-            break;
-        }
-        q = round_even(std::min(std::max(q, 0.0f), top));
-        const auto code = static_cast<std::uint32_t>(q);
-        codes[i] = static_cast<std::uint8_t>(code);
-        if (levels() > 256) high_codes[i] = static_cast<std::uint8_t>(code >> 8);
-        tile.subtract(i, a.value(q));
+      for (std::size_t s = 0; s < g.segments(); ++s) {
+        kernels::min_max(tile.row(r) + g.edges[s], g.edges[s + 1] - g.edges[s], &low[first + s], &high[first + s]);
       }
-    });
+    }
   }
 
   static Stream code_stream(std::uint32_t head_dim, TileShape shape, std::uint32_t alphabet) {

@@ -23,7 +23,7 @@ expect_in stderr "--to"
 expect_status 2 kvzip decompress c.kvz -o -
 expect_in stderr "--to"
 expect_status 2 kvzip decompress c.kvz -o x.kvz
-expect_status 1 kvzip decompress c.kvz -o x.bin --to nonsense
+expect_status 2 kvzip decompress c.kvz -o x.bin --to nonsense
 expect_status 1 kvzip decompress a.safetensors -o x.safetensors
 expect_in stderr "convert"
 [ ! -e x.safetensors ]

@@ -205,26 +205,27 @@ inline std::vector<float> absolute_maximum(std::vector<float> x, const std::vect
   return x;
 }
 
-/// scale = absmax / (2^(b-1) - 1), q = round(x / scale), x' = q scale; scale in half precision.
+/// M = 2^(b-1) - 1, scale = absmax / M, q = round(x / scale + M), x' = (q - M) scale; scale in half precision.
 inline std::vector<float> symmetric(std::vector<float> x, const std::vector<Group>& groups, int bits) {
-  const float most = static_cast<float>((1 << (bits - 1)) - 1);
+  const float middle = static_cast<float>((1 << (bits - 1)) - 1);
   std::vector<float> scale(groups.size());
   for (std::size_t i = 0; i < groups.size(); ++i) {
     float absmax = 0;
     for (const std::size_t at : groups[i]) absmax = std::max(absmax, std::fabs(x[at]));
-    scale[i] = static_cast<float>(double{absmax} / most);
+    scale[i] = static_cast<float>(double{absmax} / middle);
   }
   store_halves(scale);
   for (std::size_t i = 0; i < groups.size(); ++i) {
     for (const std::size_t at : groups[i]) {
-      const float q = scale[i] == 0 ? 0 : std::clamp(std::nearbyint(x[at] / scale[i]), -most, most);
-      x[at] = q * scale[i];
+      const float ratio = scale[i] == 0 ? 0 : x[at] / scale[i];
+      const float q = std::clamp(std::nearbyint(ratio + middle), 0.0f, 2 * middle);
+      x[at] = (q - middle) * scale[i];
     }
   }
   return x;
 }
 
-/// What of x a later part of the sum still has to carry, for values in the dump's format.
+/// Decoded values as the dump holds them.
 inline void to_format(std::vector<float>& x, const Format& f) {
   for (float& value : x) value = saturated(value, f);
 }

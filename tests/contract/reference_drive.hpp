@@ -97,8 +97,8 @@ inline Decoded through_pipeline(const std::string& text, Role role, const Matrix
   pipeline.decode(context, shape_of(m), payload, out.elements);
   out.values = values_of(out.elements, dtype);
   out.payload = payload.size();
-  out.sizes = Pipeline::sizes(ByteView(payload).first(std::min(payload.size(), Pipeline::kDirectoryBytes)),
-                              payload.size());
+  out.sizes =
+      Pipeline::sizes(ByteView(payload).first(std::min(payload.size(), Pipeline::kDirectoryBytes)), payload.size());
   return out;
 }
 inline Decoded through_pipeline(const std::string& text, Role role, const Matrix& m, DType dtype) {
@@ -121,52 +121,52 @@ inline std::vector<float> head_first(const Matrix& m) {
 inline Matrix token_first(const std::vector<float>& x, const Matrix& like) {
   Matrix out{like.rows, like.heads, like.dim, std::vector<float>(x.size())};
   for (std::size_t r = 0; r < like.rows; ++r) {
-    for (std::size_t c = 0; c < like.cols(); ++c) out.at(r, c) = x[(c / like.dim * like.rows + r) * like.dim + c % like.dim];
+    for (std::size_t c = 0; c < like.cols(); ++c)
+      out.at(r, c) = x[(c / like.dim * like.rows + r) * like.dim + c % like.dim];
   }
   return out;
 }
 
-struct FileResult {
-  std::vector<Layer> layers;
-  std::uint64_t file_bytes = 0;
-};
-/// A dump through a .kvz file and back.
-inline FileResult through_file(std::string_view preset, const std::vector<Layer>& layers, DType dtype,
-                               std::optional<std::uint64_t> chunk_tokens = std::nullopt, bool decode = true) {
+/// K and V of `layers` layers as tensors of [1, heads, tokens, head_dim].
+inline Dump dump_like(const Matrix& m, std::size_t layers, DType dtype) {
   Dump dump;
-  for (std::size_t l = 0; l < layers.size(); ++l) {
-    const Matrix& m = layers[l].key;
+  for (std::size_t l = 0; l < layers; ++l) {
     for (const char* role : {"key", "value"}) {
       dump.tensors.push_back({fmt::format("past_key_values.{}.{}", l, role), dtype, {1, m.heads, m.rows, m.dim}});
     }
   }
+  return dump;
+}
+/// Writes a container; `element_bytes(tensor)` gives a tensor's elements. Returns the file's size.
+template <typename F>
+std::uint64_t write_container(const std::string& path, std::string_view preset, const Dump& dump, F&& element_bytes,
+                              std::optional<std::uint64_t> chunk_tokens = std::nullopt) {
   const Recognition recognition = recognise(dump);
   REQUIRE(recognition.recognised == dump.tensors.size());
   MemoryReader source(dump, std::uint64_t{1} << 20);
-  for (std::size_t l = 0; l < layers.size(); ++l) {
-    source.data(2 * l) = elements_of(head_first(layers[l].key), dtype);
-    source.data(2 * l + 1) = elements_of(head_first(layers[l].value), dtype);
-  }
-  const ScratchDirectory scratch;
-  const std::string path = scratch.file("cache.kvz");
-  const auto writer =
-      create_kvz_writer(path, dump, recognition, {RuleSet::builtin(preset), chunk_tokens, {}}, false);
+  for (std::size_t i = 0; i < dump.tensors.size(); ++i) source.data(i) = element_bytes(i);
+  const auto writer = create_kvz_writer(path, dump, recognition, {RuleSet::builtin(preset), chunk_tokens, {}}, false);
   transcode(source, *writer, 2);
   writer->finish();
-  FileResult result;
-  result.file_bytes = std::filesystem::file_size(path);
-  if (!decode) return result;
+  return std::filesystem::file_size(path);
+}
+
+/// A layer through a .kvz file and back.
+inline Layer through_file(std::string_view preset, const Layer& layer, DType dtype,
+                          std::optional<std::uint64_t> chunk_tokens = std::nullopt) {
+  const ScratchDirectory scratch;
+  const std::string path = scratch.file("cache.kvz");
+  const auto matrix = [&](std::size_t tensor) -> const Matrix& { return tensor == 0 ? layer.key : layer.value; };
+  const auto elements = [&](std::size_t tensor) { return elements_of(head_first(matrix(tensor)), dtype); };
+  write_container(path, preset, dump_like(layer.key, 1, dtype), elements, chunk_tokens);
   const auto reader = open_kvz(path);
-  const auto tensor = [&](std::size_t index, const Matrix& like) {
+  const auto tensor = [&](std::size_t index) {
     const TensorInfo& info = reader->dump().tensors.at(index);
     Bytes bytes(info.bytes());
     if (!bytes.empty()) reader->read({index, {0, 0, 0, 0}, info.shape}, bytes);
-    return token_first(values_of(bytes, dtype), like);
+    return token_first(values_of(bytes, dtype), matrix(index));
   };
-  for (std::size_t l = 0; l < layers.size(); ++l) {
-    result.layers.push_back({tensor(2 * l, layers[l].key), tensor(2 * l + 1, layers[l].value)});
-  }
-  return result;
+  return {tensor(0), tensor(1)};
 }
 
 /// Places where two vectors differ in value; 0 and -0 are equal.

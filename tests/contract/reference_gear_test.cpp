@@ -14,7 +14,8 @@ namespace {
 
 /// The vectors outliers are taken from: a key channel's tokens, a value token's channels.
 std::vector<ref::Group> vectors_of(const Matrix& m, Role role) {
-  return role == Role::key ? ref::along_tokens(m, 0, m.rows, m.rows) : ref::along_channels(m, 0, m.rows, m.cols(), m.cols());
+  return role == Role::key ? ref::along_tokens(m, 0, m.rows, m.rows)
+                           : ref::along_channels(m, 0, m.rows, m.cols(), m.cols());
 }
 std::vector<ref::Group> groups_of(const Matrix& m, Role role, std::size_t g) {
   return role == Role::key ? ref::along_tokens(m, 0, m.rows, g == 0 ? m.rows : g)
@@ -42,9 +43,8 @@ Parts gear_parts(const Matrix& m, Role role, int bits, std::size_t g, double sha
     };
     std::stable_sort(vector.begin(), vector.end(), [&](std::size_t a, std::size_t b) { return m.v[a] < m.v[b]; });
     take(vector.begin());
-    std::sort(vector.begin() + static_cast<std::ptrdiff_t>(k), vector.end(), [&](std::size_t a, std::size_t b) {
-      return m.v[a] != m.v[b] ? m.v[a] > m.v[b] : a < b;
-    });
+    std::sort(vector.begin() + static_cast<std::ptrdiff_t>(k), vector.end(),
+              [&](std::size_t a, std::size_t b) { return m.v[a] != m.v[b] ? m.v[a] > m.v[b] : a < b; });
     take(vector.begin() + static_cast<std::ptrdiff_t>(k));
     for (const std::size_t i : vector) {
       if (p.outlier[i]) filled[i] = mean;
@@ -84,12 +84,12 @@ std::vector<Stream> encode_stage(std::unique_ptr<Stage> stage, std::vector<std::
 }
 
 struct Case {
-  const char* preset;
+  std::string preset;
   int bits;
   std::size_t group;
   double share;
 };
-constexpr std::array<Case, 3> kCases{{{"gear-2", 2, 64, 0.02}, {"gear-4", 4, 0, 0.02}, {"gear-l-2", 2, 64, 0}}};
+const std::array<Case, 3> kCases{{{"gear-2", 2, 64, 0.02}, {"gear-4", 4, 0, 0.02}, {"gear-l-2", 2, 64, 0}}};
 
 }  // namespace
 
@@ -228,7 +228,7 @@ TEST_CASE("gear: low rank takes what rank r can carry") {
   }
   const TileContext context = context_of(like, Role::key, DType::f32);
   for (const std::size_t rank : {1u, 2u, 4u, 8u}) {
-    for (const std::size_t loops : {3u, 12u}) {
+    for (const std::size_t loops : {3u, 16u}) {
       CAPTURE(rank);
       CAPTURE(loops);
       Tile tile = tile_of(like, context, e);
@@ -238,8 +238,14 @@ TEST_CASE("gear: low rank takes what rank r can carry") {
         const ref::Dense before = ref::head_of(e, like, h), after = ref::head_of(tile.values, like, h);
         const double best = ref::least_error(before, rank), all = before.energy();
         CHECK(after.energy() >= best * (1 - 1e-6));
-        CHECK(after.energy() <= 1.05 * best);
-        if (loops == 12) CHECK((after.energy() - best) <= 1e-3 * (all - best));  // converged
+        if (loops == 3) {  // no worse than the published iteration from the same start
+          ref::Dense published = ref::power_iteration(before, random_start(like.dim, rank, h), 3);
+          for (std::size_t i = 0; i < published.v.size(); ++i) published.v[i] = before.v[i] - published.v[i];
+          CHECK(after.energy() == doctest::Approx(published.energy()).epsilon(1e-4));
+        } else {  // converged
+          CHECK(after.energy() <= 1.05 * best);
+          CHECK(after.energy() - best <= 1e-3 * (all - best));
+        }
       }
     }
   }
@@ -247,7 +253,8 @@ TEST_CASE("gear: low rank takes what rank r can carry") {
 
 TEST_CASE("gear: the share of key outliers depends on the tokens alone") {
   for (const std::size_t heads : {1u, 4u, 16u}) {
-    for (const auto& [tokens, each_end] : {std::pair<std::size_t, std::size_t>{1000, 10}, {64, 0}, {100, 1}, {512, 5}}) {
+    for (const auto& [tokens, each_end] :
+         {std::pair<std::size_t, std::size_t>{1000, 10}, {64, 0}, {100, 1}, {512, 5}}) {
       CAPTURE(heads);
       CAPTURE(tokens);
       const Matrix m = ref::synthetic(tokens, heads, 16, ref::kHalf, 46);
@@ -274,10 +281,10 @@ TEST_CASE("gear: a whole file decodes to the same values as its tiles") {
   const Matrix key = ref::synthetic(300, 4, 64, ref::kHalf, 47), value = ref::synthetic(300, 4, 64, ref::kHalf, 48);
   for (const Case& c : kCases) {
     CAPTURE(c.preset);
-    const FileResult file = through_file(c.preset, {{key, value}}, DType::f16);
+    const Layer file = through_file(c.preset, {key, value}, DType::f16);
     const auto k = through_pipeline(preset_text(c.preset, Role::key), Role::key, key, DType::f16);
     const auto v = through_pipeline(preset_text(c.preset, Role::value), Role::value, value, DType::f16);
-    CHECK(differences(file.layers[0].key.v, k.values) == 0);
-    CHECK(differences(file.layers[0].value.v, v.values) == 0);
+    CHECK(differences(file.key.v, k.values) == 0);
+    CHECK(differences(file.value.v, v.values) == 0);
   }
 }

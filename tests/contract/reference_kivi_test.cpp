@@ -63,17 +63,17 @@ TEST_CASE("kivi: the recent window for lengths around multiples of 128") {
     const Matrix key = ref::synthetic(tokens, 2, 64, ref::kHalf, 10 + tokens);
     const Matrix value = ref::synthetic(tokens, 2, 64, ref::kHalf, 20 + tokens);
     // The file's own chunk of 256 tokens, and one chunk over the whole sequence.
-    const FileResult chunks = through_file("kivi-2", {{key, value}}, DType::f16);
-    const FileResult whole = through_file("kivi-2", {{key, value}}, DType::f16, 0);
-    CHECK(differences(chunks.layers[0].key.v, whole.layers[0].key.v) == 0);
-    CHECK(differences(chunks.layers[0].value.v, whole.layers[0].value.v) == 0);
-    CHECK(differences(chunks.layers[0].key.v, kivi_key(key, 2, ref::kHalf)) == 0);
-    CHECK(differences(chunks.layers[0].value.v, kivi_value(value, 2, ref::kHalf)) == 0);
-    CHECK(exact_rows(chunks.layers[0].key, key) == tokens % kWindow);
-    CHECK(exact_rows(chunks.layers[0].value, value) == std::min<std::size_t>(tokens, kWindow));
+    const Layer chunks = through_file("kivi-2", {key, value}, DType::f16);
+    const Layer whole = through_file("kivi-2", {key, value}, DType::f16, 0);
+    CHECK(differences(chunks.key.v, whole.key.v) == 0);
+    CHECK(differences(chunks.value.v, whole.value.v) == 0);
+    CHECK(differences(chunks.key.v, kivi_key(key, 2, ref::kHalf)) == 0);
+    CHECK(differences(chunks.value.v, kivi_value(value, 2, ref::kHalf)) == 0);
+    CHECK(exact_rows(chunks.key, key) == tokens % kWindow);
+    CHECK(exact_rows(chunks.value, value) == std::min<std::size_t>(tokens, kWindow));
     if (tokens < kWindow) {
-      CHECK(differences(chunks.layers[0].key.v, key.v) == 0);
-      CHECK(differences(chunks.layers[0].value.v, value.v) == 0);
+      CHECK(differences(chunks.key.v, key.v) == 0);
+      CHECK(differences(chunks.value.v, value.v) == 0);
     }
   }
 }

@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: Apache-2.0
+// Tiles of every awkward kind, and representative pipelines of every stage and coder.
+#pragma once
+
+#include <cmath>
+#include <limits>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "codec/pipeline.hpp"
+#include "codec/tile.hpp"
+#include "kvzip/dtype.hpp"
+
+namespace kvzip::test {
+
+inline std::vector<DType> all_dtypes() {
+  std::vector<DType> types;
+  for (std::size_t i = 0; i < kDTypeCount; ++i) types.push_back(static_cast<DType>(i));
+  return types;
+}
+inline std::vector<DType> codable_dtypes() {
+  std::vector<DType> types;
+  for (const DType t : all_dtypes()) {
+    if (is_codable_float(t)) types.push_back(t);
+  }
+  return types;
+}
+
+/// splitmix64: the same numbers on every machine.
+class Random {
+ public:
+  explicit Random(std::uint64_t seed) : state_(seed) {}
+  std::uint64_t next() {
+    std::uint64_t z = state_ += 0x9e3779b97f4a7c15u;
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+    return z ^ (z >> 31);
+  }
+  std::uint64_t below(std::uint64_t n) { return next() % n; }
+  /// Roughly normal: mean 0, variance 1, at most 6.
+  float normal() {
+    double sum = -6;
+    for (int i = 0; i < 12; ++i) sum += static_cast<double>(next() >> 11) * 0x1p-53;
+    return static_cast<float>(sum);
+  }
+
+ private:
+  std::uint64_t state_;
+};
+
+enum class Fill : std::uint8_t { ordinary, constant, zeros, negative_zeros, tiny, huge, specials };
+inline constexpr Fill kFills[] = {Fill::ordinary, Fill::constant, Fill::zeros,   Fill::negative_zeros,
+                                  Fill::tiny,     Fill::huge,     Fill::specials};
+
+/// rows x cols elements. `ordinary`: channels of different scale and mean with a few outliers, below 100.
+inline Bytes sample_elements(DType type, std::uint32_t rows, std::uint32_t cols, Fill fill, std::uint64_t seed = 1) {
+  Random random(seed);
+  Bytes out(std::size_t{rows} * cols * dtype_unit(type));
+  if (!is_codable_float(type)) {
+    for (std::byte& b : out) b = static_cast<std::byte>(fill == Fill::zeros ? 0 : random.next() >> 59);
+    return out;
+  }
+  std::vector<float> values(std::size_t{rows} * cols);
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    const auto channel = static_cast<float>(i % cols);
+    const float x = random.normal();
+    switch (fill) {
+      case Fill::ordinary:
+      case Fill::specials:
+        values[i] = x * (0.25f + 0.25f * std::fmod(channel, 5.0f)) + (std::fmod(channel, 3.0f) - 1);
+        if (random.below(97) == 0) values[i] *= 8;
+        break;
+      case Fill::constant:
+        values[i] = 1.375f;
+        break;
+      case Fill::zeros:
+        break;
+      case Fill::negative_zeros:
+        values[i] = -0.0f;
+        break;
+      case Fill::tiny:
+        values[i] = x * 1e-42f;
+        break;
+      case Fill::huge:
+        values[i] = x < 0 ? -dtype_max(type) : dtype_max(type) * (random.below(2) == 0 ? 1.0f : 0.5f);
+        break;
+    }
+    if (fill == Fill::specials && random.below(5) == 0) {
+      const float inf = std::numeric_limits<float>::infinity();
+      const float nan = std::numeric_limits<float>::quiet_NaN();
+      const float some[] = {inf, -inf, nan, -nan, -0.0f};
+      values[i] = some[random.below(5)];
+    }
+  }
+  from_float(type, values, out);
+  return out;
+}
+
+inline std::vector<float> floats_of(DType type, ByteView elements) {
+  std::vector<float> values(elements.size() / dtype_unit(type));
+  to_float(type, elements, values);
+  return values;
+}
+
+/// Half a unit in the last place of a value of magnitude 1 to 2, doubled for the rounding of both directions.
+inline double dtype_step(DType type) {
+  switch (type) {
+    case DType::f16:
+      return 0x1p-10;
+    case DType::bf16:
+      return 0x1p-7;
+    case DType::f32:
+    case DType::f64:
+      return 0x1p-22;
+    case DType::f8_e4m3:
+    case DType::f8_e4m3fnuz:
+      return 0x1p-3;
+    default:
+      return 0x1p-2;
+  }
+}
+
+/// A pipeline and the largest error it may make, as a share of the tile's largest magnitude; 0 = bit-exact.
+/// For n levels over a range of at most 2 M the error is M / (n - 1), plus the rounding of scales to 11 bits.
+struct PipelineCase {
+  std::string_view text;
+  double bound;
+};
+inline constexpr PipelineCase kPipelineCases[] = {
+    {"planes,pack", 0},
+    {"planes,zstd", 0},
+    {"planes,zstd:level=19", 0},
+    {"planes,ac", 0},
+    {"planes,ac:context=channel", 0},
+    {"planes,ac:context=previous", 0},
+    {"planes,ac:model=static", 0},
+    {"planes,ac:model=static:per=tile", 0},
+    {"planes,ac:model=cachegen", 0},
+    {"quant,pack", 0.075},
+    {"quant:bits=8:axis=channel:group=64,ac", 0.01},
+    {"quant:bits=8:axis=token-head,zstd", 0.01},
+    {"quant:bits=1:axis=token,pack", 1.01},
+    {"quant:bits=2:axis=token:group=5,ac:model=static", 0.34},
+    {"quant:bits=3:axis=head:group=7,ac:model=static:per=head", 0.15},
+    {"quant:bits=4:axis=tile:scale=f32,ac:model=static:per=tile", 0.07},
+    {"quant:levels=3:axis=token-head:group=4:scale=bf16,ac:context=channel", 0.53},
+    {"quant:levels=17:axis=channel:group=16,ac", 0.07},
+    {"quant:levels=40:axis=channel,ac:context=previous", 0.04},
+    {"quant:levels=257:axis=token,ac", 0.01},
+    {"quant:levels=65535:axis=channel:scale=f32,pack", 0.001},
+    {"quant:mode=sym:bits=8:axis=token-head,pack", 0.01},
+    {"quant:mode=sym:bits=3:axis=tile:scale=source,zstd", 0.3},
+    {"quant:mode=absmax:levels=31:axis=token:scale=source,ac:model=cachegen:bins=32", 0.2},
+    {"quant:mode=absmax:levels=15:axis=token:scale=source,ac", 0.2},
+    {"window:recent=128:rule=modulo,quant:bits=2:axis=channel:group=32,pack", 0.34},
+    {"window:sink=2:recent=3,quant:bits=2:axis=token-head:group=32,ac", 0.34},
+    {"window:sink=1000:recent=0,quant,pack", 0.075},
+    {"outliers,quant:bits=4,pack", 0.075},
+    {"outliers:share=0.1:axis=token,quant:bits=4:axis=token,ac", 0.075},
+    {"outliers:count=3:axis=tile:select=magnitude,quant:bits=4,zstd", 0.075},
+    {"outliers:share=0.5,quant:bits=2,ac:model=static", 0.34},
+    {"outliers:share=0,quant:bits=4,ac", 0.075},
+    {"lowrank:rank=64:loops=8,pack", 0.05},
+    {"quant:bits=4,lowrank:rank=2,pack", 0.3},
+    {"quant:bits=4,lowrank:rank=3:bits=5:per=tile,ac", 0.3},
+    {"outliers:axis=channel,quant:bits=2:group=64,lowrank:rank=4:loops=3,pack", 1},
+    {"norm,quant:bits=8:axis=token,ac", 0.1},
+    {"norm:kind=absmax:center=mean,quant:bits=8,ac", 0.02},
+    {"norm:kind=sqrt-absmax:scale=f32,quant:bits=8:axis=token,zstd", 0.1},
+    {"norm:kind=none:center=mean:scale=bf16,quant:bits=8,pack", 0.02},
+    {"delta,quant:mode=absmax:levels=31:axis=token:scale=source,ac", 0.3},
+    {"delta:every=4:keep=always,quant:bits=8,ac", 0.03},
+    {"delta:ref=previous:every=5:keep=always,quant:bits=8,ac", 0.1},
+    {"delta:ref=previous:every=3,quant:bits=8,pack", 0.05},
+    {"rope,quant:bits=8,ac", 0.02},
+    {"rope:theta=10000:layout=interleaved:dims=2,quant:bits=8,ac", 0.02},
+    {"window:sink=1:recent=4,rope,outliers,norm,delta:every=4,quant:bits=6,quant:bits=8,lowrank:rank=1,ac", 0.5},
+    {"cast:to=f32,pack", 0},
+    {"cast:to=f16:scale=tile,zstd", 0.002},
+    {"cast:to=bf16,ac", 0.01},
+    {"cast:to=e4m3:scale=token,ac", 0.07},
+    {"cast:to=e5m2,pack", 0.13},
+    {"cast:to=e4m3,cast:to=e4m3:scale=tile,ac", 0.02},
+};
+
+/// What a group of keys says of itself: two heads where the channels allow it.
+inline TileContext sample_context(DType source, std::uint32_t cols, std::uint64_t tokens) {
+  TileContext c;
+  c.role = Role::key;
+  c.layer = 1;
+  c.layers = 4;
+  c.heads = cols % 4 == 0 ? 2 : 1;
+  c.head_dim = cols / c.heads;
+  c.total_tokens = tokens;
+  c.source = source;
+  c.rope.state = Rope::State::post;
+  c.rope.theta = 10000;
+  return c;
+}
+
+}  // namespace kvzip::test

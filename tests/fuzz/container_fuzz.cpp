@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+// Any bytes, read as a container by its index and front to back, give Errors or values; both ways agree on the values.
+// An input's last byte says whether checksums are made right first, so that the fuzzer gets behind them.
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <optional>
+
+#include "formats/file.hpp"
+#include "formats/kvz.hpp"
+#include "kvzip/error.hpp"
+#include "tests/support/container_parts.hpp"
+
+namespace {
+
+using namespace kvzip;
+
+/// Headers are plain text in what the fuzzer keeps: it can change them.
+Bytes repaired(ByteView bytes) {
+  auto records = test::take_apart(bytes);
+  for (test::RawRecord& r : records) {
+    if (r.type == test::record_type(RecordType::index) || r.type == test::record_type(RecordType::end)) {
+      r.payload.clear();
+      r.flags = 0;
+    }
+  }
+  return test::put_together(records, test::load<std::uint8_t>(bytes, 10));
+}
+
+/// The hash of all values; none when something is damaged.
+std::optional<std::uint64_t> hash_of_values(KvzReader& reader) {
+  std::uint64_t hash = 0;
+  for (std::uint64_t i = 0; i < reader.part_count(); ++i) {
+    Part part = reader.part(i);
+    reader.fetch(part);
+    reader.expand(part);
+    for (std::size_t s = 0; s < part.slices.size(); ++s) {
+      const Slice& slice = part.slices[s];
+      if (part.data.at(s).size() != slice.elements() * slice_unit(reader.dump().tensors.at(slice.tensor))) std::abort();
+      hash = hash * 31 + hash64(part.data[s]);
+    }
+  }
+  return hash;
+}
+
+std::optional<std::uint64_t> read_by_index(int fd) {
+  try {
+    const auto reader = open_kvz(fmt::format("/proc/self/fd/{}", fd));
+    const auto hash = hash_of_values(*reader);
+    reader->summary();
+    if (reader->part_count() != 0) {
+      const Slice slice = reader->part(reader->part_count() - 1).slices[0];
+      Bytes out(slice.elements() * slice_unit(reader->dump().tensors[slice.tensor]));
+      reader->read(slice, out);
+    }
+    return hash;
+  } catch (const Error&) {
+    return std::nullopt;
+  }
+}
+
+std::optional<std::uint64_t> read_as_stream(int fd) {
+  try {
+    InputStream stream(fd, "input");
+    const auto reader = open_kvz(stream);
+    return hash_of_values(*reader);
+  } catch (const Error&) {
+    return std::nullopt;
+  }
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  if (size == 0) return 0;
+  const ByteView input(reinterpret_cast<const std::byte*>(data), size - 1);
+  const Bytes bytes = data[size - 1] % 2 == 0 ? repaired(input) : Bytes(input.begin(), input.end());
+  const FileDescriptor fd(::memfd_create("fuzz", 0));
+  if (::write(fd.get(), bytes.data(), bytes.size()) != static_cast<ssize_t>(bytes.size())) return 0;
+  const auto by_index = read_by_index(fd.get());
+  if (::lseek(fd.get(), 0, SEEK_SET) != 0) return 0;
+  const auto as_stream = read_as_stream(fd.get());
+  if (as_stream && by_index != as_stream) std::abort();
+  return 0;
+}

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+// Counts what operator new gives out, for the whole test program.
+#include "tests/support/allocation.hpp"
+
+#if defined(__SANITIZE_ADDRESS__)
+#define KVZIP_NO_COUNTING 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define KVZIP_NO_COUNTING 1
+#endif
+#endif
+
+#ifdef KVZIP_NO_COUNTING
+
+namespace kvzip::test {
+std::size_t allocated_now() {
+  return 0;
+}
+std::size_t allocated_most() {
+  return 0;
+}
+void reset_allocated_most() {}
+}  // namespace kvzip::test
+
+#else
+
+#include <malloc.h>
+
+#include <atomic>
+#include <cstdlib>
+#include <new>
+
+namespace {
+std::atomic<std::size_t> now{0}, most{0};
+}  // namespace
+
+void* operator new(std::size_t size) {
+  void* p = std::malloc(size == 0 ? 1 : size);
+  if (p == nullptr) throw std::bad_alloc();
+  const std::size_t held = now += ::malloc_usable_size(p);
+  std::size_t before = most;
+  while (before < held && !most.compare_exchange_weak(before, held)) {
+  }
+  return p;
+}
+void operator delete(void* p) noexcept {
+  if (p != nullptr) now -= ::malloc_usable_size(p);
+  std::free(p);
+}
+void operator delete(void* p, std::size_t) noexcept {
+  operator delete(p);
+}
+
+namespace kvzip::test {
+std::size_t allocated_now() {
+  return now;
+}
+std::size_t allocated_most() {
+  return most;
+}
+void reset_allocated_most() {
+  most = now.load();
+}
+}  // namespace kvzip::test
+
+#endif
