@@ -145,8 +145,8 @@ class KvzReaderImpl final : public KvzReader {
     const std::uint64_t index_offset = source_.position() - index_bytes;
     parse_index(unpack_description(record.header, std::move(record.payload)), index_offset);
     if (index_ != walked_) fail(ErrorCode::corrupt, "the index does not point to the frames");
-    const std::uint64_t before = hash64(hashes_.view());
     record = next_known_record();
+    const std::uint64_t before = hash64(hashes_.view().first(hashes_.size() - sizeof record.hash));
     if (record.header.type != static_cast<std::uint16_t>(RecordType::end) || !record.sound())
       fail(ErrorCode::corrupt, "the end record is damaged");
     ByteReader in(record.payload);

@@ -26,31 +26,34 @@ double uniform(std::uint64_t seed, std::uint64_t index) {
   return static_cast<double>((z ^ (z >> 31)) >> 11) * 0x1p-53;
 }
 
-/// rows x rank, row-major.
+/// A stored factor: rows x rank, row-major.
 struct Factor {
   std::uint32_t rows, rank;
   std::vector<float> v;
   Factor(std::uint32_t r, std::uint32_t k) : rows(r), rank(k), v(std::size_t{r} * k) {}
 };
 
-/// Modified Gram-Schmidt, twice; a column that vanishes becomes zero.
-void orthonormalise(Factor& f) {
-  for (std::uint32_t k = 0; k < f.rank; ++k) {
-    double before = 0;
-    for (std::size_t i = 0; i < f.rows; ++i) before += double{f.v[i * f.rank + k]} * f.v[i * f.rank + k];
+/// A factor at work: `rank` vectors, each in one piece.
+struct Basis {
+  std::size_t length, rank;
+  std::vector<float> v;
+  Basis(std::size_t n, std::size_t k) : length(n), rank(k), v(n * k) {}
+  float* vector(std::size_t k) { return v.data() + k * length; }
+};
+
+/// Modified Gram-Schmidt, twice; a vector that vanishes becomes zero.
+void orthonormalise(Basis& b) {
+  for (std::size_t k = 0; k < b.rank; ++k) {
+    float* v = b.vector(k);
+    const double before = kernels::dot(v, v, b.length);
     for (int pass = 0; pass < 2; ++pass) {
-      for (std::uint32_t j = 0; j < k; ++j) {
-        double dot = 0;
-        for (std::size_t i = 0; i < f.rows; ++i) dot += double{f.v[i * f.rank + k]} * f.v[i * f.rank + j];
-        for (std::size_t i = 0; i < f.rows; ++i) f.v[i * f.rank + k] -= static_cast<float>(dot * f.v[i * f.rank + j]);
+      for (std::size_t j = 0; j < k; ++j) {
+        kernels::add_multiple(b.vector(j), b.length, static_cast<float>(-kernels::dot(v, b.vector(j), b.length)), v);
       }
     }
-    double norm = 0;
-    for (std::size_t i = 0; i < f.rows; ++i) norm += double{f.v[i * f.rank + k]} * f.v[i * f.rank + k];
+    const double norm = kernels::dot(v, v, b.length);
     const double inverse = norm > before * 1e-12 && norm > 0 ? 1 / std::sqrt(norm) : 0;
-    for (std::size_t i = 0; i < f.rows; ++i) {
-      f.v[i * f.rank + k] = static_cast<float>(f.v[i * f.rank + k] * inverse);
-    }
+    for (std::size_t i = 0; i < b.length; ++i) v[i] = static_cast<float>(v[i] * inverse);
   }
 }
 
@@ -75,7 +78,7 @@ class LowRank final : public Stage {
     const Plan plan = make_plan(*tile.context, tile.shape);
     Factor q_all(tile.shape.rows, plan.rank * plan.blocks), p_all(plan.cols, plan.rank * plan.blocks);
     for (std::uint32_t b = 0; b < plan.blocks; ++b) {
-      Factor q(tile.shape.rows, plan.rank), p(plan.cols, plan.rank);
+      Basis q(tile.shape.rows, plan.rank), p(plan.cols, plan.rank);
       factorise(tile, b, q, p);
       place(q, b, q_all);
       place(p, b, p_all);
@@ -106,29 +109,37 @@ class LowRank final : public Stage {
     return {blocks, cols, static_cast<std::uint32_t>(std::min<std::uint64_t>({rank_, cols, shape.rows}))};
   }
 
-  void factorise(const Tile& tile, std::uint32_t index, Factor& q, Factor& p) const {
-    const std::size_t stride = tile.shape.cols;
-    const float* e = tile.values.data() + std::size_t{index} * p.rows;
+  void factorise(const Tile& tile, std::uint32_t index, Basis& q, Basis& p) const {
+    const kernels::Block e{tile.values.data() + index * p.length, q.length, p.length, tile.shape.cols};
     float low = 0, high = 0;
-    for (std::size_t t = 0; t < q.rows; ++t) kernels::min_max(e + t * stride, p.rows, &low, &high);
+    for (std::size_t t = 0; t < e.rows; ++t) kernels::min_max(e.data + t * e.stride, e.cols, &low, &high);
     const float largest = std::max(high, -low);
     if (largest == 0) return;
-    // A power of two brings extreme data to ordinary size, so that products stay finite.
+    // A power of two brings products with extreme data to ordinary size, so that they stay finite.
     const float scale = std::ldexp(1.0f, std::clamp(-std::ilogb(largest), -126, 126));
-    for (std::size_t i = 0; i < p.v.size(); ++i) p.v[i] = static_cast<float>(uniform(seed_ + index, i));
+    for (std::size_t i = 0; i < p.length; ++i) {
+      for (std::size_t k = 0; k < p.rank; ++k) {
+        p.vector(k)[i] = static_cast<float>(uniform(seed_ + index, i * p.rank + k));
+      }
+    }
     for (std::uint64_t loop = 0; loop < loops_; ++loop) {
       orthonormalise(p);
-      kernels::rows_times(e, q.rows, stride, p.rows, scale, p.v.data(), p.rank, q.v.data());
+      for (float& v : p.v) v *= scale;
+      kernels::block_times(e, p.v.data(), p.rank, q.v.data());
       orthonormalise(q);
-      kernels::columns_times(e, q.rows, stride, p.rows, scale, q.v.data(), p.rank, p.v.data());
+      for (float& v : q.v) v *= scale;
+      kernels::transposed_block_times(e, q.v.data(), q.rank, p.v.data());
+      for (float& v : q.v) v /= scale;
     }
     constexpr float kMost = std::numeric_limits<float>::max();
     for (float& v : p.v) v = std::clamp(v / scale, -kMost, kMost);
   }
 
-  static void place(const Factor& part, std::uint32_t block, Factor& all) {
-    for (std::size_t i = 0; i < part.rows; ++i) {
-      std::copy_n(part.v.data() + i * part.rank, part.rank, all.v.data() + i * all.rank + block * part.rank);
+  static void place(Basis& part, std::uint32_t block, Factor& all) {
+    for (std::size_t k = 0; k < part.rank; ++k) {
+      for (std::size_t i = 0; i < part.length; ++i) {
+        all.v[i * all.rank + block * part.rank + k] = part.vector(k)[i];
+      }
     }
   }
 

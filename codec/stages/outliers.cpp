@@ -7,7 +7,9 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <functional>
 #include <numeric>
+#include <span>
 
 #include "codec/side.hpp"
 #include "codec/stages/stages.hpp"
@@ -39,18 +41,27 @@ class Outliers final : public Stage {
     values.reserve(std::size_t{v.count} * v.taken);
     if (tile.taken.empty()) tile.taken.resize(tile.values.size());
     std::vector<std::uint32_t> chosen;
-    std::vector<float> vector(v.length);
-    for (std::uint32_t i = 0; i < v.count; ++i) {
-      float* base = tile.values.data() + i * v.step;
-      for (std::uint32_t j = 0; j < v.length; ++j) vector[j] = base[j * v.stride];
-      choose(vector, v.taken, chosen);
-      const double sum = std::accumulate(vector.begin(), vector.end(), 0.0);
-      const auto filler = static_cast<float>(v.length == 0 ? 0 : sum / v.length);
-      for (const std::uint32_t j : chosen) {
-        values.push_back(vector[j]);
-        positions.positions.push_back(j);
-        base[j * v.stride] = filler;
-        tile.taken[static_cast<std::size_t>(base - tile.values.data()) + j * v.stride] = 1;
+    // Vectors that lie along the rows are gathered several at a time, so that each row is touched once for all of them.
+    const std::uint32_t together = v.stride == 1 ? 1 : 16;
+    std::vector<float> block(std::size_t{together} * v.length);
+    for (std::uint32_t first = 0; first < v.count; first += together) {
+      const std::uint32_t lanes = std::min(together, v.count - first);
+      const float* source = tile.values.data() + first * v.step;
+      for (std::size_t j = 0; j < v.length; ++j) {
+        for (std::size_t i = 0; i < lanes; ++i) block[i * v.length + j] = source[j * v.stride + i * v.step];
+      }
+      for (std::uint32_t i = 0; i < lanes; ++i) {
+        const std::span<const float> vector(block.data() + std::size_t{i} * v.length, v.length);
+        choose(vector, v.taken, chosen);
+        const double sum = std::accumulate(vector.begin(), vector.end(), 0.0);
+        const auto filler = static_cast<float>(v.length == 0 ? 0 : sum / v.length);
+        const std::size_t base = (first + i) * v.step;
+        for (const std::uint32_t j : chosen) {
+          values.push_back(vector[j]);
+          positions.positions.push_back(j);
+          tile.values[base + j * v.stride] = filler;
+          tile.taken[base + j * v.stride] = 1;
+        }
       }
     }
     out.put(std::move(positions));
@@ -106,27 +117,39 @@ class Outliers final : public Stage {
     return s;
   }
   /// Ascending indices of the values to take; of equal values the earlier ones.
-  void choose(const std::vector<float>& vector, std::uint32_t taken, std::vector<std::uint32_t>& chosen) const {
-    chosen.resize(vector.size());
-    std::iota(chosen.begin(), chosen.end(), 0u);
-    const auto at = [&](std::size_t n) { return chosen.begin() + static_cast<std::ptrdiff_t>(n); };
+  void choose(std::span<const float> vector, std::uint32_t taken, std::vector<std::uint32_t>& chosen) const {
+    chosen.clear();
+    if (taken == 0) return;
+    std::vector<float> sorted(vector.begin(), vector.end());
+    const auto end = [&](std::size_t n) { return sorted.begin() + static_cast<std::ptrdiff_t>(n); };
     if (select_ == Select::magnitude) {
-      std::nth_element(chosen.begin(), at(taken), chosen.end(), [&](std::uint32_t a, std::uint32_t b) {
-        const float x = std::fabs(vector[a]), y = std::fabs(vector[b]);
-        return x != y ? x > y : a < b;
-      });
-      chosen.resize(taken);
-    } else {
-      const std::size_t half = taken / 2;
-      std::nth_element(chosen.begin(), at(half), chosen.end(), [&](std::uint32_t a, std::uint32_t b) {
-        return vector[a] != vector[b] ? vector[a] < vector[b] : a < b;
-      });
-      std::nth_element(at(half), at(taken), chosen.end(), [&](std::uint32_t a, std::uint32_t b) {
-        return vector[a] != vector[b] ? vector[a] > vector[b] : a < b;
-      });
-      chosen.resize(taken);
+      for (float& x : sorted) x = std::fabs(x);
+      std::nth_element(sorted.begin(), end(taken - 1), sorted.end(), std::greater<>());
+      const float least = sorted[taken - 1];
+      std::size_t ties = taken - static_cast<std::size_t>(std::count_if(vector.begin(), vector.end(),
+                                                                        [&](float x) { return std::fabs(x) > least; }));
+      for (std::uint32_t j = 0; j < vector.size(); ++j) {
+        const float x = std::fabs(vector[j]);
+        if (x > least || (x == least && ties > 0 && ties-- > 0)) chosen.push_back(j);
+      }
+      return;
     }
-    std::sort(chosen.begin(), chosen.end());
+    // Half of them from each end; the largest are sought behind the smallest, so that no value is taken twice.
+    const std::size_t half = taken / 2, n = vector.size();
+    std::nth_element(sorted.begin(), end(half - 1), sorted.end());
+    const float low = sorted[half - 1];
+    std::nth_element(end(half), end(n - half), sorted.end());
+    const float high = sorted[n - half];
+    std::size_t low_ties = half, high_ties = half;
+    for (const float x : vector) {
+      low_ties -= x < low;
+      high_ties -= x > high;
+    }
+    for (std::uint32_t j = 0; j < n; ++j) {
+      const float x = vector[j];
+      const bool low_end = x < low || (x == low && low_ties > 0 && low_ties-- > 0);
+      if (low_end || x > high || (x == high && high_ties > 0 && high_ties-- > 0)) chosen.push_back(j);
+    }
   }
 
   double share_ = 0.02;
