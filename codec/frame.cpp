@@ -41,7 +41,7 @@ Bytes specials_bytes(const std::vector<std::size_t>& at, ByteView elements, std:
 void restore_specials(ByteView body, std::size_t unit, std::span<std::byte> elements) {
   ByteReader in(body);
   const std::uint64_t count = in.get_varint(), values = elements.size() / unit;
-  if (count > in.left()) fail(ErrorCode::corrupt, "{} special values", count);
+  if (count == 0 || count > in.left()) fail(ErrorCode::corrupt, "{} special values", count);
   std::vector<std::size_t> at;
   std::uint64_t next = 0;
   for (std::uint64_t i = 0; i < count; ++i) {
@@ -141,7 +141,7 @@ class FrameStreams final : public StreamReader {
     for (Part& p : parts_) {
       if (p.entry.stage != kSpecials || p.used) continue;
       p.used = true;
-      if (p.body.empty()) fail(ErrorCode::corrupt, "an empty list of special values");
+      if (p.body.empty() || !p.table.empty()) fail(ErrorCode::corrupt, "a damaged list of special values");
       return p.body;
     }
     return {};

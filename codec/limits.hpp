@@ -10,7 +10,7 @@ namespace kvzip::limits {
 inline constexpr std::size_t kStages = 15;                             // format: stages of one pipeline
 inline constexpr std::size_t kPipelineText = 4096;                     // format: bytes of a pipeline's text
 inline constexpr std::uint64_t kFrameValues = std::uint64_t{1} << 30;  // format: elements of one frame
-inline constexpr std::size_t kStreams = 64;                            // format: streams of one frame
+inline constexpr std::size_t kStreams = 128;                           // format: streams of one frame
 
 // format: a frame may decode to at most this many elements for its payload size, so that a reader allocates only what
 // the bytes present have earned. A writer pads shorter payloads with zero bytes.

@@ -128,8 +128,12 @@ Pipeline::Ids Pipeline::ids() const {
 }
 
 std::string_view Pipeline::since() const {
+  // Versions of one major: the one with more digits is the later one.
+  const auto earlier = [](std::string_view a, std::string_view b) {
+    return a.size() != b.size() ? a.size() < b.size() : a < b;
+  };
   std::string_view largest = coder_row_->since;
-  for (const auto* row : rows_) largest = std::max(largest, row->since);
+  for (const auto* row : rows_) largest = std::max(largest, row->since, earlier);
   return largest;
 }
 

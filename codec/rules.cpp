@@ -67,6 +67,9 @@ Rule parse_rule(std::string_view left, std::string_view right) {
     role.remove_suffix(5);
   }
   if (role == "kv") {
+    if (rule.scope == Rule::Scope::head) {
+      fail(ErrorCode::invalid_argument, "kv/head: a tile is either keys and values together or one head");
+    }
     rule.role = Role::pair;
     rule.scope = Rule::Scope::pair;
   } else if (role == "key" || role == "value" || role == "query" || role == "other") {
@@ -75,6 +78,9 @@ Rule parse_rule(std::string_view left, std::string_view right) {
     fail(ErrorCode::invalid_argument, "'{}' is not a role: key, value, kv, query or other", role);
   }
   rule.pipeline = canonical_pipeline(right);
+  if (rule.role == Role::other && !Pipeline::parse(rule.pipeline).exact()) {
+    fail(ErrorCode::invalid_argument, "what is neither key, value nor query is stored exactly: '{}' is not", right);
+  }
   return rule;
 }
 

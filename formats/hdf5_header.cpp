@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Object headers (HDF5 File Format Specification 3.0, IV): whether the messages that the library decodes without
-// looking at their ends stay within them.
+// Object headers (HDF5 File Format Specification 3.0, IV.A): their pieces, and the messages that lead elsewhere.
 #include <optional>
 
+#include "formats/hdf5_messages.hpp"
 #include "formats/hdf5_raw.hpp"
 
 namespace kvzip::hdf5 {
@@ -11,7 +11,6 @@ namespace {
 constexpr auto kBad = ErrorCode::corrupt;
 constexpr std::uint64_t kMaxHeaderBytes = std::uint64_t{1} << 26;
 constexpr std::size_t kMaxPieces = 4096;
-constexpr int kMaxTypeDepth = 16;
 constexpr std::uint64_t kFlagShared = 2;
 
 enum Message : std::uint64_t {
@@ -34,133 +33,6 @@ enum Message : std::uint64_t {
   kAttributeInfo = 21,
 };
 
-std::uint64_t multiply(std::uint64_t a, std::uint64_t b) {
-  std::uint64_t out = 0;
-  if (__builtin_mul_overflow(a, b, &out)) fail(kBad, "a size inside an object overflows");
-  return out;
-}
-
-std::size_t padding(std::uint64_t version) {
-  return version < 3 ? 8 : 1;
-}
-
-std::uint64_t skip_type(Cursor& in, int depth);
-
-void skip_compound(Cursor& in, std::uint64_t version, std::uint64_t members, std::uint64_t size, int depth) {
-  std::size_t offset_bytes = 4;
-  if (version >= 3) {
-    offset_bytes = 1;
-    while (offset_bytes < 4 && size >> (8 * offset_bytes) != 0) ++offset_bytes;
-  }
-  for (std::uint64_t m = 0; m < members; ++m) {
-    in.skip_name(padding(version));
-    const std::uint64_t offset = in.number(offset_bytes);
-    if (version == 1) in.skip(28);
-    const std::uint64_t bytes = skip_type(in, depth + 1);
-    if (offset > size || bytes > size - offset) fail(kBad, "a compound type has a member outside it");
-  }
-}
-
-void skip_enumeration(Cursor& in, std::uint64_t version, std::uint64_t members, int depth) {
-  const std::uint64_t base = skip_type(in, depth + 1);
-  for (std::uint64_t m = 0; m < members; ++m) in.skip_name(padding(version));
-  in.skip(multiply(members, base));
-}
-
-void skip_array(Cursor& in, std::uint64_t version, std::uint64_t size, int depth) {
-  const std::uint64_t rank = in.number(1);
-  if (version < 3) in.skip(3);
-  std::uint64_t elements = 1;
-  for (std::uint64_t a = 0; a < rank; ++a) elements = multiply(elements, in.number(4));
-  if (version < 3) in.skip(4 * rank);
-  if (multiply(skip_type(in, depth + 1), elements) != size) fail(kBad, "an array type has another size than its parts");
-}
-
-/// Returns the size of its elements.
-std::uint64_t skip_type(Cursor& in, int depth) {
-  if (depth > kMaxTypeDepth) fail(ErrorCode::limit, "a type is nested deeper than {}", kMaxTypeDepth);
-  const std::uint64_t head = in.number(1), version = head >> 4, bits = in.number(3), size = in.number(4);
-  if (version < 1 || version > 4 || size == 0) fail(kBad, "a type of version {} and size {}", version, size);
-  switch (head & 15) {
-    case 0:  // integer
-    case 4:  // bit field
-      in.skip(4);
-      break;
-    case 1:  // float
-      in.skip(12);
-      break;
-    case 2:  // time
-      in.skip(2);
-      break;
-    case 3:  // string
-    case 7:  // reference
-      break;
-    case 5:  // opaque, with its tag
-      in.skip(bits & 0xff);
-      break;
-    case 6:
-      skip_compound(in, version, bits & 0xffff, size, depth);
-      break;
-    case 8:
-      skip_enumeration(in, version, bits & 0xffff, depth);
-      break;
-    case 9:
-      skip_type(in, depth + 1);
-      break;
-    case 10:
-      skip_array(in, version, size, depth);
-      break;
-    default:
-      fail(kBad, "a type of class {}", head & 15);
-  }
-  return size;
-}
-
-/// Returns the number of elements.
-std::uint64_t skip_space(Cursor& in) {
-  const std::uint64_t version = in.number(1), rank = in.number(1), flags = in.number(1);
-  if (version != 1 && version != 2) fail(kBad, "a dataspace of version {}", version);
-  const std::uint64_t kind = in.number(1);
-  if (version == 1) in.skip(4);
-  std::uint64_t elements = 1;
-  for (std::uint64_t a = 0; a < rank; ++a) {
-    const std::uint64_t extent = in.number(8);
-    // Products that overflow are empty or too large; both are found later, where the shape is used.
-    if (__builtin_mul_overflow(elements, extent, &elements)) elements = ~std::uint64_t{0};
-  }
-  if ((flags & 1) != 0) in.skip(8 * rank);
-  if ((flags & 2) != 0) in.skip(8 * rank);
-  return version == 2 && kind == 2 ? 0 : elements;
-}
-
-void check_filters(Cursor in) {
-  const std::uint64_t version = in.number(1), count = in.number(1);
-  if (version == 1) in.skip(6);
-  for (std::uint64_t f = 0; f < count; ++f) {
-    const std::uint64_t id = in.number(2);
-    const std::uint64_t name = version == 1 || id >= 256 ? in.number(2) : 0;
-    in.skip(2);
-    const std::uint64_t values = in.number(2);
-    in.skip(version == 1 ? (name + 7) / 8 * 8 : name);
-    in.skip(4 * (values + (version == 1 ? values % 2 : 0)));
-  }
-}
-
-void check_fill(Cursor in) {
-  const std::uint64_t version = in.number(1);
-  if (version == 3) {
-    const std::uint64_t flags = in.number(1);
-    if ((flags & 0x20) != 0) in.skip(in.number(4));
-    return;
-  }
-  in.skip(2);
-  const bool defined = in.number(1) != 0;
-  if (version == 1 || defined) {
-    const std::uint64_t size = in.number(4);
-    if (static_cast<std::int32_t>(size) > 0) in.skip(size);
-  }
-}
-
 class Checker {
  public:
   explicit Checker(const RawFile& file) : file_(file) {}
@@ -178,6 +50,7 @@ class Checker {
   void message(std::uint64_t type, Cursor in, int depth);
   bool address(Cursor& in) const;
   void info(Cursor in, std::uint64_t order_bytes) const;
+  void symbol_table(Cursor in) const;
   void link(Cursor in) const;
   void layout(Cursor in) const;
   void attribute(Cursor in, int depth);
@@ -244,18 +117,18 @@ void Checker::message(std::uint64_t type, Cursor in, int depth) {
       skip_space(in);
       return;
     case kDatatype:
-      type_size_ = skip_type(in, 0);
+      type_size_ = skip_type(in);
       return;
     case kOldFill:
       return in.skip(in.number(4));
     case kFill:
-      return check_fill(in);
+      return check_fill_message(in);
     case kLink:
       return link(in);
     case kLayout:
       return layout(in);
     case kFilters:
-      return check_filters(in);
+      return check_filter_message(in);
     case kAttribute:
       return attribute(in, depth);
     case kLinkInfo:
@@ -278,8 +151,7 @@ void Checker::message(std::uint64_t type, Cursor in, int depth) {
     case kBTreeK:
       return in.skip(7);
     case kSymbolTable:
-      if (!address(in) || !address(in)) fail(kBad, "a group has no tree or no heap");
-      return;
+      return symbol_table(in);
     case kContinuation: {
       const std::uint64_t address = in.number(8), size = in.number(8);
       pieces_.emplace_back(address, size);
@@ -307,6 +179,19 @@ void Checker::info(Cursor in, std::uint64_t order_bytes) const {
   const bool heap = address(in), names = address(in);
   const bool order = (flags & 2) != 0 ? address(in) : heap;
   if (heap != names || heap != order) fail(kBad, "an object has a heap without its trees");
+}
+
+/// An old group's tree, and the heap of its names, for which the library allocates whatever size it states.
+void Checker::symbol_table(Cursor in) const {
+  constexpr std::uint64_t kSignature = 0x50414548;  // "HEAP"
+  address(in);
+  const Bytes heap = file_.read(in.number(8), 32);
+  Cursor fields(heap);
+  if (fields.number(4) != kSignature) fail(kBad, "a group has no heap of names");
+  fields.skip(4);
+  const std::uint64_t size = fields.number(8);
+  fields.skip(8);
+  file_.check(fields.number(8), size);
 }
 
 /// Every rule of the library's decoder: when that refuses one link, the library frees links it never read.
@@ -372,8 +257,7 @@ void Checker::attribute(Cursor in, int depth) {
   Cursor name_field = field(name);
   name_field.skip_name(1);
   Cursor type_field = field(type);
-  const std::uint64_t size =
-      version > 1 && (flags & 1) != 0 ? shared_type(type_field, depth) : skip_type(type_field, 0);
+  const std::uint64_t size = version > 1 && (flags & 1) != 0 ? shared_type(type_field, depth) : skip_type(type_field);
   Cursor space_field = field(space);
   if (version > 1 && (flags & 2) != 0) fail(ErrorCode::unsupported, "an attribute with a shared dataspace");
   in.skip(multiply(size, skip_space(space_field)));

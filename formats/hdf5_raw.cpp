@@ -42,8 +42,8 @@ RawFile::RawFile(const InputFile& input, Id file) : input_(input) {
   const Handle options = own(H5Fget_create_plist(file), H5Pclose, kBad, "cannot read the superblock");
   hsize_t userblock = 0;
   std::size_t address_bytes = 0, length_bytes = 0;
-  check(H5Pget_userblock(options.get(), &userblock), kBad, "cannot read the superblock");
-  check(H5Pget_sizes(options.get(), &address_bytes, &length_bytes), kBad, "cannot read the superblock");
+  hdf5::check(H5Pget_userblock(options.get(), &userblock), kBad, "cannot read the superblock");
+  hdf5::check(H5Pget_sizes(options.get(), &address_bytes, &length_bytes), kBad, "cannot read the superblock");
   if (address_bytes != 8 || length_bytes != 8) {
     fail(ErrorCode::unsupported, "it has addresses of {} and lengths of {} bytes instead of 8", address_bytes,
          length_bytes);
@@ -51,11 +51,15 @@ RawFile::RawFile(const InputFile& input, Id file) : input_(input) {
   base_ = userblock;
 }
 
-Bytes RawFile::read(std::uint64_t address, std::uint64_t bytes) const {
+void RawFile::check(std::uint64_t address, std::uint64_t bytes) const {
   const std::uint64_t size = input_.size();
   if (base_ > size || address > size - base_ || bytes > size - base_ - address) {
     fail(ErrorCode::truncated, "an address inside it leads out of the file");
   }
+}
+
+Bytes RawFile::read(std::uint64_t address, std::uint64_t bytes) const {
+  check(address, bytes);
   Bytes out(static_cast<std::size_t>(bytes));
   input_.read_at(base_ + address, out);
   return out;

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "formats/text.hpp"
 #include "kvzip/error.hpp"
@@ -320,7 +321,13 @@ KvzHeader read_checked(const Parsed& json) {
   m.kv_heads = static_cast<std::uint32_t>(model.at("kv_heads").number(0xffffffff));
   m.head_dim = static_cast<std::uint32_t>(model.at("head_dim").number(0xffffffff));
   m.rope = read_rope(model.at("rope"));
-  for (const Node& n : root.at("tensors").list()) read_tensor(n, h);
+  std::set<std::string> names;
+  for (const Node& n : root.at("tensors").list()) {
+    read_tensor(n, h);
+    if (!names.insert(h.dump.tensors.back().name).second) {
+      fail(ErrorCode::corrupt, "header: two tensors are called {}", kvzip::quoted(h.dump.tensors.back().name));
+    }
+  }
   for (const TensorRole& t : h.recognition.tensors) {
     h.recognition.recognised += t.role == Role::key || t.role == Role::value || t.role == Role::pair;
   }

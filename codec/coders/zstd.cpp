@@ -3,11 +3,16 @@
 // better model. Each stream starts with a byte: 0 = plain form, 1 = one zstd frame (RFC 8878).
 #include <zstd.h>
 
+#include <algorithm>
+#include <array>
+
 #include "codec/coders/coders.hpp"
 #include "kvzip/error.hpp"
 
 namespace kvzip {
 namespace {
+
+constexpr std::array<std::byte, 4> kFrameMagic{std::byte{0x28}, std::byte{0xb5}, std::byte{0x2f}, std::byte{0xfd}};
 
 class Zstd final : public Coder {
  public:
@@ -33,6 +38,11 @@ class Zstd final : public Coder {
     body = body.subspan(1);
     if (method == 0) return unpack_stream(s, body);
     if (method != 1 || s.type == StreamType::positions) fail(ErrorCode::corrupt, "unknown stream method {}", method);
+    // One frame, nothing beside it: the library by itself would take several, and skip what it may skip.
+    if (body.size() < kFrameMagic.size() || !std::equal(kFrameMagic.begin(), kFrameMagic.end(), body.begin()) ||
+        ZSTD_findFrameCompressedSize(body.data(), body.size()) != body.size()) {
+      fail(ErrorCode::corrupt, "zstd: not one frame");
+    }
     std::vector<std::uint8_t> plain(plain_size(s, body));
     const std::size_t size = ZSTD_decompress(plain.data(), plain.size(), body.data(), body.size());
     if (ZSTD_isError(size) != 0 || size != plain.size()) fail(ErrorCode::corrupt, "zstd: a damaged stream");

@@ -8,7 +8,7 @@
 
 #include "kvzip/error.hpp"
 #include "tests/contract/sample_dumps.hpp"
-#include "tests/support/allocation.hpp"
+#include "tests/contract/allocation.hpp"
 #include "tests/support/container_parts.hpp"
 
 namespace kvzip::test {

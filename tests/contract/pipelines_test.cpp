@@ -68,8 +68,9 @@ void for_each_case(F&& use) {
     const bool exact = Pipeline::parse(c.text).exact();
     for (const DType type : exact ? all_dtypes() : codable_dtypes()) {
       CAPTURE(dtype_name(type));
-      for (const auto [rows, cols] : kShapes) {
-        CAPTURE(rows);
+      for (const Shape& size : kShapes) {
+        CAPTURE(size.rows);
+        const std::uint32_t rows = size.rows, cols = size.cols;
         const TileContext context = sample_context(type, cols, rows);
         const TileShape shape{rows, cols, 0, true, true};
         use(c, resolved(c.text, context, shape), context, shape);

@@ -162,8 +162,10 @@ TEST_CASE("int8, int4, near-lossless: decoded values are those of the formulas")
       const auto per_head = ref::along_channels(m, 0, m.rows, m.dim, m.dim);
       CHECK(expect("int8", ref::symmetric(m.v, per_head, 8)) == 0);
       CHECK(expect("int4", ref::asymmetric(m.v, ref::along_channels(m, 0, m.rows, m.dim, 64), 4)) == 0);
-      const auto groups = role == Role::key ? ref::along_tokens(m, 0, m.rows, 64) : per_head;
-      CHECK(expect("near-lossless", ref::asymmetric(m.v, groups, 8)) == 0);
+      // The default: 7 bits, minimum and maximum of a key channel, absolute maximum of a value token's head.
+      const auto whole_channels = ref::along_tokens(m, 0, m.rows, m.rows);
+      CHECK(expect("near-lossless", role == Role::key ? ref::asymmetric(m.v, whole_channels, 7)
+                                                      : ref::symmetric(m.v, per_head, 7)) == 0);
     }
   }
 }

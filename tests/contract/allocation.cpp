@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Counts what operator new gives out, for the whole test program.
-#include "tests/support/allocation.hpp"
+#include "tests/contract/allocation.hpp"
 
 #if defined(__SANITIZE_ADDRESS__)
 #define KVZIP_NO_COUNTING 1
