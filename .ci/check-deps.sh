@@ -23,7 +23,7 @@ awk '
     if ($2 ~ /^"/ && rank[to] > rank[from]) bad(from " may not know " to)
     keep("CLI/", "src/")
     keep("(hdf5|H5[A-Z]*(public|pubconf)?|hdf5_hl)[.]h", "formats/hdf5")
-    keep("nlohmann/", "formats/|src/")
+    keep("nlohmann/", "formats/|src/|tests/")
     keep("(zstd|zdict)", "codec/coders/zstd.cpp")
     keep("(oneapi|tbb)/", "formats/transcode.cpp")
     keep("doctest", "tests/")

@@ -247,7 +247,8 @@ void to_float(DType dtype, std::span<const std::byte> in, std::span<float> out) 
     case DType::bf16:
       return convert_in<std::uint16_t>(in, out, bf16_to_float);
     case DType::f32:
-      return static_cast<void>(std::memcpy(out.data(), in.data(), out.size_bytes()));
+      if (!out.empty()) std::memcpy(out.data(), in.data(), out.size_bytes());
+      return;
     case DType::f64:
       return convert_in<double>(in, out, [](double v) { return static_cast<float>(v); });
     default: {

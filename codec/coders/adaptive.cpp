@@ -14,26 +14,38 @@
 namespace kvzip {
 namespace {
 
+/// All numbers are below 2^15, so that 16-bit lanes hold them and their differences.
 template <int N>
-struct Model {
-  std::array<std::uint16_t, N> c;
+struct alignas(32) Model {
+  std::array<std::int16_t, N> c;
 
   explicit Model(std::uint32_t alphabet = N) {
     for (std::uint32_t i = 0; i < N; ++i) {
-      c[i] = static_cast<std::uint16_t>(i < alphabet ? i * (kFrequencyTotal - (N - alphabet)) / alphabet
-                                                     : kFrequencyTotal - (N - i));
+      c[i] = static_cast<std::int16_t>(i < alphabet ? i * (kFrequencyTotal - (N - alphabet)) / alphabet
+                                                    : kFrequencyTotal - (N - i));
     }
   }
-  void learn(int symbol, unsigned shift) {
-    for (int i = 0; i < N; ++i) {
-      const int target = i <= symbol ? i : static_cast<int>(kFrequencyTotal) - (N - i);
-      c[i] = static_cast<std::uint16_t>(c[i] + ((target - c[i]) >> shift));
-    }
-  }
+  void learn(int symbol, unsigned shift) { approach(kTargets[static_cast<std::size_t>(symbol)], shift); }
   /// Moves an eighth of the way to another model.
-  void follow(const Model& other) {
-    for (int i = 0; i < N; ++i) c[i] = static_cast<std::uint16_t>(c[i] + ((other.c[i] - c[i]) >> 3));
+  void follow(const Model& other) { approach(other.c, 3); }
+
+ private:
+  using Row = std::array<std::int16_t, N>;
+  void approach(const Row& target, unsigned shift) {
+    for (int i = 0; i < N; ++i) {
+      const auto difference = static_cast<std::int16_t>(target[i] - c[i]);
+      c[i] = static_cast<std::int16_t>(c[i] + static_cast<std::int16_t>(difference >> shift));
+    }
   }
+  static constexpr std::array<Row, N> kTargets = [] {
+    std::array<Row, N> rows{};
+    for (int s = 0; s < N; ++s) {
+      for (int i = 0; i < N; ++i) {
+        rows[s][i] = static_cast<std::int16_t>(i <= s ? i : static_cast<int>(kFrequencyTotal) - (N - i));
+      }
+    }
+    return rows;
+  }();
 };
 
 /// Shift of the n-th update of a channel's model: fast first, 1/64 from the 96th on.
@@ -48,9 +60,10 @@ struct Encode {
   explicit Encode(Bytes& out) : coder(out) {}
   template <int N>
   int symbol(const Model<N>& a, const Model<N>& b, int value) {
-    const auto bound = [&](int i) {
-      return i == N ? kFrequencyTotal
-                    : (std::uint32_t{a.c[static_cast<std::size_t>(i)]} + b.c[static_cast<std::size_t>(i)]) >> 1;
+    const auto bound = [&](int i) -> std::uint32_t {
+      if (i == N) return kFrequencyTotal;
+      const auto at = static_cast<std::size_t>(i);
+      return static_cast<std::uint32_t>(a.c[at] + b.c[at]) >> 1;
     };
     coder.encode(bound(value), bound(value + 1) - bound(value));
     return value;
@@ -61,15 +74,17 @@ struct Decode {
   explicit Decode(ByteView in) : coder(in) {}
   template <int N>
   int symbol(const Model<N>& a, const Model<N>& b, int) {
-    const std::uint32_t value = coder.peek();
-    std::array<std::uint16_t, N + 1> bound;
-    int found = -1;
+    const auto value = static_cast<std::int16_t>(coder.peek());
+    alignas(32) std::array<std::int16_t, N> bound;
+    std::int16_t found = -1;
     for (int i = 0; i < N; ++i) {
-      bound[i] = static_cast<std::uint16_t>((std::uint32_t{a.c[i]} + b.c[i]) >> 1);
-      found += bound[i] <= value;
+      bound[i] = static_cast<std::int16_t>(static_cast<std::uint16_t>(a.c[i] + b.c[i]) >> 1);
+      found = static_cast<std::int16_t>(found + (bound[i] <= value));
     }
-    bound[N] = kFrequencyTotal;
-    coder.consume(bound[found], static_cast<std::uint32_t>(bound[found + 1] - bound[found]));
+    const auto at = static_cast<std::size_t>(found);
+    const std::uint32_t start = static_cast<std::uint32_t>(bound[at]);
+    const std::uint32_t end = found + 1 == N ? kFrequencyTotal : static_cast<std::uint32_t>(bound[at + 1]);
+    coder.consume(start, end - start);
     return found;
   }
 };

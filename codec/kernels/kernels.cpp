@@ -193,7 +193,7 @@ void pack_bits(const std::uint8_t* symbols, std::size_t n, unsigned width, std::
     case 4:
       return pack<4>(symbols, n, out);
     default:
-      std::memcpy(out, symbols, n);
+      if (n != 0) std::memcpy(out, symbols, n);
   }
 }
 
@@ -206,7 +206,7 @@ void unpack_bits(const std::uint8_t* in, std::size_t n, unsigned width, std::uin
     case 4:
       return unpack<4>(in, n, symbols);
     default:
-      std::memcpy(symbols, in, n);
+      if (n != 0) std::memcpy(symbols, in, n);
   }
 }
 

@@ -41,9 +41,9 @@ void set_bits(Bytes& elements, std::size_t i, std::size_t unit, std::uint64_t bi
   std::memcpy(elements.data() + i * unit, &bits, unit);
 }
 
-/// Finite in, finite out; the error stays below the preset's share of the largest magnitude. E4M3 is judged value by
-/// value inside its range and saturates beyond.
-void check_bounded(const Preset& preset, const std::vector<float>& in, const std::vector<float>& out) {
+/// Finite in, finite out; the error stays below the preset's share of the largest magnitude, and half a step of the
+/// dump's own format. E4M3 is judged value by value inside its range and saturates beyond.
+void check_bounded(const Preset& preset, const Format& f, const std::vector<float>& in, const std::vector<float>& out) {
   double largest = 0, worst = 0;
   std::size_t bad = 0;
   for (const float x : in) {
@@ -61,7 +61,9 @@ void check_bounded(const Preset& preset, const std::vector<float>& in, const std
     }
   }
   CHECK(bad == 0);
-  CHECK(worst <= preset.bound * largest + 1e-36);  // below 1e-36 M / m leaves the range of float
+  const int exponent = largest == 0 ? f.least_exponent : std::max(std::ilogb(largest), f.least_exponent);
+  const double own = preset.bound == 0 ? 0 : std::ldexp(1.0, exponent - f.significand);
+  CHECK(worst <= preset.bound * largest + own + 1e-36);  // below 1e-36 M / m leaves the range of float
 }
 
 template <typename F>
@@ -106,7 +108,7 @@ TEST_CASE("specials: NaN and infinities come back bit for bit, the rest stays bo
     std::size_t wrong = 0;
     for (const std::size_t i : places) wrong += std::memcmp(&out.elements[i * unit], &elements[i * unit], unit) != 0;
     CHECK(wrong == 0);
-    check_bounded(preset, m.v, out.values);
+    check_bounded(preset, f, m.v, out.values);
   });
 }
 
@@ -132,7 +134,7 @@ TEST_CASE("specials: tiles of nothing but one value") {
       CAPTURE(x);
       const Matrix m{70, 2, 32, std::vector<float>(70 * 64, static_cast<float>(x))};
       const Decoded out = coded(preset, role, m, dtype, elements_of(m.v, dtype));
-      check_bounded(preset, m.v, out.values);
+      check_bounded(preset, f, m.v, out.values);
       // Quantisers by minimum and maximum keep a constant to the precision of a half.
       const bool by_range = preset.name.find("kivi") == 0 || preset.name.find("gear") == 0 || preset.name == "int4";
       if (by_range) {
@@ -161,8 +163,8 @@ TEST_CASE("specials: -0 and subnormals among ordinary values, and subnormals alo
       tiny.v[i] = small;
       if (i % 5 == 0) mixed.v[i] = i % 2 == 0 ? -0.0f : small;
     }
-    check_bounded(preset, mixed.v, coded(preset, role, mixed, dtype, elements_of(mixed.v, dtype)).values);
-    check_bounded(preset, tiny.v, coded(preset, role, tiny, dtype, elements_of(tiny.v, dtype)).values);
+    check_bounded(preset, f, mixed.v, coded(preset, role, mixed, dtype, elements_of(mixed.v, dtype)).values);
+    check_bounded(preset, f, tiny.v, coded(preset, role, tiny, dtype, elements_of(tiny.v, dtype)).values);
   });
 }
 
@@ -172,8 +174,9 @@ TEST_CASE("specials: short and uneven token counts") {
       CAPTURE(tokens);
       for (const auto& [heads, dim] : {std::pair<std::size_t, std::size_t>{1, 1}, {1, 3}, {3, 40}}) {
         CAPTURE(dim);
-        const Matrix m = ref::synthetic(tokens, heads, dim, format_of(dtype), 75 + tokens);
-        check_bounded(preset, m.v, coded(preset, role, m, dtype, elements_of(m.v, dtype)).values);
+        const Format& f = format_of(dtype);
+        const Matrix m = ref::synthetic(tokens, heads, dim, f, 75 + tokens);
+        check_bounded(preset, f, m.v, coded(preset, role, m, dtype, elements_of(m.v, dtype)).values);
       }
     }
   });
@@ -191,12 +194,12 @@ TEST_CASE("specials: the ends of each format's range") {
     for (const double magnitude : magnitudes) {
       CAPTURE(magnitude);
       Matrix m = ref::synthetic(150, 2, 64, f, 76, magnitude);
-      check_bounded(preset, m.v, coded(preset, role, m, dtype, elements_of(m.v, dtype)).values);
+      check_bounded(preset, f, m.v, coded(preset, role, m, dtype, elements_of(m.v, dtype)).values);
     }
     if (dtype != DType::f16) return;
     // Nothing but the two ends.
     Matrix m = ref::synthetic(150, 2, 64, f, 77);
     for (float& x : m.v) x = x < 0 ? -65504.0f : 65504.0f;
-    check_bounded(preset, m.v, coded(preset, role, m, dtype, elements_of(m.v, dtype)).values);
+    check_bounded(preset, f, m.v, coded(preset, role, m, dtype, elements_of(m.v, dtype)).values);
   });
 }
