@@ -36,7 +36,7 @@ class Pipeline {
   void decode(const TileContext& context, TileShape shape, ByteView payload, std::span<std::byte> elements) const;
   /// Sizes by label, from the payload's directory alone: `front` is at least the payload's first kDirectoryBytes.
   static FrameSizes sizes(ByteView front, std::uint64_t payload_bytes);
-  static constexpr std::size_t kDirectoryBytes = 2048;
+  static constexpr std::size_t kDirectoryBytes = 4096;
 
   struct Ids {
     std::vector<unsigned> stages;

@@ -23,6 +23,7 @@ constexpr int kMaxFilters = 8;
 constexpr std::uint64_t kMaxExpansion = 4096;
 constexpr std::uint64_t kFreeDatasetBytes = std::uint64_t{1} << 30;
 constexpr std::uint64_t kFreeChunkBytes = std::uint64_t{1} << 26;
+constexpr std::uint64_t kFreeChunks = 1 << 16, kChunkRecordBytes = 8;  // a record in any index of chunks
 constexpr std::uint64_t kMaxChunkBytes = std::uint64_t{1} << 30;
 
 bool is_plausible(std::uint64_t bytes, std::uint64_t file_size, std::uint64_t free_bytes) {
@@ -124,7 +125,8 @@ bool can_decode(H5Z_filter_t id) {
          (flags & H5Z_FILTER_CONFIG_DECODE_ENABLED) != 0;
 }
 
-void check_filters(Id layout) {
+/// Returns how many there are.
+int check_filters(Id layout) {
   const int count = check(H5Pget_nfilters(layout), kBad, "cannot read its filters");
   if (count > kMaxFilters) fail(ErrorCode::limit, "it has {} filters", count);
   std::vector<H5Z_filter_t> seen;
@@ -144,24 +146,33 @@ void check_filters(Id layout) {
       fail(ErrorCode::unsupported, "it has filter {} twice", id);
     seen.push_back(id);
   }
+  return count;
 }
 
 void check_chunks(Id layout, const std::vector<std::uint64_t>& shape, std::size_t unit, std::uint64_t file_size,
                   StoredTensor& stored) {
+  const int filters = check_filters(layout);
   std::vector<hsize_t> chunk(H5S_MAX_RANK + 1);
   const int rank =
       check(H5Pget_chunk(layout, static_cast<int>(chunk.size()), chunk.data()), kBad, "cannot read its chunk shape");
   chunk.resize(std::min<std::size_t>(chunk.size(), static_cast<std::size_t>(rank)));
   if (chunk.size() != shape.size()) fail(kBad, "its chunks do not have its dimensions");
-  std::uint64_t bytes = unit;
-  for (const std::uint64_t n : chunk) {
+  std::uint64_t bytes = unit, count = 1;
+  for (std::size_t a = 0; a < shape.size(); ++a) {
+    const std::uint64_t n = chunk[a];
     if (n == 0) fail(kBad, "its chunks are empty");
     if (bytes > kMaxChunkBytes / n) fail(ErrorCode::limit, "its chunks are larger than 1 GiB");
     bytes *= n;
+    // No overflow: there are fewer chunks than elements.
+    count *= shape[a] / n + (shape[a] % n != 0 ? 1 : 0);
+  }
+  if (count > kFreeChunks + file_size / kChunkRecordBytes) {
+    fail(ErrorCode::limit, "its {} chunks are too many for a file of {} bytes", count, file_size);
   }
   if (!is_plausible(bytes, file_size, kFreeChunkBytes)) {
     fail(ErrorCode::limit, "its chunks of {} bytes are too large for a file of {}", bytes, file_size);
   }
+  stored.chunk_bytes = filters == 0 ? bytes : 0;
   stored.chunk.assign(chunk.begin(), chunk.end());
 }
 
@@ -191,7 +202,6 @@ void check_storage(Id dataset, const std::vector<std::uint64_t>& shape, std::siz
       check_contiguous(dataset, bytes, file_size);
       break;
     case H5D_CHUNKED:
-      check_filters(layout.get());
       check_chunks(layout.get(), shape, unit, file_size, stored);
       break;
     case H5D_VIRTUAL:

@@ -52,13 +52,14 @@ class Checker {
   void info(Cursor in, std::uint64_t order_bytes) const;
   void symbol_table(Cursor in) const;
   void link(Cursor in) const;
-  void layout(Cursor in) const;
+  void layout(Cursor in);
+  void chunks(Cursor in, std::uint64_t version);
   void attribute(Cursor in, int depth);
   std::uint64_t shared_type(Cursor in, int depth);
 
   const RawFile& file_;
   std::vector<std::pair<std::uint64_t, std::uint64_t>> pieces_;  // continuations of the header being read
-  std::optional<std::uint64_t> type_size_;
+  std::optional<std::uint64_t> type_size_, chunk_unit_;
   std::uint64_t bytes_ = 0;
 };
 
@@ -93,6 +94,7 @@ std::optional<std::uint64_t> Checker::header(std::uint64_t address, int depth) {
     }
     messages(body, form, depth);
   }
+  if (chunk_unit_ && type_size_ && chunk_unit_ != type_size_) fail(kBad, "chunks of other elements than its type's");
   return type_size_;
 }
 
@@ -215,13 +217,19 @@ void Checker::link(Cursor in) const {
   in.skip(target);
 }
 
-void Checker::layout(Cursor in) const {
+void Checker::layout(Cursor in) {
   const std::uint64_t version = in.number(1);
   if (version < 3) {
     const std::uint64_t rank = in.number(1), kind = in.number(1);
     in.skip(5);
     if (kind != 0) address(in);
-    in.skip(4 * rank);
+    for (std::uint64_t a = 0; a < rank; ++a) {
+      const std::uint64_t extent = in.number(4);
+      if (kind != 2) continue;
+      if (extent == 0) fail(kBad, "chunks without elements");
+      chunk_unit_ = extent;
+    }
+    if (kind == 2 && rank < 2) fail(kBad, "chunks of {} dimensions", rank);
     if (kind == 0) in.skip(in.number(4));
     return;
   }
@@ -231,16 +239,26 @@ void Checker::layout(Cursor in) const {
     address(in);
     in.skip(8);
   }
-  if (kind != 2) return;
+  if (kind == 2) chunks(in, version);
+}
+
+/// Dimensions of chunks, the size of an element last.
+void Checker::chunks(Cursor in, std::uint64_t version) {
+  constexpr std::uint64_t kMaxRank = 32;
+  if (version == 4) in.skip(1);
+  const std::uint64_t rank = in.number(1);
+  std::uint64_t width = 4;
   if (version == 3) {
-    const std::uint64_t rank = in.number(1);
     address(in);
-    return in.skip(4 * rank);
+  } else {
+    width = in.number(1);
   }
-  in.skip(1);
-  const std::uint64_t rank = in.number(1), width = in.number(1);
-  in.skip(multiply(rank, width));
-  in.skip(1 + 8);  // the kind of index, and at least its address
+  if (rank < 2 || rank > kMaxRank + 1 || width == 0 || width > 8) fail(kBad, "chunks of {} dimensions", rank);
+  for (std::uint64_t a = 0; a < rank; ++a) {
+    chunk_unit_ = in.number(width);
+    if (chunk_unit_ == 0) fail(kBad, "chunks without elements");
+  }
+  if (version == 4) in.skip(1 + 8);  // the kind of index, and at least its address
 }
 
 void Checker::attribute(Cursor in, int depth) {

@@ -84,6 +84,7 @@ class Reader final : public DumpReader {
     const Session session;
     try {
       const OpenDataset& dataset = open_dataset(slice.tensor);
+      check_chunks(dataset.id.get(), slice);
       const Handle memory = select_slice(dataset.space.get(), slice, kBad);
       check(H5Dread(dataset.id.get(), dataset.type.get(), memory.get(), dataset.space.get(), H5P_DEFAULT, out.data()),
             kBad, "cannot read");
@@ -104,6 +105,28 @@ class Reader final : public DumpReader {
   BoxPlan plan(std::size_t tensor) const {
     const TensorInfo& info = contents_.dump.tensors[tensor];
     return {slice_shape(info), contents_.stored[tensor].chunk, slice_unit(info), kPartBytes};
+  }
+
+  /// The library reads a whole chunk from a buffer of the size that the chunk's record states.
+  void check_chunks(Id dataset, const Slice& slice) const {
+    const auto& [swap, chunk, chunk_bytes] = contents_.stored[slice.tensor];
+    if (chunk_bytes == 0) return;
+    std::vector<hsize_t> at;
+    for (std::size_t a = 0; a < chunk.size(); ++a) at.push_back(slice.start[a] / chunk[a] * chunk[a]);
+    for (;;) {
+      unsigned filters = 0;
+      haddr_t address = 0;
+      hsize_t size = 0;
+      check(H5Dget_chunk_info_by_coord(dataset, at.data(), &filters, &address, &size), kBad, "cannot find a chunk");
+      if (address != HADDR_UNDEF && size != chunk_bytes) fail(kBad, "a chunk of {} bytes has {}", chunk_bytes, size);
+      std::size_t a = chunk.size();
+      for (; a > 0; --a) {
+        at[a - 1] += chunk[a - 1];
+        if (at[a - 1] < slice.start[a - 1] + slice.count[a - 1]) break;
+        at[a - 1] = slice.start[a - 1] / chunk[a - 1] * chunk[a - 1];
+      }
+      if (a == 0) return;
+    }
   }
 
   /// Bytes of the chunks that one row of them along the first axis has, within bounds; at least one chunk.

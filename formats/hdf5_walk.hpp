@@ -14,6 +14,7 @@ namespace kvzip::hdf5 {
 struct StoredTensor {
   std::size_t swap = 1;              // as in ElementType
   std::vector<std::uint64_t> chunk;  // empty = not chunked
+  std::uint64_t chunk_bytes = 0;     // what each chunk takes in the file; 0 when filters change that
 };
 
 struct Contents {

@@ -110,6 +110,7 @@ class LowRank final : public Stage {
   }
 
   void factorise(const Tile& tile, std::uint32_t index, Basis& q, Basis& p) const {
+    if (q.rank == 0) return;  // a tile without rows
     const kernels::Block e{tile.values.data() + index * p.length, q.length, p.length, tile.shape.cols};
     float low = 0, high = 0;
     for (std::size_t t = 0; t < e.rows; ++t) kernels::min_max(e.data + t * e.stride, e.cols, &low, &high);

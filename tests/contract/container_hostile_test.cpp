@@ -7,8 +7,8 @@
 #include <nlohmann/json.hpp>
 
 #include "kvzip/error.hpp"
-#include "tests/contract/sample_dumps.hpp"
 #include "tests/contract/allocation.hpp"
+#include "tests/contract/sample_dumps.hpp"
 #include "tests/support/container_parts.hpp"
 
 namespace kvzip::test {
@@ -166,13 +166,16 @@ TEST_CASE("headers that contradict themselves are corrupt") {
         h["user"].push_back({"three", "are", "many"});
       },
       [](Json& h) {
-        h["attributes"].push_back({{"object", ""}, {"name", "a"}, {"strings", {"x"}}, {"shape", {2}}});
+        h["attributes"].push_back(
+            {{"object", ""}, {"name", "a"}, {"strings", Json::array({"x"})}, {"shape", Json::array({2})}});
       },
       [](Json& h) {
-        h["attributes"].push_back({{"object", ""}, {"name", "a"}, {"hex_strings", {"abc"}}, {"shape", Json::array()}});
+        h["attributes"].push_back(
+            {{"object", ""}, {"name", "a"}, {"hex_strings", Json::array({"abc"})}, {"shape", Json::array()}});
       },
       [](Json& h) {
-        h["attributes"].push_back({{"object", ""}, {"name", "a"}, {"dtype", "F32"}, {"data", "00"}, {"shape", {1}}});
+        h["attributes"].push_back(
+            {{"object", ""}, {"name", "a"}, {"dtype", "F32"}, {"data", "00"}, {"shape", Json::array({1})}});
       },
       [](Json& h) { h = Json::array(); },
   };
@@ -405,14 +408,20 @@ TEST_CASE("a kilobyte cannot buy a large header") {
   header = sample_header();
   header["writer"] = noise;
   for (std::size_t i = 0; i < most / 70; ++i) {
-    header["tensors"].push_back(
-        {{"name", ""}, {"dtype", "U8"}, {"shape", {0}}, {"role", "other"}, {"axes", ""}, {"why", ""}});
+    header["tensors"].push_back({{"name", fmt::format("{}", i)},
+                                 {"dtype", "U8"},
+                                 {"shape", Json::array({0})},
+                                 {"role", "other"},
+                                 {"axes", ""},
+                                 {"why", ""}});
     header["groups"].push_back(
         {{"pipeline", 1}, {"role", "other"}, {"tensor", header["tensors"].size() - 1}, {"bytes", 1}});
   }
   const Bytes many = zipped(header.dump());
-  CHECK_FALSE(by_index(many).code);
-  CHECK_FALSE(as_stream(many).code);
+  for (const Outcome& o : {by_index(many), as_stream(many)}) {
+    CAPTURE(o.message);
+    CHECK_FALSE(o.code);
+  }
 }
 
 TEST_CASE("a kilobyte cannot buy many values") {
@@ -434,7 +443,7 @@ TEST_CASE("a kilobyte cannot buy many values") {
     records[3] = {records[3].type, 0, {}, {}};
     // As it was written, and with nothing but what the directory and the streams claim.
     Random random(9);
-    for (int i = 0; i < 20; ++i) {
+    for (int i = 0; i < 8; ++i) {
       Bytes payload(900);
       const std::size_t real = std::min(payload.size(), records[1].payload.size());
       std::copy_n(records[1].payload.begin(), real, payload.begin());

@@ -16,7 +16,7 @@ struct Shape {
   std::uint32_t rows, cols;
 };
 // One token; fewer than any group; no multiple of a group; one channel; more than one anchor, restart and window.
-constexpr Shape kShapes[] = {{1, 8}, {3, 4}, {13, 12}, {33, 8}, {67, 20}};
+constexpr Shape kShapes[] = {{1, 8}, {3, 4}, {13, 12}, {67, 20}};
 
 Pipeline resolved(std::string_view text, const TileContext& context, TileShape shape) {
   Pipeline p = Pipeline::parse(text);

@@ -253,8 +253,8 @@ TEST_CASE("gear: low rank takes what rank r can carry") {
 
 TEST_CASE("gear: the share of key outliers depends on the tokens alone") {
   for (const std::size_t heads : {1u, 4u, 16u}) {
-    for (const auto& [tokens, each_end] :
-         {std::pair<std::size_t, std::size_t>{1000, 10}, {64, 0}, {100, 1}, {512, 5}}) {
+    for (const std::size_t tokens : {64u, 100u, 512u, 1000u}) {
+      const std::size_t each_end = tokens / 100;
       CAPTURE(heads);
       CAPTURE(tokens);
       const Matrix m = ref::synthetic(tokens, heads, 16, ref::kHalf, 46);

@@ -62,9 +62,12 @@ TEST_CASE("kivi: the recent window for lengths around multiples of 128") {
     CAPTURE(tokens);
     const Matrix key = ref::synthetic(tokens, 2, 64, ref::kHalf, 10 + tokens);
     const Matrix value = ref::synthetic(tokens, 2, 64, ref::kHalf, 20 + tokens);
-    // The file's own chunk of 256 tokens, and one chunk over the whole sequence.
+    // The preset's chunk of 256 tokens, one chunk over the whole sequence, and chunks that end inside a window.
     const Layer chunks = through_file("kivi-2", {key, value}, DType::f16);
     const Layer whole = through_file("kivi-2", {key, value}, DType::f16, 0);
+    const Layer uneven = through_file("kivi-2", {key, value}, DType::f16, 96);
+    CHECK(differences(uneven.key.v, whole.key.v) == 0);
+    CHECK(differences(uneven.value.v, whole.value.v) == 0);
     CHECK(differences(chunks.key.v, whole.key.v) == 0);
     CHECK(differences(chunks.value.v, whole.value.v) == 0);
     CHECK(differences(chunks.key.v, kivi_key(key, 2, ref::kHalf)) == 0);
