@@ -24,7 +24,11 @@ DType stored_type(NumberFormat format, DType source) {
   return dtype_bits(source) == 8 ? DType::f16 : source;
 }
 
-/// The power of two that brings values into half precision's normal range: 0 when they are there already.
+constexpr int kWide = -128;       // instead of a power of two: the numbers are f32
+constexpr int kLargestShift = 8;  // beyond 2^23 a value leaves too little of half precision to the others
+
+/// The power of two that brings values into half precision's normal range: 0 when they are there already, kWide
+/// when no power serves all.
 int half_exponent(std::span<const float> values) {
   float largest = 0, smallest = 0;
   for (const float v : values) {
@@ -34,7 +38,7 @@ int half_exponent(std::span<const float> values) {
   }
   if (largest <= 65504.0f && (smallest == 0 || smallest >= 0x1p-14f)) return 0;
   const int exponent = std::ilogb(largest) - 14;  // the largest value lands in [2^14, 2^15)
-  return std::clamp(exponent, -127, 127);
+  return exponent > kLargestShift ? kWide : std::max(exponent, -127);
 }
 
 Stream elements(StreamLabel label, std::uint32_t rows, std::uint32_t cols, DType type) {
@@ -66,16 +70,20 @@ std::vector<float> fetched(StreamReader& in, StreamLabel label, std::uint32_t ro
 
 void put_numbers(StreamWriter& out, StreamLabel label, std::span<float> values, std::uint32_t rows, std::uint32_t cols,
                  NumberFormat format, DType source) {
-  const DType type = stored_type(format, source);
+  DType type = stored_type(format, source);
   int exponent = 0;
   if (type == DType::f16) {
     exponent = half_exponent(values);
-    if (exponent != 0) {
-      for (float& v : values) v = std::ldexp(v, -exponent);
-    }
     Stream s = elements(StreamLabel::flags, 1, 1, DType::i8);
     s.data.push_back(static_cast<std::uint8_t>(exponent));
     out.put(std::move(s));
+    if (exponent == kWide) {
+      type = DType::f32;
+      exponent = 0;
+    }
+    if (exponent != 0) {
+      for (float& v : values) v = std::ldexp(v, -exponent);
+    }
   }
   Stream s = filled(label, values, rows, cols, type);
   to_float(type, std::as_bytes(std::span(s.data)), values);
@@ -87,12 +95,16 @@ void put_numbers(StreamWriter& out, StreamLabel label, std::span<float> values, 
 
 std::vector<float> get_numbers(StreamReader& in, StreamLabel label, std::uint32_t rows, std::uint32_t cols,
                                NumberFormat format, DType source) {
-  const DType type = stored_type(format, source);
+  DType type = stored_type(format, source);
   int exponent = 0;
   if (type == DType::f16) {
     Stream s = elements(StreamLabel::flags, 1, 1, DType::i8);
     in.get(s);
     exponent = static_cast<std::int8_t>(s.data.at(0));
+    if (exponent == kWide) {
+      type = DType::f32;
+      exponent = 0;
+    }
   }
   std::vector<float> values = fetched(in, label, rows, cols, type);
   if (exponent != 0) {

@@ -18,7 +18,8 @@ inline constexpr std::array<std::string_view, 4> kNumberFormatNames{"f16", "bf16
 
 /// Rounds `values` to what a reader will see, and writes them as one stream of rows x cols. f16 is preceded by a stream
 /// of one byte, a power of two common to all values, which keeps them inside the range of half precision whatever the
-/// data (0 for ordinary data).
+/// data (0 for ordinary data). Where one wild value would cost all others their precision, the byte is kWide and the
+/// numbers are f32.
 void put_numbers(StreamWriter& out, StreamLabel label, std::span<float> values, std::uint32_t rows, std::uint32_t cols,
                  NumberFormat format, DType source);
 std::vector<float> get_numbers(StreamReader& in, StreamLabel label, std::uint32_t rows, std::uint32_t cols,

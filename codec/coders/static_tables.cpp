@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// A table is the alphabet's frequencies scaled to 2^15, each at least 1 where the symbol occurs. It is stored as
-// differences of logarithmic classes: class 0 = absent, class k = 2^(k-1) .. 2^k - 1 with two further bits; classes go
-// through an adaptive coder whose context is the same symbol's class in the table before. Frequencies are rebuilt from
-// the classes on both sides, so the coder uses what is stored.
+// A table holds one code per symbol: 0 = absent, else 1 + 4 log + mantissa of the symbol's share scaled to 2^14, that
+// is its leading bit's place and the two bits below. The codes go through the adaptive coder, one table per column, so
+// that a symbol's code is learned from the tables before. Frequencies of 2^15 in all, each at least 1, are rebuilt from
+// the codes on both sides: the coder uses what is stored.
 #include "codec/coders/static_tables.hpp"
 
 #include <algorithm>
@@ -15,7 +15,7 @@
 namespace kvzip {
 namespace {
 
-/// 3 bits of mantissa below the leading one: code = 4 * class + mantissa, 0 for absent. 4 * 15 + 3 < 64.
+/// The code of a share of 2^14: at most 1 + 4 * 14 + 3 = 60.
 std::uint8_t code_of(std::uint32_t frequency) {
   if (frequency == 0) return 0;
   const auto log = static_cast<unsigned>(std::bit_width(frequency)) - 1;

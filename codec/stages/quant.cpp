@@ -2,7 +2,7 @@
 // Uniform quantisers.
 //   asym    n levels over [min, max] of a group (KIVI, arXiv 2402.02750 section 3.1; GEAR's backbones):
 //           scale = (max - min) / (n - 1), q = round((x - min) / scale), x' = q scale + min
-//   sym     2M + 1 levels: scale = absmax / M, q = round(x / scale) + M, x' = (q - M) scale
+//   sym     2M + 1 levels: scale = absmax / M, q = round(x / scale + M), x' = (q - M) scale
 //   absmax  CacheGen's vectorwise form (arXiv 2310.07240; released encoder): the absolute maximum m itself is stored,
 //           q = round(x (M / m) + M), x' = (q - M) / M m
 // Stored numbers are rounded to their short format first and the rounded ones are used on both sides. Rounding is to
