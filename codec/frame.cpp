@@ -170,7 +170,9 @@ void expect_padding(ByteReader& in) {
 }
 
 Bytes raw_payload(ByteView elements) {
-  Bytes payload(1, std::byte{kRaw});
+  Bytes payload;
+  payload.reserve(elements.size() + 1);
+  payload.push_back(std::byte{kRaw});
   payload.insert(payload.end(), elements.begin(), elements.end());
   return payload;
 }

@@ -125,33 +125,32 @@ bool can_decode(H5Z_filter_t id) {
          (flags & H5Z_FILTER_CONFIG_DECODE_ENABLED) != 0;
 }
 
-/// Returns how many there are.
-int check_filters(Id layout) {
+std::vector<ChunkFilter> read_filters(Id layout) {
   const int count = check(H5Pget_nfilters(layout), kBad, "cannot read its filters");
   if (count > kMaxFilters) fail(ErrorCode::limit, "it has {} filters", count);
-  std::vector<H5Z_filter_t> seen;
+  std::vector<ChunkFilter> out;
   for (int i = 0; i < count; ++i) {
-    unsigned flags = 0, config = 0;
-    std::size_t values = 0;
+    unsigned flags = 0, config = 0, parameter = 0;
+    std::size_t values = 1;
     std::array<char, 64> name{};
-    const H5Z_filter_t id = H5Pget_filter2(layout, static_cast<unsigned>(i), &flags, &values, nullptr, name.size() - 1,
-                                           name.data(), &config);
+    const H5Z_filter_t id = H5Pget_filter2(layout, static_cast<unsigned>(i), &flags, &values, &parameter,
+                                           name.size() - 1, name.data(), &config);
     check(id, kBad, "cannot read its filters");
     if (!can_decode(id)) {
       const std::string registered = name[0] != '\0' ? quoted(name.data()) : std::string(known_filter(id));
       fail(ErrorCode::unsupported, "needs HDF5 filter {} ({}); repack with: h5repack -f NONE IN OUT", id, registered);
     }
     // Twice the same filter serves nobody, and deflate twice expands a million times.
-    if (std::find(seen.begin(), seen.end(), id) != seen.end())
-      fail(ErrorCode::unsupported, "it has filter {} twice", id);
-    seen.push_back(id);
+    const bool again = std::any_of(out.begin(), out.end(), [&](const ChunkFilter& f) { return f.id == id; });
+    if (again) fail(ErrorCode::unsupported, "it has filter {} twice", id);
+    out.push_back({id, values > 0 ? parameter : 0});
   }
-  return count;
+  return out;
 }
 
 void check_chunks(Id layout, const std::vector<std::uint64_t>& shape, std::size_t unit, std::uint64_t file_size,
                   StoredTensor& stored) {
-  const int filters = check_filters(layout);
+  stored.chunk.filters = read_filters(layout);
   std::vector<hsize_t> chunk(H5S_MAX_RANK + 1);
   const int rank =
       check(H5Pget_chunk(layout, static_cast<int>(chunk.size()), chunk.data()), kBad, "cannot read its chunk shape");
@@ -172,8 +171,8 @@ void check_chunks(Id layout, const std::vector<std::uint64_t>& shape, std::size_
   if (!is_plausible(bytes, file_size, kFreeChunkBytes)) {
     fail(ErrorCode::limit, "its chunks of {} bytes are too large for a file of {}", bytes, file_size);
   }
-  stored.chunk_bytes = filters == 0 ? bytes : 0;
-  stored.chunk.assign(chunk.begin(), chunk.end());
+  stored.chunk.bytes = bytes;
+  stored.chunk.extent.assign(chunk.begin(), chunk.end());
 }
 
 void check_contiguous(Id dataset, std::uint64_t bytes, std::uint64_t file_size) {

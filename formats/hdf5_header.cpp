@@ -60,6 +60,7 @@ class Checker {
   const RawFile& file_;
   std::vector<std::pair<std::uint64_t, std::uint64_t>> pieces_;  // continuations of the header being read
   std::optional<std::uint64_t> type_size_, chunk_unit_;
+  std::uint64_t fill_size_ = 0;
   std::uint64_t bytes_ = 0;
 };
 
@@ -95,6 +96,7 @@ std::optional<std::uint64_t> Checker::header(std::uint64_t address, int depth) {
     messages(body, form, depth);
   }
   if (chunk_unit_ && type_size_ && chunk_unit_ != type_size_) fail(kBad, "chunks of other elements than its type's");
+  if (fill_size_ != 0 && type_size_ && fill_size_ != type_size_) fail(kBad, "a fill value of another type");
   return type_size_;
 }
 
@@ -122,9 +124,11 @@ void Checker::message(std::uint64_t type, Cursor in, int depth) {
       type_size_ = skip_type(in);
       return;
     case kOldFill:
-      return in.skip(in.number(4));
+      fill_size_ = in.number(4);
+      return in.skip(fill_size_);
     case kFill:
-      return check_fill_message(in);
+      fill_size_ = read_fill_message(in);
+      return;
     case kLink:
       return link(in);
     case kLayout:

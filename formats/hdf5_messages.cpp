@@ -126,19 +126,19 @@ void check_filter_message(Cursor in) {
   }
 }
 
-void check_fill_message(Cursor in) {
+std::uint64_t read_fill_message(Cursor in) {
   const std::uint64_t version = in.number(1);
+  bool sized = version == 1;
   if (version == 3) {
-    const std::uint64_t flags = in.number(1);
-    if ((flags & 0x20) != 0) in.skip(in.number(4));
-    return;
+    sized = (in.number(1) & 0x20) != 0;
+  } else {
+    in.skip(2);
+    if (in.number(1) != 0) sized = true;
   }
-  in.skip(2);
-  const bool defined = in.number(1) != 0;
-  if (version == 1 || defined) {
-    const std::uint64_t size = in.number(4);
-    if (static_cast<std::int32_t>(size) > 0) in.skip(size);
-  }
+  const std::uint64_t size = sized ? in.number(4) : 0;
+  if (static_cast<std::int32_t>(size) <= 0) return 0;
+  in.skip(size);
+  return size;
 }
 
 }  // namespace kvzip::hdf5

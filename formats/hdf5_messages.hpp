@@ -15,6 +15,7 @@ std::uint64_t skip_type(Cursor& in);
 /// Returns the number of elements.
 std::uint64_t skip_space(Cursor& in);
 void check_filter_message(Cursor in);
-void check_fill_message(Cursor in);
+/// Returns the size of the fill value; 0 when there is none.
+std::uint64_t read_fill_message(Cursor in);
 
 }  // namespace kvzip::hdf5

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <list>
+#include <optional>
 
 #include "formats/file.hpp"
 #include "formats/hdf5.hpp"
@@ -27,6 +28,7 @@ struct OpenDataset {
   std::size_t tensor = 0;
   std::uint64_t cache_bytes = 0;
   Handle id, type, space;
+  std::optional<Chunks> chunks;
 };
 
 class Reader final : public DumpReader {
@@ -83,11 +85,14 @@ class Reader final : public DumpReader {
     if (out.empty()) return;
     const Session session;
     try {
-      const OpenDataset& dataset = open_dataset(slice.tensor);
-      check_chunks(dataset.id.get(), slice);
-      const Handle memory = select_slice(dataset.space.get(), slice, kBad);
-      check(H5Dread(dataset.id.get(), dataset.type.get(), memory.get(), dataset.space.get(), H5P_DEFAULT, out.data()),
-            kBad, "cannot read");
+      OpenDataset& dataset = open_dataset(slice.tensor);
+      if (dataset.chunks) {
+        dataset.chunks->read(dataset.id.get(), slice, out);
+      } else {
+        const Handle memory = select_slice(dataset.space.get(), slice, kBad);
+        check(H5Dread(dataset.id.get(), dataset.type.get(), memory.get(), dataset.space.get(), H5P_DEFAULT, out.data()),
+              kBad, "cannot read");
+      }
     } catch (Error& error) {
       const std::string& name = contents_.dump.tensors[slice.tensor].name;
       error.add_context(fmt::format("{}: dataset {}", input_.path(), quoted(name)));
@@ -104,43 +109,20 @@ class Reader final : public DumpReader {
 
   BoxPlan plan(std::size_t tensor) const {
     const TensorInfo& info = contents_.dump.tensors[tensor];
-    return {slice_shape(info), contents_.stored[tensor].chunk, slice_unit(info), kPartBytes};
+    return {slice_shape(info), contents_.stored[tensor].chunk.extent, slice_unit(info), kPartBytes};
   }
 
-  /// The library reads a whole chunk from a buffer of the size that the chunk's record states.
-  void check_chunks(Id dataset, const Slice& slice) const {
-    const auto& [swap, chunk, chunk_bytes] = contents_.stored[slice.tensor];
-    if (chunk_bytes == 0) return;
-    std::vector<hsize_t> at;
-    for (std::size_t a = 0; a < chunk.size(); ++a) at.push_back(slice.start[a] / chunk[a] * chunk[a]);
-    for (;;) {
-      unsigned filters = 0;
-      haddr_t address = 0;
-      hsize_t size = 0;
-      check(H5Dget_chunk_info_by_coord(dataset, at.data(), &filters, &address, &size), kBad, "cannot find a chunk");
-      if (address != HADDR_UNDEF && size != chunk_bytes) fail(kBad, "a chunk of {} bytes has {}", chunk_bytes, size);
-      std::size_t a = chunk.size();
-      for (; a > 0; --a) {
-        at[a - 1] += chunk[a - 1];
-        if (at[a - 1] < slice.start[a - 1] + slice.count[a - 1]) break;
-        at[a - 1] = slice.start[a - 1] / chunk[a - 1] * chunk[a - 1];
-      }
-      if (a == 0) return;
-    }
-  }
-
-  /// Bytes of the chunks that one row of them along the first axis has, within bounds; at least one chunk.
+  /// Bytes of the chunks that one row of them along the first axis has, within bounds; at least one chunk. Chunks
+  /// without filters need no cache: the library reads parts of them from the file.
   std::uint64_t cache_bytes(std::size_t tensor) const {
-    const std::vector<std::uint64_t>& chunk = contents_.stored[tensor].chunk;
+    const auto& [extent, chunk_bytes, filters] = contents_.stored[tensor].chunk;
+    if (filters.empty()) return 0;
     const std::vector<std::uint64_t> shape = slice_shape(contents_.dump.tensors[tensor]);
-    if (chunk.empty()) return 0;
-    std::uint64_t bytes = slice_unit(contents_.dump.tensors[tensor]);
-    for (const std::uint64_t n : chunk) bytes *= n;
-    const std::uint64_t one = bytes;
-    for (std::size_t a = 1; a < chunk.size() && bytes < kCacheBytes; ++a) {
-      bytes *= std::min(kCacheBytes, shape[a] / chunk[a] + 1);
+    std::uint64_t bytes = chunk_bytes;
+    for (std::size_t a = 1; a < extent.size() && bytes < kCacheBytes; ++a) {
+      bytes *= std::min(kCacheBytes, shape[a] / extent[a] + 1);
     }
-    return std::max(one, std::min(bytes, kCacheBytes));
+    return std::max(chunk_bytes, std::min(bytes, kCacheBytes));
   }
 
   OpenDataset& open_dataset(std::size_t tensor) {
@@ -167,14 +149,13 @@ class Reader final : public DumpReader {
   void open_file_dataset(OpenDataset& dataset) const {
     const TensorInfo& info = contents_.dump.tensors[dataset.tensor];
     const Handle options = own(H5Pcreate(H5P_DATASET_ACCESS), H5Pclose, ErrorCode::io, "cannot open");
-    if (dataset.cache_bytes > 0) {
-      std::uint64_t one = slice_unit(info);
-      for (const std::uint64_t n : contents_.stored[dataset.tensor].chunk) one *= n;
-      // The library's advice: a prime about a hundred times the number of chunks; more buys nothing here.
-      const std::size_t slots = dataset.cache_bytes / one < 500 ? 10007 : 100003;
-      // 1: a chunk that was read whole is the first to go.
-      check(H5Pset_chunk_cache(options.get(), slots, dataset.cache_bytes, 1.0), ErrorCode::io, "cannot open");
-    }
+    const ChunkForm& chunk = contents_.stored[dataset.tensor].chunk;
+    const bool here = has_plain_filters(chunk);
+    // The library's advice is a prime about a hundred times the number of chunks; more buys nothing here. And 1: a
+    // chunk that was read whole is the first to go. No bytes: chunks without filters are not read whole, whatever size
+    // their records state.
+    const std::size_t slots = chunk.bytes == 0 || dataset.cache_bytes / chunk.bytes < 500 ? 10007 : 100003;
+    check(H5Pset_chunk_cache(options.get(), slots, here ? 0 : dataset.cache_bytes, 1.0), ErrorCode::io, "cannot open");
     dataset.id = own(H5Dopen2(file_.get(), ("/" + info.name).c_str(), options.get()), H5Dclose, kBad, "cannot open");
     dataset.type = own(H5Dget_type(dataset.id.get()), H5Tclose, kBad, "cannot read its type");
     dataset.space = own(H5Dget_space(dataset.id.get()), H5Sclose, kBad, "cannot read its shape");
@@ -182,6 +163,18 @@ class Reader final : public DumpReader {
     if (H5Tget_size(dataset.type.get()) != slice_unit(info) || read_shape(dataset.space.get()) != slice_shape(info)) {
       fail(kBad, "it has changed");
     }
+    if (here) dataset.chunks.emplace(chunk, dataset.cache_bytes, fill_value(dataset));
+  }
+
+  static Bytes fill_value(const OpenDataset& dataset) {
+    const Handle layout = own(H5Dget_create_plist(dataset.id.get()), H5Pclose, kBad, "cannot read its layout");
+    Bytes fill(H5Tget_size(dataset.type.get()));
+    H5D_fill_value_t state = H5D_FILL_VALUE_UNDEFINED;
+    check(H5Pfill_value_defined(layout.get(), &state), kBad, "cannot read its fill value");
+    if (state == H5D_FILL_VALUE_USER_DEFINED) {
+      check(H5Pget_fill_value(layout.get(), dataset.type.get(), fill.data()), kBad, "cannot read its fill value");
+    }
+    return fill;
   }
 
   InputFile input_;

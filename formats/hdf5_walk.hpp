@@ -6,15 +6,15 @@
 #include <vector>
 
 #include "formats/file.hpp"
+#include "formats/hdf5_chunks.hpp"
 #include "formats/hdf5_library.hpp"
 #include "kvzip/dump.hpp"
 
 namespace kvzip::hdf5 {
 
 struct StoredTensor {
-  std::size_t swap = 1;              // as in ElementType
-  std::vector<std::uint64_t> chunk;  // empty = not chunked
-  std::uint64_t chunk_bytes = 0;     // what each chunk takes in the file; 0 when filters change that
+  std::size_t swap = 1;  // as in ElementType
+  ChunkForm chunk;
 };
 
 struct Contents {

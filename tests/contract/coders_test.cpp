@@ -7,6 +7,7 @@
 #include "codec/coders/coders.hpp"
 #include "codec/limits.hpp"
 #include "kvzip/error.hpp"
+#include "tests/contract/allocation.hpp"
 #include "tests/contract/sample_tiles.hpp"
 
 namespace kvzip::test {
@@ -223,8 +224,14 @@ TEST_CASE("static tables must be earned by their bytes") {
   Stream back = without_data(s);
   coder->decode(back, table, body);
   CHECK(back.data == s.data);
+  Stream wide = s;
+  wide.cols = 1 << 16;
+  wide.data.clear();
   const Bytes coded(64, std::byte{1});
-  CHECK_THROWS_AS(coder->decode(back, coded, coded), Error);
+  const std::size_t before = allocated_now();
+  reset_allocated_most();
+  CHECK_THROWS_AS(coder->decode(wide, coded, coded), Error);
+  CHECK(allocated_most() - before < std::size_t{1} << 20);
 }
 
 TEST_CASE("modelled coding beats plain bits on skewed symbols") {

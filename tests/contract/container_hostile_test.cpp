@@ -1,112 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Containers whose checksums are right and whose content is not: refused with the right code, and never paid for in
-// memory.
-#include <doctest/doctest.h>
-
-#include <functional>
-#include <nlohmann/json.hpp>
-
-#include "kvzip/error.hpp"
-#include "tests/contract/allocation.hpp"
-#include "tests/contract/sample_dumps.hpp"
-#include "tests/support/container_parts.hpp"
+// Containers whose checksums are right and whose content is not are refused, with the right code.
+#include "tests/contract/hostile_containers.hpp"
 
 namespace kvzip::test {
-namespace {
-
-using Json = nlohmann::ordered_json;
-constexpr std::size_t kAllowance = std::size_t{64} << 20;
-
-struct Outcome {
-  std::optional<ErrorCode> code;  // none: it was read
-  std::string message;
-  std::vector<Bytes> values;
-};
-
-/// Reads everything, counting memory. What is kept of the values does not count.
-Outcome outcome(const std::function<std::unique_ptr<KvzReader>()>& open) {
-  Outcome o;
-  const std::size_t before = allocated_now();
-  reset_allocated_most();
-  try {
-    const auto reader = open();
-    for (std::uint64_t i = 0; i < reader->part_count(); ++i) {
-      Part part = reader->part(i);
-      reader->fetch(part);
-      reader->expand(part);
-      if (part.data.size() > 0 && part.data[0].size() < 4096) o.values.push_back(part.data[0]);
-    }
-  } catch (const Error& e) {
-    o.code = e.code();
-    o.message = e.what();
-  }
-  CHECK(allocated_most() - before < kAllowance);
-  return o;
-}
-Outcome by_index(const Bytes& container) {
-  const MemoryFile file(container);
-  return outcome([&] { return open_kvz(file.path()); });
-}
-Outcome as_stream(const Bytes& container) {
-  const MemoryFile file(container);
-  ::lseek(file.descriptor(), 0, SEEK_SET);
-  InputStream stream(file.descriptor(), "stream");
-  return outcome([&] { return open_kvz(stream); });
-}
-
-void check_refused(const Bytes& container, ErrorCode code, std::string_view part_of_message = {}) {
-  for (const Outcome& o : {by_index(container), as_stream(container)}) {
-    CAPTURE(o.message);
-    CHECK(o.code == code);
-    CHECK(o.message.find(part_of_message) != std::string::npos);
-  }
-}
-
-const std::vector<RawRecord>& sample_records() {
-  static const std::vector<RawRecord> records = [] {
-    auto reader = sample_reader({{"k", DType::f16, {2, 6, 4}, Role::key, 0, "HTD"},
-                                 {"v", DType::f16, {2, 6, 4}, Role::value, 0, "HTD"},
-                                 {"n", DType::i32, {2}, Role::other, {}, ""}});
-    auto found = take_apart(compressed(*reader, options_of("key/head = quant:bits=2,pack\nvalue = planes,ac", 4)));
-    found[0] = header_record(header_text(found[0]));
-    for (RawRecord& r : found) {
-      if (r.type != record_type(RecordType::index) && r.type != record_type(RecordType::end)) continue;
-      r = {r.type, 0, {}, {}};
-    }
-    return found;
-  }();
-  return records;
-}
-Json sample_header() {
-  return Json::parse(header_text(sample_records()[0]));
-}
-
-/// The sample with another header.
-Bytes with_header(const Json& header, unsigned minor = 0) {
-  auto records = sample_records();
-  records[0] = header_record(header.dump());
-  return put_together(records, minor);
-}
-Bytes with_header(const std::function<void(Json&)>& edit, unsigned minor = 0) {
-  Json header = sample_header();
-  edit(header);
-  return with_header(header, minor);
-}
-/// The sample with other records.
-Bytes with_records(const std::function<void(std::vector<RawRecord>&)>& edit) {
-  auto records = sample_records();
-  edit(records);
-  return put_together(records);
-}
-/// Bytes `at`, of `count` in front of their 32-bit check, become others, with the check made right.
-template <typename T>
-void patch(Bytes& container, std::size_t start, std::size_t at, T value) {
-  std::memcpy(container.data() + start + at, &value, sizeof value);
-  const auto check = static_cast<std::uint32_t>(hash64(ByteView(container).subspan(start, 28)));
-  std::memcpy(container.data() + start + 28, &check, sizeof check);
-}
-
-}  // namespace
 
 TEST_CASE("the sample itself is sound when put together again") {
   const Outcome index = by_index(put_together(sample_records())), stream = as_stream(put_together(sample_records()));
@@ -295,7 +191,6 @@ TEST_CASE("lengths, indexes and footers that lie are refused") {
     CHECK(by_index(container).code.has_value());
     CHECK(as_stream(container).code.has_value());
   }
-  ByteWriter index;
   const auto with_index = [&](const std::function<void(std::vector<std::uint64_t>&)>& edit) {
     return with_records([&](auto& records) {
       std::vector<std::uint64_t> entries;
@@ -328,13 +223,11 @@ TEST_CASE("lengths, indexes and footers that lie are refused") {
        {std::uint64_t{0}, std::uint64_t{frame}, ~std::uint64_t{0}, std::uint64_t{sound.size()}}) {
     Bytes container = sound;
     const FooterInfo info{offset, sound.size()};
-    const Footer footer = make_footer(info);
-    std::copy(footer.begin(), footer.end(), container.end() - kFooterBytes);
+    set_footer(container, info);
     check_refused(container, ErrorCode::corrupt);
   }
   Bytes container = sound;
-  const Footer footer = make_footer({parse_footer(load<Footer>(sound, sound.size() - kFooterBytes)).index_offset, 7});
-  std::copy(footer.begin(), footer.end(), container.end() - kFooterBytes);
+  set_footer(container, {parse_footer(load<Footer>(sound, sound.size() - kFooterBytes)).index_offset, 7});
   check_refused(container, ErrorCode::corrupt);
   // Records that claim another place in the order.
   check_refused(with_records([](auto& r) { std::swap(r[0], r[1]); }), ErrorCode::corrupt);
@@ -362,99 +255,6 @@ TEST_CASE("an index cannot lead to frames hidden in a record that others skip") 
   index.put_varint(hidden[1].payload.size());
   records[3].payload = index.bytes();
   check_refused(put_together(records), ErrorCode::corrupt, "index");
-}
-
-TEST_CASE("a kilobyte cannot buy a large header") {
-  const auto zipped = [](std::string_view text, std::optional<std::uint64_t> decoded = {}) {
-    return with_records([&](auto& r) {
-      Stream s;
-      s.type = StreamType::bytes;
-      s.data.assign(text.begin(), text.end());
-      Bytes table, body;
-      for (const auto& row : coder_table()) {
-        if (row.name == "zstd") row.make()->encode(s, table, body);
-      }
-      r[0] = {record_type(RecordType::header), kZstdPayload, Bytes(body.begin() + 1, body.end()),
-              decoded.value_or(text.size())};
-    });
-  };
-  const auto list = [](std::string_view item, std::size_t bytes) {
-    std::string text;
-    while (text.size() < bytes) text += item;
-    return text;
-  };
-  check_refused(zipped(std::string(50 << 20, ' ')), ErrorCode::limit);        // unfolds too far
-  check_refused(zipped(std::string(1 << 20, ' '), 100), ErrorCode::corrupt);  // says less than there is
-  check_refused(zipped(std::string(100, ' '), 1 << 12), ErrorCode::corrupt);  // says more
-  check_refused(zipped(" ", std::uint64_t{1} << 40), ErrorCode::limit);
-  check_refused(with_records([](auto& r) { r[0].decoded = 7; }), ErrorCode::corrupt);
-  // Near the allowed unfolding, with what costs most memory per byte of text.
-  const std::string pad = R"(,"pad":")";
-  Random random(1);
-  std::string noise;
-  for (int i = 0; i < 700; ++i) noise += static_cast<char>('a' + random.below(26));
-  const std::size_t most = 500000;
-  const std::string head = R"({"writer":")" + noise + R"(","preset":"","user":)", tail = "}";
-  check_refused(zipped(head + list("[", most)), ErrorCode::corrupt);
-  check_refused(zipped(head + list("{\"a\":", most)), ErrorCode::corrupt);
-  check_refused(zipped(head + "[" + list("0,", most) + "0]}"), ErrorCode::corrupt);
-  check_refused(zipped(head + "[" + list("[],", most) + "0]}"), ErrorCode::corrupt);
-  check_refused(zipped(head + "[" + list("{},", most) + "0]}"), ErrorCode::corrupt);
-  check_refused(zipped(head + "[" + list("[\"\",\"\"],", most) + "0]}"), ErrorCode::corrupt);
-  Json header = sample_header();
-  header["writer"] = noise;
-  header["tensors"][0]["shape"] = Json(std::vector<int>(most / 2, 0));
-  check_refused(zipped(header.dump()), ErrorCode::corrupt);
-  header = sample_header();
-  header["writer"] = noise;
-  for (std::size_t i = 0; i < most / 70; ++i) {
-    header["tensors"].push_back({{"name", fmt::format("{}", i)},
-                                 {"dtype", "U8"},
-                                 {"shape", Json::array({0})},
-                                 {"role", "other"},
-                                 {"axes", ""},
-                                 {"why", ""}});
-    header["groups"].push_back(
-        {{"pipeline", 1}, {"role", "other"}, {"tensor", header["tensors"].size() - 1}, {"bytes", 1}});
-  }
-  const Bytes many = zipped(header.dump());
-  for (const Outcome& o : {by_index(many), as_stream(many)}) {
-    CAPTURE(o.message);
-    CHECK_FALSE(o.code);
-  }
-}
-
-TEST_CASE("a kilobyte cannot buy many values") {
-  struct Bomb {
-    DType type;
-    std::string pipeline;
-  };
-  for (const Bomb& bomb :
-       {Bomb{DType::f64, "planes,zstd"}, Bomb{DType::f64, "planes,ac"}, Bomb{DType::f32, "planes,pack"},
-        Bomb{DType::f64, "norm,delta:ref=previous,quant:levels=65535:group=2,lowrank:rank=1,ac"},
-        Bomb{DType::f64, "outliers:share=0.5:axis=token,quant:axis=token:group=1,zstd"},
-        Bomb{DType::f16, "quant:bits=8,ac:model=static"}, Bomb{DType::f16, "quant:levels=31,ac:model=cachegen"}}) {
-    CAPTURE(bomb.pipeline);
-    const std::uint64_t tokens = 1000, dim = 900;
-    auto reader = sample_reader({{"k", bomb.type, {1, tokens, dim}, Role::key, 0, "HTD"}}, Fill::zeros);
-    const std::string rules = "key = " + bomb.pipeline;
-    auto records = take_apart(compressed(*reader, options_of(rules, 0)));
-    records[2] = {records[2].type, 0, {}, {}};
-    records[3] = {records[3].type, 0, {}, {}};
-    // As it was written, and with nothing but what the directory and the streams claim.
-    Random random(9);
-    for (int i = 0; i < 8; ++i) {
-      Bytes payload(900);
-      const std::size_t real = std::min(payload.size(), records[1].payload.size());
-      std::copy_n(records[1].payload.begin(), real, payload.begin());
-      for (int j = 0; j < i; ++j)
-        payload[random.below(std::min<std::size_t>(real, 64))] = static_cast<std::byte>(random.next());
-      records[1].payload = payload;
-      const Bytes container = put_together(records);
-      by_index(container);
-      as_stream(container);
-    }
-  }
 }
 
 }  // namespace kvzip::test

@@ -43,6 +43,9 @@ TEST_CASE("hdf5: types that h5py writes") {
   CHECK(values<float>(*reader, "complex_big_endian") == std::vector<float>{0, 3, 1, 4, 2, 5});
   CHECK(values<float>(*reader, "scalar") == std::vector<float>{2.5f});
   CHECK(values<float>(*reader, "never_written") == std::vector<float>(15));
+  std::vector<std::int32_t> partly(30, 7);
+  for (int i = 0; i < 6; ++i) partly[static_cast<std::size_t>(11 + i / 3 * 5 + i % 3)] = i;
+  CHECK(values<std::int32_t>(*reader, "partly_written") == partly);
   CHECK(values<std::int32_t>(*reader, "growing") == std::vector<std::int32_t>{0, 1, 2, 3, 4});
   CHECK(values<std::uint16_t>(*reader, "bf16_float") == std::vector<std::uint16_t>{0x3f80, 0xc000, 0x3f00, 0x3fe0});
   CHECK(values<std::uint8_t>(*reader, "e5m2_float") == std::vector<std::uint8_t>{0x3c, 0xc0, 0x38, 0x3f});

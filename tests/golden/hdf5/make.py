@@ -24,6 +24,8 @@ with h5py.File("types.h5", "w") as f:
     f["scalar"] = np.float32(2.5)
     f["empty"] = np.zeros((0, 4), np.float16)
     f.create_dataset("never_written", (5, 3), np.float32)
+    partly = f.create_dataset("partly_written", (6, 5), ">i4", chunks=(2, 3), compression="gzip", fillvalue=7)
+    partly[2:4, 1:4] = np.arange(6).reshape(2, 3)
     f.create_dataset("growing", data=np.arange(5, dtype=np.int32), maxshape=(None,), chunks=(4,))
     for name, fields, bias in (("bf16_float", (15, 7, 8, 0, 7), 127), ("e5m2_float", (7, 2, 5, 0, 2), 15),
                                ("e4m3_float", (7, 3, 4, 0, 3), 7)):
