@@ -30,8 +30,9 @@ void skip_compound(Cursor& in, std::uint64_t version, std::uint64_t members, std
   }
 }
 
-void skip_enumeration(Cursor& in, std::uint64_t version, std::uint64_t members, int depth) {
+void skip_enumeration(Cursor& in, std::uint64_t version, std::uint64_t members, std::uint64_t size, int depth) {
   const std::uint64_t base = skip_type_at(in, depth + 1);
+  if (base != size) fail(kBad, "an enumeration has another size than its values");
   for (std::uint64_t m = 0; m < members; ++m) in.skip_name(padding(version));
   in.skip(multiply(members, base));
 }
@@ -42,8 +43,8 @@ void skip_array(Cursor& in, std::uint64_t version, std::uint64_t size, int depth
   std::uint64_t elements = 1;
   for (std::uint64_t a = 0; a < rank; ++a) elements = multiply(elements, in.number(4));
   if (version < 3) in.skip(4 * rank);
-  if (multiply(skip_type_at(in, depth + 1), elements) != size)
-    fail(kBad, "an array type has another size than its parts");
+  const std::uint64_t bytes = multiply(skip_type_at(in, depth + 1), elements);
+  if (bytes != size) fail(kBad, "an array type has another size than its parts");
 }
 
 std::uint64_t skip_type_at(Cursor& in, int depth) {
@@ -71,7 +72,7 @@ std::uint64_t skip_type_at(Cursor& in, int depth) {
       skip_compound(in, version, bits & 0xffff, size, depth);
       break;
     case 8:
-      skip_enumeration(in, version, bits & 0xffff, depth);
+      skip_enumeration(in, version, bits & 0xffff, size, depth);
       break;
     case 9:
       skip_type_at(in, depth + 1);
