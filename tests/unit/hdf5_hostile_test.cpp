@@ -8,6 +8,7 @@
 #include <iterator>
 
 #include "formats/hdf5.hpp"
+#include "formats/hdf5_chunks.hpp"
 #include "kvzip/error.hpp"
 
 using namespace kvzip;
@@ -124,6 +125,27 @@ TEST_CASE("hdf5: text whose heap leads astray") {
   CHECK(!change(8, std::uint64_t{1} << 50));
   CHECK(!change(24, ~std::uint64_t{0}));  // the object's size
   CHECK(!change(24, 2));
+}
+
+TEST_CASE("hdf5: chunks that unpack to something else") {
+  constexpr int kDeflate = 1, kShuffle = 2, kFletcher32 = 3;
+  const auto form = [](std::vector<hdf5::ChunkFilter> filters) { return hdf5::ChunkForm{{8}, 8, std::move(filters)}; };
+  const auto unpacked = [](const hdf5::ChunkForm& chunk, std::size_t bytes, unsigned skipped = 0) {
+    try {
+      return hdf5::unpack_chunk(chunk, Bytes(bytes, std::byte{1}), skipped).size() == chunk.bytes;
+    } catch (const Error& error) {
+      CHECK(error.code() == ErrorCode::corrupt);
+      return false;
+    }
+  };
+  CHECK(unpacked(form({{kShuffle, 2}}), 8));
+  CHECK(unpacked(form({{kShuffle, 0xffffffff}}), 8));
+  CHECK(!unpacked(form({{kShuffle, 2}}), 7));
+  CHECK(!unpacked(form({{kDeflate, 0}}), 8));
+  CHECK(unpacked(form({{kDeflate, 0}}), 8, 1));
+  CHECK(!unpacked(form({{kDeflate, 0}}), 0));
+  CHECK(!unpacked(form({{kFletcher32, 0}}), 12));
+  CHECK(!unpacked(form({{kFletcher32, 0}}), 3));
 }
 
 TEST_CASE("hdf5: no file, no HDF5, nothing") {
