@@ -17,12 +17,12 @@ namespace {
 constexpr auto kBad = ErrorCode::corrupt;
 
 struct NameList {
-  std::vector<std::string> names;
+  std::vector<std::pair<H5O_msg_crt_idx_t, std::string>> names;  // with the order of creation, where it is tracked
   std::uint64_t budget = 0;
   bool over = false, failed = false;
 };
 
-herr_t note_name(hid_t, const char* name, const H5A_info_t*, void* data) noexcept {
+herr_t note_name(hid_t, const char* name, const H5A_info_t* info, void* data) noexcept {
   NameList& list = *static_cast<NameList*>(data);
   try {
     std::string text(name);
@@ -30,7 +30,7 @@ herr_t note_name(hid_t, const char* name, const H5A_info_t*, void* data) noexcep
     list.over = cost > list.budget;
     if (list.over) return -1;
     list.budget -= cost;
-    list.names.push_back(std::move(text));
+    list.names.emplace_back(info->corder, std::move(text));
   } catch (...) {
     list.failed = true;
     return -1;
@@ -97,13 +97,17 @@ std::vector<std::string> AttributeReader::names(Id object, bool by_creation) {
   NameList list;
   list.budget = budget_;
   hsize_t position = 0;
-  const auto result =
-      H5Aiterate2(object, by_creation ? H5_INDEX_CRT_ORDER : H5_INDEX_NAME, H5_ITER_INC, &position, note_name, &list);
+  // For any other order the library makes a table, as it does of links.
+  const auto result = H5Aiterate2(object, H5_INDEX_NAME, H5_ITER_NATIVE, &position, note_name, &list);
   if (list.over) spend(budget_ + 1, 1);
   if (list.failed) throw std::bad_alloc();
   check(result, kBad, "cannot list attributes");
   budget_ = list.budget;
-  return std::move(list.names);
+  std::stable_sort(list.names.begin(), list.names.end(),
+                   [&](const auto& a, const auto& b) { return by_creation ? a.first < b.first : a.second < b.second; });
+  std::vector<std::string> out;
+  for (auto& [order, name] : list.names) out.push_back(std::move(name));
+  return out;
 }
 
 void AttributeReader::variable_strings(Id id, std::uint64_t count, Attribute& out) {

@@ -5,6 +5,7 @@
 #define H5_USE_110_API
 #include <hdf5.h>
 
+#include <algorithm>
 #include <new>
 #include <string>
 #include <unordered_set>
@@ -25,7 +26,8 @@ constexpr std::uint64_t kMaxNameBytes = std::uint64_t{1} << 26;
 struct Link {
   std::string name;
   H5L_type_t type;
-  haddr_t address;  // of a hard link's object
+  haddr_t address;     // of a hard link's object
+  std::int64_t order;  // of creation, where it is tracked
 };
 struct LinkList {
   std::vector<Link> links;
@@ -42,7 +44,8 @@ herr_t note_link(hid_t, const char* name, const H5L_info_t* info, void* data) no
     if (list.over) return -1;
     list.links_left -= 1;
     list.bytes_left -= text.size();
-    list.links.push_back({std::move(text), info->type, info->type == H5L_TYPE_HARD ? info->u.address : HADDR_UNDEF});
+    const haddr_t address = info->type == H5L_TYPE_HARD ? info->u.address : HADDR_UNDEF;
+    list.links.push_back({std::move(text), info->type, address, info->corder});
   } catch (...) {
     list.failed = true;
     return -1;
@@ -151,13 +154,17 @@ class Walker {
     list.links_left = links_left_;
     list.bytes_left = name_budget_;
     hsize_t position = 0;
-    const auto result = H5Literate(group, tracks_links(group) ? H5_INDEX_CRT_ORDER : H5_INDEX_NAME, H5_ITER_INC,
-                                   &position, note_link, &list);
+    // In any other order the library sorts a table first, and when part of a group cannot be read it frees the whole
+    // table, the rest that it never filled included.
+    const auto result = H5Literate(group, H5_INDEX_NAME, H5_ITER_NATIVE, &position, note_link, &list);
     if (list.over) fail_names();
     if (list.failed) throw std::bad_alloc();
     check(result, kBad, "cannot list a group");
     links_left_ = list.links_left;
     name_budget_ = list.bytes_left;
+    const bool by_creation = tracks_links(group);
+    std::stable_sort(list.links.begin(), list.links.end(),
+                     [&](const Link& a, const Link& b) { return by_creation ? a.order < b.order : a.name < b.name; });
     return std::move(list.links);
   }
 
