@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0
+// Which instruction set the kernels run on. The best one is chosen at first use; every one gives the same results,
+// which tests and benchmarks check by forcing each.
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+#include <vector>
+
+namespace kvzip::kernels {
+
+struct Target {
+  std::int64_t id;  // Highway's number of the instruction set
+  std::string_view name;
+};
+
+/// The targets this build holds and this machine runs, best first; the last one uses no vector instructions.
+std::vector<Target> targets();
+/// Makes every kernel use the target, 0 = the best again. Not while kernels run.
+void use_target(std::int64_t id);
+/// The target kernels use now.
+std::string_view target_name();
+
+}  // namespace kvzip::kernels
