@@ -42,7 +42,7 @@ for kind in stages coders; do
   names=$(sed -nE 's/^([a-z0-9-]+): .*\(id [0-9]+, since .*/\1/p' <<<"$listing")
   [ -n "$names" ] || complain "kvzip list $kind shows nothing that this script understands"
   same "kvzip-pipeline.7, $section" "$names" "$(subheadings kvzip-pipeline.7 "$section")"
-  same "kvz.5, $section" "$names" "$(subheadings kvz.5 "$section" | grep -vxE "Range|Adaptive|Positions|Static|CacheGen's")"
+  same "kvz.5, $section" "$names" "$(subheadings kvz.5 "$section" | grep -vxE "Range|Adaptive|Positions|Static|CacheGen's|Lanes")"
   for name in $names; do
     one=$(awk -v name="$name:" '/^[^ ]/ { inside = $1 == name } inside' <<<"$listing")
     fields=$(awk -F '  +' '/^  / && $2 != "parameter" { print $2 "=" $4 ", default " $5 }' <<<"$one")

@@ -20,10 +20,11 @@ constexpr std::array<ComponentRow<Stage>, 9> kStages{{
     {9, "planes", "1.0", "exact: element bytes split into planes; stands alone", make_planes},
 }};
 
-constexpr std::array<ComponentRow<Coder>, 3> kCoders{{
+constexpr std::array<ComponentRow<Coder>, 4> kCoders{{
     {1, "pack", "1.0", "exact bits, no model", make_pack},
     {2, "ac", "1.0", "arithmetic coding: adaptive, static tables, or CacheGen's form", make_ac},
     {3, "zstd", "1.0", "zstd over symbol bytes and byte planes", make_zstd},
+    {4, "rans", "1.0", "32 interleaved rANS lanes, one per channel, adaptive and with compact tables", make_rans},
 }};
 
 template <typename T>

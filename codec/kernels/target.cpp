@@ -12,13 +12,18 @@ constexpr std::int64_t kPlain = HWY_BASELINE_SCALAR;
 }  // namespace
 
 std::vector<Target> targets() {
-  std::vector<Target> out;
-  std::int64_t left = (hwy::SupportedTargets() | kPlain) & HWY_ATTAINABLE_TARGETS;
-  for (; left != 0; left &= left - 1) out.push_back({left & -left, hwy::TargetName(left & -left)});
-  return out;
+  // Asked once: what Highway reports follows use_target().
+  static const std::vector<Target> kAll = [] {
+    std::vector<Target> out;
+    std::int64_t left = (hwy::SupportedTargets() | kPlain) & HWY_ATTAINABLE_TARGETS;
+    for (; left != 0; left &= left - 1) out.push_back({left & -left, hwy::TargetName(left & -left)});
+    return out;
+  }();
+  return kAll;
 }
 
 void use_target(std::int64_t id) {
+  targets();
   hwy::SetSupportedTargetsForTest(id);
   hwy::GetChosenTarget().Update(hwy::SupportedTargets());
 }

@@ -125,7 +125,16 @@ std::vector<Stream> sample_streams() {
     streams.push_back(positions(300, 4, 0, data));
     streams.push_back(positions(std::uint64_t{1} << 30, 1, 9, data));
   }
+  for (const std::uint64_t alphabet : {2u, 5u, 16u, 17u, 31u, 61u, 128u, 256u}) {
+    for (const Data data : {Data::zeros, Data::top, Data::skewed, Data::uniform}) {
+      streams.push_back(symbols(alphabet, 60, 45, data, 9));   // a group of 32 lanes and one of 13
+      streams.push_back(symbols(alphabet, 421, 5, data, 5));   // rows joined in sixes, the last one short
+      streams.push_back(symbols(alphabet, 2, 1100, data, 0));  // hardly anything to learn from
+    }
+    streams.push_back(symbols(alphabet, 300, 64, Data::skewed, 32));  // long enough for a table
+  }
   for (const std::uint32_t width : {1u, 2u, 4u, 8u}) {
+    streams.push_back(elements(width, 300, 8));
     streams.push_back(elements(width, 1, 1));
     streams.push_back(elements(width, 0, 4));
     streams.push_back(elements(width, 40, 6));
@@ -164,6 +173,52 @@ TEST_CASE("coders give back every stream, with the same bytes each time") {
   }
 }
 
+namespace {
+
+/// What a decoder may give: as many numbers as asked for, each in its range, positions ascending.
+bool fits(const Stream& back, const Stream& s) {
+  if (s.type != StreamType::positions) {
+    return back.data.size() == s.data.size() &&
+           (s.type == StreamType::elements ||
+            std::all_of(back.data.begin(), back.data.end(), [&](std::uint8_t v) { return v < s.alphabet; }));
+  }
+  bool good = back.positions.size() == s.positions.size();
+  for (std::size_t i = 0; good && i < back.positions.size(); ++i) {
+    good = back.positions[i] < s.alphabet && (i % s.cols == 0 || back.positions[i - 1] < back.positions[i]);
+  }
+  return good;
+}
+
+/// Cuts the stream at every byte and turns every bit_step-th bit over.
+void check_damage(const Coder& coder, const Stream& s, std::size_t bit_step) {
+  Bytes table, body;
+  coder.encode(s, table, body);
+  for (std::size_t n = 0; n < body.size(); ++n) {
+    Stream back = without_data(s);
+    CHECK_THROWS_AS(coder.decode(back, table, ByteView(body).first(n)), Error);
+  }
+  for (std::size_t n = 0; n < table.size(); ++n) {
+    Stream back = without_data(s);
+    CHECK_THROWS_AS(coder.decode(back, ByteView(table).first(n), body), Error);
+  }
+  std::size_t misfits = 0;
+  const std::size_t bits = (table.size() + body.size()) * 8;
+  for (std::size_t bit = 0; bit < bits; bit += bit_step) {
+    Bytes t = table, b = body;
+    (bit / 8 < t.size() ? t[bit / 8] : b[bit / 8 - t.size()]) ^= static_cast<std::byte>(1u << (bit % 8));
+    Stream back = without_data(s);
+    try {
+      coder.decode(back, t, b);
+      misfits += !fits(back, s);
+    } catch (const Error& e) {
+      misfits += e.code() != ErrorCode::corrupt && e.code() != ErrorCode::truncated;
+    }
+  }
+  CHECK(misfits == 0);
+}
+
+}  // namespace
+
 TEST_CASE("coders refuse truncated streams and keep to the alphabet in damaged ones") {
   std::vector<Stream> streams;
   for (const std::uint64_t alphabet : {3u, 16u, 31u, 46u, 200u})
@@ -175,43 +230,20 @@ TEST_CASE("coders refuse truncated streams and keep to the alphabet in damaged o
     const auto coder = make(text);
     for (const Stream& s : streams) {
       CAPTURE(s.alphabet);
-      Bytes table, body;
-      coder->encode(s, table, body);
-      const auto fits = [&](const Stream& back) {
-        if (s.type != StreamType::positions) {
-          return back.data.size() == s.data.size() &&
-                 (s.type == StreamType::elements ||
-                  std::all_of(back.data.begin(), back.data.end(), [&](std::uint8_t v) { return v < s.alphabet; }));
-        }
-        bool good = back.positions.size() == s.positions.size();
-        for (std::size_t i = 0; good && i < back.positions.size(); ++i) {
-          good = back.positions[i] < s.alphabet && (i % s.cols == 0 || back.positions[i - 1] < back.positions[i]);
-        }
-        return good;
-      };
-      for (std::size_t n = 0; n < body.size(); ++n) {
-        Stream back = without_data(s);
-        CHECK_THROWS_AS(coder->decode(back, table, ByteView(body).first(n)), Error);
-      }
-      for (std::size_t n = 0; n < table.size(); ++n) {
-        Stream back = without_data(s);
-        CHECK_THROWS_AS(coder->decode(back, ByteView(table).first(n), body), Error);
-      }
-      std::size_t misfits = 0;
-      const std::size_t bits = (table.size() + body.size()) * 8;
-      for (std::size_t bit = 0; bit < bits; ++bit) {
-        Bytes t = table, b = body;
-        (bit / 8 < t.size() ? t[bit / 8] : b[bit / 8 - t.size()]) ^= static_cast<std::byte>(1u << (bit % 8));
-        Stream back = without_data(s);
-        try {
-          coder->decode(back, t, b);
-          misfits += !fits(back);
-        } catch (const Error& e) {
-          misfits += e.code() != ErrorCode::corrupt && e.code() != ErrorCode::truncated;
-        }
-      }
-      CHECK(misfits == 0);
+      check_damage(*coder, s, 1);
     }
+  }
+}
+
+TEST_CASE("lanes refuse truncated streams and keep to the alphabet in damaged ones") {
+  for (const std::string text : {"rans", "rans:model=adaptive", "rans:model=static"}) {
+    CAPTURE(text);
+    const auto coder = make(text);
+    for (const std::uint64_t alphabet : {3u, 40u, 200u}) {
+      CAPTURE(alphabet);
+      check_damage(*coder, symbols(alphabet, 64, 36, Data::skewed, 0), 5);
+    }
+    check_damage(*coder, elements(2, 64, 36), 37);
   }
 }
 
@@ -238,7 +270,8 @@ TEST_CASE("modelled coding beats plain bits on skewed symbols") {
   const Stream s = symbols(16, 256, 16, Data::skewed, 8);
   Bytes table, plain;
   make("pack")->encode(s, table, plain);
-  for (const std::string text : {"ac", "ac:model=static", "ac:model=static:per=tile", "zstd"}) {
+  for (const std::string text : {"ac", "ac:model=static", "ac:model=static:per=tile", "zstd", "rans",
+                                 "rans:model=adaptive", "rans:model=static"}) {
     CAPTURE(text);
     Bytes tables, body;
     make(text)->encode(s, tables, body);

@@ -15,8 +15,8 @@ namespace {
 struct Shape {
   std::uint32_t rows, cols;
 };
-// One token; fewer than any group; no multiple of a group; one channel; more than one anchor, restart and window.
-constexpr Shape kShapes[] = {{1, 8}, {3, 4}, {13, 12}, {67, 20}};
+// One token; fewer than any group; no multiple of a group; more than one anchor, restart and window; enough for lanes.
+constexpr Shape kShapes[] = {{1, 8}, {3, 4}, {13, 12}, {67, 20}, {70, 36}};
 
 Pipeline resolved(std::string_view text, const TileContext& context, TileShape shape) {
   Pipeline p = Pipeline::parse(text);

@@ -132,6 +132,8 @@ inline constexpr PipelineCase kPipelineCases[] = {
     {"planes,zstd", 0},
     {"planes,zstd:level=19", 0},
     {"planes,ac", 0},
+    {"planes,rans", 0},
+    {"quant:bits=6:axis=channel,rans", 0.02},
     {"planes,ac:context=channel", 0},
     {"planes,ac:context=previous", 0},
     {"planes,ac:model=static", 0},

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "codec/coders/rans_tables.hpp"
+
+#include <bit>
+#include <vector>
+
+namespace kvzip {
+namespace {
+
+constexpr std::uint64_t kRootTwo = 724;  // 4 x 2^(1/2) in 1/128
+
+}  // namespace
+
+std::uint8_t rans_step(std::uint64_t count) {
+  if (count == 0) return 0;
+  unsigned step = 2 * static_cast<unsigned>(std::bit_width(count)) - 1;  // of 2^(bit width - 1)
+  // Upwards where the next step's value is nearer.
+  while (step + 1 < kRansSteps && rans_weight(static_cast<std::uint8_t>(step + 1)) + rans_weight(step) <= 8 * count) {
+    ++step;
+  }
+  return static_cast<std::uint8_t>(step);
+}
+
+std::uint64_t rans_weight(std::uint8_t step) {
+  if (step == 0) return 1;
+  const unsigned half = (step - 1u) / 2;
+  return step % 2 == 1 ? std::uint64_t{4} << half : (kRootTwo << half) >> 7;
+}
+
+kernels::RansBounds rans_bounds(std::span<const std::uint64_t> weights) {
+  const std::size_t symbols = weights.size();
+  std::uint64_t sum = 0, below = 0;
+  for (const std::uint64_t w : weights) sum += w;
+  kernels::RansBounds bounds;
+  for (std::size_t i = 0; i < kernels::kRansSymbols; ++i) {
+    const std::uint64_t share = i < symbols ? below * (kernels::kRansTotal - symbols) / sum : 0;
+    bounds.below[i] = static_cast<std::uint16_t>(i < symbols ? share + i : kernels::kRansTotal - 1);
+    if (i < symbols) below += weights[i];
+  }
+  return bounds;
+}
+
+kernels::RansBounds rans_uniform(unsigned symbols) {
+  return rans_bounds(std::vector<std::uint64_t>(symbols, 1));
+}
+
+void rans_table(std::span<const std::uint8_t> steps, unsigned contexts, unsigned symbols, kernels::RansTable& table,
+                kernels::RansBounds& sum) {
+  std::vector<std::uint64_t> total(symbols, 0), row(symbols);
+  for (unsigned c = 0; c < kernels::kRansSymbols; ++c) {
+    for (unsigned i = 0; i < symbols; ++i) {
+      row[i] = c < contexts ? rans_weight(steps[c * symbols + i]) : 1;
+      if (c < contexts) total[i] += row[i];
+    }
+    const kernels::RansBounds bounds = rans_bounds(row);
+    for (unsigned i = 0; i < kernels::kRansSymbols; ++i) table.below[i][c] = bounds.below[i];
+  }
+  sum = rans_bounds(total);
+}
+
+}  // namespace kvzip
