@@ -2,6 +2,9 @@
 #include "bench_codecs.hpp"
 
 #include <algorithm>
+#include <map>
+#include <set>
+#include <tuple>
 
 #include "codec/stage_clock.hpp"
 #include "formats/file.hpp"
@@ -73,24 +76,36 @@ TiledDump::TiledDump(DumpReader& reader, const Recognition& recognition, RuleSet
 }
 
 void TiledDump::find_steps() {
-  // Pipelines of a role differ by layer and by what they took from the data; their steps are counted together by name,
-  // in the order of the pipeline.
-  std::map<std::tuple<Role, std::size_t, std::string>, std::vector<std::pair<std::size_t, std::size_t>>> found;
-  const auto rank = [](std::size_t step) { return step == StageClock::kConvert ? 0 : 1 + step; };
+  // Pipelines of a role differ by layer and by what they took from the data; steps of one name are counted together, in
+  // the order of the longest pipeline.
+  struct Found {
+    std::size_t rank = 0;
+    std::vector<std::pair<std::size_t, std::size_t>> places;  // group, step of the clock
+  };
+  std::map<std::pair<Role, std::string>, Found> found;
   for (std::size_t g = 0; g < plan_.groups.size(); ++g) {
     const std::vector<std::string> names = step_names(plan_.pipelines[plan_.groups[g].pipeline]);
     for (std::size_t s = 0; s < names.size(); ++s) {
-      if (!names[s].empty()) found[{plan_.groups[g].context.role, rank(s), names[s]}].emplace_back(g, s);
+      if (names[s].empty()) continue;
+      Found& one = found[{plan_.groups[g].context.role, names[s]}];
+      one.rank = std::max(one.rank, s == StageClock::kConvert ? 0 : 1 + s);
+      one.places.emplace_back(g, s);
     }
   }
+  using Entry = std::pair<const std::pair<Role, std::string>, Found>;
+  std::vector<const Entry*> order;
+  for (const Entry& entry : found) order.push_back(&entry);
+  std::sort(order.begin(), order.end(), [](const Entry* a, const Entry* b) {
+    return std::tie(a->first.first, a->second.rank) < std::tie(b->first.first, b->second.rank);
+  });
   step_of_.assign(plan_.groups.size(), std::vector<std::size_t>(StageClock::kSteps, kUnused));
-  for (const auto& [key, places] : found) {
-    for (const auto& [g, s] : places) step_of_[g][s] = steps_.size();
-    steps_.push_back({std::get<Role>(key), std::get<std::string>(key), 0});
+  for (const Entry* entry : order) {
+    for (const auto& [g, s] : entry->second.places) step_of_[g][s] = steps_.size();
+    steps_.push_back({entry->first.first, entry->first.second, 0});
   }
   for (std::size_t i = 0; i < tiles_.size(); ++i) {
     const auto g = static_cast<std::size_t>(&plan_.group_of(i) - plan_.groups.data());
-    for (const std::size_t step : step_of_[g]) {
+    for (const std::size_t step : std::set<std::size_t>(step_of_[g].begin(), step_of_[g].end())) {
       if (step != kUnused) steps_[step].bytes += tiles_[i].size();
     }
   }

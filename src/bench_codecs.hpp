@@ -2,9 +2,7 @@
 // What `kvzip bench` measures: rule sets on the tiles of a dump, and the peers that their speed is compared to.
 #pragma once
 
-#include <map>
 #include <memory>
-#include <tuple>
 
 #include "bench.hpp"
 #include "formats/kvz_plan.hpp"

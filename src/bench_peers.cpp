@@ -13,11 +13,9 @@ namespace {
 
 class Copy final : public Peer {
  public:
-  using Peer::Peer;
+  explicit Copy(const std::vector<Bytes>& tensors) : Peer(tensors), copies_(tensors) {}
   ByteView encode(std::size_t piece, std::span<double>) override {
     const ByteView from = source(piece);
-    copies_.resize(pieces());
-    copies_[piece].resize(from.size());
     std::memcpy(copies_[piece].data(), from.data(), from.size());
     return copies_[piece];
   }

@@ -50,7 +50,7 @@ std::string figure(double value) {
 }
 
 std::string range_text(const Speed& speed) {
-  return speed.passes == 0 ? "-" : fmt::format("{}-{}", figure(speed.min), figure(speed.max));
+  return speed.median <= 0 ? "-" : fmt::format("{}-{}", figure(speed.min), figure(speed.max));
 }
 
 std::string median_text(const Speed& speed) {
@@ -157,6 +157,13 @@ std::string csv_speed(const Speed& speed) {
   return fmt::format(",{},{},{},{}", speed.median, speed.min, speed.max, speed.passes);
 }
 
+/// Each line says where its figures come from.
+std::string csv_tail() {
+  const Machine machine = this_machine();
+  return fmt::format(",{},{},{},{}\n", KVZIP_VERSION, csv_text(machine.compiler), csv_text(machine.cpu),
+                     kernels::target_name());
+}
+
 std::string csv_codec(const BenchFile& file, const BenchRow& row) {
   std::string out = fmt::format("{},{},{},,,{}", csv_text(file.name), csv_text(row.name), row.kind, file.bytes);
   for (const auto direction : {&Measured::encode, &Measured::decode}) {
@@ -164,7 +171,7 @@ std::string csv_codec(const BenchFile& file, const BenchRow& row) {
            fmt::format(",{},{},1", csv_number(relative(file, row, kPeerName, direction)),
                        csv_number(relative(file, row, kCopyName, direction)));
   }
-  return out + fmt::format(",{},{},{},{},{},{}\n", row.coded_bytes, csv_number(ratio_of(file.bytes, row.coded_bytes)),
+  return out + fmt::format(",{},{},{},{},{},{}", row.coded_bytes, csv_number(ratio_of(file.bytes, row.coded_bytes)),
                            csv_number(bits_of(row.coded_bytes, file.values)), csv_number(row.errors.key),
                            csv_number(row.errors.value),
                            row.measured.peak_bytes ? std::to_string(*row.measured.peak_bytes) : "");
@@ -178,7 +185,7 @@ std::string csv_step(const BenchFile& file, const BenchRow& row, std::size_t s) 
     const StepSpeed& one = (row.measured.*direction).steps[s];
     out += csv_speed(one.speed) + fmt::format(",,,{}", one.share);
   }
-  return out + ",,,,,,\n";
+  return out + ",,,,,,";
 }
 
 Json json_speed(const Speed& speed) {
@@ -252,11 +259,12 @@ std::string bench_csv(const Bench& bench) {
   for (const std::string_view d : {"encode", "decode"}) {
     out += fmt::format(",{0}_gbps,{0}_min,{0}_max,{0}_passes,{0}_of_zstd_1,{0}_of_memcpy,{0}_share", d);
   }
-  out += ",coded_bytes,ratio,bits_per_value,key_nrmse,value_nrmse,peak_bytes\n";
+  out += ",coded_bytes,ratio,bits_per_value,key_nrmse,value_nrmse,peak_bytes,kvzip,compiler,cpu,target\n";
+  const std::string tail = csv_tail();
   for (const BenchFile& file : bench.files) {
     for (const BenchRow& row : file.rows) {
-      out += csv_codec(file, row);
-      for (std::size_t s = 0; s < row.steps.size(); ++s) out += csv_step(file, row, s);
+      out += csv_codec(file, row) + tail;
+      for (std::size_t s = 0; s < row.steps.size(); ++s) out += csv_step(file, row, s) + tail;
     }
   }
   return out;

@@ -38,7 +38,7 @@ std::vector<Wanted> wanted_codecs(const Options& o) {
     const std::size_t end = std::min(list.find(',', at), list.size());
     const std::string name = list.substr(at, end - at);
     if (name.empty()) throw UsageError(fmt::format("--presets {}: an empty name", list));
-    out.push_back({"preset", as_typed("--presets", [&] { return load_rules(name, "", ""); })});
+    out.push_back({"preset", load_rules(name, "", "", "--presets")});
     at = end + 1;
   }
   for (const std::string& text : o.pipelines) {
@@ -145,8 +145,8 @@ void add_bench(CLI::App& app, Action& action) {
       add_command(app, {"bench", "measure the speed of presets and of each stage", "kvzip bench FILE... [OPTIONS]",
                         "  kvzip bench cache.safetensors --presets all --markdown\n"
                         "  kvzip bench cache.safetensors --pipeline quant:bits=4,pack --layers 0-3\n\n"
-                        "In memory, on one thread, keys and values only; memcpy and zstd on the same bytes.\n"
-                        "The round trip is checked. Of each codec: passes until there are --runs of them\n"
+                        "In memory, on one thread, keys and values only; memcpy and zstd on the same\n"
+                        "bytes. The round trip is checked. Each codec runs until there are --runs passes\n"
                         "or they took --min-time together."});
   auto o = std::make_shared<Options>();
   command->add_option("FILE", o->files, "any file kvzip reads")->required();
