@@ -32,7 +32,8 @@ awk '
     keep("(oneapi|tbb)/", "formats/transcode.cpp")
     keep("doctest", "tests/")
     keep("xxh", "formats/kvz_records.cpp")
-    keep("hwy/", "codec/kernels/")
+    keep("hwy/", "codec/kernels/|tests/bench/limits.cpp") # limits of each instruction set
+    keep("benchmark/", "tests/bench/")
     keep("Eigen/", "codec/")
   }
   END { exit status }' <<<"$includes"
