@@ -128,7 +128,13 @@ int bench(const Options& o) {
   choose_target(o.target);
   Bench all{o.effort, {}};
   for (const std::string& path : o.files) {
-    all.files.push_back(with_file(path, [&] { return bench_file(o, path, codecs); }));
+    try {
+      all.files.push_back(with_file(path, [&] { return bench_file(o, path, codecs); }));
+    } catch (const std::bad_alloc&) {
+      fail(ErrorCode::limit,
+           "{}: memory must hold three times what is measured; measure a part with --layers or --tokens",
+           input_name(path));
+    }
   }
   if (o.json) {
     print_json(bench_json(all));
