@@ -143,12 +143,6 @@ std::string markdown_table(const std::vector<std::string>& columns, const Rows& 
   return out;
 }
 
-std::string csv_text(std::string_view text) {
-  std::string out = "\"";
-  for (const char c : text) out += c == '"' ? std::string("\"\"") : std::string(1, c);
-  return out + "\"";
-}
-
 std::string csv_number(std::optional<double> value) {
   return value ? fmt::format("{}", *value) : std::string();
 }

@@ -19,6 +19,16 @@ for preset in $(kvzip list presets | awk 'NR > 1 { print $1 }'); do
   coded=$(awk -F, -v name="\"$preset\"" '$2 == name && $5 == "" { print $21 }' all.csv)
   test "$coded" = "$(stat -c %s a.kvz)"
 done
+# Errors are those that compare finds.
+for preset in gear-2 near-lossless; do
+  kvzip compress -q -f a.safetensors -o a.kvz --preset "$preset"
+  kvzip compare a.safetensors a.kvz --csv >compared.csv
+  awk -F, -v name="\"$preset\"" '
+    function differ(a, b) { return a == "" || b == "" || (a - b) ^ 2 > (1e-9 * b) ^ 2 }
+    FNR == NR { if ($1 == "role") nrmse[$3] = $8; next }
+    $2 == name && $5 == "" { found = 1; if (differ($24, nrmse["key"]) || differ($25, nrmse["value"])) exit 1 }
+    END { if (!found) exit 1 }' compared.csv all.csv
+done
 # Every line has as many fields as the heading, and steps name what they are.
 awk -F, 'NR == 1 { n = NF } NF != n { print; exit 1 }' all.csv
 grep -q '"gear-2",preset,value,outliers,' all.csv
