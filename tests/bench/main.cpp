@@ -137,7 +137,7 @@ namespace {
 /// Shows the share of the limit as such: a counter of this library would be "0.064/s".
 class Reporter final : public benchmark::ConsoleReporter {
  public:
-  Reporter() : ConsoleReporter(isatty(STDOUT_FILENO) == 1 ? OO_ColorTabular : OO_Tabular) {}
+  Reporter() : ConsoleReporter(isatty(STDOUT_FILENO) == 1 ? OO_Color : OO_None) {}
   void ReportRuns(const std::vector<Run>& runs) override {
     std::vector<Run> shown = runs;
     for (Run& run : shown) {
