@@ -62,6 +62,7 @@ struct Measured {
   Direction encode, decode;
   std::uint64_t source_bytes = 0;
   std::optional<std::uint64_t> peak_bytes;  // memory beyond the source and the decoded bytes
+  double seconds = 0, waited = 0;           // of all passes, and how much of it the processor did other work
   std::vector<Bytes> coded, decoded;        // of each piece
 };
 /// Throws Error when a piece does not come back as it must: exact pieces bit for bit, and every pass gives the bytes of

@@ -194,7 +194,9 @@ Json json_row(const BenchFile& file, const BenchRow& row) {
            {"bits_per_value", json_number(bits_of(row.coded_bytes, file.values))},
            {"key_nrmse", json_number(row.errors.key)},
            {"value_nrmse", json_number(row.errors.value)},
-           {"peak_bytes", row.measured.peak_bytes ? Json(*row.measured.peak_bytes) : Json(nullptr)}};
+           {"peak_bytes", row.measured.peak_bytes ? Json(*row.measured.peak_bytes) : Json(nullptr)},
+           {"seconds", row.measured.seconds},
+           {"waited", row.measured.waited}};
   const std::pair<const char*, Direction Measured::*> directions[] = {{"encode", &Measured::encode},
                                                                       {"decode", &Measured::decode}};
   for (const auto& [name, direction] : directions) {

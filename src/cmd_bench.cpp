@@ -122,6 +122,21 @@ BenchFile bench_file(const Options& o, const std::string& path, const std::vecto
   return file;
 }
 
+/// Another program on the same processor makes figures too low, and nothing in them shows it.
+void say_if_busy(const Bench& bench) {
+  constexpr double kNoticeable = 0.03;
+  double seconds = 0, waited = 0;
+  for (const BenchFile& file : bench.files) {
+    for (const BenchRow& row : file.rows) {
+      seconds += row.measured.seconds;
+      waited += row.measured.waited;
+    }
+  }
+  if (waited <= kNoticeable * seconds) return;
+  note(fmt::format("the processor did other work for {:.0f} % of the time: speeds are too low, measure again",
+                   100 * waited / seconds));
+}
+
 int bench(const Options& o) {
   if (o.json + o.csv + o.markdown > 1) throw UsageError("--json, --csv and --markdown: choose one");
   const std::vector<Wanted> codecs = wanted_codecs(o);
@@ -141,6 +156,7 @@ int bench(const Options& o) {
   } else {
     print(o.csv ? bench_csv(all) : o.markdown ? bench_markdown(all) : bench_text(all));
   }
+  if (!o.common.quiet) say_if_busy(all);
   return kDone;
 }
 

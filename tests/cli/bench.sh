@@ -2,7 +2,7 @@
 kvzip synth -o a.safetensors --layers 2 --heads 2 --head-dim 32 --tokens 300
 quick="--runs 1 --min-time 0"
 
-expect_status 0 kvzip bench a.safetensors $quick
+expect_status 0 kvzip bench a.safetensors $quick -q
 [ ! -s stderr ]
 expect_in stdout "one thread"
 expect_in stdout "a.safetensors: 4 tensors"
@@ -35,7 +35,7 @@ grep -q '"gear-2",preset,value,outliers,' all.csv
 
 kvzip bench a.safetensors $quick --presets int4,int8 --json >out.json
 for text in '"schema": 1' '"cpu":' '"target":' '"threads": 1' '"name": "int8"' '"median":' '"of_memcpy":' \
-  '"of_zstd_1":' '"peak_bytes":' '"step": "quant"' '"key_nrmse":'; do
+  '"of_zstd_1":' '"peak_bytes":' '"waited":' '"step": "quant"' '"key_nrmse":'; do
   expect_in out.json "$text"
 done
 # The other form of JSON, compact and balanced, to the eye of awk at least.
