@@ -41,7 +41,7 @@ render() {
 # The speed tables without what differs from run to run: figures, machine, slowest steps.
 form() { sed -E 's/^kvzip .*/kvzip/; s/, [0-9]+ MB:/:/; s/ [0-9.]+ / N /g; s/\| [a-z]*,[^|]*\|/| STEP |/g'; }
 shown=$(awk '/^<!-- speed:end/ { inside = 0 } inside; /^<!-- speed:begin/ { inside = 1 }' "$readme" | form)
-now=$(TOKENS=16 samples/speed.sh "$kvzip" --runs 1 --min-time 0 | form)
+now=$(TOKENS=16 samples/speed.sh "$kvzip" -q --runs 1 --min-time 0 | form)
 if ! diff -u <(echo "$shown") <(echo "$now"); then
   echo "the speed tables of README.md have another form than what samples/speed.sh KVZIP prints" >&2
   exit 1
