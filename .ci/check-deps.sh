@@ -28,11 +28,12 @@ awk '
     keep("CLI/", "src/")
     keep("(hdf5|H5[A-Z]*(public|pubconf)?|hdf5_hl)[.]h", "formats/hdf5")
     keep("nlohmann/", "formats/|src/|tests/")
-    keep("(zstd|zdict)", "codec/coders/zstd.cpp")
+    keep("(zstd|zdict)", "codec/coders/zstd.cpp|src/bench_peers.cpp") # bench measures zstd itself, contexts reused
     keep("(oneapi|tbb)/", "formats/transcode.cpp")
     keep("doctest", "tests/")
     keep("xxh", "formats/kvz_records.cpp")
-    keep("hwy/", "codec/kernels/")
+    keep("hwy/", "codec/kernels/|tests/bench/limits.cpp") # limits of each instruction set
+    keep("benchmark/", "tests/bench/")
     keep("Eigen/", "codec/")
   }
   END { exit status }' <<<"$includes"

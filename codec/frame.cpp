@@ -8,6 +8,7 @@
 #include "codec/kernels/kernels.hpp"
 #include "codec/limits.hpp"
 #include "codec/pipeline.hpp"
+#include "codec/stage_clock.hpp"
 #include "codec/stages/planes.hpp"
 #include "kvzip/error.hpp"
 
@@ -77,7 +78,9 @@ void keep_finite(Tile& tile, bool additive) {
 
 class Directory {
  public:
+  explicit Directory(StageClock* clock) : clock_(clock) {}
   void add(std::uint8_t stage, const Stream& stream, const Coder& coder) {
+    const StageTime time(clock_, StageClock::kCoder);
     Bytes table, body;
     coder.encode(stream, table, body);
     add_plain(stage, stream.label, table, body);
@@ -98,6 +101,7 @@ class Directory {
   }
 
  private:
+  StageClock* clock_;
   std::vector<Entry> entries_;
   Bytes bodies_;
 };
@@ -120,7 +124,7 @@ std::vector<Entry> read_directory(ByteReader& in) {
 /// Hands a stage its streams, in order.
 class FrameStreams final : public StreamReader {
  public:
-  FrameStreams(ByteReader& in, const Coder& coder) : coder_(coder) {
+  FrameStreams(ByteReader& in, const Coder& coder, StageClock* clock) : coder_(coder), clock_(clock) {
     for (const Entry& e : read_directory(in)) parts_.push_back({e, {}, {}, false});
     for (Part& p : parts_) {
       p.table = in.take(p.entry.table_size);
@@ -132,6 +136,7 @@ class FrameStreams final : public StreamReader {
     for (Part& p : parts_) {
       if (p.used || p.entry.stage != stage_) continue;
       p.used = true;
+      const StageTime time(clock_, StageClock::kCoder);
       return coder_.decode(stream, p.table, p.body);
     }
     fail(ErrorCode::truncated, "a stream is missing");
@@ -160,6 +165,7 @@ class FrameStreams final : public StreamReader {
   };
   std::vector<Part> parts_;
   const Coder& coder_;
+  StageClock* clock_;
   std::size_t stage_ = 0;
 };
 
@@ -179,10 +185,12 @@ Bytes raw_payload(ByteView elements) {
 
 }  // namespace
 
-Bytes Pipeline::encode(const TileContext& context, TileShape shape, ByteView elements) const {
+Bytes Pipeline::encode(const TileContext& context, TileShape shape, ByteView elements, StageClock* clock) const {
+  const StageTime time(clock, StageClock::kFrame);
   Bytes payload;
   if (exact()) {
-    Directory directory;
+    const StageTime stage_time(clock, 0);
+    Directory directory(clock);
     for (const Stream& s : split_planes(elements, context.source, shape.rows, shape.cols, context.head_dim)) {
       directory.add(0, s, *coder_);
     }
@@ -192,7 +200,7 @@ Bytes Pipeline::encode(const TileContext& context, TileShape shape, ByteView ele
     directory.write(out);
     payload = std::move(out.bytes());
   } else {
-    payload = encode_floats(context, shape, elements);
+    payload = encode_floats(context, shape, elements, clock);
   }
   if (payload.size() >= elements.size() + 1) return raw_payload(elements);
   const std::uint64_t least = limits::least_payload(std::uint64_t{shape.rows} * shape.cols);
@@ -200,9 +208,12 @@ Bytes Pipeline::encode(const TileContext& context, TileShape shape, ByteView ele
   return payload;
 }
 
-Bytes Pipeline::encode_floats(const TileContext& context, TileShape shape, ByteView elements) const {
+Bytes Pipeline::encode_floats(const TileContext& context, TileShape shape, ByteView elements, StageClock* clock) const {
   Tile source(context, shape);
-  to_float(context.source, elements, source.values);
+  {
+    const StageTime time(clock, StageClock::kConvert);
+    to_float(context.source, elements, source.values);
+  }
   const std::vector<std::size_t> specials = take_specials(source);
   std::uint64_t trials = 0;
   for (std::size_t i = 0; i < stages_.size(); ++i) trials |= static_cast<std::uint64_t>(stages_[i]->trial()) << i;
@@ -214,7 +225,7 @@ Bytes Pipeline::encode_floats(const TileContext& context, TileShape shape, ByteV
     ByteWriter out;
     out.put(std::uint8_t{0});
     out.put_varint(left_out);
-    Directory directory;
+    Directory directory(clock);
     if (!specials.empty()) {
       directory.add_plain(kSpecials, StreamLabel::exact, {},
                           specials_bytes(specials, elements, dtype_unit(context.source)));
@@ -223,7 +234,10 @@ Bytes Pipeline::encode_floats(const TileContext& context, TileShape shape, ByteV
       if ((left_out >> i & 1) != 0) continue;
       std::vector<Stream> streams;
       StreamWriter writer(streams);
-      stages_[i]->encode(tile, writer);
+      {
+        const StageTime time(clock, i);
+        stages_[i]->encode(tile, writer);
+      }
       keep_finite(tile, stages_[i]->kind() == StageKind::additive);
       for (const Stream& s : streams) directory.add(static_cast<std::uint8_t>(i), s, *coder_);
     }
@@ -233,8 +247,9 @@ Bytes Pipeline::encode_floats(const TileContext& context, TileShape shape, ByteV
   }
 }
 
-void Pipeline::decode(const TileContext& context, TileShape shape, ByteView payload,
-                      std::span<std::byte> elements) const {
+void Pipeline::decode(const TileContext& context, TileShape shape, ByteView payload, std::span<std::byte> elements,
+                      StageClock* clock) const {
+  const StageTime time(clock, StageClock::kFrame);
   const std::uint64_t values = std::uint64_t{shape.rows} * shape.cols;
   if (values > limits::kFrameValues) fail(ErrorCode::limit, "a frame of {} values", values);
   if (payload.size() < limits::least_payload(values)) fail(ErrorCode::truncated, "a frame is too short for its values");
@@ -252,8 +267,9 @@ void Pipeline::decode(const TileContext& context, TileShape shape, ByteView payl
       fail(ErrorCode::corrupt, "a stage is left out that cannot be");
     }
   }
-  FrameStreams streams(in, *coder_);
+  FrameStreams streams(in, *coder_, clock);
   if (exact()) {
+    const StageTime stage_time(clock, 0);
     join_planes(streams, context.source, shape.rows, shape.cols, context.head_dim, elements);
   } else {
     std::vector<TileShape> shapes{shape};
@@ -265,6 +281,7 @@ void Pipeline::decode(const TileContext& context, TileShape shape, ByteView payl
       if ((left_out >> i & 1) != 0) continue;
       streams.select(i);
       try {
+        const StageTime stage_time(clock, i);
         stages_[i]->decode(tile, shapes[i], streams);
       } catch (Error& e) {
         e.add_context(fmt::format("stage '{}'", rows_[i]->name));
@@ -273,6 +290,7 @@ void Pipeline::decode(const TileContext& context, TileShape shape, ByteView payl
     }
     // Arithmetic on hostile or extreme numbers may leave the finite range; what is stored stays inside it.
     keep_finite(tile, false);
+    const StageTime convert_time(clock, StageClock::kConvert);
     from_float(context.source, tile.values, elements);
   }
   if (const ByteView specials = streams.take_specials(); !specials.empty()) {

@@ -12,6 +12,8 @@
 
 namespace kvzip {
 
+class StageClock;
+
 /// Payload bytes of a frame by stream label, and whether it is stored raw.
 struct FrameSizes {
   bool raw = false;
@@ -30,10 +32,12 @@ class Pipeline {
   /// tile.
   void resolve(const TileContext& context, TileShape shape);
 
-  /// `elements`: shape.rows x shape.cols elements of context.source. Returns a frame's payload. Thread-safe.
-  Bytes encode(const TileContext& context, TileShape shape, ByteView elements) const;
+  /// `elements`: shape.rows x shape.cols elements of context.source. Returns a frame's payload. Thread-safe; a clock is
+  /// one thread's own.
+  Bytes encode(const TileContext& context, TileShape shape, ByteView elements, StageClock* clock = nullptr) const;
   /// Fails with corrupt or truncated on any payload that does not fit; context and shape must match the encoder's.
-  void decode(const TileContext& context, TileShape shape, ByteView payload, std::span<std::byte> elements) const;
+  void decode(const TileContext& context, TileShape shape, ByteView payload, std::span<std::byte> elements,
+              StageClock* clock = nullptr) const;
   /// Sizes by label, from the payload's directory alone: `front` is at least the payload's first kDirectoryBytes.
   static FrameSizes sizes(ByteView front, std::uint64_t payload_bytes);
   static constexpr std::size_t kDirectoryBytes = 4096;
@@ -53,7 +57,7 @@ class Pipeline {
   const ComponentRow<Coder>* coder_row_ = nullptr;
 
   void check_order() const;
-  Bytes encode_floats(const TileContext&, TileShape, ByteView elements) const;
+  Bytes encode_floats(const TileContext&, TileShape, ByteView elements, StageClock*) const;
 };
 
 }  // namespace kvzip

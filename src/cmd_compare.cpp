@@ -87,12 +87,6 @@ Json comparison_json(const Options& o, const Dump& dump, const Comparison& compa
   return out;
 }
 
-std::string csv_text(std::string_view text) {
-  std::string out = "\"";
-  for (const char c : text) out += c == '"' ? std::string("\"\"") : std::string(1, c);
-  return out + "\"";
-}
-
 std::string csv_row(std::string_view scope, std::string_view name, std::string_view role,
                     std::optional<std::uint32_t> layer, const Compared& c) {
   const auto number = [](std::optional<double> value) { return value ? fmt::format("{}", *value) : std::string(); };

@@ -71,6 +71,7 @@ int main(int argc, char** argv) {
   add_inspect(app, action);
   add_verify(app, action);
   add_compare(app, action);
+  add_bench(app, action);
   add_convert(app, action);
   add_list(app, action);
   add_synth(app, action);

@@ -145,7 +145,8 @@ Recognition recognise_input(const DumpReader& reader, const Recognising& options
   return found;
 }
 
-RuleSet load_rules(const std::string& preset, const std::string& key, const std::string& value) {
+RuleSet load_rules(const std::string& preset, const std::string& key, const std::string& value,
+                   std::string_view option) {
   const auto known = builtin_presets();
   const bool builtin = std::any_of(known.begin(), known.end(), [&](const PresetText& p) { return p.name == preset; });
   std::error_code ignored;
@@ -155,7 +156,7 @@ RuleSet load_rules(const std::string& preset, const std::string& key, const std:
     const std::string name = std::filesystem::path(preset).filename().string();
     rules = with_file(preset, [&] { return RuleSet::parse(read_text(preset), name); });
   } else {
-    rules = as_typed("--preset", [&] { return RuleSet::builtin(preset); });
+    rules = as_typed(option, [&] { return RuleSet::builtin(preset); });
   }
   if (!key.empty()) as_typed("--key", [&] { rules.override_role(Role::key, canonical_pipeline(key)); });
   if (!value.empty()) as_typed("--value", [&] { rules.override_role(Role::value, canonical_pipeline(value)); });

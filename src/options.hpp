@@ -100,7 +100,8 @@ KeyValues parse_meta(const std::vector<std::string>& texts);
 Recognition recognise_input(const DumpReader& reader, const Recognising& options, const KeyValues& meta);
 
 /// A preset by name, or from a file when the text holds '/' or '.' or when only a file has that name.
-RuleSet load_rules(const std::string& preset, const std::string& key, const std::string& value);
+RuleSet load_rules(const std::string& preset, const std::string& key, const std::string& value,
+                   std::string_view option = "--preset");
 /// "all" is 0; empty is nothing.
 std::optional<std::uint64_t> parse_chunk_tokens(const std::string& text);
 

@@ -147,6 +147,12 @@ Json json_model(const ModelInfo& model) {
   return json;
 }
 
+std::string csv_text(std::string_view text) {
+  std::string out = "\"";
+  for (const char c : text) out += c == '"' ? std::string("\"\"") : std::string(1, c);
+  return out + "\"";
+}
+
 std::optional<double> ratio_of(std::uint64_t source, std::uint64_t coded) {
   if (coded == 0) return {};
   return static_cast<double>(source) / static_cast<double>(coded);

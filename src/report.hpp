@@ -44,6 +44,9 @@ Json json_number(std::optional<double> value);
 Json json_layer(std::optional<std::uint32_t> layer);
 Json json_model(const ModelInfo& model);
 
+/// Quoted, so that it may hold commas.
+std::string csv_text(std::string_view text);
+
 std::optional<double> ratio_of(std::uint64_t source, std::uint64_t coded);
 std::optional<double> bits_of(std::uint64_t bytes, std::uint64_t values);
 

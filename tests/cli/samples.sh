@@ -28,3 +28,9 @@ head -c 1000000 "$samples/books.safetensors" >in/c.safetensors
 expect_status 3 bash "$samples/batch.sh" in out int8
 [ ! -s stdout ]
 [ ! -e out/c.safetensors.kvz ]
+
+# Speeds of all presets on two dumps; the figures are the machine's.
+expect_status 0 env TOKENS=16 bash "$samples/speed.sh" "$(command -v kvzip)" --runs 1 --min-time 0
+presets=$(kvzip list presets | awk 'NR > 1' | wc -l)
+[ "$(grep -c '^| `' stdout)" = $((2 * (presets + 3))) ]
+awk -F'|' '/^\|/ && NF != 12 { print; exit 1 }' stdout

@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <memory>
+
+#include "bench_report.hpp"
+#include "codec/kernels/target.hpp"
+#include "commands.hpp"
+#include "formats/select.hpp"
+
+namespace kvzip::tool {
+namespace {
+
+// One of each kind: exact, near exact, plain, KIVI, GEAR, CacheGen.
+constexpr std::string_view kDefaultPresets = "lossless,near-lossless,int4,kivi-2,gear-2,cachegen-2";
+
+struct Options {
+  Common common;
+  Recognising recognising;
+  std::vector<std::string> files, pipelines;
+  std::string presets, chunk_tokens, layers, tokens, role, target;
+  bool json = false, csv = false, markdown = false;
+  Effort effort;
+};
+
+struct Wanted {
+  std::string kind;
+  RuleSet rules;
+};
+
+std::vector<Wanted> wanted_codecs(const Options& o) {
+  std::vector<Wanted> out;
+  std::string list = o.presets;
+  if (list.empty() && o.pipelines.empty()) list = kDefaultPresets;
+  if (list == "all") {
+    for (const PresetText& preset : builtin_presets()) out.push_back({"preset", RuleSet::builtin(preset.name)});
+    list.clear();
+  }
+  for (std::size_t at = 0; !list.empty() && at <= list.size();) {
+    const std::size_t end = std::min(list.find(',', at), list.size());
+    const std::string name = list.substr(at, end - at);
+    if (name.empty()) throw UsageError(fmt::format("--presets {}: an empty name", list));
+    out.push_back({"preset", load_rules(name, "", "", "--presets")});
+    at = end + 1;
+  }
+  for (const std::string& text : o.pipelines) {
+    RuleSet rules;
+    as_typed("--pipeline", [&] {
+      rules.name = canonical_pipeline(text);
+      rules.override_role(Role::key, rules.name);
+      rules.override_role(Role::value, rules.name);
+    });
+    out.push_back({"pipeline", std::move(rules)});
+  }
+  return out;
+}
+
+void choose_target(const std::string& name) {
+  if (name.empty()) return;
+  std::string known;
+  for (const kernels::Target& target : kernels::targets()) {
+    if (target.name == name) return kernels::use_target(target.id);
+    known += fmt::format("{}{}", known.empty() ? "" : ", ", target.name);
+  }
+  throw UsageError(fmt::format("--target {}: this machine and build have {}", name, known));
+}
+
+std::unique_ptr<DumpReader> open_selected(const Options& o, const std::string& path) {
+  Selection selection =
+      as_typed("--layers, --tokens, --role", [&] { return parse_selection(o.layers, o.tokens, o.role); });
+  Recognising recognising = o.recognising;
+  if (selection.roles.empty()) {
+    selection.roles = {Role::key, Role::value};
+    recognising.strict = true;
+  }
+  auto reader = open_reader(path);
+  const Recognition recognition = recognise_input(*reader, recognising, {});
+  return select(std::move(reader), recognition, selection);
+}
+
+void forget_bytes(Measured& measured) {
+  measured.coded = {};
+  measured.decoded = {};
+}
+
+BenchRow bench_peer(const std::string& name, std::unique_ptr<Codec> codec, const Effort& effort) {
+  BenchRow row{name, "peer", measure(*codec, effort), {}, 0, {}};
+  for (const Bytes& coded : row.measured.coded) row.coded_bytes += coded.size();
+  forget_bytes(row.measured);
+  return row;
+}
+
+BenchRow bench_rules(const Wanted& wanted, DumpReader& reader, const Options& o) {
+  TiledDump dump(reader, *reader.recognition(), wanted.rules, parse_chunk_tokens(o.chunk_tokens));
+  BenchRow row{wanted.rules.name, wanted.kind, measure(dump, o.effort), dump.steps(), 0, {}};
+  row.errors = dump.errors(row.measured.decoded);
+  row.coded_bytes = dump.file_bytes(row.measured.coded, row.measured.decoded);
+  forget_bytes(row.measured);
+  return row;
+}
+
+BenchFile bench_file(const Options& o, const std::string& path, const std::vector<Wanted>& codecs) {
+  const auto reader = open_selected(o, path);
+  BenchFile file{input_name(path), reader->dump().tensors.size(), 0, 0, {}};
+  for (const TensorInfo& info : reader->dump().tensors) {
+    file.bytes += info.bytes();
+    file.values += info.elements();
+  }
+  if (file.bytes == 0) fail(ErrorCode::invalid_argument, "what is selected holds no values");
+  ProgressLine line("bench " + file.name, !o.common.quiet);
+  const Progress progress = line.callback();
+  const std::size_t rows = codecs.size() + 3;
+  const auto add = [&](BenchRow row) {
+    file.rows.push_back(std::move(row));
+    if (progress) progress(file.rows.size() * file.bytes, rows * file.bytes);
+  };
+  {
+    const std::vector<Bytes> tensors = read_tensors(*reader);
+    add(bench_peer(kCopyName, make_copy(tensors), o.effort));
+    add(bench_peer(kPeerName, make_zstd_peer(tensors, 1), o.effort));
+    add(bench_peer("zstd -3", make_zstd_peer(tensors, 3), o.effort));
+  }
+  for (const Wanted& wanted : codecs) add(bench_rules(wanted, *reader, o));
+  return file;
+}
+
+/// Another program on the same processor makes figures too low, and nothing in them shows it.
+void say_if_busy(const Bench& bench) {
+  constexpr double kNoticeable = 0.03;
+  double seconds = 0, waited = 0;
+  for (const BenchFile& file : bench.files) {
+    for (const BenchRow& row : file.rows) {
+      seconds += row.measured.seconds;
+      waited += row.measured.waited;
+    }
+  }
+  if (waited <= kNoticeable * seconds) return;
+  note(fmt::format("the processor did other work for {:.0f} % of the time: speeds are too low, measure again",
+                   100 * waited / seconds));
+}
+
+int bench(const Options& o) {
+  if (o.json + o.csv + o.markdown > 1) throw UsageError("--json, --csv and --markdown: choose one");
+  const std::vector<Wanted> codecs = wanted_codecs(o);
+  choose_target(o.target);
+  Bench all{o.effort, {}};
+  for (const std::string& path : o.files) {
+    try {
+      all.files.push_back(with_file(path, [&] { return bench_file(o, path, codecs); }));
+    } catch (const std::bad_alloc&) {
+      fail(ErrorCode::limit,
+           "{}: memory must hold three times what is measured; measure a part with --layers or --tokens",
+           input_name(path));
+    }
+  }
+  if (o.json) {
+    print_json(bench_json(all));
+  } else {
+    print(o.csv ? bench_csv(all) : o.markdown ? bench_markdown(all) : bench_text(all));
+  }
+  if (!o.common.quiet) say_if_busy(all);
+  return kDone;
+}
+
+}  // namespace
+
+void add_bench(CLI::App& app, Action& action) {
+  CLI::App* command =
+      add_command(app, {"bench", "measure the speed of presets and of each stage", "kvzip bench FILE... [OPTIONS]",
+                        "  kvzip bench cache.safetensors --presets all --markdown\n"
+                        "  kvzip bench cache.safetensors --pipeline quant:bits=4,pack --layers 0-3\n\n"
+                        "In memory, on one thread, keys and values only; memcpy and zstd on the same\n"
+                        "bytes. The round trip is checked. Each codec runs until there are --runs passes\n"
+                        "or they took --min-time together."});
+  auto o = std::make_shared<Options>();
+  command->add_option("FILE", o->files, "any file kvzip reads")->required();
+  add_text(*command, "--presets", o->presets, "LIST|all", "presets or preset files, with commas between");
+  add_texts(*command, "--pipeline", o->pipelines, "SPEC", "a pipeline for keys and values");
+  add_text(*command, "--chunk-tokens", o->chunk_tokens, "N|all", "tokens coded together");
+  command->add_option("--runs", o->effort.passes, "passes of each codec at most (default: 10)")
+      ->option_text("N")
+      ->check(CLI::Range(1u, 1000000u));
+  command->add_option("--min-time", o->effort.seconds, "seconds after which no pass begins (default: 1)")
+      ->option_text("S")
+      ->check(CLI::Range(0.0, 86400.0));
+  add_text(*command, "--target", o->target, "NAME", "instruction set of the kernels, instead of the best");
+  command->add_flag("--json", o->json, "everything, as JSON");
+  command->add_flag("--csv", o->csv, "a line for each codec and each step");
+  command->add_flag("--markdown", o->markdown, "the tables, as Markdown");
+  add_text(*command, "--layers", o->layers, "A-B", "only these layers");
+  add_text(*command, "--tokens", o->tokens, "A:B", "only tokens A to B - 1");
+  add_text(*command, "--role", o->role, "ROLE", "these roles, instead of key,value");
+  add_recognising(*command, o->recognising);
+  command->add_flag("-q,--quiet", o->common.quiet, "say nothing but errors");
+  command->callback([o, &action] { action = [o] { return bench(*o); }; });
+}
+
+}  // namespace kvzip::tool

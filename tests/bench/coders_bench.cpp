@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: Apache-2.0
+// Every coder with a model on codes of 2, 4 and 8 bits. The limit is one table lookup a symbol.
+#include "tests/bench/bench.hpp"
+#include "tests/bench/symbols.hpp"
+
+namespace kvzip::bench {
+
+void add_coders() {
+  for (const ComponentRow<Coder>& row : coder_table()) {
+    if (row.name == "pack") continue;
+    for (const unsigned bits : {2u, 4u, 8u}) {
+      add_coder("coder/" + std::string(row.name) + "/" + std::to_string(bits) + "_bits", make_coder(row.name),
+                1u << bits, [] { return kValues / lookups_per_second(); });
+    }
+  }
+}
+
+}  // namespace kvzip::bench
