@@ -1,0 +1,287 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "codec/kernels/products.hpp"
+
+#include <algorithm>
+#include <cstring>
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "codec/kernels/products.cpp"
+#include <hwy/foreach_target.h>
+#include <hwy/highway.h>
+
+HWY_BEFORE_NAMESPACE();
+namespace kvzip::kernels::HWY_NAMESPACE {
+namespace {
+
+namespace hn = hwy::HWY_NAMESPACE;
+
+/// At most kPartials lanes; narrower targets walk the partial sums in turns.
+using Floats = hn::CappedTag<float, kPartials>;
+using Doubles = hn::CappedTag<double, kPartials / 2>;
+
+/// Rows whose products are formed before the next ones are read: they stay in the nearest cache, 16 KiB for 128
+/// columns.
+constexpr std::size_t kRows = 32;
+
+/// Partial sums of two rows with four vectors: sums[(row * kQuad + vector) * kPartials + partial].
+void PartialDots(const float* x, const float* y, std::size_t cols, const float* p, float* sums) {
+  const Floats d;
+  for (std::size_t part = 0; part < kPartials; part += hn::Lanes(d)) {
+    auto x0 = hn::Zero(d), x1 = hn::Zero(d), x2 = hn::Zero(d), x3 = hn::Zero(d);
+    auto y0 = hn::Zero(d), y1 = hn::Zero(d), y2 = hn::Zero(d), y3 = hn::Zero(d);
+    for (std::size_t c = part; c < cols; c += kPartials) {
+      const auto xc = hn::LoadU(d, x + c), yc = hn::LoadU(d, y + c);
+      const auto p0 = hn::LoadU(d, p + c), p1 = hn::LoadU(d, p + cols + c);
+      x0 = hn::Add(x0, hn::Mul(xc, p0));
+      y0 = hn::Add(y0, hn::Mul(yc, p0));
+      x1 = hn::Add(x1, hn::Mul(xc, p1));
+      y1 = hn::Add(y1, hn::Mul(yc, p1));
+      const auto p2 = hn::LoadU(d, p + 2 * cols + c), p3 = hn::LoadU(d, p + 3 * cols + c);
+      x2 = hn::Add(x2, hn::Mul(xc, p2));
+      y2 = hn::Add(y2, hn::Mul(yc, p2));
+      x3 = hn::Add(x3, hn::Mul(xc, p3));
+      y3 = hn::Add(y3, hn::Mul(yc, p3));
+    }
+    float* at = sums + part;
+    hn::StoreU(x0, d, at);
+    hn::StoreU(x1, d, at + kPartials);
+    hn::StoreU(x2, d, at + 2 * kPartials);
+    hn::StoreU(x3, d, at + 3 * kPartials);
+    hn::StoreU(y0, d, at + 4 * kPartials);
+    hn::StoreU(y1, d, at + 5 * kPartials);
+    hn::StoreU(y2, d, at + 6 * kPartials);
+    hn::StoreU(y3, d, at + 7 * kPartials);
+  }
+}
+
+/// Four sums of partial sums. The tree folds halves: 8 onto 8, 4 onto 4, 2 onto 2, 1 onto 1.
+void FoldQuad(const float* sums, float* out) {
+#if HWY_TARGET == HWY_SCALAR
+  for (std::size_t k = 0; k < kQuad; ++k) {
+    float s[kPartials / 2];
+    const float* from = sums + k * kPartials;
+    for (std::size_t j = 0; j < kPartials / 2; ++j) s[j] = from[j] + from[j + kPartials / 2];
+    for (std::size_t half = kPartials / 4; half > 0; half /= 2) {
+      for (std::size_t j = 0; j < half; ++j) s[j] += s[j + half];
+    }
+    out[k] = s[0];
+  }
+#else
+  const hn::FixedTag<float, 4> d;
+  const auto fold = [&](std::size_t k) HWY_ATTR {
+    const float* s = sums + k * kPartials;
+    return hn::Add(hn::Add(hn::LoadU(d, s), hn::LoadU(d, s + 8)), hn::Add(hn::LoadU(d, s + 4), hn::LoadU(d, s + 12)));
+  };
+  const auto a = fold(0), b = fold(1), c = fold(2), e = fold(3);
+  const auto ab = hn::Add(hn::InterleaveLower(d, a, b), hn::InterleaveUpper(d, a, b));
+  const auto ce = hn::Add(hn::InterleaveLower(d, c, e), hn::InterleaveUpper(d, c, e));
+  hn::StoreU(hn::Add(hn::ConcatLowerLower(d, ce, ab), hn::ConcatUpperUpper(d, ce, ab)), d, out);
+#endif
+}
+
+/// q of up to kRows rows, row after row. An odd last row is paired with itself.
+void RowsTimes(const float* x, std::size_t rows, std::size_t cols, const float* p, float* q) {
+  HWY_ALIGN float sums[2 * kQuad * kPartials];
+  for (std::size_t t = 0; t < rows; t += 2) {
+    const float* row = x + t * cols;
+    PartialDots(row, t + 1 < rows ? row + cols : row, cols, p, sums);
+    FoldQuad(sums, q + t * kQuad);
+    FoldQuad(sums + kQuad * kPartials, q + (t + 1) * kQuad);
+  }
+}
+
+/// p += x' q over up to kRows rows: their sum first, row after row, then one addition to p.
+template <std::size_t kVectors>
+void AddColumns(const float* x, std::size_t rows, std::size_t cols, const float* q, std::size_t c, float* p) {
+  static_assert(kVectors == 1 || kVectors == 2);
+  const Floats d;
+  const std::size_t next = kVectors == 2 ? hn::Lanes(d) : 0;
+  auto a0 = hn::Zero(d), a1 = hn::Zero(d), a2 = hn::Zero(d), a3 = hn::Zero(d);
+  auto b0 = hn::Zero(d), b1 = hn::Zero(d), b2 = hn::Zero(d), b3 = hn::Zero(d);
+  for (std::size_t t = 0; t < rows; ++t) {
+    const float* row = x + t * cols + c;
+    const float* factor = q + t * kQuad;
+    const auto a = hn::LoadU(d, row), b = hn::LoadU(d, row + next);
+    const auto f0 = hn::Set(d, factor[0]), f1 = hn::Set(d, factor[1]);
+    const auto f2 = hn::Set(d, factor[2]), f3 = hn::Set(d, factor[3]);
+    a0 = hn::Add(a0, hn::Mul(a, f0));
+    a1 = hn::Add(a1, hn::Mul(a, f1));
+    a2 = hn::Add(a2, hn::Mul(a, f2));
+    a3 = hn::Add(a3, hn::Mul(a, f3));
+    if constexpr (kVectors == 2) {
+      b0 = hn::Add(b0, hn::Mul(b, f0));
+      b1 = hn::Add(b1, hn::Mul(b, f1));
+      b2 = hn::Add(b2, hn::Mul(b, f2));
+      b3 = hn::Add(b3, hn::Mul(b, f3));
+    }
+  }
+  const auto add = [&](auto sum, float* at) HWY_ATTR { hn::StoreU(hn::Add(hn::LoadU(d, at), sum), d, at); };
+  add(a0, p + c);
+  add(a1, p + cols + c);
+  add(a2, p + 2 * cols + c);
+  add(a3, p + 3 * cols + c);
+  if constexpr (kVectors == 2) {
+    add(b0, p + next + c);
+    add(b1, p + cols + next + c);
+    add(b2, p + 2 * cols + next + c);
+    add(b3, p + 3 * cols + next + c);
+  }
+}
+
+void AddTransposed(const float* x, std::size_t rows, std::size_t cols, const float* q, float* p) {
+  const std::size_t lanes = hn::Lanes(Floats());
+  std::size_t c = 0;
+  for (; c + 2 * lanes <= cols; c += 2 * lanes) AddColumns<2>(x, rows, cols, q, c, p);
+  for (; c < cols; c += lanes) AddColumns<1>(x, rows, cols, q, c, p);
+}
+
+void Times(const Block& e, const float* p, std::size_t quads, float* q) {
+  float part[kRows * kQuad];
+  for (std::size_t t = 0; t < e.rows; t += kRows) {
+    const std::size_t rows = std::min(kRows, e.rows - t);
+    for (std::size_t g = 0; g < quads; ++g) {
+      RowsTimes(e.data + t * e.cols, rows, e.cols, p + g * kQuad * e.cols, part);
+      std::memcpy(q + (g * e.rows + t) * kQuad, part, rows * kQuad * sizeof(float));
+    }
+  }
+}
+
+void TransposedTimes(const Block& e, const float* q, std::size_t quads, float* p) {
+  std::fill(p, p + quads * kQuad * e.cols, 0.0f);
+  for (std::size_t t = 0; t < e.rows; t += kRows) {
+    for (std::size_t g = 0; g < quads; ++g) {
+      AddTransposed(e.data + t * e.cols, std::min(kRows, e.rows - t), e.cols, q + (g * e.rows + t) * kQuad,
+                    p + g * kQuad * e.cols);
+    }
+  }
+}
+
+void GramTimes(const Block& e, const float* p, std::size_t quads, float* out) {
+  float q[kRows * kQuad];
+  std::fill(out, out + quads * kQuad * e.cols, 0.0f);
+  for (std::size_t t = 0; t < e.rows; t += kRows) {
+    const std::size_t rows = std::min(kRows, e.rows - t);
+    for (std::size_t g = 0; g < quads; ++g) {
+      RowsTimes(e.data + t * e.cols, rows, e.cols, p + g * kQuad * e.cols, q);
+      AddTransposed(e.data + t * e.cols, rows, e.cols, q, out + g * kQuad * e.cols);
+    }
+  }
+}
+
+double Dot(const float* a, const float* b, std::size_t n) {
+  constexpr std::size_t kSums = kPartials / 2;
+  const Doubles d;
+  const hn::Rebind<float, Doubles> f;
+  double lane[kSums];
+  const std::size_t whole = n / kSums * kSums;
+  for (std::size_t part = 0; part < kSums; part += hn::Lanes(d)) {
+    auto sum = hn::Zero(d);
+    for (std::size_t i = part; i < whole; i += kSums) {
+      const auto x = hn::PromoteTo(d, hn::LoadU(f, a + i)), y = hn::PromoteTo(d, hn::LoadU(f, b + i));
+      sum = hn::Add(sum, hn::Mul(x, y));
+    }
+    hn::StoreU(sum, d, lane + part);
+  }
+  for (std::size_t i = whole; i < n; ++i) lane[0] += double{a[i]} * b[i];
+  return ((lane[0] + lane[1]) + (lane[2] + lane[3])) + ((lane[4] + lane[5]) + (lane[6] + lane[7]));
+}
+
+void AddMultiple(const float* x, std::size_t n, float factor, float* y) {
+  const Floats d;
+  const std::size_t lanes = hn::Lanes(d);
+  const auto f = hn::Set(d, factor);
+  std::size_t i = 0;
+  for (; i + lanes <= n; i += lanes) {
+    hn::StoreU(hn::Add(hn::LoadU(d, y + i), hn::Mul(hn::LoadU(d, x + i), f)), d, y + i);
+  }
+  for (; i < n; ++i) y[i] += factor * x[i];
+}
+
+/// use(i, l of the values from i on) for whole vectors, use_one(i, l) for the rest of each part.
+template <typename Use, typename UseOne>
+HWY_INLINE void ForProducts(const float* q, const Parts& s, Use&& use, UseOne&& use_one) {
+  const Floats d;
+  const std::size_t lanes = hn::Lanes(d);
+  if (s.rank == 0) return;
+  for (std::size_t part = 0; part < s.parts; ++part, q += s.rank) {
+    const float* p = s.p + part * s.rank * s.cols;
+    std::size_t c = 0;
+    for (; c + lanes <= s.cols; c += lanes) {
+      auto l = hn::Mul(hn::Set(d, q[0]), hn::LoadU(d, p + c));
+      for (std::size_t k = 1; k < s.rank; ++k) {
+        l = hn::Add(l, hn::Mul(hn::Set(d, q[k]), hn::LoadU(d, p + k * s.cols + c)));
+      }
+      use(part * s.cols + c, l);
+    }
+    for (; c < s.cols; ++c) {
+      float l = q[0] * p[c];
+      for (std::size_t k = 1; k < s.rank; ++k) l += q[k] * p[k * s.cols + c];
+      use_one(part * s.cols + c, l);
+    }
+  }
+}
+
+void AddProducts(const float* q, const Parts& p, float* x) {
+  const Floats d;
+  ForProducts(
+      q, p, [&](std::size_t i, auto l) HWY_ATTR { hn::StoreU(hn::Add(hn::LoadU(d, x + i), l), d, x + i); },
+      [&](std::size_t i, float l) { x[i] += l; });
+}
+
+void SubtractProducts(const float* q, const Parts& p, const std::uint8_t* taken, float* x) {
+  const Floats d;
+  const hn::RebindToSigned<Floats> ints;
+  const hn::Rebind<std::uint8_t, Floats> bytes;
+  if (taken == nullptr) {
+    return ForProducts(
+        q, p, [&](std::size_t i, auto l) HWY_ATTR { hn::StoreU(hn::Sub(hn::LoadU(d, x + i), l), d, x + i); },
+        [&](std::size_t i, float l) { x[i] -= l; });
+  }
+  ForProducts(
+      q, p,
+      [&](std::size_t i, auto l) HWY_ATTR {
+        const auto kept = hn::Eq(hn::PromoteTo(ints, hn::LoadU(bytes, taken + i)), hn::Zero(ints));
+        hn::StoreU(hn::IfThenElseZero(hn::RebindMask(d, kept), hn::Sub(hn::LoadU(d, x + i), l)), d, x + i);
+      },
+      [&](std::size_t i, float l) { x[i] = taken[i] != 0 ? 0.0f : x[i] - l; });
+}
+
+}  // namespace
+}  // namespace kvzip::kernels::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace kvzip::kernels {
+
+HWY_EXPORT(Times);
+HWY_EXPORT(TransposedTimes);
+HWY_EXPORT(GramTimes);
+HWY_EXPORT(Dot);
+HWY_EXPORT(AddMultiple);
+HWY_EXPORT(AddProducts);
+HWY_EXPORT(SubtractProducts);
+
+void times(const Block& e, const float* p, std::size_t quads, float* q) {
+  HWY_DYNAMIC_DISPATCH(Times)(e, p, quads, q);
+}
+void transposed_times(const Block& e, const float* q, std::size_t quads, float* p) {
+  HWY_DYNAMIC_DISPATCH(TransposedTimes)(e, q, quads, p);
+}
+void gram_times(const Block& e, const float* p, std::size_t quads, float* out) {
+  HWY_DYNAMIC_DISPATCH(GramTimes)(e, p, quads, out);
+}
+double dot(const float* a, const float* b, std::size_t n) {
+  return HWY_DYNAMIC_DISPATCH(Dot)(a, b, n);
+}
+void add_multiple(const float* x, std::size_t n, float factor, float* y) {
+  HWY_DYNAMIC_DISPATCH(AddMultiple)(x, n, factor, y);
+}
+void add_products(const float* q, const Parts& p, float* x) {
+  HWY_DYNAMIC_DISPATCH(AddProducts)(q, p, x);
+}
+void subtract_products(const float* q, const Parts& p, const std::uint8_t* taken, float* x) {
+  HWY_DYNAMIC_DISPATCH(SubtractProducts)(q, p, taken, x);
+}
+
+}  // namespace kvzip::kernels
+#endif  // HWY_ONCE
