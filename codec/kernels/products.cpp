@@ -23,6 +23,28 @@ using Doubles = hn::CappedTag<double, kPartials / 2>;
 /// columns.
 constexpr std::size_t kRows = 32;
 
+float GatherBlock(const float* x, std::size_t rows, std::size_t cols, std::size_t stride, float* e,
+                  std::size_t e_cols) {
+  const Floats d;
+  const std::size_t lanes = hn::Lanes(d);
+  auto most = hn::Zero(d);
+  float largest = 0;
+  for (std::size_t t = 0; t < rows; ++t, x += stride, e += e_cols) {
+    std::size_t c = 0;
+    for (; c + lanes <= cols; c += lanes) {
+      const auto v = hn::LoadU(d, x + c);
+      hn::StoreU(v, d, e + c);
+      most = hn::Max(most, hn::Abs(v));
+    }
+    for (; c < cols; ++c) {
+      e[c] = x[c];
+      largest = std::max(largest, x[c] < 0 ? -x[c] : x[c]);
+    }
+    for (; c < e_cols; ++c) e[c] = 0;
+  }
+  return std::max(largest, hn::GetLane(hn::MaxOfLanes(d, most)));
+}
+
 /// Partial sums of two rows with four vectors: sums[(row * kQuad + vector) * kPartials + partial].
 void PartialDots(const float* x, const float* y, std::size_t cols, const float* p, float* sums) {
   const Floats d;
@@ -197,53 +219,67 @@ void AddMultiple(const float* x, std::size_t n, float factor, float* y) {
   for (; i < n; ++i) y[i] += factor * x[i];
 }
 
-/// use(i, l of the values from i on) for whole vectors, use_one(i, l) for the rest of each part.
+/// One part: use(c, l of the values from c on) for whole vectors, use_one(c, l) for the rest.
 template <typename Use, typename UseOne>
-HWY_INLINE void ForProducts(const float* q, const Parts& s, Use&& use, UseOne&& use_one) {
+HWY_INLINE void ForPart(const float* q, const float* p, std::size_t rank, std::size_t cols, Use&& use,
+                        UseOne&& use_one) {
   const Floats d;
   const std::size_t lanes = hn::Lanes(d);
-  if (s.rank == 0) return;
-  for (std::size_t part = 0; part < s.parts; ++part, q += s.rank) {
-    const float* p = s.p + part * s.rank * s.cols;
-    std::size_t c = 0;
-    for (; c + lanes <= s.cols; c += lanes) {
-      auto l = hn::Mul(hn::Set(d, q[0]), hn::LoadU(d, p + c));
-      for (std::size_t k = 1; k < s.rank; ++k) {
-        l = hn::Add(l, hn::Mul(hn::Set(d, q[k]), hn::LoadU(d, p + k * s.cols + c)));
-      }
-      use(part * s.cols + c, l);
+  std::size_t c = 0;
+  if (rank == kQuad) {  // factors stay in registers
+    const auto q0 = hn::Set(d, q[0]), q1 = hn::Set(d, q[1]), q2 = hn::Set(d, q[2]), q3 = hn::Set(d, q[3]);
+    for (; c + lanes <= cols; c += lanes) {
+      const auto l0 = hn::Mul(q0, hn::LoadU(d, p + c)), l1 = hn::Mul(q1, hn::LoadU(d, p + cols + c));
+      const auto l2 = hn::Mul(q2, hn::LoadU(d, p + 2 * cols + c)), l3 = hn::Mul(q3, hn::LoadU(d, p + 3 * cols + c));
+      use(c, hn::Add(hn::Add(hn::Add(l0, l1), l2), l3));
     }
-    for (; c < s.cols; ++c) {
-      float l = q[0] * p[c];
-      for (std::size_t k = 1; k < s.rank; ++k) l += q[k] * p[k * s.cols + c];
-      use_one(part * s.cols + c, l);
-    }
+  }
+  for (; c + lanes <= cols; c += lanes) {
+    auto l = hn::Mul(hn::Set(d, q[0]), hn::LoadU(d, p + c));
+    for (std::size_t k = 1; k < rank; ++k) l = hn::Add(l, hn::Mul(hn::Set(d, q[k]), hn::LoadU(d, p + k * cols + c)));
+    use(c, l);
+  }
+  for (; c < cols; ++c) {
+    float l = q[0] * p[c];
+    for (std::size_t k = 1; k < rank; ++k) l += q[k] * p[k * cols + c];
+    use_one(c, l);
   }
 }
 
-void AddProducts(const float* q, const Parts& p, float* x) {
+void AddProducts(const float* q, const Parts& s, float* x) {
   const Floats d;
-  ForProducts(
-      q, p, [&](std::size_t i, auto l) HWY_ATTR { hn::StoreU(hn::Add(hn::LoadU(d, x + i), l), d, x + i); },
-      [&](std::size_t i, float l) { x[i] += l; });
+  if (s.rank == 0) return;
+  for (std::size_t i = 0; i < s.parts; ++i, q += s.rank, x += s.cols) {
+    ForPart(
+        q, s.p + i * s.rank * s.cols, s.rank, s.cols,
+        [&](std::size_t c, auto l) HWY_ATTR { hn::StoreU(hn::Add(hn::LoadU(d, x + c), l), d, x + c); },
+        [&](std::size_t c, float l) { x[c] += l; });
+  }
 }
 
-void SubtractProducts(const float* q, const Parts& p, const std::uint8_t* taken, float* x) {
+void SubtractProducts(const float* q, const Parts& s, const std::uint8_t* taken, float* x) {
   const Floats d;
   const hn::RebindToSigned<Floats> ints;
   const hn::Rebind<std::uint8_t, Floats> bytes;
-  if (taken == nullptr) {
-    return ForProducts(
-        q, p, [&](std::size_t i, auto l) HWY_ATTR { hn::StoreU(hn::Sub(hn::LoadU(d, x + i), l), d, x + i); },
-        [&](std::size_t i, float l) { x[i] -= l; });
+  if (s.rank == 0) return;
+  for (std::size_t i = 0; i < s.parts; ++i, q += s.rank, x += s.cols) {
+    const float* p = s.p + i * s.rank * s.cols;
+    if (taken == nullptr) {
+      ForPart(
+          q, p, s.rank, s.cols,
+          [&](std::size_t c, auto l) HWY_ATTR { hn::StoreU(hn::Sub(hn::LoadU(d, x + c), l), d, x + c); },
+          [&](std::size_t c, float l) { x[c] -= l; });
+      continue;
+    }
+    const std::uint8_t* mark = taken + i * s.cols;
+    ForPart(
+        q, p, s.rank, s.cols,
+        [&](std::size_t c, auto l) HWY_ATTR {
+          const auto kept = hn::Eq(hn::PromoteTo(ints, hn::LoadU(bytes, mark + c)), hn::Zero(ints));
+          hn::StoreU(hn::IfThenElseZero(hn::RebindMask(d, kept), hn::Sub(hn::LoadU(d, x + c), l)), d, x + c);
+        },
+        [&](std::size_t c, float l) { x[c] = mark[c] != 0 ? 0.0f : x[c] - l; });
   }
-  ForProducts(
-      q, p,
-      [&](std::size_t i, auto l) HWY_ATTR {
-        const auto kept = hn::Eq(hn::PromoteTo(ints, hn::LoadU(bytes, taken + i)), hn::Zero(ints));
-        hn::StoreU(hn::IfThenElseZero(hn::RebindMask(d, kept), hn::Sub(hn::LoadU(d, x + i), l)), d, x + i);
-      },
-      [&](std::size_t i, float l) { x[i] = taken[i] != 0 ? 0.0f : x[i] - l; });
 }
 
 }  // namespace
@@ -253,6 +289,7 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace kvzip::kernels {
 
+HWY_EXPORT(GatherBlock);
 HWY_EXPORT(Times);
 HWY_EXPORT(TransposedTimes);
 HWY_EXPORT(GramTimes);
@@ -261,6 +298,10 @@ HWY_EXPORT(AddMultiple);
 HWY_EXPORT(AddProducts);
 HWY_EXPORT(SubtractProducts);
 
+float gather_block(const float* x, std::size_t rows, std::size_t cols, std::size_t stride, float* e,
+                   std::size_t e_cols) {
+  return HWY_DYNAMIC_DISPATCH(GatherBlock)(x, rows, cols, stride, e, e_cols);
+}
 void times(const Block& e, const float* p, std::size_t quads, float* q) {
   HWY_DYNAMIC_DISPATCH(Times)(e, p, quads, q);
 }

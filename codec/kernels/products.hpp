@@ -15,6 +15,11 @@ struct Block {
 };
 /// Partial sums of a reduction along a row: as many as the widest vectors have lanes.
 inline constexpr std::size_t kPartials = 16;
+/// Copies rows of `cols` floats, `stride` apart, to rows of e_cols >= cols floats, zeros behind. Returns the largest
+/// magnitude. No NaN.
+float gather_block(const float* x, std::size_t rows, std::size_t cols, std::size_t stride, float* e,
+                   std::size_t e_cols);
+
 /// Vectors go through the products four at a time, so that a row read once serves four; a factor's last quad is filled
 /// up with zero vectors. Quad g of p is at p + g * kQuad * cols, vector after vector; quad g of q is at q + g * kQuad *
 /// rows, row after row.

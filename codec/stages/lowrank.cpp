@@ -8,7 +8,6 @@
 #include <cmath>
 #include <limits>
 
-#include "codec/kernels/kernels.hpp"
 #include "codec/kernels/products.hpp"
 #include "codec/side.hpp"
 #include "codec/stages/stages.hpp"
@@ -81,7 +80,7 @@ class Iteration {
   Basis q, p;
 
   void run(const float* values, std::size_t stride, std::uint64_t seed, std::uint64_t loops) {
-    const float largest = load(values, stride);
+    const float largest = kernels::gather_block(values, q.length, cols_, stride, e_.data(), p.length);
     if (largest == 0) {
       std::fill(q.v.begin(), q.v.end(), 0.0f);
       return std::fill(p.v.begin(), p.v.end(), 0.0f);
@@ -101,16 +100,6 @@ class Iteration {
   }
 
  private:
-  /// Copies E into one piece; returns its largest magnitude.
-  float load(const float* values, std::size_t stride) {
-    float low = 0, high = 0;
-    for (std::size_t t = 0; t < q.length; ++t) {
-      kernels::min_max(values + t * stride, cols_, &low, &high);
-      std::copy_n(values + t * stride, cols_, e_.begin() + static_cast<std::ptrdiff_t>(t * p.length));
-    }
-    return std::max(high, -low);
-  }
-
   /// All loops but the last may take E' E as one product, which reads E once. That squares the ratio between the
   /// directions of E: single precision loses those 2^-9 weaker than the strongest one, and the run is given up.
   /// `careful` orthonormalises between the products instead.

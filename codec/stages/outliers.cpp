@@ -9,6 +9,7 @@
 #include <bit>
 #include <cmath>
 #include <limits>
+#include <optional>
 #include <span>
 
 #include "codec/kernels/select.hpp"
@@ -44,6 +45,35 @@ std::uint64_t descending(Candidate c) {
 }
 std::uint64_t by_magnitude(Candidate c) {
   return ascending({-std::fabs(c.value), c.at});
+}
+
+/// The number that n others are smaller than; all differ. Quickselect without branches on data for the few numbers that
+/// are the rule.
+std::uint64_t nth_smallest(std::span<std::uint64_t> numbers, std::size_t n) {
+  constexpr std::size_t kFew = 512;
+  if (numbers.size() > kFew) {
+    std::nth_element(numbers.begin(), numbers.begin() + static_cast<std::ptrdiff_t>(n), numbers.end());
+    return numbers[n];
+  }
+  for (;;) {
+    std::swap(numbers[numbers.size() / 2], numbers.back());
+    const std::uint64_t pivot = numbers.back();
+    std::size_t below = 0;
+    for (std::uint64_t& x : numbers.first(numbers.size() - 1)) {
+      const std::uint64_t now = x;
+      x = numbers[below];
+      numbers[below] = now;
+      below += static_cast<std::size_t>(now < pivot);
+    }
+    if (below == n) return pivot;
+    std::swap(numbers[below], numbers.back());
+    if (n < below) {
+      numbers = numbers.first(below);
+    } else {
+      numbers = numbers.subspan(below + 1);
+      n -= below + 1;
+    }
+  }
 }
 
 /// Takes the outliers of a tile, vector by vector. A sample of each vector gives bounds that the outliers most likely
@@ -86,7 +116,8 @@ class Picker {
       v_.stride == 1 ? scan_rows() : scan_columns();
       for (std::uint32_t i = 0; i < lanes_; ++i) {
         choose(i);
-        take(first_ + i, static_cast<float>(sums_[i] / v_.length), std::span<const Candidate>(chosen_));
+        take(first_ + i, static_cast<float>(sums_[i] / v_.length),
+             std::span<const Candidate>(chosen_.data(), v_.taken));
       }
     }
   }
@@ -167,42 +198,43 @@ class Picker {
 
   /// False when there are too few candidates beyond a bound to be sure.
   bool choose_among(std::span<const Candidate> candidates, Bounds b) {
-    chosen_.clear();
     if (select_ == Select::magnitude) {
-      if (candidates.size() < v_.taken) return false;
-      order_.clear();
-      for (const Candidate c : candidates) order_.push_back(by_magnitude(c));
-      const std::uint64_t last = nth(v_.taken);
-      for (const Candidate c : candidates) {
-        if (by_magnitude(c) <= last) chosen_.push_back(c);
-      }
-      return true;
+      const auto last = nth(candidates, v_.taken, by_magnitude, [](Candidate) { return true; });
+      if (last) keep(candidates, [&](Candidate c) { return by_magnitude(c) <= *last; });
+      return last.has_value();
     }
     // Half of them from each end; the largest are sought among what the smallest leave, so that none is taken twice.
     const std::size_t half = v_.taken / 2;
-    order_.clear();
-    for (const Candidate c : candidates) {
-      if (c.value <= b.low) order_.push_back(ascending(c));
-    }
-    if (order_.size() < half) return false;
-    const std::uint64_t low_last = nth(half);
-    order_.clear();
-    for (const Candidate c : candidates) {
-      if (c.value >= b.high && ascending(c) > low_last) order_.push_back(descending(c));
-    }
-    if (order_.size() < half) return false;
-    const std::uint64_t high_last = nth(half);
-    for (const Candidate c : candidates) {
-      if (ascending(c) <= low_last || descending(c) <= high_last) chosen_.push_back(c);
-    }
+    const auto low_last = nth(candidates, half, ascending, [&](Candidate c) { return c.value <= b.low; });
+    if (!low_last) return false;
+    const auto high_last = nth(candidates, half, descending,
+                               [&](Candidate c) { return (c.value >= b.high) & (ascending(c) > *low_last); });
+    if (!high_last) return false;
+    keep(candidates, [&](Candidate c) { return (ascending(c) <= *low_last) | (descending(c) <= *high_last); });
     return true;
   }
 
-  /// The n-th smallest of order_, counted from 1.
-  std::uint64_t nth(std::size_t n) {
-    const auto at = order_.begin() + static_cast<std::ptrdiff_t>(n - 1);
-    std::nth_element(order_.begin(), at, order_.end());
-    return *at;
+  /// The n-th in the given order of the candidates that are wanted, counted from 1, if there are so many. This and
+  /// keep() store every candidate and step on past the wanted ones: which these are no branch predictor can guess.
+  template <typename Order, typename Wanted>
+  std::optional<std::uint64_t> nth(std::span<const Candidate> candidates, std::size_t n, Order order, Wanted wanted) {
+    order_.resize(std::max(order_.size(), candidates.size() + 1));
+    std::size_t count = 0;
+    for (const Candidate c : candidates) {
+      order_[count] = order(c);
+      count += static_cast<std::size_t>(wanted(c));
+    }
+    if (count < n) return std::nullopt;
+    return nth_smallest({order_.data(), count}, n - 1);
+  }
+  template <typename Wanted>
+  void keep(std::span<const Candidate> candidates, Wanted wanted) {
+    chosen_.resize(std::max<std::size_t>(chosen_.size(), v_.taken + 1));
+    std::size_t count = 0;
+    for (const Candidate c : candidates) {
+      chosen_[count] = c;
+      count += static_cast<std::size_t>(wanted(c));
+    }
   }
 
   const Vectors v_;
