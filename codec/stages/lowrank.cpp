@@ -43,10 +43,8 @@ struct Basis {
   const float* vector(std::size_t k) const { return v.data() + k * length; }
 };
 
-/// Modified Gram-Schmidt, twice; a vector that vanishes becomes zero. Returns the least share of its energy that a
-/// vector did not have in common with those before it.
-double orthonormalise(Basis& b) {
-  double least = 1;
+/// Modified Gram-Schmidt, twice; a vector that vanishes becomes zero.
+void orthonormalise(Basis& b) {
   for (std::size_t k = 0; k < b.rank; ++k) {
     float* v = b.vector(k);
     const double before = kernels::dot(v, v, b.length);
@@ -56,12 +54,9 @@ double orthonormalise(Basis& b) {
       }
     }
     const double norm = kernels::dot(v, v, b.length);
-    const bool vanishes = norm <= before * 1e-12 || norm <= 0;
-    least = vanishes ? 0 : std::min(least, norm / before);
-    const double inverse = vanishes ? 0 : 1 / std::sqrt(norm);
+    const double inverse = norm > before * 1e-14 && norm > 0 ? 1 / std::sqrt(norm) : 0;
     for (std::size_t i = 0; i < b.length; ++i) v[i] = static_cast<float>(v[i] * inverse);
   }
-  return least;
 }
 
 /// The iteration on one part E of a tile; made once and used for each part.
@@ -92,7 +87,7 @@ class Iteration {
     if (extreme) {
       for (float& v : e_) v *= scale;
     }
-    if (!iterate(seed, loops, false)) iterate(seed, loops, true);
+    iterate(seed, loops);
     if (extreme) {
       constexpr float kLargest = std::numeric_limits<float>::max();
       for (float& v : p.v) v = std::clamp(v / scale, -kLargest, kLargest);
@@ -100,33 +95,28 @@ class Iteration {
   }
 
  private:
-  /// All loops but the last may take E' E as one product, which reads E once. That squares the ratio between the
-  /// directions of E: single precision loses those 2^-9 weaker than the strongest one, and the run is given up.
-  /// `careful` orthonormalises between the products instead.
-  bool iterate(std::uint64_t seed, std::uint64_t loops, bool careful) {
-    constexpr double kLeastShare = 0x1p-36;
+  /// All loops but the last take E' E as one product, which reads E once. That squares the ratio between the directions
+  /// of E, so that single precision loses those 2^-12 weaker than the strongest: what rounding a factor to half
+  /// precision loses anyway.
+  void iterate(std::uint64_t seed, std::uint64_t loops) {
     const kernels::Block e{e_.data(), q.length, p.length};
+    std::fill(p.v.begin(), p.v.end(), 0.0f);
     for (std::size_t i = 0; i < cols_; ++i) {
       for (std::size_t k = 0; k < p.rank; ++k) {
         p.vector(k)[i] = static_cast<float>(uniform(seed, i * p.rank + k));
       }
     }
-    for (std::size_t k = 0; k < p.rank; ++k) std::fill(p.vector(k) + cols_, p.vector(k) + p.length, 0.0f);
-    for (std::uint64_t loop = 1; loop <= loops; ++loop) {
-      const double share = orthonormalise(p);
-      if (loop > 1 && !careful && share < kLeastShare) return false;
-      if (loop < loops && !careful) {
-        kernels::gram_times(e, p.v.data(), quads_, next_.data());
-        p.v.swap(next_);
-        continue;
-      }
-      kernels::times(e, p.v.data(), quads_, interleaved_.data());
-      for_each_place([](float& interleaved, float& plain) { plain = interleaved; });
-      orthonormalise(q);
-      for_each_place([](float& interleaved, float& plain) { interleaved = plain; });
-      kernels::transposed_times(e, interleaved_.data(), quads_, p.v.data());
+    for (std::uint64_t loop = 1; loop < loops; ++loop) {
+      orthonormalise(p);
+      kernels::gram_times(e, p.v.data(), quads_, next_.data());
+      p.v.swap(next_);
     }
-    return true;
+    orthonormalise(p);
+    kernels::times(e, p.v.data(), quads_, interleaved_.data());
+    for_each_place([](float& interleaved, float& plain) { plain = interleaved; });
+    orthonormalise(q);
+    for_each_place([](float& interleaved, float& plain) { interleaved = plain; });
+    kernels::transposed_times(e, interleaved_.data(), quads_, p.v.data());
   }
 
   /// use(number in interleaved_, the same number in q): products keep four numbers of a row side by side.
