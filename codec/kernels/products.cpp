@@ -6,6 +6,7 @@
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "codec/kernels/products.cpp"
+#include <hwy/cache_control.h>
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
@@ -27,6 +28,8 @@ float GatherBlock(const float* x, std::size_t rows, std::size_t cols, std::size_
                   std::size_t e_cols) {
   const Floats d;
   const std::size_t lanes = hn::Lanes(d);
+  // Rows of a part lie a whole row of the tile apart, too far for the machine to see the next ones coming.
+  constexpr std::size_t kAhead = 8;
   auto most = hn::Zero(d);
   float largest = 0;
   for (std::size_t t = 0; t < rows; ++t, x += stride, e += e_cols) {
@@ -34,6 +37,7 @@ float GatherBlock(const float* x, std::size_t rows, std::size_t cols, std::size_
     for (; c + lanes <= cols; c += lanes) {
       const auto v = hn::LoadU(d, x + c);
       hn::StoreU(v, d, e + c);
+      if (t + kAhead < rows) hwy::Prefetch(x + kAhead * stride + c);
       most = hn::Max(most, hn::Abs(v));
     }
     for (; c < cols; ++c) {

@@ -29,23 +29,15 @@ struct Vectors {
   std::size_t step, stride;
 };
 
-struct Candidate {
-  float value;
-  std::uint32_t at;
-};
-
-/// Order of candidates as one number: by value, of equal values the earlier first. -0 equals 0.
-std::uint64_t ascending(Candidate c) {
-  const auto bits = std::bit_cast<std::uint32_t>(c.value + 0.0f);
-  const std::uint32_t order = (bits >> 31) != 0 ? ~bits : bits | 0x80000000u;
-  return std::uint64_t{order} << 32 | c.at;
+/// A candidate as one number: its value's rank among floats in the upper half, its place in the lower. Numbers ascend
+/// with the values, of equal values (0 and -0 are) with the places.
+std::uint64_t candidate(float value, std::uint32_t at) {
+  const auto bits = std::bit_cast<std::uint32_t>(value + 0.0f);
+  const std::uint32_t rank = bits ^ ((bits >> 31) != 0 ? 0xffffffffu : 0x80000000u);
+  return std::uint64_t{rank} << 32 | at;
 }
-std::uint64_t descending(Candidate c) {
-  return ascending({-c.value, c.at});
-}
-std::uint64_t by_magnitude(Candidate c) {
-  return ascending({-std::fabs(c.value), c.at});
-}
+/// Turns the order of values around, not that of places.
+constexpr std::uint64_t kDescending = 0xffffffff00000000u;
 
 /// The number that n others are smaller than; all differ. Quickselect without branches on data for the few numbers that
 /// are the rule.
@@ -91,7 +83,7 @@ class Picker {
       if (which_ <= kMostKept || sample_ <= 64) break;
     }
     guided_ = which_ <= kMostKept && which_ <= sample_;
-    together_ = std::min(v.count, v.stride == 1 ? 16u : 256u);
+    together_ = std::min(v.count, v.stride == 1 ? 16u : 512u);
     room_ = static_cast<std::uint32_t>(
         std::min<std::uint64_t>(v.length, std::uint64_t{v.length} * which_ * 4 / sample_ + 64));
     if (!guided_) return;
@@ -104,7 +96,7 @@ class Picker {
     found_.resize(std::size_t{room_} * together_);
   }
 
-  /// Calls take(vector, its mean, its outliers in ascending order) for every vector.
+  /// Calls take(vector, its mean, the ascending places of its outliers) for every vector.
   template <typename F>
   void pick(F&& take) {
     for (first_ = 0; first_ < v_.count; first_ += together_) {
@@ -117,7 +109,7 @@ class Picker {
       for (std::uint32_t i = 0; i < lanes_; ++i) {
         choose(i);
         take(first_ + i, static_cast<float>(sums_[i] / v_.length),
-             std::span<const Candidate>(chosen_.data(), v_.taken));
+             std::span<const std::uint32_t>(chosen_.data(), v_.taken));
       }
     }
   }
@@ -133,11 +125,16 @@ class Picker {
 
   void set_bounds() {
     const std::uint32_t apart = v_.length / sample_;
-    for (std::uint32_t s = 0; s < sample_; ++s) {
-      // Not at equal distances, so that no period of the channels is met every time.
-      const std::size_t j = std::uint64_t{s} * v_.length / sample_ + s * 5 % apart;
-      float* row = samples_.data() + std::size_t{s} * lanes_;
-      for (std::uint32_t i = 0; i < lanes_; ++i) row[i] = vector(0)[i * v_.step + j * v_.stride];
+    // Not at equal distances, so that no period of the channels is met every time.
+    const auto place = [&](std::size_t s) { return s * v_.length / sample_ + s * 5 % apart; };
+    if (v_.stride == 1) {
+      for (std::uint32_t i = 0; i < lanes_; ++i) {
+        for (std::size_t s = 0; s < sample_; ++s) samples_[s * lanes_ + i] = vector(i)[place(s)];
+      }
+    } else {
+      for (std::size_t s = 0; s < sample_; ++s) {
+        std::copy_n(vector(0) + place(s) * v_.stride, lanes_, samples_.data() + s * lanes_);
+      }
     }
     if (select_ == Select::magnitude) {
       for (float& x : samples_) x = std::fabs(x);
@@ -149,10 +146,13 @@ class Picker {
     }
   }
 
-  void note(std::uint32_t lane, Candidate c) {
+  void note(std::uint32_t lane, float value, std::uint32_t at) {
     std::uint32_t& n = counts_[lane];
-    if (n < room_) found_[std::size_t{lane} * room_ + n] = c;
+    if (n < room_) found_[std::size_t{lane} * room_ + n] = candidate_of(value, at);
     ++n;
+  }
+  std::uint64_t candidate_of(float value, std::uint32_t at) const {
+    return candidate(select_ == Select::magnitude ? -std::fabs(value) : value, at);
   }
 
   void scan_rows() {
@@ -165,7 +165,7 @@ class Picker {
         sums_[i] += kernels::sum(x, n);
         if (!guided_) continue;
         const std::size_t hits = kernels::places_beyond(x, n, low_.data(), high_.data(), places_.data());
-        for (std::size_t h = 0; h < hits; ++h) note(i, {x[places_[h]], j + places_[h]});
+        for (std::size_t h = 0; h < hits; ++h) note(i, x[places_[h]], j + places_[h]);
       }
     }
   }
@@ -180,7 +180,7 @@ class Picker {
       kernels::add_to_columns(x, lanes_, sums_.data());
       if (!guided_) continue;
       const std::size_t hits = kernels::places_beyond(x, lanes_, low_.data(), high_.data(), places_.data());
-      for (std::size_t h = 0; h < hits; ++h) note(places_[h], {x[places_[h]], j});
+      for (std::size_t h = 0; h < hits; ++h) note(places_[h], x[places_[h]], j);
     }
   }
 
@@ -191,48 +191,52 @@ class Picker {
       if (choose_among({found_.data() + std::size_t{lane} * room_, counts_[lane]}, b)) return;
     }
     all_.resize(v_.length);
-    for (std::uint32_t j = 0; j < v_.length; ++j) all_[j] = {vector(lane)[j * v_.stride], j};
+    for (std::uint32_t j = 0; j < v_.length; ++j) all_[j] = candidate_of(vector(lane)[j * v_.stride], j);
     constexpr float kInfinity = std::numeric_limits<float>::infinity();
     choose_among(all_, {kInfinity, -kInfinity});
   }
 
   /// False when there are too few candidates beyond a bound to be sure.
-  bool choose_among(std::span<const Candidate> candidates, Bounds b) {
+  bool choose_among(std::span<const std::uint64_t> candidates, Bounds b) {
     if (select_ == Select::magnitude) {
-      const auto last = nth(candidates, v_.taken, by_magnitude, [](Candidate) { return true; });
-      if (last) keep(candidates, [&](Candidate c) { return by_magnitude(c) <= *last; });
+      const auto last = nth(candidates, v_.taken, 0, [](std::uint64_t) { return true; });
+      if (last) keep(candidates, [&](std::uint64_t c) { return c <= *last; });
       return last.has_value();
     }
     // Half of them from each end; the largest are sought among what the smallest leave, so that none is taken twice.
     const std::size_t half = v_.taken / 2;
-    const auto low_last = nth(candidates, half, ascending, [&](Candidate c) { return c.value <= b.low; });
+    const std::uint64_t low = candidate(b.low, ~0u), high = candidate(b.high, 0);
+    const auto low_last = nth(candidates, half, 0, [&](std::uint64_t c) { return c <= low; });
     if (!low_last) return false;
-    const auto high_last = nth(candidates, half, descending,
-                               [&](Candidate c) { return (c.value >= b.high) & (ascending(c) > *low_last); });
+    const std::uint64_t first = std::max(high, *low_last + 1);
+    const auto high_last = nth(candidates, half, kDescending, [&](std::uint64_t c) { return c >= first; });
     if (!high_last) return false;
-    keep(candidates, [&](Candidate c) { return (ascending(c) <= *low_last) | (descending(c) <= *high_last); });
+    keep(candidates, [&](std::uint64_t c) { return (c <= *low_last) | ((c ^ kDescending) <= *high_last); });
     return true;
   }
 
-  /// The n-th in the given order of the candidates that are wanted, counted from 1, if there are so many. This and
+  /// Of the wanted candidates, each turned by `mask`, the n-th smallest, counted from 1, if there are so many. This and
   /// keep() store every candidate and step on past the wanted ones: which these are no branch predictor can guess.
-  template <typename Order, typename Wanted>
-  std::optional<std::uint64_t> nth(std::span<const Candidate> candidates, std::size_t n, Order order, Wanted wanted) {
+  template <typename Wanted>
+  std::optional<std::uint64_t> nth(std::span<const std::uint64_t> candidates, std::size_t n, std::uint64_t mask,
+                                   Wanted wanted) {
     order_.resize(std::max(order_.size(), candidates.size() + 1));
+    std::uint64_t* order = order_.data();
     std::size_t count = 0;
-    for (const Candidate c : candidates) {
-      order_[count] = order(c);
+    for (const std::uint64_t c : candidates) {
+      order[count] = c ^ mask;
       count += static_cast<std::size_t>(wanted(c));
     }
     if (count < n) return std::nullopt;
-    return nth_smallest({order_.data(), count}, n - 1);
+    return nth_smallest({order, count}, n - 1);
   }
   template <typename Wanted>
-  void keep(std::span<const Candidate> candidates, Wanted wanted) {
-    chosen_.resize(std::max<std::size_t>(chosen_.size(), v_.taken + 1));
+  void keep(std::span<const std::uint64_t> candidates, Wanted wanted) {
+    chosen_.resize(v_.taken + std::size_t{1});
+    std::uint32_t* chosen = chosen_.data();
     std::size_t count = 0;
-    for (const Candidate c : candidates) {
-      chosen_[count] = c;
+    for (const std::uint64_t c : candidates) {
+      chosen[count] = static_cast<std::uint32_t>(c);
       count += static_cast<std::size_t>(wanted(c));
     }
   }
@@ -248,8 +252,8 @@ class Picker {
   std::vector<std::uint32_t> places_, counts_;
   std::vector<double> sums_;
   std::vector<Bounds> bounds_;
-  std::vector<Candidate> found_, all_, chosen_;
-  std::vector<std::uint64_t> order_;
+  std::vector<std::uint32_t> chosen_;
+  std::vector<std::uint64_t> found_, all_, order_;
 };
 
 class Outliers final : public Stage {
@@ -274,11 +278,11 @@ class Outliers final : public Stage {
     if (tile.taken.empty()) tile.taken.resize(tile.values.size());
     if (v.taken != 0) {
       Picker(v, select_, tile.values.data())
-          .pick([&](std::uint32_t vector, float mean, std::span<const Candidate> outliers) {
-            for (const Candidate c : outliers) {
-              values.push_back(c.value);
-              positions.positions.push_back(c.at);
-              const std::size_t place = vector * v.step + c.at * v.stride;
+          .pick([&](std::uint32_t vector, float mean, std::span<const std::uint32_t> outliers) {
+            for (const std::uint32_t j : outliers) {
+              const std::size_t place = vector * v.step + j * v.stride;
+              values.push_back(tile.values[place]);
+              positions.positions.push_back(j);
               tile.values[place] = mean;
               tile.taken[place] = 1;
             }
