@@ -75,7 +75,7 @@ class Picker {
  public:
   Picker(const Vectors& v, Select select, const float* values) : v_(v), select_(select), values_(values) {
     const double wanted = select == Select::ends ? v.taken / 2 : v.taken;
-    sample_ = std::min(v.length, std::clamp(v.length / 16, 64u, 512u));
+    sample_ = std::min(v.length, std::clamp(v.length / 8, 64u, 512u));
     // Of the sample, this many are expected beyond the least outlier; three deviations and one more are added.
     for (;; sample_ /= 2) {
       const double expected = wanted * sample_ / v.length;
@@ -87,8 +87,15 @@ class Picker {
     room_ = static_cast<std::uint32_t>(
         std::min<std::uint64_t>(v.length, std::uint64_t{v.length} * which_ * 4 / sample_ + 64));
     if (!guided_) return;
+    // Not at equal distances, so that no period of the channels is met every time.
+    const std::uint32_t apart = v.length / sample_;
+    for (std::uint64_t s = 0; s < sample_; ++s) {
+      sampled_.push_back(static_cast<std::uint32_t>(s * v.length / sample_ + s * 5 % apart));
+    }
     samples_.resize(std::size_t{sample_} * together_);
     kept_.resize(2 * which_ * kernels::kMostLanes);
+    least_.resize(together_);
+    most_.resize(together_);
     const std::size_t width = v.stride == 1 ? std::min(v.length, kPiece) : together_;
     low_.resize(width);
     high_.resize(width);
@@ -124,25 +131,21 @@ class Picker {
   const float* vector(std::uint32_t lane) const { return values_ + (first_ + lane) * v_.step; }
 
   void set_bounds() {
-    const std::uint32_t apart = v_.length / sample_;
-    // Not at equal distances, so that no period of the channels is met every time.
-    const auto place = [&](std::size_t s) { return s * v_.length / sample_ + s * 5 % apart; };
     if (v_.stride == 1) {
       for (std::uint32_t i = 0; i < lanes_; ++i) {
-        for (std::size_t s = 0; s < sample_; ++s) samples_[s * lanes_ + i] = vector(i)[place(s)];
+        for (std::size_t s = 0; s < sample_; ++s) samples_[s * lanes_ + i] = vector(i)[sampled_[s]];
       }
     } else {
       for (std::size_t s = 0; s < sample_; ++s) {
-        std::copy_n(vector(0) + place(s) * v_.stride, lanes_, samples_.data() + s * lanes_);
+        std::copy_n(vector(0) + sampled_[s] * v_.stride, lanes_, samples_.data() + s * lanes_);
       }
     }
     if (select_ == Select::magnitude) {
       for (float& x : samples_) x = std::fabs(x);
     }
-    std::array<std::vector<float>, 2> b{std::vector<float>(lanes_), std::vector<float>(lanes_)};
-    kernels::column_extremes(samples_.data(), sample_, lanes_, which_, kept_.data(), b[0].data(), b[1].data());
+    kernels::column_extremes(samples_.data(), sample_, lanes_, which_, kept_.data(), least_.data(), most_.data());
     for (std::uint32_t i = 0; i < lanes_; ++i) {
-      bounds_[i] = {select_ == Select::magnitude ? -b[1][i] : b[0][i], b[1][i]};
+      bounds_[i] = {select_ == Select::magnitude ? -most_[i] : least_[i], most_[i]};
     }
   }
 
@@ -248,8 +251,8 @@ class Picker {
   std::uint32_t sample_, which_;   // values sampled of a vector; the one of them that bounds, from either end
   std::uint32_t together_, room_;  // vectors scanned together; candidates kept of each
   std::uint32_t first_ = 0, lanes_ = 0;
-  std::vector<float> samples_, kept_, low_, high_;
-  std::vector<std::uint32_t> places_, counts_;
+  std::vector<float> samples_, kept_, least_, most_, low_, high_;
+  std::vector<std::uint32_t> sampled_, places_, counts_;
   std::vector<double> sums_;
   std::vector<Bounds> bounds_;
   std::vector<std::uint32_t> chosen_;
