@@ -15,7 +15,7 @@ inline constexpr std::size_t kMostLanes = 16;
 void column_extremes(const float* sample, std::size_t rows, std::size_t cols, std::size_t which, float* kept,
                      float* low, float* high);
 
-/// Ascending i with x[i] <= low[i] or x[i] >= high[i]; returns how many. `at` has room for n + kMostLanes.
+/// Ascending i with x[i] <= low[i] or x[i] >= high[i]; returns how many. `at` has room for n.
 std::size_t places_beyond(const float* x, std::size_t n, const float* low, const float* high, std::uint32_t* at);
 
 /// sums[i] += x[i]

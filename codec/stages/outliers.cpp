@@ -99,7 +99,7 @@ class Picker {
     const std::size_t width = v.stride == 1 ? std::min(v.length, kPiece) : together_;
     low_.resize(width);
     high_.resize(width);
-    places_.resize(width + kernels::kMostLanes);
+    places_.resize(width);
     found_.resize(std::size_t{room_} * together_);
   }
 

@@ -272,7 +272,7 @@ TEST_CASE("selection: places, extremes and sums") {
       high[i] = std::max(x[(i * 5) % n], other[i]);
     }
     const auto places = on_every_target([&] {
-      std::vector<std::uint32_t> at(n + kernels::kMostLanes);
+      std::vector<std::uint32_t> at(n);
       at.resize(kernels::places_beyond(x.data(), n, low.data(), high.data(), at.data()));
       return at;
     });
