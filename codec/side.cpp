@@ -41,6 +41,12 @@ int half_exponent(std::span<const float> values) {
   return exponent > kLargestShift ? kWide : std::max(exponent, -127);
 }
 
+/// values * 2^exponent, exponent within -127 and 127: such a power is a float, and one product rounds as ldexp does.
+void scale_by(std::span<float> values, int exponent) {
+  const float power = std::ldexp(1.0f, exponent);
+  for (float& v : values) v *= power;
+}
+
 Stream elements(StreamLabel label, std::uint32_t rows, std::uint32_t cols, DType type) {
   Stream s;
   s.label = label;
@@ -81,15 +87,11 @@ void put_numbers(StreamWriter& out, StreamLabel label, std::span<float> values, 
       type = DType::f32;
       exponent = 0;
     }
-    if (exponent != 0) {
-      for (float& v : values) v = std::ldexp(v, -exponent);
-    }
+    if (exponent != 0) scale_by(values, -exponent);
   }
   Stream s = filled(label, values, rows, cols, type);
   to_float(type, std::as_bytes(std::span(s.data)), values);
-  if (exponent != 0) {
-    for (float& v : values) v = std::ldexp(v, exponent);
-  }
+  if (exponent != 0) scale_by(values, exponent);
   out.put(std::move(s));
 }
 
@@ -107,9 +109,7 @@ std::vector<float> get_numbers(StreamReader& in, StreamLabel label, std::uint32_
     }
   }
   std::vector<float> values = fetched(in, label, rows, cols, type);
-  if (exponent != 0) {
-    for (float& v : values) v = std::ldexp(v, exponent);
-  }
+  if (exponent != 0) scale_by(values, exponent);
   return values;
 }
 

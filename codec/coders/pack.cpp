@@ -28,8 +28,9 @@ void put_positions(const Stream& s, BitWriter& bits) {
     for (std::size_t c = 0; c < s.cols; ++c) {
       const std::uint32_t position = s.positions[r * s.cols + c];
       const std::uint64_t gap = position - next;
-      for (std::uint64_t q = gap >> k; q > 0; --q) bits.put(1, 1);
-      bits.put(0, 1);
+      std::uint64_t ones = gap >> k;
+      for (; ones > 30; ones -= 30) bits.put((1u << 30) - 1, 30);
+      bits.put((1u << ones) - 1, static_cast<unsigned>(ones) + 1);
       bits.put(static_cast<std::uint32_t>(gap & ((std::uint64_t{1} << k) - 1)), k);
       next = std::uint64_t{position} + 1;
     }
@@ -78,12 +79,9 @@ void get_positions(Stream& s, BitReader& bits) {
   for (std::size_t r = 0; r < s.rows; ++r) {
     std::uint64_t next = 0;
     for (std::size_t c = 0; c < s.cols; ++c) {
-      std::uint64_t gap = 0;
-      while (bits.get(1) != 0) {
-        gap += std::uint64_t{1} << k;
-        if (gap >= s.alphabet) fail(ErrorCode::corrupt, "a position lies beyond its vector");
-      }
-      gap += bits.get(k);
+      const std::uint64_t ones = bits.get_ones();
+      if (ones > s.alphabet >> k) fail(ErrorCode::corrupt, "a position lies beyond its vector");
+      const std::uint64_t gap = (ones << k) + bits.get(k);
       if (next + gap >= s.alphabet) fail(ErrorCode::corrupt, "a position lies beyond its vector");
       s.positions[r * s.cols + c] = static_cast<std::uint32_t>(next + gap);
       next += gap + 1;

@@ -28,22 +28,6 @@ void quantise(const float* x, std::size_t n, const QuantColumns& q, std::uint8_t
 void dequantise_add(const std::uint8_t* codes, const std::uint8_t* high_codes, std::size_t n, const QuantColumns& q,
                     float* x);
 
-/// y[i] = sum over k of a[k] * b[k * stride + i], k ascending from the first product.
-void combine(const float* a, std::size_t rank, const float* b, std::size_t stride, std::size_t n, float* y);
-
-double dot(const float* a, const float* b, std::size_t n);
-/// y[i] += factor * x[i]
-void add_multiple(const float* x, std::size_t n, float factor, float* y);
-
-/// rows x cols floats, `stride` apart.
-struct Block {
-  const float* data;
-  std::size_t rows, cols, stride;
-};
-/// q = E p and p = E' q; vector k of a factor starts at k * cols (p) or k * rows (q).
-void block_times(const Block& e, const float* p, std::size_t rank, float* q);
-void transposed_block_times(const Block& e, const float* q, std::size_t rank, float* p);
-
 /// `width` bits of each symbol, least significant first, and back; width is 1, 2, 4 or 8 and n a multiple of 8 / width.
 void pack_bits(const std::uint8_t* symbols, std::size_t n, unsigned width, std::uint8_t* out);
 void unpack_bits(const std::uint8_t* in, std::size_t n, unsigned width, std::uint8_t* symbols);

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // Low-rank approximation of what is left, per head, by the power iteration of GEAR (arXiv 2403.05527 Algorithm 2): draw
-// P uniform in [0, 1), then `loops` times Q = E P, P = E' Q, orthonormalising before each product. The published code
-// orthonormalises in the last loop only; doing it each time spans the same space and does not overflow. L = Q P' is
-// stored as factors Q (tokens x rank) and P (channels x rank).
+// P uniform in [0, 1), then `loops` times Q = E P, P = E' Q. The published code orthonormalises in the last loop only;
+// here P is orthonormal before each loop, which spans the same space and does not overflow. L = Q P' is stored as
+// factors Q (tokens x rank) and P (channels x rank).
 #include <algorithm>
 #include <array>
 #include <cmath>
 #include <limits>
 
-#include "codec/kernels/kernels.hpp"
+#include "codec/kernels/products.hpp"
 #include "codec/side.hpp"
 #include "codec/stages/stages.hpp"
 #include "kvzip/error.hpp"
@@ -33,12 +33,14 @@ struct Factor {
   Factor(std::uint32_t r, std::uint32_t k) : rows(r), rank(k), v(std::size_t{r} * k) {}
 };
 
-/// A factor at work: `rank` vectors, each in one piece.
+/// A factor at work: `rank` vectors, each in one piece, and zero vectors up to whole quads.
 struct Basis {
   std::size_t length, rank;
   std::vector<float> v;
-  Basis(std::size_t n, std::size_t k) : length(n), rank(k), v(n * k) {}
+  Basis(std::size_t n, std::size_t k)
+      : length(n), rank(k), v(n * ((k + kernels::kQuad - 1) / kernels::kQuad * kernels::kQuad)) {}
   float* vector(std::size_t k) { return v.data() + k * length; }
+  const float* vector(std::size_t k) const { return v.data() + k * length; }
 };
 
 /// Modified Gram-Schmidt, twice; a vector that vanishes becomes zero.
@@ -52,10 +54,88 @@ void orthonormalise(Basis& b) {
       }
     }
     const double norm = kernels::dot(v, v, b.length);
-    const double inverse = norm > before * 1e-12 && norm > 0 ? 1 / std::sqrt(norm) : 0;
+    const double inverse = norm > before * 1e-14 && norm > 0 ? 1 / std::sqrt(norm) : 0;
     for (std::size_t i = 0; i < b.length; ++i) v[i] = static_cast<float>(v[i] * inverse);
   }
 }
+
+/// The iteration on one part E of a tile; made once and used for each part.
+class Iteration {
+ public:
+  Iteration(std::size_t rows, std::size_t cols, std::size_t rank)
+      : q(rows, rank),
+        p((cols + kernels::kPartials - 1) / kernels::kPartials * kernels::kPartials, rank),
+        e_(rows * p.length),
+        next_(p.v.size()),
+        quads_(p.v.size() / (p.length * kernels::kQuad)),
+        interleaved_(q.v.size()),
+        cols_(cols) {}
+
+  /// The factors of the last run(). Vectors of p are filled up with zeros behind `cols`.
+  Basis q, p;
+
+  void run(const float* values, std::size_t stride, std::uint64_t seed, std::uint64_t loops) {
+    const float largest = kernels::gather_block(values, q.length, cols_, stride, e_.data(), p.length);
+    if (largest == 0) {
+      std::fill(q.v.begin(), q.v.end(), 0.0f);
+      return std::fill(p.v.begin(), p.v.end(), 0.0f);
+    }
+    // Squares and their sums stay finite between these. A power of two brings other data there and changes no digit.
+    constexpr float kLeast = 0x1p-40f, kMost = 0x1p40f;
+    const bool extreme = largest < kLeast || largest > kMost;
+    const float scale = extreme ? std::ldexp(1.0f, std::clamp(-std::ilogb(largest), -126, 126)) : 1;
+    if (extreme) {
+      for (float& v : e_) v *= scale;
+    }
+    iterate(seed, loops);
+    if (extreme) {
+      constexpr float kLargest = std::numeric_limits<float>::max();
+      for (float& v : p.v) v = std::clamp(v / scale, -kLargest, kLargest);
+    }
+  }
+
+ private:
+  /// All loops but the last take E' E as one product, which reads E once. That squares the ratio between the directions
+  /// of E, so that single precision loses those 2^-12 weaker than the strongest: what rounding a factor to half
+  /// precision loses anyway.
+  void iterate(std::uint64_t seed, std::uint64_t loops) {
+    const kernels::Block e{e_.data(), q.length, p.length};
+    std::fill(p.v.begin(), p.v.end(), 0.0f);
+    for (std::size_t i = 0; i < cols_; ++i) {
+      for (std::size_t k = 0; k < p.rank; ++k) {
+        p.vector(k)[i] = static_cast<float>(uniform(seed, i * p.rank + k));
+      }
+    }
+    for (std::uint64_t loop = 1; loop < loops; ++loop) {
+      orthonormalise(p);
+      kernels::gram_times(e, p.v.data(), quads_, next_.data());
+      p.v.swap(next_);
+    }
+    orthonormalise(p);
+    kernels::times(e, p.v.data(), quads_, interleaved_.data());
+    for_each_place([](float& interleaved, float& plain) { plain = interleaved; });
+    orthonormalise(q);
+    for_each_place([](float& interleaved, float& plain) { interleaved = plain; });
+    kernels::transposed_times(e, interleaved_.data(), quads_, p.v.data());
+  }
+
+  /// use(number in interleaved_, the same number in q): products keep four numbers of a row side by side.
+  template <typename F>
+  void for_each_place(F&& use) {
+    float* at = interleaved_.data();
+    for (std::size_t g = 0; g < quads_; ++g) {
+      float* vector = q.vector(g * kernels::kQuad);
+      for (std::size_t t = 0; t < q.length; ++t) {
+        for (std::size_t k = 0; k < kernels::kQuad; ++k) use(*at++, vector[k * q.length + t]);
+      }
+    }
+  }
+
+  std::vector<float> e_, next_;
+  std::size_t quads_;
+  std::vector<float> interleaved_;
+  std::size_t cols_;
+};
 
 class LowRank final : public Stage {
  public:
@@ -76,16 +156,23 @@ class LowRank final : public Stage {
 
   void encode(Tile& tile, StreamWriter& out) const override {
     const Plan plan = make_plan(*tile.context, tile.shape);
-    Factor q_all(tile.shape.rows, plan.rank * plan.blocks), p_all(plan.cols, plan.rank * plan.blocks);
-    for (std::uint32_t b = 0; b < plan.blocks; ++b) {
-      Basis q(tile.shape.rows, plan.rank), p(plan.cols, plan.rank);
-      factorise(tile, b, q, p);
-      place(q, b, q_all);
-      place(p, b, p_all);
+    Factor q(tile.shape.rows, plan.rank * plan.blocks), p(plan.cols, plan.rank * plan.blocks);
+    if (plan.rank != 0) {
+      Iteration iteration(tile.shape.rows, plan.cols, plan.rank);
+      for (std::uint32_t b = 0; b < plan.blocks; ++b) {
+        iteration.run(tile.values.data() + std::size_t{b} * plan.cols, tile.shape.cols, seed_ + b, loops_);
+        place(iteration.q, b, q);
+        place(iteration.p, b, p);
+      }
     }
-    put_factor(out, q_all, tile.context->source);
-    put_factor(out, p_all, tile.context->source);
-    for_each_row(plan, q_all, p_all, [&](std::size_t t, const std::vector<float>& l) { tile.subtract_row(t, l); });
+    put_factor(out, q, tile.context->source);
+    put_factor(out, p, tile.context->source);
+    const std::vector<float> vectors = by_vector(plan, p);
+    const kernels::Parts parts{vectors.data(), plan.blocks, plan.rank, plan.cols};
+    for (std::size_t t = 0; t < tile.shape.rows; ++t) {
+      const std::uint8_t* taken = tile.taken.empty() ? nullptr : tile.taken.data() + t * tile.shape.cols;
+      kernels::subtract_products(q.v.data() + t * q.rank, parts, taken, tile.row(t));
+    }
   }
 
   void decode(Tile& tile, TileShape in, StreamReader& streams) const override {
@@ -93,9 +180,11 @@ class LowRank final : public Stage {
     Factor q(in.rows, plan.rank * plan.blocks), p(plan.cols, plan.rank * plan.blocks);
     get_factor(streams, q, tile.context->source);
     get_factor(streams, p, tile.context->source);
-    for_each_row(plan, q, p, [&](std::size_t t, const std::vector<float>& l) {
-      for (std::size_t c = 0; c < l.size(); ++c) tile.row(t)[c] += l[c];
-    });
+    const std::vector<float> vectors = by_vector(plan, p);
+    const kernels::Parts parts{vectors.data(), plan.blocks, plan.rank, plan.cols};
+    for (std::size_t t = 0; t < in.rows; ++t) {
+      kernels::add_products(q.v.data() + t * q.rank, parts, tile.row(t));
+    }
   }
 
  private:
@@ -109,39 +198,19 @@ class LowRank final : public Stage {
     return {blocks, cols, static_cast<std::uint32_t>(std::min<std::uint64_t>({rank_, cols, shape.rows}))};
   }
 
-  void factorise(const Tile& tile, std::uint32_t index, Basis& q, Basis& p) const {
-    if (q.rank == 0) return;  // a tile without rows
-    const kernels::Block e{tile.values.data() + index * p.length, q.length, p.length, tile.shape.cols};
-    float low = 0, high = 0;
-    for (std::size_t t = 0; t < e.rows; ++t) kernels::min_max(e.data + t * e.stride, e.cols, &low, &high);
-    const float largest = std::max(high, -low);
-    if (largest == 0) return;
-    // A power of two brings products with extreme data to ordinary size, so that they stay finite.
-    const float scale = std::ldexp(1.0f, std::clamp(-std::ilogb(largest), -126, 126));
-    for (std::size_t i = 0; i < p.length; ++i) {
-      for (std::size_t k = 0; k < p.rank; ++k) {
-        p.vector(k)[i] = static_cast<float>(uniform(seed_ + index, i * p.rank + k));
-      }
+  static void place(const Basis& part, std::uint32_t block, Factor& all) {
+    for (std::size_t i = 0; i < all.rows; ++i) {
+      float* row = all.v.data() + i * all.rank + block * part.rank;
+      for (std::size_t k = 0; k < part.rank; ++k) row[k] = part.vector(k)[i];
     }
-    for (std::uint64_t loop = 0; loop < loops_; ++loop) {
-      orthonormalise(p);
-      for (float& v : p.v) v *= scale;
-      kernels::block_times(e, p.v.data(), p.rank, q.v.data());
-      orthonormalise(q);
-      for (float& v : q.v) v *= scale;
-      kernels::transposed_block_times(e, q.v.data(), q.rank, p.v.data());
-      for (float& v : q.v) v /= scale;
-    }
-    constexpr float kMost = std::numeric_limits<float>::max();
-    for (float& v : p.v) v = std::clamp(v / scale, -kMost, kMost);
   }
-
-  static void place(Basis& part, std::uint32_t block, Factor& all) {
-    for (std::size_t k = 0; k < part.rank; ++k) {
-      for (std::size_t i = 0; i < part.length; ++i) {
-        all.v[i * all.rank + block * part.rank + k] = part.vector(k)[i];
-      }
+  /// P's vectors, block after block, each in one piece.
+  static std::vector<float> by_vector(const Plan& plan, const Factor& p) {
+    std::vector<float> vectors(p.v.size());
+    for (std::size_t c = 0; c < p.rows; ++c) {
+      for (std::size_t k = 0; k < p.rank; ++k) vectors[k * plan.cols + c] = p.v[c * p.rank + k];
     }
+    return vectors;
   }
 
   void put_factor(StreamWriter& out, Factor& f, DType source) const {
@@ -181,23 +250,6 @@ class LowRank final : public Stage {
     s.rows = f.rows;
     s.cols = f.rank;
     return s;
-  }
-
-  /// l = sum over k of Q[t][k] P[c][k], k ascending: the order is part of the format. use(t, l of the token's
-  /// channels).
-  template <typename F>
-  static void for_each_row(const Plan& plan, const Factor& q, const Factor& p, F&& use) {
-    std::vector<float> transposed(p.v.size()), row(std::size_t{plan.blocks} * plan.cols);
-    for (std::size_t c = 0; c < p.rows; ++c) {
-      for (std::size_t k = 0; k < p.rank; ++k) transposed[k * p.rows + c] = p.v[c * p.rank + k];
-    }
-    for (std::size_t t = 0; t < q.rows; ++t) {
-      for (std::size_t b = 0; b < plan.blocks; ++b) {
-        kernels::combine(q.v.data() + t * q.rank + b * plan.rank, plan.rank, transposed.data() + b * plan.rank * p.rows,
-                         p.rows, plan.cols, row.data() + b * plan.cols);
-      }
-      use(t, row);
-    }
   }
 
   std::uint64_t rank_ = 4, loops_ = 3, seed_ = 0, bits_ = 0;
