@@ -5,7 +5,7 @@
 #include <cstring>
 
 #include "codec/bytes.hpp"
-#include "codec/kernels/kernels.hpp"
+#include "codec/kernels/rows.hpp"
 #include "codec/limits.hpp"
 #include "codec/pipeline.hpp"
 #include "codec/stages/planes.hpp"

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "codec/kernels/rows.hpp"
 #include "kvzip/dtype.hpp"
 #include "kvzip/layout.hpp"
 
@@ -44,11 +45,8 @@ struct Tile {
   /// What an additive stage leaves: the tile minus its approximation, zero where values are stored exactly
   /// (GEAR, arXiv 2403.05527 section 3: the residual is X - D - S).
   void subtract_row(std::size_t r, const std::vector<float>& approximation) {
-    float* v = row(r);
-    for (std::size_t c = 0; c < shape.cols; ++c) v[c] -= approximation[c];
-    if (taken.empty()) return;
-    const std::uint8_t* t = taken.data() + r * shape.cols;
-    for (std::size_t c = 0; c < shape.cols; ++c) v[c] = t[c] != 0 ? 0.0f : v[c];
+    kernels::subtract(approximation.data(), taken.empty() ? nullptr : taken.data() + r * shape.cols, shape.cols,
+                      row(r));
   }
 };
 

@@ -6,30 +6,9 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "codec/kernels/rows.hpp"
+
 namespace kvzip::kernels {
-
-bool all_finite(const float* x, std::size_t n);
-
-/// Smallest and largest of n values, starting from *low and *high. No NaN.
-void min_max(const float* x, std::size_t n, float* low, float* high);
-/// The same, column by column: low[i], high[i] take x[i].
-void min_max_columns(const float* x, std::size_t n, float* low, float* high);
-
-/// How one column of a quantiser turns values into codes and back; see codec/stages/quant.cpp.
-struct QuantColumns {
-  const float *offset, *divisor, *factor;  // code = round(clamp((x - offset) / divisor * factor + zero))
-  const float *scale, *low;                // value = (code - zero) / unit * scale + low
-  float zero, unit, top;                   // codes lie in [0, top]
-};
-/// codes[i] = low byte of the code, high_codes[i] = high byte unless null; approximation[i] = the value it stands for.
-void quantise(const float* x, std::size_t n, const QuantColumns& q, std::uint8_t* codes, std::uint8_t* high_codes,
-              float* approximation);
-/// x[i] += value of a code.
-void dequantise_add(const std::uint8_t* codes, const std::uint8_t* high_codes, std::size_t n, const QuantColumns& q,
-                    float* x);
-
-/// y[i] = sum over k of a[k] * b[k * stride + i], k ascending from the first product.
-void combine(const float* a, std::size_t rank, const float* b, std::size_t stride, std::size_t n, float* y);
 
 double dot(const float* a, const float* b, std::size_t n);
 /// y[i] += factor * x[i]
@@ -43,9 +22,5 @@ struct Block {
 /// q = E p and p = E' q; vector k of a factor starts at k * cols (p) or k * rows (q).
 void block_times(const Block& e, const float* p, std::size_t rank, float* q);
 void transposed_block_times(const Block& e, const float* q, std::size_t rank, float* p);
-
-/// `width` bits of each symbol, least significant first, and back; width is 1, 2, 4 or 8 and n a multiple of 8 / width.
-void pack_bits(const std::uint8_t* symbols, std::size_t n, unsigned width, std::uint8_t* out);
-void unpack_bits(const std::uint8_t* in, std::size_t n, unsigned width, std::uint8_t* symbols);
 
 }  // namespace kvzip::kernels

@@ -12,7 +12,7 @@
 #include <cmath>
 #include <limits>
 
-#include "codec/kernels/kernels.hpp"
+#include "codec/kernels/quantise.hpp"
 #include "codec/side.hpp"
 #include "codec/stages/stages.hpp"
 #include "kvzip/error.hpp"
@@ -22,12 +22,6 @@ namespace {
 
 enum class Mode : std::uint8_t { asym, sym, absmax };
 enum class Axis : std::uint8_t { channel, token, token_head, head, tile };
-
-/// Rounds to the nearest integer, ties to even, for |x| < 2^22, with plain additions that every target vectorises
-/// alike.
-inline float round_even(float x) {
-  return (x + 12582912.0f) - 12582912.0f;
-}
 
 /// Which values share a scale: bands of rows times segments of columns.
 struct Groups {
@@ -87,12 +81,13 @@ class Quant final : public Stage {
     Stream high_codes = code_stream(tile.context->head_dim, tile.shape, (levels() + 255) / 256);
     if (levels() > 256) high_codes.data.resize(tile.values.size());
     std::vector<float> approximation(tile.shape.cols);
-    Columns columns(*this, tile.shape.cols);
+    Columns columns(*this, g, tile.shape.cols);
     for (std::size_t r = 0; r < tile.shape.rows; ++r) {
       const std::size_t at = r * tile.shape.cols;
       std::uint8_t* high_bytes = levels() > 256 ? high_codes.data.data() + at : nullptr;
-      kernels::quantise(tile.row(r), tile.shape.cols, columns.band(g, r, scale, low), codes.data.data() + at,
-                        high_bytes, approximation.data());
+      const kernels::QuantColumns q = columns.band(r, scale, low);
+      kernels::quantise(tile.row(r), tile.shape.cols, q, codes.data.data() + at, high_bytes);
+      kernels::dequantise(codes.data.data() + at, high_bytes, tile.shape.cols, q, approximation.data());
       tile.subtract_row(r, approximation);
     }
     if (levels() > 256) out.put(std::move(high_codes));
@@ -111,11 +106,11 @@ class Quant final : public Stage {
     if (levels() > 256) streams.get(high_codes);
     Stream codes = code_stream(tile.context->head_dim, in, levels() > 256 ? 256 : levels());
     streams.get(codes);
-    Columns columns(*this, in.cols);
+    Columns columns(*this, g, in.cols);
     for (std::size_t r = 0; r < in.rows; ++r) {
       const std::size_t at = r * in.cols;
       const std::uint8_t* high_bytes = levels() > 256 ? high_codes.data.data() + at : nullptr;
-      kernels::dequantise_add(codes.data.data() + at, high_bytes, in.cols, columns.band(g, r, scale, low), tile.row(r));
+      kernels::dequantise_add(codes.data.data() + at, high_bytes, in.cols, columns.band(r, scale, low), tile.row(r));
     }
   }
 
@@ -125,47 +120,49 @@ class Quant final : public Stage {
   /// A band's numbers spread over the columns, so that every axis runs through the same loops.
   class Columns {
    public:
-    Columns(const Quant& quant, std::size_t cols)
-        : quant_(quant), offset_(cols), divisor_(cols, 1.0f), factor_(cols, 1.0f), scale_(cols), low_(cols) {}
+    Columns(const Quant& quant, const Groups& g, std::size_t cols)
+        : quant_(quant),
+          groups_(g),
+          band_step_(g.segments()),
+          low_(cols + kernels::kSpreadSlack),
+          step_(cols + kernels::kSpreadSlack),
+          scale_(cols + kernels::kSpreadSlack) {}
 
-    kernels::QuantColumns band(const Groups& g, std::size_t row, std::span<const float> scale,
-                               std::span<const float> low) {
-      const std::size_t band = row / g.rows_per_band;
+    kernels::QuantColumns band(std::size_t row, std::span<const float> scale, std::span<const float> low) {
+      const std::size_t band = row / groups_.rows_per_band;
       if (band != band_) {
         band_ = band;
-        for (std::size_t s = 0; s < g.segments(); ++s) {
-          const std::size_t i = band * g.segments() + s;
-          fill(g.edges[s], g.edges[s + 1], scale[i], low.empty() ? 0 : low[i]);
-        }
+        const std::size_t first = band * groups_.segments();
+        for (std::size_t s = 0; s < groups_.segments(); ++s) band_step_[s] = step(scale[first + s]);
+        fill(band_step_.data(), step_);
+        fill(scale.data() + first, scale_);
+        if (quant_.mode_ == Mode::asym) fill(low.data() + first, low_);
       }
-      const bool asym = quant_.mode_ == Mode::asym;
-      return {offset_.data(),
-              divisor_.data(),
-              factor_.data(),
+      const bool asym = quant_.mode_ == Mode::asym, absmax = quant_.mode_ == Mode::absmax;
+      return {low_.data(),
+              step_.data(),
               scale_.data(),
-              low_.data(),
+              absmax,
               asym ? 0 : quant_.middle(),
-              quant_.mode_ == Mode::absmax ? quant_.middle() : 1.0f,
+              absmax ? quant_.middle() : 1.0f,
               static_cast<float>(quant_.levels() - 1)};
     }
 
    private:
-    /// A constant group has scale 0: factor 0 then gives every value the code of the group's own value.
-    void fill(std::size_t begin, std::size_t end, float scale, float low) {
-      const bool asym = quant_.mode_ == Mode::asym, absmax = quant_.mode_ == Mode::absmax;
-      const float absmax_factor = scale == 0 ? 0 : quant_.middle() / scale;
-      const float factor = !absmax ? (scale == 0 ? 0.0f : 1.0f) : std::isfinite(absmax_factor) ? absmax_factor : 0.0f;
-      for (std::size_t c = begin; c < end; ++c) {
-        offset_[c] = asym ? low : 0;
-        divisor_[c] = absmax || scale == 0 ? 1 : scale;
-        factor_[c] = factor;
-        scale_[c] = scale;
-        low_[c] = asym ? low : 0;
-      }
+    void fill(const float* values, std::vector<float>& columns) const {
+      kernels::spread(values, groups_.edges.data(), groups_.segments(), columns.data());
+    }
+
+    /// A constant group has scale 0: every value then has the code of the group's own value.
+    float step(float scale) const {
+      if (quant_.mode_ != Mode::absmax) return scale == 0 ? std::numeric_limits<float>::infinity() : scale;
+      const float factor = scale == 0 ? 0 : quant_.middle() / scale;
+      return std::isfinite(factor) ? factor : 0;
     }
 
     const Quant& quant_;
-    std::vector<float> offset_, divisor_, factor_, scale_, low_;
+    const Groups& groups_;
+    std::vector<float> band_step_, low_, step_, scale_;
     std::size_t band_ = ~std::size_t{0};
   };
 
@@ -216,9 +213,7 @@ class Quant final : public Stage {
         kernels::min_max_columns(tile.row(r), tile.shape.cols, low.data() + first, high.data() + first);
         continue;
       }
-      for (std::size_t s = 0; s < g.segments(); ++s) {
-        kernels::min_max(tile.row(r) + g.edges[s], g.edges[s + 1] - g.edges[s], &low[first + s], &high[first + s]);
-      }
+      kernels::min_max_segments(tile.row(r), g.edges.data(), g.segments(), low.data() + first, high.data() + first);
     }
   }
 
