@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "codec/buffer.hpp"
 #include "codec/kernels/rows.hpp"
 #include "kvzip/dtype.hpp"
 #include "kvzip/layout.hpp"
@@ -35,9 +36,13 @@ struct TileShape {
 struct Tile {
   const TileContext* context = nullptr;
   TileShape shape;
-  std::vector<float> values;        // rows x cols
+  Buffer<float> values;             // rows x cols
   std::vector<std::uint8_t> taken;  // encoder: 1 where an earlier stage stores the value exactly; empty = nowhere
 
+  bool wanted = true;  // encoder: false when nothing reads what the stage leaves
+  bool blank = false;  // decoder: the values are unset and stand for zeros
+
+  /// The values are unset.
   Tile(const TileContext& c, TileShape s) : context(&c), shape(s), values(std::size_t{s.rows} * s.cols) {}
   float* row(std::size_t r) { return values.data() + r * shape.cols; }
   const float* row(std::size_t r) const { return values.data() + r * shape.cols; }

@@ -69,16 +69,21 @@ void pack(const std::uint8_t* HWY_RESTRICT symbols, std::size_t n, std::uint8_t*
   if constexpr (Width == 1) i = pack_bytes<1, std::uint64_t>(symbols, n, out);
   if constexpr (Width == 2) i = pack_bytes<2, std::uint32_t>(symbols, n, out) / 8 * 8;
   if constexpr (Width == 4) i = pack_bytes<4, std::uint16_t>(symbols, n, out) / 8 * 8;
+  // A word's zeros above its bits are overwritten by the next word.
+  const std::size_t bytes = (n * Width + 7) / 8;
   std::uint64_t x;
-  for (; i + 8 <= n; i += 8) {
+  for (; i / 8 * Width + 8 <= bytes; i += 8) {
     std::memcpy(&x, symbols + i, 8);
     x = merge<Width>(x);
-    std::memcpy(out + i / 8 * Width, &x, Width);
+    std::memcpy(out + i / 8 * Width, &x, 8);
   }
-  x = 0;
-  std::memcpy(&x, symbols + i, n - i);
-  x = merge<Width>(x);
-  std::memcpy(out + i / 8 * Width, &x, ((n - i) * Width + 7) / 8);
+  for (; i < n; i += 8) {
+    const std::size_t left = n - i < 8 ? n - i : 8;
+    x = 0;
+    std::memcpy(&x, symbols + i, left);
+    x = merge<Width>(x);
+    std::memcpy(out + i / 8 * Width, &x, (left * Width + 7) / 8);
+  }
 }
 
 template <unsigned Width>
@@ -87,16 +92,20 @@ void unpack(const std::uint8_t* HWY_RESTRICT in, std::size_t n, std::uint8_t* HW
   if constexpr (Width == 1) i = unpack_bytes<1, std::uint64_t>(in, n, symbols);
   if constexpr (Width == 2) i = unpack_bytes<2, std::uint32_t>(in, n, symbols) / 8 * 8;
   if constexpr (Width == 4) i = unpack_bytes<4, std::uint16_t>(in, n, symbols) / 8 * 8;
-  std::uint64_t x = 0;
-  for (; i + 8 <= n; i += 8) {
-    std::memcpy(&x, in + i / 8 * Width, Width);
+  const std::size_t bytes = (n * Width + 7) / 8;
+  std::uint64_t x;
+  for (; i / 8 * Width + 8 <= bytes; i += 8) {
+    std::memcpy(&x, in + i / 8 * Width, 8);
     x = spread<Width>(x);
     std::memcpy(symbols + i, &x, 8);
-    x = 0;
   }
-  std::memcpy(&x, in + i / 8 * Width, ((n - i) * Width + 7) / 8);
-  x = spread<Width>(x);
-  std::memcpy(symbols + i, &x, n - i);
+  for (; i < n; i += 8) {
+    const std::size_t left = n - i < 8 ? n - i : 8;
+    x = 0;
+    std::memcpy(&x, in + i / 8 * Width, (left * Width + 7) / 8);
+    x = spread<Width>(x);
+    std::memcpy(symbols + i, &x, left);
+  }
 }
 
 void pack_bits(const std::uint8_t* symbols, std::size_t n, unsigned width, std::uint8_t* out) {

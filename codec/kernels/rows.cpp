@@ -24,9 +24,22 @@ inline float larger(float a, float b) {
   return a > b ? a : b;
 }
 
+/// The largest magnitude as an integer, in four vectors that do not wait for each other.
 bool all_finite(const float* x, std::size_t n) {
-  std::int32_t largest = 0;
-  for (std::size_t i = 0; i < n; ++i) {
+  const hn::ScalableTag<float> f;
+  const hn::RebindToSigned<decltype(f)> d;
+  const std::size_t lanes = hn::Lanes(d);
+  const auto magnitudes = [&](const float* from) { return hn::BitCast(d, hn::Abs(hn::LoadU(f, from))); };
+  auto a0 = hn::Zero(d), a1 = a0, a2 = a0, a3 = a0;
+  std::size_t i = 0;
+  for (; i + 4 * lanes <= n; i += 4 * lanes) {
+    a0 = hn::Max(a0, magnitudes(x + i));
+    a1 = hn::Max(a1, magnitudes(x + i + lanes));
+    a2 = hn::Max(a2, magnitudes(x + i + 2 * lanes));
+    a3 = hn::Max(a3, magnitudes(x + i + 3 * lanes));
+  }
+  std::int32_t largest = hn::GetLane(hn::MaxOfLanes(d, hn::Max(hn::Max(a0, a1), hn::Max(a2, a3))));
+  for (; i < n; ++i) {
     const std::int32_t magnitude = std::bit_cast<std::int32_t>(x[i]) & 0x7fffffff;
     largest = magnitude > largest ? magnitude : largest;
   }

@@ -33,6 +33,7 @@ struct Groups {
 class Quant final : public Stage {
  public:
   StageKind kind() const override { return StageKind::additive; }
+  bool begins() const override { return true; }
 
   void fields(FieldVisitor& v) override {
     static constexpr std::array<std::string_view, 3> kModes{"asym", "sym", "absmax"};
@@ -81,12 +82,14 @@ class Quant final : public Stage {
     Stream high_codes = code_stream(tile.context->head_dim, tile.shape, (levels() + 255) / 256);
     if (levels() > 256) high_codes.data.resize(tile.values.size());
     std::vector<float> approximation(tile.shape.cols);
-    Columns columns(*this, g, tile.shape.cols);
+    if (mode_ != Mode::asym) low.clear();
+    Columns columns(*this, g, scale, low, true);
     for (std::size_t r = 0; r < tile.shape.rows; ++r) {
       const std::size_t at = r * tile.shape.cols;
       std::uint8_t* high_bytes = levels() > 256 ? high_codes.data.data() + at : nullptr;
-      const kernels::QuantColumns q = columns.band(r, scale, low);
+      const kernels::QuantColumns& q = columns.row(r);
       kernels::quantise(tile.row(r), tile.shape.cols, q, codes.data.data() + at, high_bytes);
+      if (!tile.wanted) continue;
       kernels::dequantise(codes.data.data() + at, high_bytes, tile.shape.cols, q, approximation.data());
       tile.subtract_row(r, approximation);
     }
@@ -106,11 +109,12 @@ class Quant final : public Stage {
     if (levels() > 256) streams.get(high_codes);
     Stream codes = code_stream(tile.context->head_dim, in, levels() > 256 ? 256 : levels());
     streams.get(codes);
-    Columns columns(*this, g, in.cols);
+    Columns columns(*this, g, scale, low, false);
     for (std::size_t r = 0; r < in.rows; ++r) {
       const std::size_t at = r * in.cols;
       const std::uint8_t* high_bytes = levels() > 256 ? high_codes.data.data() + at : nullptr;
-      kernels::dequantise_add(codes.data.data() + at, high_bytes, in.cols, columns.band(r, scale, low), tile.row(r));
+      const auto decode_row = tile.blank ? kernels::dequantise : kernels::dequantise_add;
+      decode_row(codes.data.data() + at, high_bytes, in.cols, columns.row(r), tile.row(r));
     }
   }
 
@@ -120,51 +124,57 @@ class Quant final : public Stage {
   /// A band's numbers spread over the columns, so that every axis runs through the same loops.
   class Columns {
    public:
-    Columns(const Quant& quant, const Groups& g, std::size_t cols)
-        : quant_(quant),
-          groups_(g),
-          band_step_(g.segments()),
-          low_(cols + kernels::kSpreadSlack),
-          step_(cols + kernels::kSpreadSlack),
-          scale_(cols + kernels::kSpreadSlack) {}
-
-    kernels::QuantColumns band(std::size_t row, std::span<const float> scale, std::span<const float> low) {
-      const std::size_t band = row / groups_.rows_per_band;
-      if (band != band_) {
-        band_ = band;
-        const std::size_t first = band * groups_.segments();
-        for (std::size_t s = 0; s < groups_.segments(); ++s) band_step_[s] = step(scale[first + s]);
-        fill(band_step_.data(), step_);
-        fill(scale.data() + first, scale_);
-        if (quant_.mode_ == Mode::asym) fill(low.data() + first, low_);
+    /// `low` is empty where codes count from 0. `encodes`: steps are wanted.
+    Columns(const Quant& quant, const Groups& g, std::span<const float> scale, std::span<const float> low, bool encodes)
+        : groups_(g), scale_(scale), low_(low), each_(g.segments() == g.edges.back()) {
+      const std::size_t cols = g.edges.back() + kernels::kSpreadSlack;
+      if (encodes) {
+        step_.resize(scale.size());
+        for (std::size_t i = 0; i < scale.size(); ++i) step_[i] = quant.step(scale[i]);
       }
-      const bool asym = quant_.mode_ == Mode::asym, absmax = quant_.mode_ == Mode::absmax;
-      return {low_.data(),
-              step_.data(),
-              scale_.data(),
-              absmax,
-              asym ? 0 : quant_.middle(),
-              absmax ? quant_.middle() : 1.0f,
-              static_cast<float>(quant_.levels() - 1)};
+      for (Floats* spread : {&spread_low_, &spread_scale_, &spread_step_}) spread->resize(each_ ? 0 : cols);
+      zeros_.assign(low.empty() ? cols : 0, 0.0f);
+      const bool asym = quant.mode_ == Mode::asym, absmax = quant.mode_ == Mode::absmax;
+      q_.multiply = absmax;
+      q_.zero = asym ? 0 : quant.middle();
+      q_.unit = absmax ? quant.middle() : 1.0f;
+      q_.top = static_cast<float>(quant.levels() - 1);
+    }
+
+    const kernels::QuantColumns& row(std::size_t r) {
+      const std::size_t band = r / groups_.rows_per_band;
+      if (band == band_) return q_;
+      band_ = band;
+      q_.scale = columns(scale_, spread_scale_);
+      q_.step = step_.empty() ? nullptr : columns(step_, spread_step_);
+      q_.low = low_.empty() ? zeros_.data() : columns(low_, spread_low_);
+      return q_;
     }
 
    private:
-    void fill(const float* values, std::vector<float>& columns) const {
-      kernels::spread(values, groups_.edges.data(), groups_.segments(), columns.data());
+    using Floats = std::vector<float>;
+
+    const float* columns(std::span<const float> numbers, Floats& room) const {
+      const float* first = numbers.data() + band_ * groups_.segments();
+      if (each_) return first;
+      kernels::spread(first, groups_.edges.data(), groups_.segments(), room.data());
+      return room.data();
     }
 
-    /// A constant group has scale 0: every value then has the code of the group's own value.
-    float step(float scale) const {
-      if (quant_.mode_ != Mode::absmax) return scale == 0 ? std::numeric_limits<float>::infinity() : scale;
-      const float factor = scale == 0 ? 0 : quant_.middle() / scale;
-      return std::isfinite(factor) ? factor : 0;
-    }
-
-    const Quant& quant_;
     const Groups& groups_;
-    std::vector<float> band_step_, low_, step_, scale_;
+    std::span<const float> scale_, low_;
+    bool each_;  // a segment is a column
+    Floats step_, spread_low_, spread_scale_, spread_step_, zeros_;
+    kernels::QuantColumns q_{};
     std::size_t band_ = ~std::size_t{0};
   };
+
+  /// A constant group has scale 0: every value then has the code of the group's own value.
+  float step(float scale) const {
+    if (mode_ != Mode::absmax) return scale == 0 ? std::numeric_limits<float>::infinity() : scale;
+    const float factor = scale == 0 ? 0 : middle() / scale;
+    return std::isfinite(factor) ? factor : 0;
+  }
 
   std::uint32_t levels() const {
     if (levels_ != 0) return static_cast<std::uint32_t>(levels_);
