@@ -11,6 +11,7 @@
 #include <cstring>
 #include <limits>
 
+#include "codec/kernels/convert.hpp"
 #include "kvzip/error.hpp"
 
 namespace kvzip {
@@ -26,10 +27,7 @@ constexpr std::array<Row, kDTypeCount> kRows{
      {"U16", 16},    {"F16", 16},    {"BF16", 16},   {"I32", 32},        {"U32", 32},        {"F32", 32},
      {"C64", 64},    {"F64", 64},    {"I64", 64},    {"U64", 64}}};
 
-struct F8Form {
-  int exponent_bits, mantissa_bits, bias;
-  bool fnuz, has_inf;
-};
+using F8Form = kernels::Float8;
 F8Form f8_form(DType dtype) {
   switch (dtype) {
     case DType::f8_e4m3:
@@ -50,17 +48,11 @@ std::uint8_t f8_nan(const F8Form& form, bool negative) {
   return static_cast<std::uint8_t>((negative ? 0x80 : 0) | 0x7f);
 }
 
-/// The largest finite magnitude's bits, without sign.
-std::uint8_t f8_max_bits(const F8Form& form) {
-  if (form.fnuz) return 0x7f;
-  return form.has_inf ? 0x7b : 0x7e;
-}
-
 float f8_decode(const F8Form& form, std::uint8_t bits) {
   const bool negative = (bits & 0x80) != 0;
   const int magnitude = bits & 0x7f;
   if (form.fnuz && bits == 0x80) return std::numeric_limits<float>::quiet_NaN();
-  if (!form.fnuz && magnitude > f8_max_bits(form)) {
+  if (!form.fnuz && magnitude > form.max_bits()) {
     if (form.has_inf && magnitude == 0x7c) {
       return negative ? -std::numeric_limits<float>::infinity() : std::numeric_limits<float>::infinity();
     }
@@ -96,25 +88,6 @@ const F8Table& f8_table(DType dtype) {
     default:
       f8_form(dtype);
       return e5m2z;
-  }
-}
-
-template <typename Stored, typename F>
-void convert_in(std::span<const std::byte> in, std::span<float> out, F&& convert) {
-  for (std::size_t i = 0; i < out.size(); ++i) {
-    Stored bits;
-    std::memcpy(&bits, in.data() + i * sizeof bits, sizeof bits);
-    out[i] = convert(bits);
-  }
-}
-
-template <typename Stored, typename F>
-void convert_out(std::span<const float> in, std::span<std::byte> out, float max, F&& convert) {
-  for (std::size_t i = 0; i < in.size(); ++i) {
-    float value = in[i];
-    if (std::isfinite(value)) value = std::clamp(value, -max, max);
-    const Stored bits = convert(value);
-    std::memcpy(out.data() + i * sizeof bits, &bits, sizeof bits);
   }
 }
 
@@ -165,7 +138,7 @@ float dtype_max(DType dtype) {
     case DType::f64:
       return std::numeric_limits<float>::max();
     default:
-      return f8_to_float(dtype, f8_max_bits(f8_form(dtype)));
+      return f8_to_float(dtype, f8_form(dtype).max_bits());
   }
 }
 
@@ -211,7 +184,7 @@ std::uint8_t f8_from_float(DType dtype, float value) {
   const F8Form form = f8_form(dtype);
   const bool negative = std::signbit(value);
   if (std::isnan(value)) return f8_nan(form, negative);
-  const std::uint8_t max_bits = f8_max_bits(form);
+  const std::uint8_t max_bits = form.max_bits();
   const auto& table = f8_table(dtype).value;
   const float magnitude = std::fabs(value);
   // Magnitudes ascend with their bits, so the nearest is one of two neighbours.
@@ -241,36 +214,36 @@ std::uint8_t f8_from_float(DType dtype, float value) {
 }
 
 void to_float(DType dtype, std::span<const std::byte> in, std::span<float> out) {
+  const std::size_t n = out.size();
   switch (dtype) {
     case DType::f16:
-      return convert_in<std::uint16_t>(in, out, f16_to_float);
+      return kernels::floats_from_f16(in.data(), n, out.data());
     case DType::bf16:
-      return convert_in<std::uint16_t>(in, out, bf16_to_float);
+      return kernels::floats_from_bf16(in.data(), n, out.data());
     case DType::f32:
-      if (!out.empty()) std::memcpy(out.data(), in.data(), out.size_bytes());
+      if (n != 0) std::memcpy(out.data(), in.data(), out.size_bytes());
       return;
     case DType::f64:
-      return convert_in<double>(in, out, [](double v) { return static_cast<float>(v); });
-    default: {
-      const auto& table = f8_table(dtype).value;
-      return convert_in<std::uint8_t>(in, out, [&](std::uint8_t b) { return table[b]; });
-    }
+      return kernels::floats_from_f64(in.data(), n, out.data());
+    default:
+      return kernels::floats_from_f8(f8_form(dtype), in.data(), n, out.data());
   }
 }
 
 void from_float(DType dtype, std::span<const float> in, std::span<std::byte> out) {
-  const float max = dtype_max(dtype);
+  const std::size_t n = in.size();
   switch (dtype) {
     case DType::f16:
-      return convert_out<std::uint16_t>(in, out, max, f16_from_float);
+      return kernels::f16_from_floats(in.data(), n, out.data());
     case DType::bf16:
-      return convert_out<std::uint16_t>(in, out, max, bf16_from_float);
+      return kernels::bf16_from_floats(in.data(), n, out.data());
     case DType::f32:
-      return convert_out<float>(in, out, max, [](float v) { return v; });
+      if (n != 0) std::memcpy(out.data(), in.data(), in.size_bytes());
+      return;
     case DType::f64:
-      return convert_out<double>(in, out, max, [](float v) { return static_cast<double>(v); });
+      return kernels::f64_from_floats(in.data(), n, out.data());
     default:
-      return convert_out<std::uint8_t>(in, out, max, [&](float v) { return f8_from_float(dtype, v); });
+      return kernels::f8_from_floats(f8_form(dtype), in.data(), n, out.data());
   }
 }
 

@@ -5,7 +5,7 @@
 #include <cstring>
 
 #include "codec/bytes.hpp"
-#include "codec/kernels/kernels.hpp"
+#include "codec/kernels/rows.hpp"
 #include "codec/limits.hpp"
 #include "codec/pipeline.hpp"
 #include "codec/stage_clock.hpp"
@@ -55,24 +55,46 @@ void restore_specials(ByteView body, std::size_t unit, std::span<std::byte> elem
   in.expect_end();
 }
 
-/// Non-finite values leave the tile before any stage sees it; their place takes the channel's last finite value, or 0.
-std::vector<std::size_t> take_specials(Tile& tile) {
+constexpr std::size_t kBlock = 4096;  // values converted and checked while they are in the first cache
+
+/// Elements to the tile's floats. Non-finite values leave it before any stage sees it; their place takes the channel's
+/// last finite value, or 0.
+std::vector<std::size_t> load(Tile& tile, ByteView elements, StageClock* clock) {
+  const StageTime time(clock, StageClock::kConvert);
+  const std::size_t unit = dtype_unit(tile.context->source), values = tile.values.size();
+  float* v = tile.values.data();
   std::vector<std::size_t> at;
-  if (kernels::all_finite(tile.values.data(), tile.values.size())) return at;
-  for (std::size_t i = 0; i < tile.values.size(); ++i) {
-    if (std::isfinite(tile.values[i])) continue;
-    at.push_back(i);
-    tile.values[i] = i >= tile.shape.cols ? tile.values[i - tile.shape.cols] : 0.0f;
+  for (std::size_t i = 0; i < values; i += kBlock) {
+    const std::size_t n = std::min(kBlock, values - i);
+    to_float(tile.context->source, elements.subspan(i * unit, n * unit), {v + i, n});
+    if (kernels::all_finite(v + i, n)) continue;
+    for (std::size_t j = i; j < i + n; ++j) {
+      if (std::isfinite(v[j])) continue;
+      at.push_back(j);
+      v[j] = j >= tile.shape.cols ? v[j - tile.shape.cols] : 0.0f;
+    }
   }
   return at;
 }
 
 /// Arithmetic on values near the largest float may overflow inside a stage. The next one sees finite values only: the
 /// largest float after a transform, nothing left to approximate after a part that is added back.
-void keep_finite(Tile& tile, bool additive) {
-  if (kernels::all_finite(tile.values.data(), tile.values.size())) return;
-  for (float& v : tile.values) {
+void keep_finite(std::span<float> values, bool additive) {
+  if (kernels::all_finite(values.data(), values.size())) return;
+  for (float& v : values) {
     if (!std::isfinite(v)) v = additive || std::isnan(v) ? 0.0f : std::copysign(dtype_max(DType::f32), v);
+  }
+}
+
+/// What was decoded to elements. Arithmetic on hostile or extreme numbers may leave the finite range; what is stored
+/// stays inside it.
+void save(Tile& tile, std::span<std::byte> elements, StageClock* clock) {
+  const StageTime time(clock, StageClock::kConvert);
+  const std::size_t unit = dtype_unit(tile.context->source), values = tile.values.size();
+  for (std::size_t i = 0; i < values; i += kBlock) {
+    const std::span<float> block(tile.values.data() + i, std::min(kBlock, values - i));
+    keep_finite(block, false);
+    from_float(tile.context->source, block, elements.subspan(i * unit, block.size() * unit));
   }
 }
 
@@ -83,27 +105,31 @@ class Directory {
     const StageTime time(clock_, StageClock::kCoder);
     Bytes table, body;
     coder.encode(stream, table, body);
-    add_plain(stage, stream.label, table, body);
+    add_plain(stage, stream.label, std::move(table), std::move(body));
   }
-  void add_plain(std::uint8_t stage, StreamLabel label, ByteView table, ByteView body) {
+  void add_plain(std::uint8_t stage, StreamLabel label, Bytes table, Bytes body) {
+    size_ += table.size() + body.size();
     entries_.push_back({stage, label, table.size(), body.size()});
-    bodies_.insert(bodies_.end(), table.begin(), table.end());
-    bodies_.insert(bodies_.end(), body.begin(), body.end());
+    bodies_.push_back(std::move(table));
+    bodies_.push_back(std::move(body));
   }
   void write(ByteWriter& out) const {
+    constexpr std::size_t kMostOfEntry = 1 + 2 * 10;
+    out.bytes().reserve(out.size() + 10 + entries_.size() * kMostOfEntry + size_);
     out.put_varint(entries_.size());
     for (const Entry& e : entries_) {
       out.put(static_cast<std::uint8_t>(e.stage << 4 | static_cast<std::uint8_t>(e.label)));
       out.put_varint(e.table_size);
       out.put_varint(e.body_size);
     }
-    out.put_bytes(bodies_);
+    for (const Bytes& body : bodies_) out.put_bytes(body);
   }
 
  private:
   StageClock* clock_;
   std::vector<Entry> entries_;
-  Bytes bodies_;
+  std::vector<Bytes> bodies_;  // table and body of each entry
+  std::size_t size_ = 0;       // of all of them
 };
 
 std::vector<Entry> read_directory(ByteReader& in) {
@@ -210,11 +236,7 @@ Bytes Pipeline::encode(const TileContext& context, TileShape shape, ByteView ele
 
 Bytes Pipeline::encode_floats(const TileContext& context, TileShape shape, ByteView elements, StageClock* clock) const {
   Tile source(context, shape);
-  {
-    const StageTime time(clock, StageClock::kConvert);
-    to_float(context.source, elements, source.values);
-  }
-  const std::vector<std::size_t> specials = take_specials(source);
+  const std::vector<std::size_t> specials = load(source, elements, clock);
   std::uint64_t trials = 0;
   for (std::size_t i = 0; i < stages_.size(); ++i) trials |= static_cast<std::uint64_t>(stages_[i]->trial()) << i;
 
@@ -234,11 +256,12 @@ Bytes Pipeline::encode_floats(const TileContext& context, TileShape shape, ByteV
       if ((left_out >> i & 1) != 0) continue;
       std::vector<Stream> streams;
       StreamWriter writer(streams);
+      tile.wanted = i + 1 < stages_.size();  // the last one is never left out
       {
         const StageTime time(clock, i);
         stages_[i]->encode(tile, writer);
       }
-      keep_finite(tile, stages_[i]->kind() == StageKind::additive);
+      if (tile.wanted) keep_finite(tile.values, stages_[i]->kind() == StageKind::additive);
       for (const Stream& s : streams) directory.add(static_cast<std::uint8_t>(i), s, *coder_);
     }
     directory.write(out);
@@ -277,9 +300,14 @@ void Pipeline::decode(const TileContext& context, TileShape shape, ByteView payl
       shapes.push_back((left_out >> i & 1) != 0 ? shapes.back() : stages_[i]->output(context, shapes.back()));
     }
     Tile tile(context, shapes.back());
+    tile.blank = true;
     for (std::size_t i = stages_.size(); i-- > 0;) {
       if ((left_out >> i & 1) != 0) continue;
       streams.select(i);
+      if (tile.blank && !stages_[i]->begins()) {
+        std::fill(tile.values.begin(), tile.values.end(), 0.0f);
+        tile.blank = false;
+      }
       try {
         const StageTime stage_time(clock, i);
         stages_[i]->decode(tile, shapes[i], streams);
@@ -287,11 +315,9 @@ void Pipeline::decode(const TileContext& context, TileShape shape, ByteView payl
         e.add_context(fmt::format("stage '{}'", rows_[i]->name));
         throw;
       }
+      tile.blank = false;
     }
-    // Arithmetic on hostile or extreme numbers may leave the finite range; what is stored stays inside it.
-    keep_finite(tile, false);
-    const StageTime convert_time(clock, StageClock::kConvert);
-    from_float(context.source, tile.values, elements);
+    save(tile, elements, clock);
   }
   if (const ByteView specials = streams.take_specials(); !specials.empty()) {
     restore_specials(specials, dtype_unit(context.source), elements);

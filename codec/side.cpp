@@ -2,6 +2,7 @@
 #include "codec/side.hpp"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 
 #include "kvzip/error.hpp"
@@ -30,21 +31,22 @@ constexpr int kLargestShift = 8;  // beyond 2^23 a value leaves too little of ha
 /// The power of two that brings values into half precision's normal range: 0 when they are there already, kWide
 /// when no power serves all.
 int half_exponent(std::span<const float> values) {
-  float largest = 0, smallest = 0;
+  std::uint32_t most = 0, least = 0xffffffff;  // magnitudes ascend with their bits; 0 - 1 is above all of them
   for (const float v : values) {
-    const float m = std::fabs(v);
-    largest = std::max(largest, m);
-    if (m != 0 && (smallest == 0 || m < smallest)) smallest = m;
+    const std::uint32_t m = std::bit_cast<std::uint32_t>(v) & 0x7fffffff;
+    most = m > most ? m : most;
+    least = m - 1 < least ? m - 1 : least;
   }
+  const float largest = std::bit_cast<float>(most), smallest = most == 0 ? 0 : std::bit_cast<float>(least + 1);
   if (largest <= 65504.0f && (smallest == 0 || smallest >= 0x1p-14f)) return 0;
   const int exponent = std::ilogb(largest) - 14;  // the largest value lands in [2^14, 2^15)
   return exponent > kLargestShift ? kWide : std::max(exponent, -127);
 }
 
-/// values * 2^exponent, exponent within -127 and 127: such a power is a float, and one product rounds as ldexp does.
-void scale_by(std::span<float> values, int exponent) {
-  const float power = std::ldexp(1.0f, exponent);
-  for (float& v : values) v *= power;
+/// ldexp, for exponents from -127 to 127: 2^exponent is a float, and a product with it is rounded as ldexp rounds.
+void scale_by_power(std::span<float> values, int exponent) {
+  const float factor = std::ldexp(1.0f, exponent);
+  for (float& v : values) v *= factor;
 }
 
 Stream elements(StreamLabel label, std::uint32_t rows, std::uint32_t cols, DType type) {
@@ -87,11 +89,11 @@ void put_numbers(StreamWriter& out, StreamLabel label, std::span<float> values, 
       type = DType::f32;
       exponent = 0;
     }
-    if (exponent != 0) scale_by(values, -exponent);
+    if (exponent != 0) scale_by_power(values, -exponent);
   }
   Stream s = filled(label, values, rows, cols, type);
   to_float(type, std::as_bytes(std::span(s.data)), values);
-  if (exponent != 0) scale_by(values, exponent);
+  if (exponent != 0) scale_by_power(values, exponent);
   out.put(std::move(s));
 }
 
@@ -109,7 +111,7 @@ std::vector<float> get_numbers(StreamReader& in, StreamLabel label, std::uint32_
     }
   }
   std::vector<float> values = fetched(in, label, rows, cols, type);
-  if (exponent != 0) scale_by(values, exponent);
+  if (exponent != 0) scale_by_power(values, exponent);
   return values;
 }
 

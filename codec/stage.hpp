@@ -31,8 +31,11 @@ class Stage : public Configurable {
   virtual TileShape output(const TileContext&, TileShape in) const { return in; }
   /// The pipeline codes the tile with and without this stage and keeps the smaller.
   virtual bool trial() const { return false; }
+  /// True when decode can begin with a blank tile, which it sets, and not only with zeros, to which it adds.
+  virtual bool begins() const { return false; }
   virtual void encode(Tile& tile, StreamWriter& out) const = 0;
-  /// `tile` has the shape output() gives for `in`; afterwards it has the shape `in`. Streams are hostile.
+  /// `tile` has the shape output() gives for `in`; afterwards it has the shape `in` and every value is set. Streams
+  /// are hostile.
   virtual void decode(Tile& tile, TileShape in, StreamReader& streams) const = 0;
 };
 

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "codec/buffer.hpp"
 #include "kvzip/io.hpp"
 #include "kvzip/pipeline.hpp"
 
@@ -23,9 +24,9 @@ struct Stream {
   StreamType type = StreamType::bytes;
   std::uint64_t alphabet = 0;
   std::uint32_t rows = 0, cols = 0;
-  std::uint32_t width = 1;         // elements: bytes of one
-  std::uint32_t head_dim = 0;      // symbols, elements: columns that belong together; 0 = all
-  std::vector<std::uint8_t> data;  // symbols, elements, bytes
+  std::uint32_t width = 1;     // elements: bytes of one
+  std::uint32_t head_dim = 0;  // symbols, elements: columns that belong together; 0 = all
+  Buffer<std::uint8_t> data;   // symbols, elements, bytes
   std::vector<std::uint32_t> positions;
 
   std::size_t count() const { return std::size_t{rows} * cols; }

@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "codec/buffer.hpp"
+#include "codec/kernels/rows.hpp"
 #include "kvzip/dtype.hpp"
 #include "kvzip/layout.hpp"
 
@@ -34,9 +36,13 @@ struct TileShape {
 struct Tile {
   const TileContext* context = nullptr;
   TileShape shape;
-  std::vector<float> values;        // rows x cols
+  Buffer<float> values;             // rows x cols
   std::vector<std::uint8_t> taken;  // encoder: 1 where an earlier stage stores the value exactly; empty = nowhere
 
+  bool wanted = true;  // encoder: false when nothing reads what the stage leaves
+  bool blank = false;  // decoder: the values are unset and stand for zeros
+
+  /// The values are unset.
   Tile(const TileContext& c, TileShape s) : context(&c), shape(s), values(std::size_t{s.rows} * s.cols) {}
   float* row(std::size_t r) { return values.data() + r * shape.cols; }
   const float* row(std::size_t r) const { return values.data() + r * shape.cols; }
@@ -44,11 +50,8 @@ struct Tile {
   /// What an additive stage leaves: the tile minus its approximation, zero where values are stored exactly
   /// (GEAR, arXiv 2403.05527 section 3: the residual is X - D - S).
   void subtract_row(std::size_t r, const std::vector<float>& approximation) {
-    float* v = row(r);
-    for (std::size_t c = 0; c < shape.cols; ++c) v[c] -= approximation[c];
-    if (taken.empty()) return;
-    const std::uint8_t* t = taken.data() + r * shape.cols;
-    for (std::size_t c = 0; c < shape.cols; ++c) v[c] = t[c] != 0 ? 0.0f : v[c];
+    kernels::subtract(approximation.data(), taken.empty() ? nullptr : taken.data() + r * shape.cols, shape.cols,
+                      row(r));
   }
 };
 

@@ -60,7 +60,7 @@ Plan make_plan(const Dump& dump, const Recognition& recognition, const RuleSet& 
                std::optional<std::uint64_t> chunk_tokens);
 
 /// Elements of a frame's slices to tile order (tokens x channels, slots side by side), and back.
-Bytes gather_tile(const Plan& plan, const Dump& dump, const Part& part);
+Buffer<std::byte> gather_tile(const Plan& plan, const Dump& dump, const Part& part);
 void scatter_tile(const Plan& plan, const Dump& dump, ByteView tile, Part& part);
 
 }  // namespace kvzip

@@ -71,7 +71,7 @@ class KvzReaderImpl final : public KvzReader {
       const TileShape shape = plan.shape(header_.dump, part.index);
       if (payload.size() < limits::least_payload(std::uint64_t{shape.rows} * shape.cols))
         fail(ErrorCode::corrupt, "{} bytes are too few for its values", payload.size());
-      Bytes tile(std::size_t{shape.rows} * shape.cols * dtype_unit(group.context.source));
+      Buffer<std::byte> tile(std::size_t{shape.rows} * shape.cols * dtype_unit(group.context.source));
       plan.pipelines[group.pipeline].decode(group.context, shape, payload, tile);
       scatter_tile(plan, header_.dump, tile, part);
     } catch (const Error& e) {

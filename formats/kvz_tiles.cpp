@@ -54,12 +54,12 @@ void for_each_piece(const SliceStrides& s, std::size_t unit, std::size_t row_byt
 
 }  // namespace
 
-Bytes gather_tile(const Plan& plan, const Dump& dump, const Part& part) {
+Buffer<std::byte> gather_tile(const Plan& plan, const Dump& dump, const Part& part) {
   const PlanGroup& group = plan.group_of(part.index);
-  if (!group.tiled) return part.data[0];
+  if (!group.tiled) return {part.data[0].begin(), part.data[0].end()};
   const TileShape shape = plan.shape(dump, part.index);
   const std::size_t unit = dtype_unit(group.context.source), row_bytes = std::size_t{shape.cols} * unit;
-  Bytes tile(row_bytes * shape.rows);
+  Buffer<std::byte> tile(row_bytes * shape.rows);
   std::size_t column = 0;
   for (std::size_t i = 0; i < part.slices.size(); ++i) {
     const SliceStrides s = strides_of(group.slots[i], part.slices[i]);

@@ -26,7 +26,7 @@ class KvzWriter final : public DumpWriter {
 
   void prepare(Part& part) const override {
     const PlanGroup& group = header_.plan.group_of(part.index);
-    const Bytes tile = gather_tile(header_.plan, header_.dump, part);
+    const Buffer<std::byte> tile = gather_tile(header_.plan, header_.dump, part);
     part.coded = header_.plan.pipelines[group.pipeline].encode(group.context,
                                                                header_.plan.shape(header_.dump, part.index), tile);
   }

@@ -10,7 +10,9 @@
 #include <atomic>
 #include <exception>
 #include <memory>
+#include <mutex>
 #include <optional>
+#include <vector>
 
 #include "formats/parts.hpp"
 #include "kvzip/io.hpp"
@@ -24,6 +26,27 @@ struct Item {
   Part part;
   std::uint64_t source_bytes = 0;
   std::exception_ptr error;
+};
+
+/// Items that have gone through. Their arrays serve the parts to come: fresh ones would cost the kernel a page fault
+/// for every 4 KiB that moves.
+class Spares {
+ public:
+  std::shared_ptr<Item> take() {
+    const std::lock_guard lock(mutex_);
+    if (items_.empty()) return std::make_shared<Item>();
+    auto item = std::move(items_.back());
+    items_.pop_back();
+    return item;
+  }
+  void give(std::shared_ptr<Item> item) {
+    const std::lock_guard lock(mutex_);
+    items_.push_back(std::move(item));
+  }
+
+ private:
+  std::mutex mutex_;
+  std::vector<std::shared_ptr<Item>> items_;
 };
 
 /// Runs a step on an item; an item with an error takes no further steps.
@@ -50,8 +73,11 @@ class Transfer {
   void fetch(Item& item, std::uint64_t index) {
     guarded(item, [&] {
       Part& part = item.part;
+      std::vector<Bytes> room = std::move(part.data);
       part = writer_parts_ ? out_.part(index) : in_.part(index);
       part.index = index;
+      part.data = std::move(room);
+      item.source_bytes = 0;
       if (!writer_parts_) return in_.fetch(part);
       part.data.resize(part.slices.size());
       for (std::size_t i = 0; i < part.slices.size(); ++i) {
@@ -86,8 +112,8 @@ class Transfer {
 };
 
 void run_serial(Transfer& transfer) {
+  Item item;
   for (std::uint64_t index = 0; index < transfer.parts(); ++index) {
-    Item item;
     transfer.fetch(item, index);
     transfer.convert(item);
     transfer.append(item);
@@ -100,12 +126,13 @@ void run_pipeline(Transfer& transfer, unsigned threads) {
   std::uint64_t next = 0;
   std::exception_ptr first_error;
   std::atomic<bool> stop = false;
+  Spares spares;
   const auto fetch = tbb::make_filter<void, ItemPtr>(tbb::filter_mode::serial_in_order, [&](tbb::flow_control& flow) {
     if (stop || next == transfer.parts()) {
       flow.stop();
       return ItemPtr();
     }
-    auto item = std::make_shared<Item>();
+    ItemPtr item = spares.take();
     transfer.fetch(*item, next++);
     if (item->error) stop = true;
     return item;
@@ -119,7 +146,11 @@ void run_pipeline(Transfer& transfer, unsigned threads) {
     if (first_error) return;
     transfer.append(*item);
     first_error = item->error;
-    if (first_error) stop = true;
+    if (first_error) {
+      stop = true;
+    } else {
+      spares.give(item);
+    }
   });
   tbb::parallel_pipeline(2 * std::size_t{threads}, fetch & convert & append);
   if (first_error) std::rethrow_exception(first_error);

@@ -70,7 +70,8 @@ TiledDump::TiledDump(DumpReader& reader, const Recognition& recognition, RuleSet
     for (const Slice& slice : part.slices) {
       reader.read(slice, part.data.emplace_back(slice_bytes(dump_, slice)));
     }
-    tiles_.push_back(gather_tile(plan_, dump_, part));
+    const Buffer<std::byte> tile = gather_tile(plan_, dump_, part);
+    tiles_.emplace_back(tile.begin(), tile.end());
   }
   find_steps();
 }
@@ -182,7 +183,8 @@ std::uint64_t TiledDump::file_bytes(std::vector<Bytes>& coded, const std::vector
     part.index = f;
     reader->fetch(part);
     reader->expand(part);
-    if (gather_tile(plan_, dump_, part) != decoded[f]) {
+    const Buffer<std::byte> tile = gather_tile(plan_, dump_, part);
+    if (!std::equal(tile.begin(), tile.end(), decoded[f].begin(), decoded[f].end())) {
       fail(ErrorCode::corrupt, "{}: a file gives other values than memory; this is a bug in kvzip, please report it",
            piece_name(f));
     }

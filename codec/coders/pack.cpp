@@ -5,7 +5,7 @@
 
 #include "codec/bits.hpp"
 #include "codec/coders/coders.hpp"
-#include "codec/kernels/kernels.hpp"
+#include "codec/kernels/bits.hpp"
 #include "kvzip/error.hpp"
 
 namespace kvzip {
@@ -37,40 +37,30 @@ void put_positions(const Stream& s, BitWriter& bits) {
   }
 }
 
-/// Symbols that fill whole bytes of a power-of-two width; the rest goes bit by bit.
-std::size_t whole_bytes(std::size_t count, unsigned width) {
-  return width != 0 && 8 % width == 0 ? count / (8 / width) * (8 / width) : 0;
-}
-
 void put_symbols(const Stream& s, Bytes& body) {
   const unsigned width = bits_of(s.alphabet);
-  if (width == 0) return;
-  const std::size_t whole = whole_bytes(s.count(), width), before = body.size();
-  body.resize(before + whole * width / 8);
-  kernels::pack_bits(s.data.data(), whole, width, reinterpret_cast<std::uint8_t*>(body.data() + before));
-  ByteWriter writer;
-  BitWriter bits(writer);
-  for (std::size_t i = whole; i < s.count(); ++i) bits.put(s.data[i], width);
-  bits.close();
-  body.insert(body.end(), writer.view().begin(), writer.view().end());
+  const std::size_t before = body.size();
+  body.resize(before + (s.count() * width + 7) / 8);
+  if (width != 0) {
+    kernels::pack_bits(s.data.data(), s.count(), width, reinterpret_cast<std::uint8_t*>(body.data() + before));
+  }
 }
 
 void get_symbols(Stream& s, ByteView body) {
   const unsigned width = bits_of(s.alphabet);
-  if (body.size() != (s.count() * width + 7) / 8) {
-    fail(ErrorCode::corrupt, "a stream has {} bytes instead of {}", body.size(), (s.count() * width + 7) / 8);
+  const std::size_t bits = s.count() * width;
+  if (body.size() != (bits + 7) / 8) {
+    fail(ErrorCode::corrupt, "a stream has {} bytes instead of {}", body.size(), (bits + 7) / 8);
   }
-  s.data.assign(s.count(), 0);
-  if (width == 0) return;
-  const std::size_t whole = whole_bytes(s.count(), width);
-  kernels::unpack_bits(reinterpret_cast<const std::uint8_t*>(body.data()), whole, width, s.data.data());
-  BitReader bits(body.subspan(whole * width / 8));
-  for (std::size_t i = whole; i < s.count(); ++i) s.data[i] = static_cast<std::uint8_t>(bits.get(width));
-  bits.close();
-  const auto largest = std::max_element(s.data.begin(), s.data.end());
-  if (largest != s.data.end() && *largest >= s.alphabet) {
-    fail(ErrorCode::corrupt, "symbol {} of an alphabet of {}", *largest, s.alphabet);
+  s.data.resize(s.count());
+  if (width == 0) return std::fill(s.data.begin(), s.data.end(), std::uint8_t{0});
+  kernels::unpack_bits(reinterpret_cast<const std::uint8_t*>(body.data()), s.count(), width, s.data.data());
+  if (bits % 8 != 0 && std::to_integer<unsigned>(body.back()) >> bits % 8 != 0) {
+    fail(ErrorCode::corrupt, "bits are left over");
   }
+  if (s.alphabet >> width != 0) return;  // every pattern of bits is a symbol
+  const unsigned largest = kernels::largest(s.data.data(), s.data.size());
+  if (largest >= s.alphabet) fail(ErrorCode::corrupt, "symbol {} of an alphabet of {}", largest, s.alphabet);
 }
 
 void get_positions(Stream& s, BitReader& bits) {

@@ -82,7 +82,7 @@ struct PartModels {
 };
 
 template <typename F>
-void for_each_escape(const std::vector<std::uint8_t>& upper, F&& f) {
+void for_each_escape(std::span<const std::uint8_t> upper, F&& f) {
   const std::uint8_t *begin = upper.data(), *end = begin + upper.size();
   for (const std::uint8_t* at = begin; at != end; ++at) {
     at = static_cast<const std::uint8_t*>(std::memchr(at, kRansEscape, static_cast<std::size_t>(end - at)));
@@ -160,7 +160,7 @@ class Rans final : public Coder {
     steps.insert(steps.end(), low_steps.begin(), low_steps.end());
     if (!steps.empty()) {
       Stream step_symbols = step_stream(steps.size());
-      step_symbols.data = steps;
+      step_symbols.data.assign(steps.begin(), steps.end());
       adaptive_encode(step_symbols, Context::both, table);
     }
 
@@ -209,9 +209,8 @@ class Rans final : public Coder {
     return rans_sampled_cost(shape, uppers, with.upper) + table_bits < rans_sampled_cost(shape, uppers, without.upper);
   }
 
-  static void separate(const std::vector<std::uint8_t>& symbols, const RansSplit& split,
-                       std::vector<std::uint8_t>& upper, std::vector<std::uint8_t>& low,
-                       std::vector<std::uint8_t>& escaped) {
+  static void separate(std::span<const std::uint8_t> symbols, const RansSplit& split, std::span<std::uint8_t> upper,
+                       std::span<std::uint8_t> low, std::vector<std::uint8_t>& escaped) {
     kernels::rans_split(symbols.data(), symbols.size(), split.shift, split.base, kRansEscape, upper.data(),
                         split.shift == 0 ? nullptr : low.data());
     if (!split.escapes) return;
@@ -309,7 +308,7 @@ class Rans final : public Coder {
     bool in_tail_ = false;
   };
 
-  static void join(Stream& s, const RansSplit& split, const std::vector<std::uint8_t>& low, ByteView escaped) {
+  static void join(Stream& s, const RansSplit& split, std::span<const std::uint8_t> low, ByteView escaped) {
     std::vector<std::size_t> places;
     if (split.escapes) for_each_escape(s.data, [&](std::size_t i) { places.push_back(i); });
     if (places.size() != escaped.size()) {

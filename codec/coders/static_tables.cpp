@@ -75,7 +75,7 @@ std::vector<std::uint8_t> column(const Stream& m, std::size_t c) {
 bool static_encode(const Stream& s, TablePer per, Bytes& table, Bytes& body) {
   const std::uint32_t width = table_columns(s, per);
   Stream m = code_matrix(s, per);
-  m.data.resize(m.count());
+  m.data.assign(m.count(), 0);
   std::vector<std::uint64_t> counts(m.count());
   for (std::size_t i = 0; i < s.data.size(); ++i) ++counts[s.data[i] * m.cols + i % s.cols / width];
   for (std::size_t c = 0; c < m.cols; ++c) {

@@ -22,7 +22,7 @@ class Zstd final : public Coder {
     body.assign(1, std::byte{0});
     pack_stream(stream, body);
     if (stream.type == StreamType::positions) return;
-    const std::vector<std::uint8_t> plain = by_planes(stream);
+    const Buffer<std::uint8_t> plain = by_planes(stream);
     Bytes coded(1 + ZSTD_compressBound(plain.size()), std::byte{1});
     const std::size_t size =
         ZSTD_compress(coded.data() + 1, coded.size() - 1, plain.data(), plain.size(), static_cast<int>(level_));
@@ -43,7 +43,7 @@ class Zstd final : public Coder {
         ZSTD_findFrameCompressedSize(body.data(), body.size()) != body.size()) {
       fail(ErrorCode::corrupt, "zstd: not one frame");
     }
-    std::vector<std::uint8_t> plain(plain_size(s, body));
+    Buffer<std::uint8_t> plain(plain_size(s, body));
     const std::size_t size = ZSTD_decompress(plain.data(), plain.size(), body.data(), body.size());
     if (ZSTD_isError(size) != 0 || size != plain.size()) fail(ErrorCode::corrupt, "zstd: a damaged stream");
     s.data = std::move(plain);
@@ -66,9 +66,9 @@ class Zstd final : public Coder {
     }
     return static_cast<std::size_t>(size);
   }
-  static std::vector<std::uint8_t> by_planes(const Stream& s) {
+  static Buffer<std::uint8_t> by_planes(const Stream& s) {
     if (s.type != StreamType::elements || s.width == 1) return s.data;
-    std::vector<std::uint8_t> planes(s.data.size());
+    Buffer<std::uint8_t> planes(s.data.size());
     const std::size_t n = s.count();
     for (std::size_t i = 0; i < n; ++i) {
       for (std::size_t p = 0; p < s.width; ++p) planes[p * n + i] = s.data[i * s.width + p];
@@ -77,7 +77,7 @@ class Zstd final : public Coder {
   }
   static void join(Stream& s) {
     if (s.width == 1) return;
-    std::vector<std::uint8_t> elements(s.data.size());
+    Buffer<std::uint8_t> elements(s.data.size());
     const std::size_t n = s.count();
     for (std::size_t i = 0; i < n; ++i) {
       for (std::size_t p = 0; p < s.width; ++p) elements[i * s.width + p] = s.data[p * n + i];

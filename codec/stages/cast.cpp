@@ -5,6 +5,7 @@
 #include <array>
 #include <cmath>
 
+#include "codec/kernels/rows.hpp"
 #include "codec/side.hpp"
 #include "codec/stages/stages.hpp"
 
@@ -17,6 +18,7 @@ enum class Scaled : std::uint8_t { none, token, tile };
 class Cast final : public Stage {
  public:
   StageKind kind() const override { return StageKind::additive; }
+  bool begins() const override { return true; }
 
   void fields(FieldVisitor& v) override {
     static constexpr std::array<std::string_view, 5> kTypes{"e4m3", "e5m2", "f16", "bf16", "f32"};
@@ -26,31 +28,30 @@ class Cast final : public Stage {
   }
 
   void encode(Tile& tile, StreamWriter& out) const override {
-    const std::uint32_t bands = band_count(tile.shape);
+    const std::uint32_t bands = band_count(tile.shape), cols = tile.shape.cols;
     std::vector<float> scale(bands, 1.0f);
     if (scaled_ != Scaled::none) {
       std::fill(scale.begin(), scale.end(), 0.0f);
       for (std::size_t r = 0; r < tile.shape.rows; ++r) {
-        float& s = scale[bands == 1 ? 0 : r];
-        for (std::size_t c = 0; c < tile.shape.cols; ++c)
-          s = std::max(s, std::fabs(tile.row(r)[c]) / dtype_max(type()));
+        float low = 0, high = 0, &s = scale[bands == 1 ? 0 : r];
+        kernels::min_max(tile.row(r), cols, &low, &high);
+        s = std::max(s, std::max(-low, high) / dtype_max(type()));
       }
       put_numbers(out, StreamLabel::scales, scale, bands, 1, NumberFormat::f32, tile.context->source);
     }
-    std::vector<float> scaled(tile.values.size());
-    for (std::size_t i = 0; i < scaled.size(); ++i) {
-      const float s = scale[bands == 1 ? 0 : i / tile.shape.cols];
-      scaled[i] = s == 0 ? 0 : tile.values[i] / s;
-    }
-    Stream codes = source_stream(StreamLabel::codes, scaled, tile.shape.rows, tile.shape.cols, type());
-    codes.head_dim = tile.context->head_dim;
-    to_float(type(), std::as_bytes(std::span(codes.data)), scaled);
-    std::vector<float> approximation(tile.shape.cols);
+    Stream codes = code_stream(*tile.context, tile.shape);
+    codes.data.resize(codes.count() * codes.width);
+    std::vector<float> scaled(cols);
     for (std::size_t r = 0; r < tile.shape.rows; ++r) {
-      for (std::size_t c = 0; c < tile.shape.cols; ++c) {
-        approximation[c] = scaled[r * tile.shape.cols + c] * scale[bands == 1 ? 0 : r];
-      }
-      tile.subtract_row(r, approximation);
+      const float s = scale[bands == 1 ? 0 : r];
+      const auto elements = std::as_writable_bytes(std::span(codes.data)).subspan(r * cols * codes.width);
+      const float* row = tile.row(r);
+      for (std::size_t c = 0; c < cols; ++c) scaled[c] = s == 0 ? 0 : row[c] / s;
+      from_float(type(), scaled, elements);
+      if (!tile.wanted) continue;
+      to_float(type(), elements, scaled);
+      for (float& v : scaled) v *= s;
+      tile.subtract_row(r, scaled);
     }
     out.put(std::move(codes));
   }
@@ -61,20 +62,28 @@ class Cast final : public Stage {
     if (scaled_ != Scaled::none) {
       scale = get_numbers(streams, StreamLabel::scales, bands, 1, NumberFormat::f32, tile.context->source);
     }
-    Stream codes;
-    codes.type = StreamType::elements;
-    codes.rows = in.rows;
-    codes.cols = in.cols;
-    codes.width = static_cast<std::uint32_t>(dtype_unit(type()));
-    codes.head_dim = tile.context->head_dim;
+    Stream codes = code_stream(*tile.context, in);
     streams.get(codes);
-    std::vector<float> values(codes.count());
-    to_float(type(), std::as_bytes(std::span(codes.data)), values);
-    for (std::size_t i = 0; i < values.size(); ++i) tile.values[i] += values[i] * scale[bands == 1 ? 0 : i / in.cols];
+    std::vector<float> values(in.cols);
+    for (std::size_t r = 0; r < in.rows; ++r) {
+      const float s = scale[bands == 1 ? 0 : r];
+      float* row = tile.row(r);
+      to_float(type(), std::as_bytes(std::span(codes.data)).subspan(r * in.cols * codes.width), values);
+      for (std::size_t c = 0; c < in.cols; ++c) row[c] = (tile.blank ? 0.0f : row[c]) + values[c] * s;
+    }
   }
 
  private:
   std::uint32_t band_count(TileShape shape) const { return scaled_ == Scaled::token ? std::max(1u, shape.rows) : 1; }
+  Stream code_stream(const TileContext& context, TileShape shape) const {
+    Stream s;
+    s.type = StreamType::elements;
+    s.rows = shape.rows;
+    s.cols = shape.cols;
+    s.width = static_cast<std::uint32_t>(dtype_unit(type()));
+    s.head_dim = context.head_dim;
+    return s;
+  }
   DType type() const {
     static constexpr std::array kTypes{DType::f8_e4m3, DType::f8_e5m2, DType::f16, DType::bf16, DType::f32};
     return kTypes[static_cast<std::size_t>(to_)];

@@ -50,7 +50,7 @@ class Delta final : public Stage {
       }
     } else {
       const std::vector<float> anchor = put_anchors(tile, out);
-      std::vector<float> rest;
+      Buffer<float> rest;
       rest.reserve(tile.values.size());
       for (std::size_t r = 0; r < in.rows; ++r) {
         if (r % every_ == 0) continue;
@@ -73,7 +73,7 @@ class Delta final : public Stage {
       return;
     }
     const std::vector<float> anchor = get_anchors(tile, in, streams);
-    std::vector<float> all(std::size_t{in.rows} * in.cols);
+    Buffer<float> all(std::size_t{in.rows} * in.cols);
     const float* difference = tile.values.data();
     for (std::size_t r = 0; r < in.rows; ++r) {
       const float* a = anchor.data() + r / every_ * in.cols;

@@ -12,7 +12,7 @@
 #include <cmath>
 #include <limits>
 
-#include "codec/kernels/kernels.hpp"
+#include "codec/kernels/quantise.hpp"
 #include "codec/side.hpp"
 #include "codec/stages/stages.hpp"
 #include "kvzip/error.hpp"
@@ -22,12 +22,6 @@ namespace {
 
 enum class Mode : std::uint8_t { asym, sym, absmax };
 enum class Axis : std::uint8_t { channel, token, token_head, head, tile };
-
-/// Rounds to the nearest integer, ties to even, for |x| < 2^22, with plain additions that every target vectorises
-/// alike.
-inline float round_even(float x) {
-  return (x + 12582912.0f) - 12582912.0f;
-}
 
 /// Which values share a scale: bands of rows times segments of columns.
 struct Groups {
@@ -39,6 +33,7 @@ struct Groups {
 class Quant final : public Stage {
  public:
   StageKind kind() const override { return StageKind::additive; }
+  bool begins() const override { return true; }
 
   void fields(FieldVisitor& v) override {
     static constexpr std::array<std::string_view, 3> kModes{"asym", "sym", "absmax"};
@@ -87,12 +82,15 @@ class Quant final : public Stage {
     Stream high_codes = code_stream(tile.context->head_dim, tile.shape, (levels() + 255) / 256);
     if (levels() > 256) high_codes.data.resize(tile.values.size());
     std::vector<float> approximation(tile.shape.cols);
-    Columns columns(*this, tile.shape.cols);
+    if (mode_ != Mode::asym) low.clear();
+    Columns columns(*this, g, scale, low, true);
     for (std::size_t r = 0; r < tile.shape.rows; ++r) {
       const std::size_t at = r * tile.shape.cols;
       std::uint8_t* high_bytes = levels() > 256 ? high_codes.data.data() + at : nullptr;
-      kernels::quantise(tile.row(r), tile.shape.cols, columns.band(g, r, scale, low), codes.data.data() + at,
-                        high_bytes, approximation.data());
+      const kernels::QuantColumns& q = columns.row(r);
+      kernels::quantise(tile.row(r), tile.shape.cols, q, codes.data.data() + at, high_bytes);
+      if (!tile.wanted) continue;
+      kernels::dequantise(codes.data.data() + at, high_bytes, tile.shape.cols, q, approximation.data());
       tile.subtract_row(r, approximation);
     }
     if (levels() > 256) out.put(std::move(high_codes));
@@ -111,11 +109,12 @@ class Quant final : public Stage {
     if (levels() > 256) streams.get(high_codes);
     Stream codes = code_stream(tile.context->head_dim, in, levels() > 256 ? 256 : levels());
     streams.get(codes);
-    Columns columns(*this, in.cols);
+    Columns columns(*this, g, scale, low, false);
     for (std::size_t r = 0; r < in.rows; ++r) {
       const std::size_t at = r * in.cols;
       const std::uint8_t* high_bytes = levels() > 256 ? high_codes.data.data() + at : nullptr;
-      kernels::dequantise_add(codes.data.data() + at, high_bytes, in.cols, columns.band(g, r, scale, low), tile.row(r));
+      const auto decode_row = tile.blank ? kernels::dequantise : kernels::dequantise_add;
+      decode_row(codes.data.data() + at, high_bytes, in.cols, columns.row(r), tile.row(r));
     }
   }
 
@@ -125,49 +124,57 @@ class Quant final : public Stage {
   /// A band's numbers spread over the columns, so that every axis runs through the same loops.
   class Columns {
    public:
-    Columns(const Quant& quant, std::size_t cols)
-        : quant_(quant), offset_(cols), divisor_(cols, 1.0f), factor_(cols, 1.0f), scale_(cols), low_(cols) {}
-
-    kernels::QuantColumns band(const Groups& g, std::size_t row, std::span<const float> scale,
-                               std::span<const float> low) {
-      const std::size_t band = row / g.rows_per_band;
-      if (band != band_) {
-        band_ = band;
-        for (std::size_t s = 0; s < g.segments(); ++s) {
-          const std::size_t i = band * g.segments() + s;
-          fill(g.edges[s], g.edges[s + 1], scale[i], low.empty() ? 0 : low[i]);
-        }
+    /// `low` is empty where codes count from 0. `encodes`: steps are wanted.
+    Columns(const Quant& quant, const Groups& g, std::span<const float> scale, std::span<const float> low, bool encodes)
+        : groups_(g), scale_(scale), low_(low), each_(g.segments() == g.edges.back()) {
+      const std::size_t cols = g.edges.back() + kernels::kSpreadSlack;
+      if (encodes) {
+        step_.resize(scale.size());
+        for (std::size_t i = 0; i < scale.size(); ++i) step_[i] = quant.step(scale[i]);
       }
-      const bool asym = quant_.mode_ == Mode::asym;
-      return {offset_.data(),
-              divisor_.data(),
-              factor_.data(),
-              scale_.data(),
-              low_.data(),
-              asym ? 0 : quant_.middle(),
-              quant_.mode_ == Mode::absmax ? quant_.middle() : 1.0f,
-              static_cast<float>(quant_.levels() - 1)};
+      for (Floats* spread : {&spread_low_, &spread_scale_, &spread_step_}) spread->resize(each_ ? 0 : cols);
+      zeros_.assign(low.empty() ? cols : 0, 0.0f);
+      const bool asym = quant.mode_ == Mode::asym, absmax = quant.mode_ == Mode::absmax;
+      q_.multiply = absmax;
+      q_.zero = asym ? 0 : quant.middle();
+      q_.unit = absmax ? quant.middle() : 1.0f;
+      q_.top = static_cast<float>(quant.levels() - 1);
+    }
+
+    const kernels::QuantColumns& row(std::size_t r) {
+      const std::size_t band = r / groups_.rows_per_band;
+      if (band == band_) return q_;
+      band_ = band;
+      q_.scale = columns(scale_, spread_scale_);
+      q_.step = step_.empty() ? nullptr : columns(step_, spread_step_);
+      q_.low = low_.empty() ? zeros_.data() : columns(low_, spread_low_);
+      return q_;
     }
 
    private:
-    /// A constant group has scale 0: factor 0 then gives every value the code of the group's own value.
-    void fill(std::size_t begin, std::size_t end, float scale, float low) {
-      const bool asym = quant_.mode_ == Mode::asym, absmax = quant_.mode_ == Mode::absmax;
-      const float absmax_factor = scale == 0 ? 0 : quant_.middle() / scale;
-      const float factor = !absmax ? (scale == 0 ? 0.0f : 1.0f) : std::isfinite(absmax_factor) ? absmax_factor : 0.0f;
-      for (std::size_t c = begin; c < end; ++c) {
-        offset_[c] = asym ? low : 0;
-        divisor_[c] = absmax || scale == 0 ? 1 : scale;
-        factor_[c] = factor;
-        scale_[c] = scale;
-        low_[c] = asym ? low : 0;
-      }
+    using Floats = std::vector<float>;
+
+    const float* columns(std::span<const float> numbers, Floats& room) const {
+      const float* first = numbers.data() + band_ * groups_.segments();
+      if (each_) return first;
+      kernels::spread(first, groups_.edges.data(), groups_.segments(), room.data());
+      return room.data();
     }
 
-    const Quant& quant_;
-    std::vector<float> offset_, divisor_, factor_, scale_, low_;
+    const Groups& groups_;
+    std::span<const float> scale_, low_;
+    bool each_;  // a segment is a column
+    Floats step_, spread_low_, spread_scale_, spread_step_, zeros_;
+    kernels::QuantColumns q_{};
     std::size_t band_ = ~std::size_t{0};
   };
+
+  /// A constant group has scale 0: every value then has the code of the group's own value.
+  float step(float scale) const {
+    if (mode_ != Mode::absmax) return scale == 0 ? std::numeric_limits<float>::infinity() : scale;
+    const float factor = scale == 0 ? 0 : middle() / scale;
+    return std::isfinite(factor) ? factor : 0;
+  }
 
   std::uint32_t levels() const {
     if (levels_ != 0) return static_cast<std::uint32_t>(levels_);
@@ -216,9 +223,7 @@ class Quant final : public Stage {
         kernels::min_max_columns(tile.row(r), tile.shape.cols, low.data() + first, high.data() + first);
         continue;
       }
-      for (std::size_t s = 0; s < g.segments(); ++s) {
-        kernels::min_max(tile.row(r) + g.edges[s], g.edges[s + 1] - g.edges[s], &low[first + s], &high[first + s]);
-      }
+      kernels::min_max_segments(tile.row(r), g.edges.data(), g.segments(), low.data() + first, high.data() + first);
     }
   }
 

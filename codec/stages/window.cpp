@@ -36,11 +36,12 @@ class Window final : public Stage {
     const Kept kept = split(*tile.context, tile.shape);
     const std::size_t cols = tile.shape.cols;
     const std::size_t front = kept.front * cols, rest = tile.values.size() - kept.back * cols;
-    std::vector<float> rows(tile.values.begin(), tile.values.begin() + static_cast<std::ptrdiff_t>(front));
-    rows.insert(rows.end(), tile.values.begin() + static_cast<std::ptrdiff_t>(rest), tile.values.end());
+    std::vector<float> rows(front + kept.back * cols);
+    std::copy_n(tile.values.data(), front, rows.data());
+    std::copy_n(tile.values.data() + rest, kept.back * cols, rows.data() + front);
     out.put(source_stream(StreamLabel::exact, rows, kept.front + kept.back, tile.shape.cols, tile.context->source));
     tile.values.resize(rest);
-    tile.values.erase(tile.values.begin(), tile.values.begin() + static_cast<std::ptrdiff_t>(front));
+    if (front != 0) tile.values.erase(tile.values.begin(), tile.values.begin() + static_cast<std::ptrdiff_t>(front));
     tile.shape = output(*tile.context, tile.shape);
   }
 

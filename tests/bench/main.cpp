@@ -62,7 +62,8 @@ const TileContext& sample_context() {
 
 Tile sample_tile() {
   Tile tile(sample_context(), {kRows, kCols});
-  tile.values = sample_values(kValues);
+  const auto values = sample_values(kValues);
+  tile.values.assign(values.begin(), values.end());
   return tile;
 }
 

@@ -159,7 +159,7 @@ void check_outliers(std::size_t rows, std::size_t cols, std::string_view axis, s
     const auto stage = make_outliers();
     parse_fields(*stage, "outliers", fields);
     Tile tile(context, shape_of(m));
-    tile.values = m.v;
+    tile.values.assign(m.v.begin(), m.v.end());
     std::vector<Stream> streams;
     StreamWriter writer(streams);
     stage->encode(tile, writer);
@@ -342,11 +342,11 @@ TEST_CASE("low rank: the same streams on every target") {
         const auto stage = make_lowrank();
         parse_fields(*stage, "lowrank", fields);
         Tile tile(context, shape_of(m));
-        tile.values = m.v;
+        tile.values.assign(m.v.begin(), m.v.end());
         std::vector<Stream> streams;
         StreamWriter writer(streams);
         stage->encode(tile, writer);
-        std::vector<float> out = tile.values;
+        std::vector<float> out(tile.values.begin(), tile.values.end());
         for (const Stream& s : streams) out.insert(out.end(), s.data.begin(), s.data.end());
         return out;
       });
@@ -367,7 +367,7 @@ TEST_CASE("low rank: of a quantisation residual, 8 loops leave at most 1 % more 
     const Matrix m = ref::synthetic(tokens, 2, 64, ref::kSingle, 50 + tokens);
     const TileContext context = context_of(m, Role::key, DType::f32);
     Tile tile(context, shape_of(m));
-    tile.values = m.v;
+    tile.values.assign(m.v.begin(), m.v.end());
     const auto encode = [&](std::unique_ptr<Stage> stage, std::vector<std::string_view> fields) {
       parse_fields(*stage, "stage", fields);
       stage->check();
@@ -376,12 +376,12 @@ TEST_CASE("low rank: of a quantisation residual, 8 loops leave at most 1 % more 
       stage->encode(tile, writer);
     };
     encode(make_quant(), {"bits=2", "group=64"});
-    const std::vector<float> before = tile.values;
+    const std::vector<float> before(tile.values.begin(), tile.values.end());
     encode(make_lowrank(), {"rank=4", "loops=8"});
     for (std::size_t h = 0; h < m.heads; ++h) {
       CAPTURE(tokens);
       const double best = ref::least_error(ref::head_of(before, m, h), 4);
-      const double left = ref::head_of(tile.values, m, h).energy();
+      const double left = ref::head_of({tile.values.begin(), tile.values.end()}, m, h).energy();
       CHECK(std::sqrt(left / best) <= 1.01);
       CHECK(left >= best * (1 - 1e-6));
     }

@@ -3,6 +3,7 @@
 // without vectors; their length is held against the logarithms of the intervals and against the channels' entropy.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 
@@ -220,7 +221,7 @@ TEST_CASE("rans: a decoder written from the page reads every form, and every tar
       kernels::use_target(0);
       coder->encode(s, table, body);
       const Decoded decoded = decode_lanes(s, table, body);
-      CHECK(decoded.symbols == s.data);
+      CHECK(std::ranges::equal(decoded.symbols, s.data));
       seen |= decoded.flags;
       // 16-bit words from states of at least 2^15: hardly more than the intervals' logarithms.
       CHECK(decoded.word_bytes * 8 <= decoded.bits * 1.001 + 32 * 16);

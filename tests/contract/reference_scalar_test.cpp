@@ -266,7 +266,7 @@ TEST_CASE("rope: removal is a complex rotation by the negative angle, and decodi
     TileShape shape = shape_of(m);
     shape.first_token = 512;
     Tile tile(context, shape);
-    tile.values = m.v;
+    tile.values.assign(m.v.begin(), m.v.end());
     std::vector<Stream> none;
     StreamWriter writer(none);
     stage->encode(tile, writer);

@@ -44,7 +44,7 @@ Bytes numbered(std::size_t count) {
   const auto bytes = std::as_bytes(std::span(values));
   return {bytes.begin(), bytes.end()};
 }
-std::uint16_t value_at(const Bytes& bytes, std::size_t i) {
+std::uint16_t value_at(ByteView bytes, std::size_t i) {
   std::uint16_t v = 0;
   std::memcpy(&v, bytes.data() + 2 * i, 2);
   return v;
@@ -93,7 +93,7 @@ TEST_CASE("tiles are tokens by channels, head by head, whatever the order in the
     const Plan plan = plan_of(in, "key = planes,pack");
     Part part = plan.part(in.dump, 0);
     part.data.push_back(numbered(24));
-    const Bytes tile = gather_tile(plan, in.dump, part);
+    const Buffer<std::byte> tile = gather_tile(plan, in.dump, part);
     for (std::size_t t = 0; t < 3; ++t) {
       for (std::size_t h = 0; h < 2; ++h) {
         for (std::size_t d = 0; d < 4; ++d) {
@@ -119,7 +119,7 @@ TEST_CASE("pairs put keys left of values") {
   CHECK(plan.groups[0].context.channels() == 5);
   Part part = plan.part(in.dump, 0);
   part.data = {numbered(4), numbered(6)};
-  const Bytes tile = gather_tile(plan, in.dump, part);
+  const Buffer<std::byte> tile = gather_tile(plan, in.dump, part);
   const std::uint16_t expected[] = {0, 1, 0, 1, 2, 2, 3, 3, 4, 5};
   for (std::size_t i = 0; i < 10; ++i) CHECK(value_at(tile, i) == expected[i]);
 }

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "codec/buffer.hpp"
+
+#include <array>
+#include <bit>
+#include <new>
+
+namespace kvzip {
+namespace {
+
+constexpr std::size_t kSmall = std::size_t{32} << 10;  // below it the heap is as good
+constexpr std::size_t kKept = std::size_t{16} << 20;   // of a thread
+constexpr std::size_t kBlocks = 32;
+
+/// An eighth of a power of two is the grain, so that tiles of nearly the same size share memory.
+std::size_t rounded(std::size_t bytes) {
+  const std::size_t grain = std::bit_floor(bytes) / 8;
+  return (bytes + grain - 1) / grain * grain;
+}
+
+/// Memory that a thread gave back, most recent last.
+class Kept {
+ public:
+  ~Kept() {
+    for (std::size_t i = 0; i < count_; ++i) ::operator delete(blocks_[i].memory);
+  }
+  void* take(std::size_t bytes) {
+    for (std::size_t i = count_; i-- > 0;) {
+      if (blocks_[i].bytes == bytes) return remove(i);
+    }
+    return nullptr;
+  }
+  bool give(void* memory, std::size_t bytes) {
+    if (bytes > kKept / 2) return false;
+    while (count_ == kBlocks || (count_ > 0 && bytes_ + bytes > kKept)) ::operator delete(remove(0));
+    blocks_[count_++] = {memory, bytes};
+    bytes_ += bytes;
+    return true;
+  }
+
+ private:
+  struct Block {
+    void* memory;
+    std::size_t bytes;
+  };
+  void* remove(std::size_t i) {
+    void* memory = blocks_[i].memory;
+    bytes_ -= blocks_[i].bytes;
+    for (--count_; i < count_; ++i) blocks_[i] = blocks_[i + 1];
+    return memory;
+  }
+
+  std::array<Block, kBlocks> blocks_;
+  std::size_t count_ = 0, bytes_ = 0;
+};
+thread_local Kept kept;
+
+// Under a sanitiser memory goes back at once, so that a use after that is found.
+#if defined(__SANITIZE_ADDRESS__)
+constexpr bool kKeeps = false;
+#elif defined(__has_feature)
+constexpr bool kKeeps = !__has_feature(address_sanitizer);
+#else
+constexpr bool kKeeps = true;
+#endif
+
+}  // namespace
+
+void* take_memory(std::size_t bytes) {
+  if (!kKeeps || bytes < kSmall) return ::operator new(bytes);
+  if (void* memory = kept.take(rounded(bytes)); memory != nullptr) return memory;
+  return ::operator new(rounded(bytes));
+}
+
+void give_memory(void* memory, std::size_t bytes) noexcept {
+  if (kKeeps && bytes >= kSmall && kept.give(memory, rounded(bytes))) return;
+  ::operator delete(memory);
+}
+
+}  // namespace kvzip
