@@ -23,7 +23,7 @@ using kernels::RansShape;
 
 constexpr std::uint8_t kLanes = 2, kPlanes = 3;                    // methods; 0 and 1 are those of `ac`
 constexpr std::uint8_t kAdapts = 8, kTabled = 16, kCodedLow = 32;  // flags, above the shift
-constexpr std::size_t kLeastLanes = 2048,
+constexpr std::size_t kLeastLanes = 1024,
                       kLeastTabled = std::size_t{1} << 14;  // symbols that pay for states, for a table
 constexpr std::size_t kStateBytes = 4 * kernels::kRansLanes;
 
@@ -140,7 +140,8 @@ class Rans final : public Coder {
     if (models_ != Models::fixed || !tabled) flags |= kAdapts;
 
     // Apart: upper parts, lower parts, escaped symbols.
-    std::vector<std::uint8_t> upper, escaped;
+    Buffer<std::uint8_t> upper;
+    std::vector<std::uint8_t> escaped;
     Stream low = low_stream(s, split.shift);
     const std::uint8_t* uppers = s.data.data();
     if (split.shift != 0 || split.escapes) {
@@ -175,32 +176,48 @@ class Rans final : public Coder {
     if (split.shift != 0 && (flags & kCodedLow) == 0) pack_stream(low, body);
 
     const PartModels models(flags, split, steps);
-    const std::size_t slots = shape.slots();
-    const auto start = std::make_unique_for_overwrite<std::uint16_t[]>(slots);
-    const auto size = std::make_unique_for_overwrite<std::uint16_t[]>(slots);
-    const std::size_t passes = (flags & kCodedLow) != 0 ? 2 : 1;
-    const auto words = std::make_unique_for_overwrite<std::uint16_t[]>(passes * slots + 8);
-    std::uint16_t* const words_end = words.get() + passes * slots + 8;
-    std::size_t used = 0;
-    kernels::RansStates states;
-    std::fill_n(states.low, kernels::kRansLanes, static_cast<std::uint16_t>(kernels::kRansTotal));
-    std::fill_n(states.high, kernels::kRansLanes, std::uint16_t{0});
+    LaneWriter lanes(shape, low_steps.empty() ? 1 : 2);
     // Last coded, first decoded: the lower parts come after the upper ones.
-    if (passes == 2) {
-      kernels::rans_intervals(models.low, shape, low.data.data(), uppers, start.get(), size.get());
-      used = kernels::rans_encode(start.get(), size.get(), slots, states, words_end);
+    if (!low_steps.empty()) lanes.write(models.low, low.data.data(), uppers);
+    lanes.write(models.upper, uppers, nullptr);
+    lanes.finish(body);
+  }
+
+  /// Collects words from the last to the first. Groups are independent, so intervals are needed for one at a time.
+  class LaneWriter {
+   public:
+    LaneWriter(RansShape shape, std::size_t passes)
+        : shape_(shape),
+          start_(shape.group_slots()),
+          size_(shape.group_slots()),
+          words_(passes * shape.groups() * shape.group_slots() + 8) {
+      std::fill_n(states_.low, kernels::kRansLanes, static_cast<std::uint16_t>(kernels::kRansTotal));
+      std::fill_n(states_.high, kernels::kRansLanes, std::uint16_t{0});
     }
-    kernels::rans_intervals(models.upper, shape, uppers, nullptr, start.get(), size.get());
-    used += kernels::rans_encode(start.get(), size.get(), slots, states, words_end - used);
-    for (std::size_t l = 0; l < kernels::kRansLanes; ++l) {
-      for (const unsigned half : {states.low[l], states.high[l]}) {
-        body.push_back(static_cast<std::byte>(half));
-        body.push_back(static_cast<std::byte>(half >> 8));
+    void write(const kernels::RansModel& model, const std::uint8_t* symbols, const std::uint8_t* contexts) {
+      for (std::size_t g = shape_.groups(); g-- > 0;) {
+        kernels::rans_intervals(model, shape_, g, symbols, contexts, start_.data(), size_.data());
+        used_ += kernels::rans_encode(start_.data(), size_.data(), size_.size(), states_,
+                                      words_.data() + words_.size() - used_);
       }
     }
-    const ByteView coded = std::as_bytes(std::span(words_end - used, used));
-    body.insert(body.end(), coded.begin(), coded.end());
-  }
+    void finish(Bytes& body) const {
+      for (std::size_t l = 0; l < kernels::kRansLanes; ++l) {
+        for (const unsigned half : {states_.low[l], states_.high[l]}) {
+          body.push_back(static_cast<std::byte>(half));
+          body.push_back(static_cast<std::byte>(half >> 8));
+        }
+      }
+      const ByteView coded = std::as_bytes(std::span(words_).last(used_));
+      body.insert(body.end(), coded.begin(), coded.end());
+    }
+
+   private:
+    RansShape shape_;
+    Buffer<std::uint16_t> start_, size_, words_;
+    kernels::RansStates states_;
+    std::size_t used_ = 0;
+  };
 
   static bool table_helps(RansShape shape, const std::uint8_t* uppers, const RansSplit& split,
                           std::span<const std::uint8_t> steps) {

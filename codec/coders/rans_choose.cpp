@@ -51,7 +51,8 @@ RansHistogram rans_histogram(kernels::RansShape shape, const std::uint8_t* symbo
 bool rans_looks_random(const Stream& s, const RansHistogram& counts) {
   if (bits_of(counts) < 0.994 * std::log2(static_cast<double>(s.alphabet)) * sum_of(counts)) return false;
   std::size_t same = 0, seen = 0;
-  for (std::size_t i = s.cols; i < s.count(); i += 7, ++seen) same += s.data[i] == s.data[i - s.cols];
+  const std::size_t step = s.count() / 8192 | 1;
+  for (std::size_t i = s.cols; i < s.count(); i += step, ++seen) same += s.data[i] == s.data[i - s.cols];
   return same * s.alphabet <= 4 * seen + 64;
 }
 
@@ -123,21 +124,18 @@ std::vector<std::uint8_t> rans_low_steps(const RansHistogram& counts, const Rans
 
 double rans_sampled_cost(kernels::RansShape shape, const std::uint8_t* upper, const kernels::RansModel& model) {
   // One group of lanes in sixteen.
-  const std::size_t groups = std::max<std::size_t>(1, shape.width / kernels::kRansLanes / 16);
-  const std::size_t width = std::min(shape.width, groups * kernels::kRansLanes), first = (shape.width - width) / 2;
-  const std::size_t rows = shape.count / shape.width;
-  std::vector<std::uint8_t> columns(rows * width);
-  for (std::size_t r = 0; r < rows; ++r) std::memcpy(&columns[r * width], upper + r * shape.width + first, width);
-  const kernels::RansShape sample{columns.size(), width};
-  std::vector<std::uint16_t> start(sample.slots()), size(sample.slots());
-  kernels::rans_intervals(model, sample, columns.data(), nullptr, start.data(), size.data());
+  const std::size_t groups = shape.groups(), sampled = std::max<std::size_t>(1, groups / 16);
+  Buffer<std::uint16_t> start(shape.group_slots()), size(shape.group_slots());
   double bits = 0;
-  for (std::size_t i = 0; i < size.size(); i += kernels::kRansLanes) {
-    double chance = 1;  // of a row: at least 2^-480
-    for (std::size_t l = 0; l < kernels::kRansLanes; ++l) chance *= size[i + l] == 0 ? 1 : size[i + l] * 0x1p-15;
-    bits -= std::log2(chance);
+  for (std::size_t g = 0; g < sampled; ++g) {
+    kernels::rans_intervals(model, shape, (groups - sampled) / 2 + g, upper, nullptr, start.data(), size.data());
+    for (std::size_t i = 0; i < size.size(); i += kernels::kRansLanes) {
+      double chance = 1;  // of a row: at least 2^-480
+      for (std::size_t l = 0; l < kernels::kRansLanes; ++l) chance *= size[i + l] == 0 ? 1 : size[i + l] * 0x1p-15;
+      bits -= std::log2(chance);
+    }
   }
-  return bits * static_cast<double>(shape.width) / static_cast<double>(width);
+  return bits * static_cast<double>(groups) / static_cast<double>(sampled);
 }
 
 }  // namespace kvzip

@@ -30,22 +30,20 @@ inline void take_row(const std::uint8_t* from, std::size_t lanes, std::uint16_t*
 }
 
 template <bool kAdapts, bool kTabled, bool kSixteen>
-void intervals(const RansModel& model, RansShape shape, const std::uint8_t* symbols, const std::uint8_t* contexts,
-               std::uint16_t* start, std::uint16_t* size) {
+void intervals(const RansModel& model, RansShape shape, std::size_t group, const std::uint8_t* symbols,
+               const std::uint8_t* contexts, std::uint16_t* start, std::uint16_t* size) {
   alignas(64) std::uint16_t row_contexts[kRansLanes];
   std::uint8_t partial[kRansLanes] = {};
   StepModel step(model);
-  for (std::size_t g = 0; g < shape.groups(); ++g) {
-    step.start_group(model.start);
-    std::fill_n(row_contexts, kRansLanes, static_cast<std::uint16_t>(model.first_context));
-    for (std::size_t r = 0; r < shape.rows(); ++r, start += kRansLanes, size += kRansLanes) {
-      const std::size_t lanes = shape.lanes(g, r), at = r * shape.width + g * kRansLanes;
-      const std::uint8_t* row = symbols + at;
-      if (lanes < kRansLanes) row = static_cast<std::uint8_t*>(std::memcpy(partial, row, lanes));
-      if (contexts != nullptr) take_row(contexts + at, lanes, row_contexts);
-      interval_row<kAdapts, kTabled, kSixteen>(step, shift_of(r), row, row_contexts, start, size);
-      for (std::size_t l = lanes; l < kRansLanes; ++l) size[l] = 0;
-    }
+  step.start_group(model.start);
+  std::fill_n(row_contexts, kRansLanes, static_cast<std::uint16_t>(model.first_context));
+  for (std::size_t r = 0; r < shape.rows(); ++r, start += kRansLanes, size += kRansLanes) {
+    const std::size_t lanes = shape.lanes(group, r), at = r * shape.width + group * kRansLanes;
+    const std::uint8_t* row = symbols + at;
+    if (lanes < kRansLanes) row = static_cast<std::uint8_t*>(std::memcpy(partial, row, lanes));
+    if (contexts != nullptr) take_row(contexts + at, lanes, row_contexts);
+    interval_row<kAdapts, kTabled, kSixteen>(step, shift_of(r), row, row_contexts, start, size);
+    for (std::size_t l = lanes; l < kRansLanes; ++l) size[l] = 0;
   }
 }
 
@@ -62,10 +60,10 @@ auto choose(const RansModel& model, F&& f) {
   return sixteen ? f.template operator()<true, true, true>() : f.template operator()<true, true, false>();
 }
 
-void Intervals(const RansModel& model, RansShape shape, const std::uint8_t* symbols, const std::uint8_t* contexts,
-               std::uint16_t* start, std::uint16_t* size) {
+void Intervals(const RansModel& model, RansShape shape, std::size_t group, const std::uint8_t* symbols,
+               const std::uint8_t* contexts, std::uint16_t* start, std::uint16_t* size) {
   choose(model, [&]<bool kAdapts, bool kTabled, bool kSixteen>() {
-    intervals<kAdapts, kTabled, kSixteen>(model, shape, symbols, contexts, start, size);
+    intervals<kAdapts, kTabled, kSixteen>(model, shape, group, symbols, contexts, start, size);
   });
 }
 
@@ -167,9 +165,9 @@ HWY_EXPORT(Split);
 HWY_EXPORT(Join);
 HWY_EXPORT(Largest);
 
-void rans_intervals(const RansModel& model, RansShape shape, const std::uint8_t* symbols, const std::uint8_t* contexts,
-                    std::uint16_t* start, std::uint16_t* size) {
-  HWY_DYNAMIC_DISPATCH(Intervals)(model, shape, symbols, contexts, start, size);
+void rans_intervals(const RansModel& model, RansShape shape, std::size_t group, const std::uint8_t* symbols,
+                    const std::uint8_t* contexts, std::uint16_t* start, std::uint16_t* size) {
+  HWY_DYNAMIC_DISPATCH(Intervals)(model, shape, group, symbols, contexts, start, size);
 }
 
 std::size_t rans_encode(const std::uint16_t* start, const std::uint16_t* size, std::size_t slots, RansStates& states,

@@ -22,8 +22,8 @@ struct RansShape {
 
   std::size_t rows() const { return width == 0 ? 0 : (count + width - 1) / width; }
   std::size_t groups() const { return (width + kRansLanes - 1) / kRansLanes; }
-  /// Entries of an array that holds a number per coded symbol: whole rows of 32.
-  std::size_t slots() const { return rows() * groups() * kRansLanes; }
+  /// Entries of an array that holds a number per symbol of a group: whole rows of 32.
+  std::size_t group_slots() const { return rows() * kRansLanes; }
   /// Lanes in use in a row of a group.
   std::size_t lanes(std::size_t group, std::size_t row) const {
     const std::size_t first = group * kRansLanes, left = count - row * width;
@@ -54,11 +54,11 @@ struct alignas(64) RansStates {
   std::uint16_t low[kRansLanes], high[kRansLanes];
 };
 
-/// The interval of each symbol under the model, in coding order, 32 slots a row; unused lanes have size 0. The context
-/// is contexts[i] (below 16) of the same place or, if null, the symbol of the row before. `symbols` are below
-/// model.symbols.
-void rans_intervals(const RansModel& model, RansShape shape, const std::uint8_t* symbols, const std::uint8_t* contexts,
-                    std::uint16_t* start, std::uint16_t* size);
+/// The interval of each symbol of a group under the model, in coding order, 32 slots a row; unused lanes have size 0.
+/// The context is contexts[i] (below 16) of the same place or, if null, the symbol of the row before. `symbols` are
+/// below model.symbols.
+void rans_intervals(const RansModel& model, RansShape shape, std::size_t group, const std::uint8_t* symbols,
+                    const std::uint8_t* contexts, std::uint16_t* start, std::uint16_t* size);
 /// Codes the slots backwards and returns how many 16-bit words came out, which end at words_end. Room for one word a
 /// slot, and 8 more, is needed.
 std::size_t rans_encode(const std::uint16_t* start, const std::uint16_t* size, std::size_t slots, RansStates& states,

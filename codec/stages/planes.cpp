@@ -4,9 +4,7 @@
 // puts a bfloat16's or float's whole exponent into one byte. The idea of exponent planes is ZipNN's (arXiv 2411.05239).
 #include "codec/stages/planes.hpp"
 
-#include <bit>
-#include <cstring>
-
+#include "codec/kernels/planes.hpp"
 #include "codec/stages/stages.hpp"
 #include "kvzip/error.hpp"
 
@@ -28,28 +26,6 @@ Stream plane(std::uint32_t rows, std::uint32_t cols, std::uint32_t head_dim) {
   return s;
 }
 
-template <typename T>
-void split(ByteView elements, bool rotate, std::vector<Stream>& planes) {
-  for (std::size_t i = 0; i < planes[0].data.size(); ++i) {
-    T v;
-    std::memcpy(&v, elements.data() + i * sizeof v, sizeof v);
-    if (rotate) v = std::rotl(v, 1);
-    for (std::size_t p = 0; p < sizeof v; ++p) {
-      planes[p].data[i] = static_cast<std::uint8_t>(v >> (8 * (sizeof v - 1 - p)));
-    }
-  }
-}
-
-template <typename T>
-void join(const std::vector<Stream>& planes, bool rotate, std::span<std::byte> elements) {
-  for (std::size_t i = 0; i < planes[0].data.size(); ++i) {
-    T v = 0;
-    for (std::size_t p = 0; p < sizeof v; ++p) v = static_cast<T>((std::uint64_t{v} << 8) | planes[p].data[i]);
-    if (rotate) v = std::rotr(v, 1);
-    std::memcpy(elements.data() + i * sizeof v, &v, sizeof v);
-  }
-}
-
 class Planes final : public Stage {
  public:
   StageKind kind() const override { return StageKind::exact; }
@@ -67,42 +43,26 @@ class Planes final : public Stage {
 std::vector<Stream> split_planes(ByteView elements, DType dtype, std::uint32_t rows, std::uint32_t cols,
                                  std::uint32_t head_dim) {
   std::vector<Stream> planes(dtype_unit(dtype), plane(rows, cols, head_dim));
-  for (Stream& p : planes) p.data.resize(p.count());
-  switch (planes.size()) {
-    case 1:
-      split<std::uint8_t>(elements, false, planes);
-      break;
-    case 2:
-      split<std::uint16_t>(elements, rotates(dtype), planes);
-      break;
-    case 4:
-      split<std::uint32_t>(elements, rotates(dtype), planes);
-      break;
-    default:
-      split<std::uint64_t>(elements, rotates(dtype), planes);
-      break;
+  std::vector<std::uint8_t*> data;
+  for (Stream& p : planes) {
+    p.data.resize(p.count());
+    data.push_back(p.data.data());
   }
+  kernels::split_planes(elements.data(), planes[0].count(), static_cast<unsigned>(planes.size()), rotates(dtype),
+                        data.data());
   return planes;
 }
 
 void join_planes(StreamReader& in, DType dtype, std::uint32_t rows, std::uint32_t cols, std::uint32_t head_dim,
                  std::span<std::byte> elements) {
   std::vector<Stream> planes(dtype_unit(dtype), plane(rows, cols, head_dim));
-  for (Stream& p : planes) in.get(p);
-  switch (planes.size()) {
-    case 1:
-      join<std::uint8_t>(planes, false, elements);
-      break;
-    case 2:
-      join<std::uint16_t>(planes, rotates(dtype), elements);
-      break;
-    case 4:
-      join<std::uint32_t>(planes, rotates(dtype), elements);
-      break;
-    default:
-      join<std::uint64_t>(planes, rotates(dtype), elements);
-      break;
+  std::vector<const std::uint8_t*> data;
+  for (Stream& p : planes) {
+    in.get(p);
+    data.push_back(p.data.data());
   }
+  kernels::join_planes(data.data(), planes[0].count(), static_cast<unsigned>(planes.size()), rotates(dtype),
+                       elements.data());
 }
 
 std::unique_ptr<Stage> make_planes() {
