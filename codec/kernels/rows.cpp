@@ -2,7 +2,6 @@
 #include "codec/kernels/rows.hpp"
 
 #include <bit>
-#include <cstring>
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "codec/kernels/rows.cpp"
@@ -120,20 +119,6 @@ void subtract(const float* HWY_RESTRICT approximation, const std::uint8_t* HWY_R
   }
 }
 
-void combine(const float* HWY_RESTRICT a, std::size_t rank, const float* HWY_RESTRICT b, std::size_t stride,
-             std::size_t n, float* HWY_RESTRICT y) {
-  if (rank == 0) {
-    if (n != 0) std::memset(y, 0, n * sizeof *y);
-    return;
-  }
-  for (std::size_t i = 0; i < n; ++i) y[i] = a[0] * b[i];
-  for (std::size_t k = 1; k < rank; ++k) {
-    const float factor = a[k];
-    const float* HWY_RESTRICT row = b + k * stride;
-    for (std::size_t i = 0; i < n; ++i) y[i] += factor * row[i];
-  }
-}
-
 }  // namespace kvzip::kernels::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
@@ -145,7 +130,6 @@ HWY_EXPORT(min_max);
 HWY_EXPORT(min_max_segments);
 HWY_EXPORT(min_max_columns);
 HWY_EXPORT(subtract);
-HWY_EXPORT(combine);
 
 bool all_finite(const float* x, std::size_t n) {
   return HWY_DYNAMIC_DISPATCH(all_finite)(x, n);
@@ -162,9 +146,5 @@ void min_max_columns(const float* x, std::size_t n, float* low, float* high) {
 void subtract(const float* approximation, const std::uint8_t* taken, std::size_t n, float* x) {
   HWY_DYNAMIC_DISPATCH(subtract)(approximation, taken, n, x);
 }
-void combine(const float* a, std::size_t rank, const float* b, std::size_t stride, std::size_t n, float* y) {
-  HWY_DYNAMIC_DISPATCH(combine)(a, rank, b, stride, n, y);
-}
-
 }  // namespace kvzip::kernels
 #endif

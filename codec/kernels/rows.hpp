@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Loops over rows of floats that several stages share: extremes, sums, differences.
+// Loops over rows of floats that several stages share: extremes and differences.
 #pragma once
 
 #include <cstddef>
@@ -19,8 +19,5 @@ void min_max_columns(const float* x, std::size_t n, float* low, float* high);
 
 /// What is left of x: x[i] -= approximation[i], then 0 where taken[i] is not 0 (taken may be null).
 void subtract(const float* approximation, const std::uint8_t* taken, std::size_t n, float* x);
-
-/// y[i] = sum over k of a[k] * b[k * stride + i], k ascending from the first product.
-void combine(const float* a, std::size_t rank, const float* b, std::size_t stride, std::size_t n, float* y);
 
 }  // namespace kvzip::kernels
