@@ -24,7 +24,7 @@ constexpr std::array<ComponentRow<Coder>, 4> kCoders{{
     {1, "pack", "1.0", "exact bits, no model", make_pack},
     {2, "ac", "1.0", "arithmetic coding: adaptive, static tables, or CacheGen's form", make_ac},
     {3, "zstd", "1.0", "zstd over symbol bytes and byte planes", make_zstd},
-    {4, "rans", "1.0", "32 interleaved rANS lanes, one per channel, adaptive and with compact tables", make_rans},
+    {4, "rans", "1.0", "64 interleaved rANS lanes, one per channel, adaptive and with compact tables", make_rans},
 }};
 
 template <typename T>

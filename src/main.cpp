@@ -3,6 +3,10 @@
 #include <new>
 #include <string>
 
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
+
 #include "commands.hpp"
 #include "formats/file.hpp"
 #include "report.hpp"
@@ -16,6 +20,15 @@ constexpr const char* kFooter =
     "A file name of - is standard input or output. 'kvzip COMMAND --help' says more.\n"
     "Exit status: 0 done, 1 error, 2 usage, 3 corrupt, 4 unsupported, 5 I/O, 6 limit\n"
     "missed. Example: kvzip compress cache.safetensors -o cache.kvz --preset gear-2";
+
+/// Blocks of a few MB come and go with every tile. Taken from the system each time they cost more than the loops that
+/// fill them, because every page is zeroed at its first touch; so the heap keeps them.
+void keep_large_blocks() {
+#ifdef __GLIBC__
+  mallopt(M_MMAP_THRESHOLD, 32 << 20);
+  mallopt(M_TRIM_THRESHOLD, 64 << 20);
+#endif
+}
 
 /// Never throws: what cannot be read is a usage error, told on one line.
 int parse(CLI::App& app, int argc, char** argv) {
@@ -57,6 +70,7 @@ int perform(const Action& action) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  keep_large_blocks();
   install_signal_cleanup();
   CLI::App app("Compresses the key-value caches of transformer models.", "kvzip");
   app.set_help_flag("-h,--help", "show this help");

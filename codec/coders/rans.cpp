@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Symbols through 32 interleaved rANS states, lane = channel. A symbol is split at a bit: the upper part, 16 values at
+// Symbols through 64 interleaved rANS states, lane = channel. A symbol is split at a bit: the upper part, 16 values at
 // most, is coded under the average of two models, one of its channel that learns while coding and one fixed for the
 // tile, chosen by the previous token's symbol, whose table is stored; the lower bits are stored plainly or under a
-// fixed table chosen by the upper part. Streams too short to pay for 32 states go to the coder `ac`. Layout in
+// fixed table chosen by the upper part. Streams too short to pay for 64 states go to the coder `ac`. Layout in
 // man/kvz.5.
 #include <algorithm>
 #include <array>
@@ -14,6 +14,7 @@
 #include "codec/coders/adaptive.hpp"
 #include "codec/coders/coders.hpp"
 #include "codec/coders/rans_choose.hpp"
+#include "codec/kernels/bits.hpp"
 #include "kvzip/error.hpp"
 
 namespace kvzip {
@@ -336,7 +337,7 @@ class Rans final : public Coder {
                          split.shift == 0 ? nullptr : low.data());
     }
     for (std::size_t i = 0; i < places.size(); ++i) s.data[places[i]] = static_cast<std::uint8_t>(escaped[i]);
-    const std::uint8_t largest = kernels::rans_largest(s.data.data(), s.data.size());
+    const std::uint8_t largest = kernels::largest(s.data.data(), s.data.size());
     if (largest >= s.alphabet) fail(ErrorCode::corrupt, "symbol {} of {}", largest, s.alphabet);
   }
 

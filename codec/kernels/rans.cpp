@@ -145,12 +145,6 @@ void Join(std::uint8_t* symbols, std::size_t count, unsigned shift, std::uint8_t
   }
 }
 
-std::uint8_t Largest(const std::uint8_t* symbols, std::size_t count) {
-  std::uint8_t largest = 0;
-  for (std::size_t i = 0; i < count; ++i) largest = symbols[i] > largest ? symbols[i] : largest;
-  return largest;
-}
-
 }  // namespace HWY_NAMESPACE
 }  // namespace kvzip::kernels
 HWY_AFTER_NAMESPACE();
@@ -163,7 +157,6 @@ HWY_EXPORT(Encode);
 HWY_EXPORT(Decode);
 HWY_EXPORT(Split);
 HWY_EXPORT(Join);
-HWY_EXPORT(Largest);
 
 void rans_intervals(const RansModel& model, RansShape shape, std::size_t group, const std::uint8_t* symbols,
                     const std::uint8_t* contexts, std::uint16_t* start, std::uint16_t* size) {
@@ -187,10 +180,6 @@ void rans_split(const std::uint8_t* symbols, std::size_t count, unsigned shift, 
 
 void rans_join(std::uint8_t* symbols, std::size_t count, unsigned shift, std::uint8_t base, const std::uint8_t* low) {
   HWY_DYNAMIC_DISPATCH(Join)(symbols, count, shift, base, low);
-}
-
-std::uint8_t rans_largest(const std::uint8_t* symbols, std::size_t count) {
-  return HWY_DYNAMIC_DISPATCH(Largest)(symbols, count);
 }
 
 }  // namespace kvzip::kernels

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// One row of 32 lanes: find the symbols' intervals, code them, or decode them. Included once per target.
+// One row of lanes: find the symbols' intervals, code them, or decode them. Included once per target.
 
 // Boundary i of a lane: from its adaptive model, the table row of its context, or their average rounded up. A symbol is
 // at least i exactly where boundary i is at or below the slot, so one compare both finds the symbol and steers
@@ -110,9 +110,7 @@ inline const std::uint8_t* decode_row(const StepModel& model, int shift, std::si
 
 #else
 
-// Sixteen lanes at a time even where registers hold more: a row is one long chain of dependent steps, and two halves
-// overlap where one whole would wait.
-using Du16 = hn::CappedTag<std::uint16_t, kRansLanes>;
+using Du16 = hn::CappedTag<std::uint16_t, kRansLanes / 2>;
 using Di16 = hn::RebindToSigned<Du16>;
 using Du8 = hn::Rebind<std::uint8_t, Du16>;
 using Vu16 = hn::Vec<Du16>;
@@ -173,9 +171,20 @@ struct Found {
   Vu16 symbol, from, to;
 };
 
-/// Goes through the boundaries; below(i, boundary) tells where the symbol is less than i.
+/// Moves a lane's bound i towards 0, or to its other end where `less`: the symbol is less than i.
+template <typename Mask>
+inline HWY_ATTR void learn_bound(const StepModel& model, unsigned i, std::size_t lane, int shift, Mask less) {
+  const Du16 d;
+  const Vu16 now = hn::Load(d, model.adaptive[i] + lane);
+  const Vu16 target = hn::IfThenElseZero(less, hn::Set(d, static_cast<std::uint16_t>(kSpan)));
+  const Vi16 step = hn::ShiftRightSame(hn::BitCast(Di16(), hn::Sub(target, now)), shift);
+  hn::Store(hn::Add(now, hn::BitCast(d, step)), d, model.adaptive[i] + lane);
+}
+
+/// Goes through the boundaries and learns; below(i, boundary) tells where the symbol is less than i.
 template <bool kAdapts, bool kTabled, bool kSixteen, typename Below>
-inline HWY_ATTR Found search(const StepModel& model, const Contexts& contexts, std::size_t lane, Below&& below) {
+inline HWY_ATTR Found search(const StepModel& model, int shift, const Contexts& contexts, std::size_t lane,
+                             Below&& below) {
   const Du16 d;
   const Di16 di;
   Found f{hn::Zero(d), hn::Zero(d), hn::Zero(d)};
@@ -197,28 +206,10 @@ inline HWY_ATTR Found search(const StepModel& model, const Contexts& contexts, s
     f.to = hn::IfThenElse(less_before, f.to, bound);
     f.symbol = hn::IfThenElse(less, f.symbol, number);
     less_before = less;
+    if constexpr (kAdapts) learn_bound(model, i, lane, shift, less);
   }
   f.to = hn::IfThenElse(less_before, f.to, hn::Set(d, static_cast<std::uint16_t>(kRansTotal)));
   return f;
-}
-
-/// Moves the lanes' adaptive bounds towards their symbols. Apart from the search, because nothing waits for it.
-template <bool kAdapts, bool kSixteen>
-inline HWY_ATTR void learn(const StepModel& model, int shift, std::size_t lane, Vu16 symbol) {
-  if constexpr (kAdapts) {
-    const Du16 d;
-    const Di16 di;
-    const Vu16 span = hn::Set(d, static_cast<std::uint16_t>(kSpan));
-    const unsigned symbols = kSixteen ? kRansSymbols : model.symbols;
-#pragma GCC unroll 16
-    for (unsigned i = 1; i < symbols; ++i) {
-      const Vu16 now = hn::Load(d, model.adaptive[i] + lane);
-      const auto less = hn::Gt(hn::BitCast(di, hn::Load(d, kNumbers.lanes[i])), hn::BitCast(di, symbol));
-      const Vu16 target = hn::IfThenElseZero(hn::RebindMask(d, less), span);
-      const Vi16 step = hn::ShiftRightSame(hn::BitCast(di, hn::Sub(target, now)), shift);
-      hn::Store(hn::Add(now, hn::BitCast(d, step)), d, model.adaptive[i] + lane);
-    }
-  }
 }
 
 inline HWY_ATTR Vu16 widen(const std::uint8_t* bytes) {
@@ -232,9 +223,8 @@ HWY_ATTR void interval_row(const StepModel& model, int shift, const std::uint8_t
   for (std::size_t l = 0; l < kRansLanes; l += hn::Lanes(d)) {
     const Vu16 symbol = widen(symbols + l);
     const Found f = search<kAdapts, kTabled, kSixteen>(
-        model, Contexts(hn::Load(d, contexts + l)), l,
+        model, shift, Contexts(hn::Load(d, contexts + l)), l,
         [&](Vi16 number, Vi16) HWY_ATTR { return hn::Gt(number, hn::BitCast(Di16(), symbol)); });
-    learn<kAdapts, kSixteen>(model, shift, l, symbol);
     hn::StoreU(f.from, d, start + l);
     hn::StoreU(hn::Sub(f.to, f.from), d, size + l);
     hn::Store(symbol, d, contexts + l);
@@ -361,7 +351,7 @@ inline HWY_ATTR const std::uint8_t* decode_row(const StepModel& model, int shift
   for (std::size_t l = 0; l < kRansLanes; l += hn::Lanes(d)) {
     const Vu16 low = hn::Load(d, states.low + l), high = hn::Load(d, states.high + l);
     const Vu16 slot = hn::And(low, hn::Set(d, static_cast<std::uint16_t>(kRansTotal - 1)));
-    const Found f = search<kAdapts, kTabled, kSixteen>(model, Contexts(hn::Load(d, contexts + l)), l,
+    const Found f = search<kAdapts, kTabled, kSixteen>(model, shift, Contexts(hn::Load(d, contexts + l)), l,
                                                        [&](Vi16, Vi16 bound)
                                                            HWY_ATTR { return hn::Gt(bound, hn::BitCast(di, slot)); });
     const Vu16 size = hn::Sub(f.to, f.from), offset = hn::Sub(slot, f.from);
@@ -378,7 +368,7 @@ inline HWY_ATTR const std::uint8_t* decode_row(const StepModel& model, int shift
     next_low = hn::IfThenElse(needed, words, next_low);
     hn::Store(kWhole ? next_low : hn::IfThenElse(active, next_low, low), d, states.low + l);
     hn::Store(kWhole ? next_high : hn::IfThenElse(active, next_high, high), d, states.high + l);
-    learn<kAdapts, kSixteen>(model, shift, l, f.symbol);
+
     hn::Store(f.symbol, d, contexts + l);
     hn::StoreU(hn::DemoteTo(Du8(), hn::BitCast(di, f.symbol)), Du8(), symbols + l);
   }

@@ -127,8 +127,8 @@ std::vector<Stream> sample_streams() {
   }
   for (const std::uint64_t alphabet : {2u, 5u, 16u, 17u, 31u, 61u, 128u, 256u}) {
     for (const Data data : {Data::zeros, Data::top, Data::skewed, Data::uniform}) {
-      streams.push_back(symbols(alphabet, 60, 45, data, 9));   // a group of 32 lanes and one of 13
-      streams.push_back(symbols(alphabet, 421, 5, data, 5));   // rows joined in sixes, the last one short
+      streams.push_back(symbols(alphabet, 30, 77, data, 11));  // a group of 64 lanes and one of 13
+      streams.push_back(symbols(alphabet, 421, 5, data, 5));   // rows joined in twelves, the last one short
       streams.push_back(symbols(alphabet, 2, 1100, data, 0));  // hardly anything to learn from
     }
     streams.push_back(symbols(alphabet, 300, 64, Data::skewed, 32));  // long enough for a table

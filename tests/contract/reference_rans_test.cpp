@@ -78,7 +78,7 @@ std::uint64_t weight(unsigned j) {
 struct Reader {
   const Bytes& body;
   std::size_t at = 0;
-  std::array<std::uint32_t, 32> states{};
+  std::array<std::uint32_t, 64> states{};
   double bits = 0;
 
   unsigned byte() { return static_cast<unsigned>(body.at(at++)); }
@@ -155,7 +155,7 @@ Decoded decode_lanes(const Stream& shape, const Bytes& table, const Bytes& body)
     x = half | in.word() << 16;
   }
   const std::size_t words = in.at;
-  const std::size_t w = shape.cols >= 32 ? shape.cols : shape.cols * (32 / shape.cols), rows = (n + w - 1) / w;
+  const std::size_t w = shape.cols >= 64 ? shape.cols : shape.cols * (64 / shape.cols), rows = (n + w - 1) / w;
   std::vector<std::uint64_t> sums(u, 1);
   if (uppers != 0) {
     std::fill(sums.begin(), sums.end(), 0);
@@ -165,13 +165,13 @@ Decoded decode_lanes(const Stream& shape, const Bytes& table, const Bytes& body)
     }
   }
   const auto in_order = [&](auto&& f) {
-    for (std::size_t g = 0; g < w; g += 32) {
+    for (std::size_t g = 0; g < w; g += 64) {
       for (std::size_t t = 0; t < rows; ++t) {
-        for (std::size_t l = 0; l < 32 && g + l < w && t * w + g + l < n; ++l) f(t, l, t * w + g + l);
+        for (std::size_t l = 0; l < 64 && g + l < w && t * w + g + l < n; ++l) f(t, l, t * w + g + l);
       }
     }
   };
-  std::vector<std::vector<int>> a(32);
+  std::vector<std::vector<int>> a(64);
   in_order([&](std::size_t t, std::size_t l, std::size_t i) {
     if (t == 0) a[l] = bounds(sums);
     const unsigned context = t == 0 ? u / 2 : upper[i - w];
@@ -224,7 +224,7 @@ TEST_CASE("rans: a decoder written from the page reads every form, and every tar
       CHECK(std::ranges::equal(decoded.symbols, s.data));
       seen |= decoded.flags;
       // 16-bit words from states of at least 2^15: hardly more than the intervals' logarithms.
-      CHECK(decoded.word_bytes * 8 <= decoded.bits * 1.001 + 32 * 16);
+      CHECK(decoded.word_bytes * 8 <= decoded.bits * 1.001 + 64 * 16);
       for (const auto& target : kernels::targets()) {
         CAPTURE(target.name);
         kernels::use_target(target.id);
