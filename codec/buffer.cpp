@@ -9,7 +9,7 @@ namespace kvzip {
 namespace {
 
 constexpr std::size_t kSmall = std::size_t{32} << 10;  // below it the heap is as good
-constexpr std::size_t kKept = std::size_t{16} << 20;   // of a thread
+constexpr std::size_t kKept = std::size_t{96} << 20;   // of a thread
 constexpr std::size_t kBlocks = 32;
 
 /// An eighth of a power of two is the grain, so that tiles of nearly the same size share memory.

@@ -11,7 +11,7 @@
 
 namespace kvzip {
 
-/// At least `bytes` bytes, aligned as operator new's, and back with the same number. A thread keeps up to 16 MiB.
+/// At least `bytes` bytes, aligned as operator new's, and back with the same number. A thread keeps up to 96 MiB.
 void* take_memory(std::size_t bytes);
 void give_memory(void* memory, std::size_t bytes) noexcept;
 
