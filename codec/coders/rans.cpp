@@ -22,8 +22,8 @@ namespace {
 
 using kernels::RansShape;
 
-constexpr std::uint8_t kLanes = 2, kPlanes = 3;                    // methods; 0 and 1 are those of `ac`
-constexpr std::uint8_t kAdapts = 8, kTabled = 16, kCodedLow = 32;  // flags, above the shift
+constexpr std::uint8_t kLanes = 2, kPlanes = 3;                                   // methods; 0 and 1 are those of `ac`
+constexpr std::uint8_t kAdapts = 8, kTabled = 16, kCodedLow = 32, kEscapes = 64;  // flags, above the shift
 constexpr std::size_t kLeastLanes = 1024,
                       kLeastTabled = std::size_t{1} << 14;  // symbols that pay for states, for a table
 constexpr std::size_t kStateBytes = 4 * kernels::kRansLanes;
@@ -83,10 +83,12 @@ struct PartModels {
 };
 
 template <typename F>
-void for_each_escape(std::span<const std::uint8_t> upper, F&& f) {
+void for_each_escape(std::span<const std::uint8_t> upper, const RansSplit& split, F&& f) {
+  if (!split.escapes) return;
   const std::uint8_t *begin = upper.data(), *end = begin + upper.size();
   for (const std::uint8_t* at = begin; at != end; ++at) {
-    at = static_cast<const std::uint8_t*>(std::memchr(at, kRansEscape, static_cast<std::size_t>(end - at)));
+    at = static_cast<const std::uint8_t*>(
+        std::memchr(at, static_cast<int>(split.uppers - 1), static_cast<std::size_t>(end - at)));
     if (at == nullptr) return;
     f(static_cast<std::size_t>(at - begin));
   }
@@ -166,10 +168,12 @@ class Rans final : public Coder {
       adaptive_encode(step_symbols, Context::both, table);
     }
 
+    if (split.escapes) flags |= kEscapes;
     ByteWriter out;
     out.put(flags);
+    out.put(static_cast<std::uint8_t>(split.uppers));
+    out.put(split.base);
     if (split.escapes) {
-      out.put(split.base);
       out.put_varint(escaped.size());
       out.put_bytes(std::as_bytes(std::span(escaped)));
     }
@@ -229,10 +233,10 @@ class Rans final : public Coder {
 
   static void separate(std::span<const std::uint8_t> symbols, const RansSplit& split, std::span<std::uint8_t> upper,
                        std::span<std::uint8_t> low, std::vector<std::uint8_t>& escaped) {
-    kernels::rans_split(symbols.data(), symbols.size(), split.shift, split.base, kRansEscape, upper.data(),
+    kernels::rans_split(symbols.data(), symbols.size(), split.shift, split.base,
+                        static_cast<std::uint8_t>(split.uppers - 1), upper.data(),
                         split.shift == 0 ? nullptr : low.data());
-    if (!split.escapes) return;
-    for_each_escape(upper, [&](std::size_t i) {
+    for_each_escape(upper, split, [&](std::size_t i) {
       escaped.push_back(symbols[i]);
       if (split.shift != 0) low[i] = 0;
     });
@@ -243,18 +247,18 @@ class Rans final : public Coder {
     const auto flags = in.get<std::uint8_t>();
     RansSplit split;
     split.shift = flags & 7u;
-    if ((flags >> 6) != 0 || split.shift > 4 || (flags & (kAdapts | kTabled)) == 0 ||
+    if ((flags >> 7) != 0 || split.shift > 4 || (flags & (kAdapts | kTabled)) == 0 ||
         ((flags & kCodedLow) != 0 && split.shift == 0)) {
       fail(ErrorCode::corrupt, "unknown lane flags {}", flags);
     }
-    const unsigned values = rans_cells(s.alphabet, split.shift);
-    split.escapes = values > kernels::kRansSymbols;
-    split.uppers = split.escapes ? kernels::kRansSymbols : std::max(values, 2u);
-    ByteView escaped;
-    if (split.escapes) {
-      split.base = in.get<std::uint8_t>();
-      escaped = in.take(in.get_varint());
+    split.escapes = (flags & kEscapes) != 0;
+    split.uppers = in.get<std::uint8_t>();
+    if (split.uppers < 2 || split.uppers > kernels::kRansSymbols) {
+      fail(ErrorCode::corrupt, "{} upper parts", split.uppers);
     }
+    split.base = in.get<std::uint8_t>();
+    ByteView escaped;
+    if (split.escapes) escaped = in.take(in.get_varint());
     Stream low = low_stream(s, split.shift);
     if (split.shift != 0 && (flags & kCodedLow) == 0) {
       unpack_stream(low, in.take((s.count() * split.shift + 7) / 8));
@@ -328,7 +332,7 @@ class Rans final : public Coder {
 
   static void join(Stream& s, const RansSplit& split, std::span<const std::uint8_t> low, ByteView escaped) {
     std::vector<std::size_t> places;
-    if (split.escapes) for_each_escape(s.data, [&](std::size_t i) { places.push_back(i); });
+    for_each_escape(s.data, split, [&](std::size_t i) { places.push_back(i); });
     if (places.size() != escaped.size()) {
       fail(ErrorCode::corrupt, "{} symbols are escaped and {} stored apart", places.size(), escaped.size());
     }

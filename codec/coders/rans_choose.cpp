@@ -32,6 +32,24 @@ double bits_of(std::span<const std::uint32_t> counts) {
   return sum == 0 ? 0 : bits + sum * std::log2(sum);
 }
 
+struct Window {
+  unsigned base = 0, width = 0;
+};
+
+/// The smallest window of at most 15 cells that leaves hardly any symbol out; width 0 when there is none.
+Window smallest_window(std::span<const std::uint64_t> cells) {
+  const std::uint64_t count = std::accumulate(cells.begin(), cells.end(), std::uint64_t{0});
+  for (unsigned width = 1; width < kernels::kRansSymbols && width <= cells.size(); ++width) {
+    std::uint64_t inside = 0;
+    for (unsigned end = 0; end < cells.size(); ++end) {
+      inside += cells[end];
+      if (end >= width) inside -= cells[end - width];
+      if (end + 1 >= width && (count - inside) * kEscapesPer <= count) return {end + 1 - width, width};
+    }
+  }
+  return {};
+}
+
 }  // namespace
 
 RansHistogram rans_histogram(kernels::RansShape shape, const std::uint8_t* symbols) {
@@ -57,25 +75,17 @@ bool rans_looks_random(const Stream& s, const RansHistogram& counts) {
 }
 
 RansSplit rans_choose_split(const RansHistogram& counts, std::uint64_t alphabet) {
-  const auto count = static_cast<std::uint64_t>(sum_of(counts));
   for (unsigned shift = 0;; ++shift) {
     const unsigned values = rans_cells(alphabet, shift);
-    if (values <= kernels::kRansSymbols) return {shift, 0, false, std::max(values, 2u)};
-    std::vector<std::uint64_t> upper(values, 0);
-    for (std::size_t v = 0; v < alphabet; ++v) upper[v >> shift] += counts[v];
-    std::uint64_t inside = 0, most = 0;
-    unsigned base = 0;
-    for (unsigned end = 0; end < values; ++end) {
-      inside += upper[end];
-      if (end >= kRansEscape) inside -= upper[end - kRansEscape];
-      if (inside > most) {
-        most = inside;
-        base = end >= kRansEscape - 1u ? end + 1 - kRansEscape : 0;
-      }
+    std::vector<std::uint64_t> cells(values, 0);
+    for (std::size_t v = 0; v < alphabet; ++v) cells[v >> shift] += counts[v];
+    const Window window = smallest_window(cells);
+    const bool whole = values <= kernels::kRansSymbols;
+    // An escape must save boundaries, since every one of them is gone through for every symbol.
+    if (window.width != 0 && (!whole || window.width + 3 <= values)) {
+      return {shift, static_cast<std::uint8_t>(window.base), true, window.width + 1};
     }
-    if ((count - most) * kEscapesPer <= count) {
-      return {shift, static_cast<std::uint8_t>(base), true, kernels::kRansSymbols};
-    }
+    if (whole) return {shift, 0, false, std::max(values, 2u)};
   }
 }
 
@@ -107,7 +117,7 @@ std::vector<std::uint8_t> rans_low_steps(const RansHistogram& counts, const Rans
   std::vector<std::uint8_t> steps;
   for (unsigned u = 0; u < split.uppers; ++u) {
     std::array<std::uint32_t, kernels::kRansSymbols> row{};
-    const bool escape = split.escapes && u == kRansEscape;  // escaped symbols' low bits are coded as 0
+    const bool escape = split.escapes && u + 1 == split.uppers;  // escaped symbols' low bits are coded as 0
     for (unsigned v = 0; v < values; ++v) {
       const std::size_t symbol = (std::size_t{u} + split.base) << split.shift | v;
       row[v] = escape ? v == 0 : symbol < counts.size() ? counts[symbol] : 0;

@@ -6,10 +6,8 @@
 
 namespace kvzip {
 
-/// An upper part that says: the symbol is stored apart.
-inline constexpr std::uint8_t kRansEscape = kernels::kRansSymbols - 1;
-
-/// How symbols are split: upper = (symbol >> shift) - base, or kRansEscape with the symbol stored apart.
+/// How symbols are split: upper = (symbol >> shift) - base; with escapes, the largest upper part says that the symbol
+/// is stored apart.
 struct RansSplit {
   unsigned shift = 0;
   std::uint8_t base = 0;
@@ -28,7 +26,7 @@ using RansHistogram = std::array<std::uint32_t, 256>;
 RansHistogram rans_histogram(kernels::RansShape shape, const std::uint8_t* symbols);
 /// True when neither the distribution nor repetition down the columns promises anything.
 bool rans_looks_random(const Stream& symbols, const RansHistogram& counts);
-/// The smallest shift that leaves 16 values, or 15 and a few escapes.
+/// The smallest shift that leaves 16 values, or fewer and hardly any escapes.
 RansSplit rans_choose_split(const RansHistogram& counts, std::uint64_t alphabet);
 /// Occurrences of each upper part after each other one down the columns, as steps.
 std::vector<std::uint8_t> rans_pair_steps(kernels::RansShape shape, const std::uint8_t* upper, unsigned uppers);

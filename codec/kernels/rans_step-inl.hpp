@@ -189,9 +189,9 @@ inline HWY_ATTR Found search(const StepModel& model, int shift, const Contexts& 
   const Di16 di;
   Found f{hn::Zero(d), hn::Zero(d), hn::Zero(d)};
   auto less_before = hn::MaskFromVec(hn::Zero(d));
-  const unsigned symbols = kSixteen ? kRansSymbols : model.symbols;
 #pragma GCC unroll 16
-  for (unsigned i = 1; i < symbols; ++i) {
+  for (unsigned i = 1; i < kRansSymbols; ++i) {
+    if (!kSixteen && i == model.symbols) break;
     const Vu16 number = hn::Load(d, kNumbers.lanes[i]);
     Vu16 bound = hn::Zero(d);
     if constexpr (kAdapts) bound = hn::Load(d, model.adaptive[i] + lane);

@@ -118,12 +118,9 @@ Decoded decode_lanes(const Stream& shape, const Bytes& table, const Bytes& body)
   REQUIRE(in.byte() == 2);
   Decoded out;
   out.flags = in.byte();
-  const unsigned k = out.flags % 8;
-  const unsigned q = static_cast<unsigned>((shape.alphabet - 1) >> k) + 1, u = q <= 16 ? std::max(q, 2u) : 16;
-  unsigned base = 0;
+  const unsigned k = out.flags % 8, u = in.byte(), base = in.byte();
   std::vector<unsigned> apart;
-  if (q > 16) {
-    base = in.byte();
+  if ((out.flags & 64) != 0) {
     apart.resize(in.varint());
     for (unsigned& s : apart) s = in.byte();
   }
@@ -196,7 +193,7 @@ Decoded decode_lanes(const Stream& shape, const Bytes& table, const Bytes& body)
   CHECK(in.at == body.size());
   std::size_t next = 0;
   for (std::size_t i = 0; i < n; ++i) {
-    const bool escaped = q > 16 && upper[i] == 15;
+    const bool escaped = (out.flags & 64) != 0 && upper[i] == u - 1;
     out.symbols.push_back(static_cast<std::uint8_t>(escaped ? apart.at(next++) : ((upper[i] + base) << k) + low[i]));
   }
   CHECK(next == apart.size());
@@ -239,7 +236,7 @@ TEST_CASE("rans: a decoder written from the page reads every form, and every tar
       }
     }
   }
-  CHECK((seen & 56) == 56);  // adaptive, table, coded low bits: all were met
+  CHECK((seen & 120) == 120);  // adaptive, table, coded low bits, escapes: all were met
 }
 
 TEST_CASE("rans: within 2 % of the channels' entropy once there is something to learn from") {
