@@ -184,7 +184,7 @@ std::uint64_t TiledDump::file_bytes(std::vector<Bytes>& coded, const std::vector
     reader->fetch(part);
     reader->expand(part);
     const Buffer<std::byte> tile = gather_tile(plan_, dump_, part);
-    if (!std::equal(tile.begin(), tile.end(), decoded[f].begin(), decoded[f].end())) {
+    if (!same_bytes(tile, decoded[f])) {
       fail(ErrorCode::corrupt, "{}: a file gives other values than memory; this is a bug in kvzip, please report it",
            piece_name(f));
     }
