@@ -25,7 +25,12 @@ void add_convert();
 void add_lowrank();
 void add_outliers();
 void add_pack();
+void add_planes();
+void add_products();
 void add_quantise();
+void add_rans();
+void add_rows();
+void add_select();
 
 /// Registers NAME/TARGET for each instruction set.
 void add(const std::string& name, const std::function<void(benchmark::State&)>& body);

@@ -43,6 +43,48 @@ double multiply_add(std::size_t rounds, float* out) {
   return 16.0 * static_cast<double>(rounds * hn::Lanes(d));
 }
 
+/// `rounds` times two operations, of kinds that no compiler merges over rounds, in each lane of eight chains.
+double integer_operations(std::size_t rounds, std::int16_t* out) {
+  const hn::ScalableTag<std::int16_t> d;
+  const auto least = hn::Set(d, 3), flip = hn::Set(d, 0x5555);
+  auto a0 = hn::Iota(d, 0), a1 = hn::Iota(d, 1), a2 = hn::Iota(d, 2), a3 = hn::Iota(d, 3);
+  auto a4 = hn::Iota(d, 4), a5 = hn::Iota(d, 5), a6 = hn::Iota(d, 6), a7 = hn::Iota(d, 7);
+  for (std::size_t i = 0; i < rounds; ++i) {
+    a0 = hn::Xor(hn::Max(a0, least), flip);
+    a1 = hn::Xor(hn::Max(a1, least), flip);
+    a2 = hn::Xor(hn::Max(a2, least), flip);
+    a3 = hn::Xor(hn::Max(a3, least), flip);
+    a4 = hn::Xor(hn::Max(a4, least), flip);
+    a5 = hn::Xor(hn::Max(a5, least), flip);
+    a6 = hn::Xor(hn::Max(a6, least), flip);
+    a7 = hn::Xor(hn::Max(a7, least), flip);
+  }
+  const auto low = hn::Xor(hn::Xor(a0, a1), hn::Xor(a2, a3)), high = hn::Xor(hn::Xor(a4, a5), hn::Xor(a6, a7));
+  hn::StoreU(hn::Xor(low, high), d, out);
+  return 16.0 * static_cast<double>(rounds * hn::Lanes(d));
+}
+
+/// `rounds` times a division in each lane of eight chains, which go to and fro between a number and its inverse.
+double divisions(std::size_t rounds, float* out) {
+  const hn::ScalableTag<float> d;
+  const auto one = hn::Set(d, 1.0f);
+  auto a0 = hn::Iota(d, 2.0f), a1 = hn::Iota(d, 3.0f), a2 = hn::Iota(d, 4.0f), a3 = hn::Iota(d, 5.0f);
+  auto a4 = hn::Iota(d, 6.0f), a5 = hn::Iota(d, 7.0f), a6 = hn::Iota(d, 8.0f), a7 = hn::Iota(d, 9.0f);
+  for (std::size_t i = 0; i < rounds; ++i) {
+    a0 = hn::Div(one, a0);
+    a1 = hn::Div(one, a1);
+    a2 = hn::Div(one, a2);
+    a3 = hn::Div(one, a3);
+    a4 = hn::Div(one, a4);
+    a5 = hn::Div(one, a5);
+    a6 = hn::Div(one, a6);
+    a7 = hn::Div(one, a7);
+  }
+  const auto low = hn::Add(hn::Add(a0, a1), hn::Add(a2, a3)), high = hn::Add(hn::Add(a4, a5), hn::Add(a6, a7));
+  hn::StoreU(hn::Add(low, high), d, out);
+  return 8.0 * static_cast<double>(rounds * hn::Lanes(d));
+}
+
 /// n is a multiple of four vectors.
 double read_all(const float* x, std::size_t n, float* out) {
   const hn::ScalableTag<float> d;
@@ -85,6 +127,8 @@ namespace kvzip::bench {
 namespace {
 
 HWY_EXPORT(multiply_add);
+HWY_EXPORT(integer_operations);
+HWY_EXPORT(divisions);
 HWY_EXPORT(read_all);
 HWY_EXPORT(look_up);
 
@@ -104,9 +148,29 @@ double best_rate(F&& one) {
   return best;
 }
 
+/// Compilers make vectors of plain loops, too: the target without vectors is held against the plainest that has them.
+class VectorTarget {
+ public:
+  VectorTarget() {
+    const std::vector<kernels::Target> targets = kernels::targets();
+    if (targets.size() < 2 || targets.back().name != kernels::target_name()) return;
+    before_ = targets.back().id;
+    kernels::use_target(targets[targets.size() - 2].id);
+  }
+  ~VectorTarget() {
+    if (before_ != 0) kernels::use_target(before_);
+  }
+  VectorTarget(const VectorTarget&) = delete;
+  VectorTarget& operator=(const VectorTarget&) = delete;
+
+ private:
+  std::int64_t before_ = 0;
+};
+
 /// Measured once for each instruction set and size.
 template <typename F>
 double remembered(const std::string& what, std::size_t size, F&& measure) {
+  const VectorTarget target;
   static std::map<std::string, double> known;
   const auto [at, fresh] =
       known.try_emplace(what + std::string(kernels::target_name()) + ' ' + std::to_string(size), 0.0);
@@ -148,6 +212,28 @@ double flops_per_second() {
     float out[64];
     return best_rate([&] {
       const double done = HWY_DYNAMIC_DISPATCH(multiply_add)(20000, out);
+      g_float = out[0];
+      return done;
+    });
+  });
+}
+
+double lane_operations_per_second() {
+  return remembered("lane operations", 0, [&] {
+    std::int16_t out[64];
+    return best_rate([&] {
+      const double done = HWY_DYNAMIC_DISPATCH(integer_operations)(20000, out);
+      g_integer = out[0];
+      return done;
+    });
+  });
+}
+
+double divisions_per_second() {
+  return remembered("divisions", 0, [&] {
+    float out[64];
+    return best_rate([&] {
+      const double done = HWY_DYNAMIC_DISPATCH(divisions)(5000, out);
       g_float = out[0];
       return done;
     });

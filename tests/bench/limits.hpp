@@ -12,6 +12,10 @@ double copied_bytes_per_second(std::size_t working_set);
 double read_bytes_per_second(std::size_t working_set);
 /// Multiplications and additions of floats a second, each counted, none fused, on the instruction set in use.
 double flops_per_second();
+/// Simple operations on 16-bit integers a second, each lane counted, on the instruction set in use.
+double lane_operations_per_second();
+/// Divisions of floats a second, on the instruction set in use.
+double divisions_per_second();
 /// Independent lookups a second in a table of 16 kB, on the instruction set in use.
 double lookups_per_second();
 

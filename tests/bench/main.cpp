@@ -159,14 +159,21 @@ int main(int argc, char** argv) {
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 2;
   using namespace kvzip::bench;
   fmt::print(
-      "{}: memcpy reads and writes {:.0f} GB/s within 1 MB, {:.0f} within 64 MB; {:.0f} GFLOP/s; {:.2f} G lookups/s\n",
+      "{}: memcpy reads and writes {:.0f} GB/s within 1 MB, {:.0f} within 64 MB; {:.0f} GFLOP/s; {:.0f} G 16-bit "
+      "operations/s; {:.1f} G divisions/s; {:.2f} G lookups/s\n",
       kvzip::kernels::target_name(), copied_bytes_per_second(1 << 20) / 1e9, copied_bytes_per_second(64 << 20) / 1e9,
-      flops_per_second() / 1e9, lookups_per_second() / 1e9);
+      flops_per_second() / 1e9, lane_operations_per_second() / 1e9, divisions_per_second() / 1e9,
+      lookups_per_second() / 1e9);
   add_convert();
+  add_rows();
   add_quantise();
-  add_pack();
+  add_select();
   add_outliers();
+  add_products();
   add_lowrank();
+  add_planes();
+  add_pack();
+  add_rans();
   add_coders();
   Reporter reporter;
   benchmark::RunSpecifiedBenchmarks(&reporter);
