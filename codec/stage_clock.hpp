@@ -15,7 +15,7 @@ class StageClock {
  public:
   // Steps: stage i of the pipeline, or one of these.
   static constexpr std::size_t kCoder = limits::kStages, kConvert = kCoder + 1, kFrame = kConvert + 1;
-  static constexpr std::size_t kSteps = kFrame + 1;  // frame: directory, checks, copies: what no other step is
+  static constexpr std::size_t kSteps = kFrame + 1;  // frame: tile, directory, copies: what no other step is
 
   std::array<std::uint64_t, kSteps> nanoseconds{};
 
