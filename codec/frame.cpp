@@ -257,11 +257,12 @@ Bytes Pipeline::encode_floats(const TileContext& context, TileShape shape, ByteV
       std::vector<Stream> streams;
       StreamWriter writer(streams);
       tile.wanted = i + 1 < stages_.size();  // the last one is never left out
+      tile.sound = false;
       {
         const StageTime time(clock, i);
         stages_[i]->encode(tile, writer);
       }
-      if (tile.wanted) keep_finite(tile.values, stages_[i]->kind() == StageKind::additive);
+      if (tile.wanted && !tile.sound) keep_finite(tile.values, stages_[i]->kind() == StageKind::additive);
       for (const Stream& s : streams) directory.add(static_cast<std::uint8_t>(i), s, *coder_);
     }
     directory.write(out);

@@ -37,9 +37,10 @@ struct Tile {
   const TileContext* context = nullptr;
   TileShape shape;
   Buffer<float> values;             // rows x cols
-  std::vector<std::uint8_t> taken;  // encoder: 1 where an earlier stage stores the value exactly; empty = nowhere
+  Buffer<std::uint8_t> taken;       // encoder: 1 where an earlier stage stores the value exactly; empty = nowhere
 
   bool wanted = true;  // encoder: false when nothing reads what the stage leaves
+  bool sound = false;  // encoder: the stage knows that all it leaves is finite, which saves a pass over the tile
   bool blank = false;  // decoder: the values are unset and stand for zeros
 
   /// The values are unset.

@@ -135,9 +135,9 @@ class Delta final : public Stage {
     return decoded;
   }
 
-  void drop_anchor_rows(std::vector<std::uint8_t>& taken, TileShape in) const {
+  void drop_anchor_rows(Buffer<std::uint8_t>& taken, TileShape in) const {
     if (taken.empty()) return;
-    std::vector<std::uint8_t> rest;
+    Buffer<std::uint8_t> rest;
     for (std::size_t r = 0; r < in.rows; ++r) {
       if (r % every_ == 0) continue;
       const auto row = taken.begin() + static_cast<std::ptrdiff_t>(r * in.cols);

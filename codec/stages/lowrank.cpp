@@ -131,7 +131,8 @@ class Iteration {
     }
   }
 
-  std::vector<float> e_, next_;
+  Buffer<float> e_;
+  std::vector<float> next_;
   std::size_t quads_;
   std::vector<float> interleaved_;
   std::size_t cols_;
@@ -167,6 +168,7 @@ class LowRank final : public Stage {
     }
     put_factor(out, q, tile.context->source);
     put_factor(out, p, tile.context->source);
+    if (!tile.wanted) return;
     const std::vector<float> vectors = by_vector(plan, p);
     const kernels::Parts parts{vectors.data(), plan.blocks, plan.rank, plan.cols};
     for (std::size_t t = 0; t < tile.shape.rows; ++t) {

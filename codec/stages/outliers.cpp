@@ -278,7 +278,7 @@ class Outliers final : public Stage {
     std::vector<float> values;
     values.reserve(positions.count());
     positions.positions.reserve(positions.count());
-    if (tile.taken.empty()) tile.taken.resize(tile.values.size());
+    if (tile.taken.empty()) tile.taken.assign(tile.values.size(), 0);
     if (v.taken != 0) {
       Picker(v, select_, tile.values.data())
           .pick([&](std::uint32_t vector, float mean, std::span<const std::uint32_t> outliers) {
@@ -291,6 +291,7 @@ class Outliers final : public Stage {
             }
           });
     }
+    tile.sound = true;  // a mean of finite values is finite
     out.put(std::move(positions));
     out.put(source_stream(StreamLabel::outliers, values, v.count, v.taken, tile.context->source));
   }

@@ -84,6 +84,7 @@ class Quant final : public Stage {
     std::vector<float> approximation(tile.shape.cols);
     if (mode_ != Mode::asym) low.clear();
     Columns columns(*this, g, scale, low, true);
+    tile.sound = true;
     for (std::size_t r = 0; r < tile.shape.rows; ++r) {
       const std::size_t at = r * tile.shape.cols;
       std::uint8_t* high_bytes = levels() > 256 ? high_codes.data.data() + at : nullptr;
@@ -92,6 +93,7 @@ class Quant final : public Stage {
       if (!tile.wanted) continue;
       kernels::dequantise(codes.data.data() + at, high_bytes, tile.shape.cols, q, approximation.data());
       tile.subtract_row(r, approximation);
+      tile.sound = tile.sound && kernels::all_finite(tile.row(r), tile.shape.cols);
     }
     if (levels() > 256) out.put(std::move(high_codes));
     out.put(std::move(codes));
