@@ -5,6 +5,10 @@
 #include <bit>
 #include <new>
 
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
 namespace kvzip {
 namespace {
 
@@ -18,11 +22,30 @@ std::size_t rounded(std::size_t bytes) {
   return (bytes + grain - 1) / grain * grain;
 }
 
+/// A tile of this size or more lies on whole large pages, where the machine has them: loops that walk its columns touch
+/// another small page at each row, more of them than the processor keeps addresses of (Linux,
+/// admin-guide/mm/transhuge.rst).
+constexpr std::size_t kLarge = std::size_t{4} << 20, kLargePage = std::size_t{2} << 20;
+
+void* allocate(std::size_t bytes) {
+  if (bytes < kLarge) return ::operator new(bytes);
+  void* memory = ::operator new (bytes, std::align_val_t{kLargePage});
+#if defined(__linux__)
+  ::madvise(memory, bytes / kLargePage * kLargePage, MADV_HUGEPAGE);  // advice: without it all works the same
+#endif
+  return memory;
+}
+
+void release(void* memory, std::size_t bytes) noexcept {
+  if (bytes < kLarge) return ::operator delete(memory);
+  ::operator delete (memory, std::align_val_t{kLargePage});
+}
+
 /// Memory that a thread gave back, most recent last.
 class Kept {
  public:
   ~Kept() {
-    for (std::size_t i = 0; i < count_; ++i) ::operator delete(blocks_[i].memory);
+    for (std::size_t i = 0; i < count_; ++i) release(blocks_[i].memory, blocks_[i].bytes);
   }
   void* take(std::size_t bytes) {
     for (std::size_t i = count_; i-- > 0;) {
@@ -32,7 +55,10 @@ class Kept {
   }
   bool give(void* memory, std::size_t bytes) {
     if (bytes > kKept / 2) return false;
-    while (count_ == kBlocks || (count_ > 0 && bytes_ + bytes > kKept)) ::operator delete(remove(0));
+    while (count_ == kBlocks || (count_ > 0 && bytes_ + bytes > kKept)) {
+      const std::size_t oldest = blocks_[0].bytes;
+      release(remove(0), oldest);
+    }
     blocks_[count_++] = {memory, bytes};
     bytes_ += bytes;
     return true;
@@ -67,14 +93,16 @@ constexpr bool kKeeps = true;
 }  // namespace
 
 void* take_memory(std::size_t bytes) {
-  if (!kKeeps || bytes < kSmall) return ::operator new(bytes);
+  if (bytes < kSmall) return ::operator new(bytes);
+  if (!kKeeps) return allocate(rounded(bytes));
   if (void* memory = kept.take(rounded(bytes)); memory != nullptr) return memory;
-  return ::operator new(rounded(bytes));
+  return allocate(rounded(bytes));
 }
 
 void give_memory(void* memory, std::size_t bytes) noexcept {
-  if (kKeeps && bytes >= kSmall && kept.give(memory, rounded(bytes))) return;
-  ::operator delete(memory);
+  if (bytes < kSmall) return ::operator delete(memory);
+  if (kKeeps && kept.give(memory, rounded(bytes))) return;
+  release(memory, rounded(bytes));
 }
 
 }  // namespace kvzip
