@@ -12,6 +12,7 @@
 #include <optional>
 #include <span>
 
+#include "codec/buffer.hpp"
 #include "codec/kernels/select.hpp"
 #include "codec/side.hpp"
 #include "codec/stages/stages.hpp"
@@ -83,9 +84,12 @@ class Picker {
       if (which_ <= kMostKept || sample_ <= 64) break;
     }
     guided_ = which_ <= kMostKept && which_ <= sample_;
-    together_ = std::min(v.count, v.stride == 1 ? 16u : 512u);
+    together_ = std::min(v.count, v.stride == 1 ? 16u : 1024u);
     room_ = static_cast<std::uint32_t>(
         std::min<std::uint64_t>(v.length, std::uint64_t{v.length} * which_ * 4 / sample_ + 64));
+    // An odd number of cache lines: where the lanes' candidates end differs in all bits that choose a place in a cache.
+    constexpr std::uint32_t kLine = 64 / sizeof(std::uint64_t);
+    room_ = ((room_ + kLine - 1) / kLine | 1) * kLine;
     if (!guided_) return;
     // Not at equal distances, so that no period of the channels is met every time.
     const std::uint32_t apart = v.length / sample_;
@@ -111,8 +115,11 @@ class Picker {
       sums_.assign(lanes_, 0);
       counts_.assign(lanes_, 0);
       bounds_.assign(lanes_, {});
-      if (guided_) set_bounds();
-      v_.stride == 1 ? scan_rows() : scan_columns();
+      if (v_.stride == 1) {
+        scan_rows();
+      } else {
+        scan_columns();
+      }
       for (std::uint32_t i = 0; i < lanes_; ++i) {
         choose(i);
         take(first_ + i, static_cast<float>(sums_[i] / v_.length),
@@ -158,15 +165,24 @@ class Picker {
     return candidate(select_ == Select::magnitude ? -std::fabs(value) : value, at);
   }
 
+  double sum(std::uint32_t lane) const {
+    double sum = 0;
+    for (std::uint32_t j = 0; j < v_.length; j += kPiece) {
+      sum += kernels::sum(vector(lane) + j, std::min(kPiece, v_.length - j));
+    }
+    return sum;
+  }
+
   void scan_rows() {
+    for (std::uint32_t i = 0; i < lanes_; ++i) sums_[i] = sum(i);  // in order, which brings the vectors near
+    if (!guided_) return;
+    set_bounds();
     for (std::uint32_t i = 0; i < lanes_; ++i) {
       std::fill(low_.begin(), low_.end(), bounds_[i].low);
       std::fill(high_.begin(), high_.end(), bounds_[i].high);
       for (std::uint32_t j = 0; j < v_.length; j += kPiece) {
         const float* x = vector(i) + j;
         const std::uint32_t n = std::min(kPiece, v_.length - j);
-        sums_[i] += kernels::sum(x, n);
-        if (!guided_) continue;
         const std::size_t hits = kernels::places_beyond(x, n, low_.data(), high_.data(), places_.data());
         for (std::size_t h = 0; h < hits; ++h) note(i, x[places_[h]], j + places_[h]);
       }
@@ -174,6 +190,7 @@ class Picker {
   }
 
   void scan_columns() {
+    if (guided_) set_bounds();
     for (std::uint32_t i = 0; guided_ && i < lanes_; ++i) {
       low_[i] = bounds_[i].low;
       high_[i] = bounds_[i].high;
@@ -256,7 +273,8 @@ class Picker {
   std::vector<double> sums_;
   std::vector<Bounds> bounds_;
   std::vector<std::uint32_t> chosen_;
-  std::vector<std::uint64_t> found_, all_, order_;
+  Buffer<std::uint64_t> found_;
+  std::vector<std::uint64_t> all_, order_;
 };
 
 class Outliers final : public Stage {
@@ -280,16 +298,22 @@ class Outliers final : public Stage {
     positions.positions.reserve(positions.count());
     if (tile.taken.empty()) tile.taken.assign(tile.values.size(), 0);
     if (v.taken != 0) {
-      Picker(v, select_, tile.values.data())
-          .pick([&](std::uint32_t vector, float mean, std::span<const std::uint32_t> outliers) {
-            for (const std::uint32_t j : outliers) {
-              const std::size_t place = vector * v.step + j * v.stride;
-              values.push_back(tile.values[place]);
-              positions.positions.push_back(j);
-              tile.values[place] = mean;
-              tile.taken[place] = 1;
-            }
-          });
+      const auto place_of = [&](std::uint32_t vector, std::uint32_t j) { return vector * v.step + j * v.stride; };
+      const auto take = [&](std::uint32_t vector, float mean, std::span<const std::uint32_t> outliers) {
+        for (std::size_t k = 0; k < outliers.size(); ++k) {
+          if (k + kAhead < outliers.size()) {
+            const std::size_t ahead = place_of(vector, outliers[k + kAhead]);
+            __builtin_prefetch(&tile.values[ahead], 1);
+            __builtin_prefetch(&tile.taken[ahead], 1);
+          }
+          const std::size_t place = place_of(vector, outliers[k]);
+          values.push_back(tile.values[place]);
+          positions.positions.push_back(outliers[k]);
+          tile.values[place] = mean;
+          tile.taken[place] = 1;
+        }
+      };
+      Picker(v, select_, tile.values.data()).pick(take);
     }
     tile.sound = true;  // a mean of finite values is finite
     out.put(std::move(positions));
@@ -312,6 +336,9 @@ class Outliers final : public Stage {
   }
 
  private:
+  /// Outliers of a channel are rows apart, where no machine sees the next ones coming.
+  static constexpr std::size_t kAhead = 16;
+
   Vectors vectors(TileShape shape) const {
     Vectors v{};
     switch (axis_) {
