@@ -36,8 +36,8 @@ struct TileShape {
 struct Tile {
   const TileContext* context = nullptr;
   TileShape shape;
-  Buffer<float> values;             // rows x cols
-  Buffer<std::uint8_t> taken;       // encoder: 1 where an earlier stage stores the value exactly; empty = nowhere
+  Buffer<float> values;        // rows x cols
+  Buffer<std::uint8_t> taken;  // encoder: 1 where an earlier stage stores the value exactly; empty = nowhere
 
   bool wanted = true;  // encoder: false when nothing reads what the stage leaves
   bool sound = false;  // encoder: the stage knows that all it leaves is finite, which saves a pass over the tile

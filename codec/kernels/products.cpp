@@ -24,8 +24,9 @@ using Doubles = hn::CappedTag<double, kPartials / 2>;
 /// columns.
 constexpr std::size_t kRows = 32;
 
-float GatherBlock(const float* x, std::size_t rows, std::size_t cols, std::size_t stride, float* e,
-                  std::size_t e_cols) {
+/// `left` rows lie at x, of which the first ones are copied.
+float GatherRows(const float* x, std::size_t rows, std::size_t left, std::size_t cols, std::size_t stride, float* e,
+                 std::size_t e_cols) {
   const Floats d;
   const std::size_t lanes = hn::Lanes(d);
   // Rows of a part lie a whole row of the tile apart, too far for the machine to see the next ones coming.
@@ -37,7 +38,7 @@ float GatherBlock(const float* x, std::size_t rows, std::size_t cols, std::size_
     for (; c + lanes <= cols; c += lanes) {
       const auto v = hn::LoadU(d, x + c);
       hn::StoreU(v, d, e + c);
-      if (t + kAhead < rows) hwy::Prefetch(x + kAhead * stride + c);
+      if (t + kAhead < left) hwy::Prefetch(x + kAhead * stride + c);
       most = hn::Max(most, hn::Abs(v));
     }
     for (; c < cols; ++c) {
@@ -47,6 +48,11 @@ float GatherBlock(const float* x, std::size_t rows, std::size_t cols, std::size_
     for (; c < e_cols; ++c) e[c] = 0;
   }
   return std::max(largest, hn::GetLane(hn::MaxOfLanes(d, most)));
+}
+
+float GatherBlock(const float* x, std::size_t rows, std::size_t cols, std::size_t stride, float* e,
+                  std::size_t e_cols) {
+  return GatherRows(x, rows, rows, cols, stride, e, e_cols);
 }
 
 /// Partial sums of two rows with four vectors: sums[(row * kQuad + vector) * kPartials + partial].
@@ -182,16 +188,33 @@ void TransposedTimes(const Block& e, const float* q, std::size_t quads, float* p
   }
 }
 
-void GramTimes(const Block& e, const float* p, std::size_t quads, float* out) {
+/// out += x' (x p) for up to kRows rows x
+void AddGram(const float* x, std::size_t rows, std::size_t cols, const float* p, std::size_t quads, float* out) {
   float q[kRows * kQuad];
+  for (std::size_t g = 0; g < quads; ++g) {
+    RowsTimes(x, rows, cols, p + g * kQuad * cols, q);
+    AddTransposed(x, rows, cols, q, out + g * kQuad * cols);
+  }
+}
+
+void GramTimes(const Block& e, const float* p, std::size_t quads, float* out) {
   std::fill(out, out + quads * kQuad * e.cols, 0.0f);
   for (std::size_t t = 0; t < e.rows; t += kRows) {
-    const std::size_t rows = std::min(kRows, e.rows - t);
-    for (std::size_t g = 0; g < quads; ++g) {
-      RowsTimes(e.data + t * e.cols, rows, e.cols, p + g * kQuad * e.cols, q);
-      AddTransposed(e.data + t * e.cols, rows, e.cols, q, out + g * kQuad * e.cols);
-    }
+    AddGram(e.data + t * e.cols, std::min(kRows, e.rows - t), e.cols, p, quads, out);
   }
+}
+
+float GatherGramTimes(const float* x, std::size_t rows, std::size_t cols, std::size_t stride, float* e,
+                      std::size_t e_cols, const float* p, std::size_t quads, float* out) {
+  float largest = 0;
+  std::fill(out, out + quads * kQuad * e_cols, 0.0f);
+  for (std::size_t t = 0; t < rows; t += kRows) {
+    const std::size_t some = std::min(kRows, rows - t);
+    float* at = e + t * e_cols;
+    largest = std::max(largest, GatherRows(x + t * stride, some, rows - t, cols, stride, at, e_cols));
+    AddGram(at, some, e_cols, p, quads, out);
+  }
+  return largest;
 }
 
 double Dot(const float* a, const float* b, std::size_t n) {
@@ -297,6 +320,7 @@ HWY_EXPORT(GatherBlock);
 HWY_EXPORT(Times);
 HWY_EXPORT(TransposedTimes);
 HWY_EXPORT(GramTimes);
+HWY_EXPORT(GatherGramTimes);
 HWY_EXPORT(Dot);
 HWY_EXPORT(AddMultiple);
 HWY_EXPORT(AddProducts);
@@ -314,6 +338,10 @@ void transposed_times(const Block& e, const float* q, std::size_t quads, float* 
 }
 void gram_times(const Block& e, const float* p, std::size_t quads, float* out) {
   HWY_DYNAMIC_DISPATCH(GramTimes)(e, p, quads, out);
+}
+float gather_gram_times(const float* x, std::size_t rows, std::size_t cols, std::size_t stride, float* e,
+                        std::size_t e_cols, const float* p, std::size_t quads, float* out) {
+  return HWY_DYNAMIC_DISPATCH(GatherGramTimes)(x, rows, cols, stride, e, e_cols, p, quads, out);
 }
 double dot(const float* a, const float* b, std::size_t n) {
   return HWY_DYNAMIC_DISPATCH(Dot)(a, b, n);

@@ -31,6 +31,9 @@ void times(const Block& e, const float* p, std::size_t quads, float* q);
 void transposed_times(const Block& e, const float* q, std::size_t quads, float* p);
 /// out = E' (E p), reading E once
 void gram_times(const Block& e, const float* p, std::size_t quads, float* out);
+/// gather_block() and gram_times() of what it copied, while that is in the nearest cache.
+float gather_gram_times(const float* x, std::size_t rows, std::size_t cols, std::size_t stride, float* e,
+                        std::size_t e_cols, const float* p, std::size_t quads, float* out);
 
 double dot(const float* a, const float* b, std::size_t n);
 /// y[i] += factor * x[i]

@@ -56,7 +56,9 @@ void AllColumnExtremes(const float* sample, std::size_t rows, std::size_t cols, 
 
 /// One bit per value, 64 at a time, then the places of the ones. Highway's Compress would do the same, but compiled by
 /// GCC for AVX2 it copies its table of 1 KiB to the stack for each vector.
-std::size_t PlacesBeyond(const float* x, std::size_t n, const float* low, const float* high, std::uint32_t* at) {
+/// low(i, d) and high(i, d) are the bounds of the values from i on.
+template <typename Low, typename High>
+HWY_INLINE std::size_t Places(const float* x, std::size_t n, Low&& low, High&& high, std::uint32_t* at) {
   constexpr std::size_t kBits = 64;
   const Floats d;
   const std::size_t lanes = hn::Lanes(d);
@@ -65,7 +67,7 @@ std::size_t PlacesBeyond(const float* x, std::size_t n, const float* low, const 
     std::uint64_t beyond = 0;
     for (std::size_t j = 0; j < kBits; j += lanes) {
       const auto v = hn::LoadU(d, x + i + j);
-      const auto mask = hn::Or(hn::Le(v, hn::LoadU(d, low + i + j)), hn::Ge(v, hn::LoadU(d, high + i + j)));
+      const auto mask = hn::Or(hn::Le(v, low(i + j, d)), hn::Ge(v, high(i + j, d)));
       std::uint8_t bytes[8];  // as many as Highway may touch
       hn::StoreMaskBits(d, mask, bytes);
       std::uint16_t bits = bytes[0];
@@ -77,9 +79,23 @@ std::size_t PlacesBeyond(const float* x, std::size_t n, const float* low, const 
     }
   }
   for (; i < n; ++i) {
-    if (x[i] <= low[i] || x[i] >= high[i]) at[count++] = static_cast<std::uint32_t>(i);
+    const hn::CappedTag<float, 1> one;
+    const float least = hn::GetLane(low(i, one)), most = hn::GetLane(high(i, one));
+    if (x[i] <= least || x[i] >= most) at[count++] = static_cast<std::uint32_t>(i);
   }
   return count;
+}
+
+std::size_t PlacesBeyond(const float* x, std::size_t n, const float* low, const float* high, std::uint32_t* at) {
+  return Places(
+      x, n, [low](std::size_t i, auto d) HWY_ATTR { return hn::LoadU(d, low + i); },
+      [high](std::size_t i, auto d) HWY_ATTR { return hn::LoadU(d, high + i); }, at);
+}
+
+std::size_t PlacesBeyondBoth(const float* x, std::size_t n, float low, float high, std::uint32_t* at) {
+  return Places(
+      x, n, [low](std::size_t, auto d) HWY_ATTR { return hn::Set(d, low); },
+      [high](std::size_t, auto d) HWY_ATTR { return hn::Set(d, high); }, at);
 }
 
 void AddToColumns(const float* x, std::size_t n, double* sums) {
@@ -118,6 +134,7 @@ namespace kvzip::kernels {
 
 HWY_EXPORT(AllColumnExtremes);
 HWY_EXPORT(PlacesBeyond);
+HWY_EXPORT(PlacesBeyondBoth);
 HWY_EXPORT(AddToColumns);
 HWY_EXPORT(Sum);
 
@@ -127,6 +144,9 @@ void column_extremes(const float* sample, std::size_t rows, std::size_t cols, st
 }
 std::size_t places_beyond(const float* x, std::size_t n, const float* low, const float* high, std::uint32_t* at) {
   return HWY_DYNAMIC_DISPATCH(PlacesBeyond)(x, n, low, high, at);
+}
+std::size_t places_beyond(const float* x, std::size_t n, float low, float high, std::uint32_t* at) {
+  return HWY_DYNAMIC_DISPATCH(PlacesBeyondBoth)(x, n, low, high, at);
 }
 void add_to_columns(const float* x, std::size_t n, double* sums) {
   HWY_DYNAMIC_DISPATCH(AddToColumns)(x, n, sums);

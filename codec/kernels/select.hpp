@@ -17,6 +17,8 @@ void column_extremes(const float* sample, std::size_t rows, std::size_t cols, st
 
 /// Ascending i with x[i] <= low[i] or x[i] >= high[i]; returns how many. `at` has room for n.
 std::size_t places_beyond(const float* x, std::size_t n, const float* low, const float* high, std::uint32_t* at);
+/// The same with one pair of bounds for all.
+std::size_t places_beyond(const float* x, std::size_t n, float low, float high, std::uint32_t* at);
 
 /// sums[i] += x[i]
 void add_to_columns(const float* x, std::size_t n, double* sums);

@@ -75,7 +75,12 @@ class Iteration {
   Basis q, p;
 
   void run(const float* values, std::size_t stride, std::uint64_t seed, std::uint64_t loops) {
-    const float largest = kernels::gather_block(values, q.length, cols_, stride, e_.data(), p.length);
+    start(seed);
+    const bool with_product = loops > 1;
+    if (with_product) orthonormalise(p);
+    const float largest = with_product ? kernels::gather_gram_times(values, q.length, cols_, stride, e_.data(),
+                                                                    p.length, p.v.data(), quads_, next_.data())
+                                       : kernels::gather_block(values, q.length, cols_, stride, e_.data(), p.length);
     if (largest == 0) {
       std::fill(q.v.begin(), q.v.end(), 0.0f);
       return std::fill(p.v.begin(), p.v.end(), 0.0f);
@@ -86,8 +91,9 @@ class Iteration {
     const float scale = extreme ? std::ldexp(1.0f, std::clamp(-std::ilogb(largest), -126, 126)) : 1;
     if (extreme) {
       for (float& v : e_) v *= scale;
+      if (with_product) kernels::gram_times(block(), p.v.data(), quads_, next_.data());
     }
-    iterate(seed, loops);
+    iterate(loops);
     if (extreme) {
       constexpr float kLargest = std::numeric_limits<float>::max();
       for (float& v : p.v) v = std::clamp(v / scale, -kLargest, kLargest);
@@ -95,20 +101,27 @@ class Iteration {
   }
 
  private:
-  /// All loops but the last take E' E as one product, which reads E once. That squares the ratio between the directions
-  /// of E, so that single precision loses those 2^-12 weaker than the strongest: what rounding a factor to half
-  /// precision loses anyway.
-  void iterate(std::uint64_t seed, std::uint64_t loops) {
-    const kernels::Block e{e_.data(), q.length, p.length};
+  kernels::Block block() const { return {e_.data(), q.length, p.length}; }
+
+  void start(std::uint64_t seed) {
     std::fill(p.v.begin(), p.v.end(), 0.0f);
     for (std::size_t i = 0; i < cols_; ++i) {
       for (std::size_t k = 0; k < p.rank; ++k) {
         p.vector(k)[i] = static_cast<float>(uniform(seed, i * p.rank + k));
       }
     }
+  }
+
+  /// All loops but the last take E' E as one product, which reads E once; the first one's is already in next_. That
+  /// squares the ratio between the directions of E, so that single precision loses those 2^-12 weaker than the
+  /// strongest: what rounding a factor to half precision loses anyway.
+  void iterate(std::uint64_t loops) {
+    const kernels::Block e = block();
     for (std::uint64_t loop = 1; loop < loops; ++loop) {
-      orthonormalise(p);
-      kernels::gram_times(e, p.v.data(), quads_, next_.data());
+      if (loop > 1) {
+        orthonormalise(p);
+        kernels::gram_times(e, p.v.data(), quads_, next_.data());
+      }
       p.v.swap(next_);
     }
     orthonormalise(p);

@@ -100,10 +100,9 @@ class Picker {
     kept_.resize(2 * which_ * kernels::kMostLanes);
     least_.resize(together_);
     most_.resize(together_);
-    const std::size_t width = v.stride == 1 ? std::min(v.length, kPiece) : together_;
-    low_.resize(width);
-    high_.resize(width);
-    places_.resize(width);
+    low_.resize(v.stride == 1 ? 0 : together_);
+    high_.resize(low_.size());
+    places_.resize(v.stride == 1 ? std::min(v.length, kPiece) : together_);
     found_.resize(std::size_t{room_} * together_);
   }
 
@@ -178,12 +177,11 @@ class Picker {
     if (!guided_) return;
     set_bounds();
     for (std::uint32_t i = 0; i < lanes_; ++i) {
-      std::fill(low_.begin(), low_.end(), bounds_[i].low);
-      std::fill(high_.begin(), high_.end(), bounds_[i].high);
+      const Bounds b = bounds_[i];
       for (std::uint32_t j = 0; j < v_.length; j += kPiece) {
         const float* x = vector(i) + j;
         const std::uint32_t n = std::min(kPiece, v_.length - j);
-        const std::size_t hits = kernels::places_beyond(x, n, low_.data(), high_.data(), places_.data());
+        const std::size_t hits = kernels::places_beyond(x, n, b.low, b.high, places_.data());
         for (std::size_t h = 0; h < hits; ++h) note(i, x[places_[h]], j + places_[h]);
       }
     }

@@ -1,45 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-// Products and selection give the same bits on every instruction set, and what plain code in double gives.
+// Products give the same bits on every instruction set, and what plain code in double gives.
 #include "codec/kernels/products.hpp"
 
 #include <array>
 #include <cstring>
 
-#include "codec/kernels/select.hpp"
-#include "codec/kernels/target.hpp"
 #include "codec/stages/stages.hpp"
-#include "tests/contract/reference_drive.hpp"
+#include "tests/contract/every_target.hpp"
 
 using namespace kvzip;
 using namespace kvzip::test;
 namespace ref = kvzip::reference;
 
 namespace {
-
-/// Runs work() on every instruction set; its result must be the same, bit for bit. Returns it.
-template <typename Work>
-auto on_every_target(Work&& work) {
-  struct Restore {
-    ~Restore() { kernels::use_target(0); }
-  } restore;
-  std::optional<decltype(work())> first;
-  for (const kernels::Target& target : kernels::targets()) {
-    kernels::use_target(target.id);
-    auto result = work();
-    if (!first) first = result;
-    CAPTURE(target.name);
-    REQUIRE(result.size() == first->size());
-    CHECK((result.empty() || std::memcmp(result.data(), first->data(), result.size() * sizeof result[0]) == 0));
-  }
-  return *first;
-}
-
-std::vector<float> normal(std::size_t n, std::uint64_t seed) {
-  ref::Random random(seed);
-  std::vector<float> x(n);
-  for (float& v : x) v = static_cast<float>(random.normal());
-  return x;
-}
 
 /// |got - want| within rounding of a sum whose terms' magnitudes add up to `size`.
 void check_close(double got, double want, double size) {
@@ -86,6 +59,16 @@ void check_products(const Problem& a) {
     kernels::gram_times(a.block(), a.p.data(), a.quads, out.data());
     return out;
   });
+  const auto gathered = on_every_target([&] {
+    std::vector<float> out(a.p.size()), copy(a.e.size());
+    const float* e = a.e.data();
+    const float largest =
+        kernels::gather_gram_times(e, a.rows, a.width, a.width, copy.data(), a.width, a.p.data(), a.quads, out.data());
+    CHECK(copy == a.e);
+    CHECK(largest == kernels::gather_block(e, a.rows, a.width, a.width, copy.data(), a.width));
+    return out;
+  });
+  CHECK(gathered == gram);
   for (std::size_t k = 0; k < a.quads * kernels::kQuad; ++k) {
     for (std::size_t t = 0; t < a.rows; ++t) {
       double sum = 0, size = 0;
@@ -109,76 +92,6 @@ void check_products(const Problem& a) {
       check_close(gram[k * a.width + c], square, square_size);
     }
   }
-}
-
-/// Values that a comparison may trip over, among ordinary ones.
-std::vector<float> awkward(std::size_t n, std::uint64_t seed) {
-  constexpr float kMost = std::numeric_limits<float>::max(), kTiny = std::numeric_limits<float>::denorm_min();
-  constexpr std::array<float, 10> kValues{0.0f, -0.0f, kTiny, -kTiny, 1.0f, 1.0f, -1.0f, kMost, -kMost, 0x1p-126f};
-  ref::Random random(seed);
-  std::vector<float> x(n);
-  for (float& v : x) v = seed % 2 == 0 ? kValues[random.below(kValues.size())] : static_cast<float>(random.normal());
-  if (seed % 5 == 4) std::fill(x.begin(), x.end(), -0.0f);
-  return x;
-}
-
-/// The rule, with full sorts: of equal values the earlier; the largest among what the smallest left.
-std::vector<std::uint32_t> outliers_of(const std::vector<float>& x, std::size_t taken, bool ends) {
-  std::vector<std::uint32_t> order(x.size());
-  for (std::uint32_t j = 0; j < order.size(); ++j) order[j] = j;
-  const auto sort_from = [&](std::size_t from, auto&& key) {
-    std::stable_sort(order.begin() + static_cast<std::ptrdiff_t>(from), order.end());
-    std::stable_sort(order.begin() + static_cast<std::ptrdiff_t>(from), order.end(),
-                     [&](std::uint32_t a, std::uint32_t b) { return key(x[a]) < key(x[b]); });
-  };
-  if (ends) {
-    sort_from(0, [](float v) { return v; });
-    sort_from(taken / 2, [](float v) { return -v; });
-  } else {
-    sort_from(0, [](float v) { return -std::fabs(v); });
-  }
-  order.resize(taken);
-  std::sort(order.begin(), order.end());
-  return order;
-}
-
-void check_outliers(std::size_t rows, std::size_t cols, std::string_view axis, std::string_view select,
-                    std::string_view share, std::uint64_t seed) {
-  Matrix m{rows, 1, cols, awkward(rows * cols, seed)};
-  const TileContext context = context_of(m, Role::key, DType::f32);
-  const std::string axis_field = fmt::format("axis={}", axis), select_field = fmt::format("select={}", select);
-  const std::string share_field = fmt::format("share={}", share);
-  const std::array<std::string_view, 3> fields{axis_field, select_field, share_field};
-  CAPTURE(axis);
-  CAPTURE(select);
-  CAPTURE(rows);
-  CAPTURE(cols);
-  CAPTURE(seed);
-  std::size_t taken = 0;
-  const auto places = on_every_target([&] {
-    const auto stage = make_outliers();
-    parse_fields(*stage, "outliers", fields);
-    Tile tile(context, shape_of(m));
-    tile.values.assign(m.v.begin(), m.v.end());
-    std::vector<Stream> streams;
-    StreamWriter writer(streams);
-    stage->encode(tile, writer);
-    taken = streams.at(0).cols;
-    auto all = streams[0].positions;
-    for (const float v : tile.values) all.push_back(std::bit_cast<std::uint32_t>(v));
-    return all;
-  });
-  const std::size_t vectors = axis == "channel" ? cols : axis == "token" ? rows : 1;
-  const std::size_t length = rows * cols / vectors;
-  std::vector<std::uint32_t> expected;
-  for (std::size_t i = 0; i < vectors; ++i) {
-    std::vector<float> x(length);
-    for (std::size_t j = 0; j < length; ++j) x[j] = axis == "channel" ? m.at(j, i) : m.v[i * length + j];
-    const auto chosen = outliers_of(x, taken, select == "ends");
-    expected.insert(expected.end(), chosen.begin(), chosen.end());
-  }
-  REQUIRE(places.size() == expected.size() + m.v.size());
-  CHECK(std::equal(expected.begin(), expected.end(), places.begin()));
 }
 
 }  // namespace
@@ -258,74 +171,6 @@ TEST_CASE("products: an approximation is summed in the order of the format, adde
         CHECK(rest[i] == x[i] - l);
         if (rank > 0) CHECK(left[i] == (taken[i] != 0 ? 0.0f : x[i] - l));
       }
-    }
-  }
-}
-
-TEST_CASE("selection: places, extremes and sums") {
-  for (std::size_t n = 0; n <= 130; ++n) {
-    CAPTURE(n);
-    const auto x = awkward(n, n), other = awkward(n, n + 6);
-    std::vector<float> low(n), high(n);
-    for (std::size_t i = 0; i < n; ++i) {
-      low[i] = std::min(x[(i * 7) % n], other[i]);
-      high[i] = std::max(x[(i * 5) % n], other[i]);
-    }
-    const auto places = on_every_target([&] {
-      std::vector<std::uint32_t> at(n);
-      at.resize(kernels::places_beyond(x.data(), n, low.data(), high.data(), at.data()));
-      return at;
-    });
-    std::vector<std::uint32_t> expected;
-    for (std::uint32_t i = 0; i < n; ++i) {
-      if (x[i] <= low[i] || x[i] >= high[i]) expected.push_back(i);
-    }
-    CHECK(places == expected);
-
-    const auto y = normal(n, n);
-    double total = 0;
-    for (const float v : y) total += double{v};
-    const auto sum = on_every_target([&] {
-      std::vector<double> sums(n, 0.5);
-      kernels::add_to_columns(y.data(), n, sums.data());
-      sums.push_back(kernels::sum(y.data(), n));
-      return sums;
-    });
-    for (std::size_t i = 0; i < n; ++i) CHECK(sum[i] == 0.5 + double{y[i]});
-    CHECK(sum[n] == doctest::Approx(total).epsilon(1e-12));
-  }
-  for (const std::size_t cols : {1u, 5u, 16u, 37u}) {
-    for (const std::size_t which : {1u, 2u, 7u}) {
-      constexpr std::size_t kRows = 20;
-      const auto x = awkward(kRows * cols, cols + which);
-      const auto bounds = on_every_target([&] {
-        std::vector<float> kept(2 * which * kernels::kMostLanes), out(2 * cols);
-        kernels::column_extremes(x.data(), kRows, cols, which, kept.data(), out.data(), out.data() + cols);
-        for (float& v : out) v += 0.0f;  // which of 0 and -0 a minimum gives is the machine's affair
-        return out;
-      });
-      for (std::size_t c = 0; c < cols; ++c) {
-        std::vector<float> column;
-        for (std::size_t r = 0; r < kRows; ++r) column.push_back(x[r * cols + c]);
-        std::sort(column.begin(), column.end());
-        CHECK(bounds[c] == column[which - 1]);
-        CHECK(bounds[cols + c] == column[kRows - which]);
-      }
-    }
-  }
-}
-
-TEST_CASE("selection: outliers are those of full sorts, whatever the values") {
-  for (const std::string_view axis : {"channel", "token", "tile"}) {
-    for (const std::string_view select : {"ends", "magnitude"}) {
-      for (std::uint64_t seed = 0; seed < 10; ++seed) {
-        const std::size_t rows = seed < 5 ? 130 - 13 * seed : 300, cols = 3 + 29 * seed;
-        check_outliers(rows, cols, axis, select, "0.02", seed);
-        check_outliers(rows, cols, axis, select, seed % 2 == 0 ? "0.3" : "0.5", seed);
-      }
-      check_outliers(2000, 40, axis, select, "0.01", 11);
-      check_outliers(40, 2000, axis, select, "0.05", 13);
-      check_outliers(40, 5000, axis, select, "0.0004", 15);
     }
   }
 }
