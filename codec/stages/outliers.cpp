@@ -182,8 +182,20 @@ class Picker {
         const float* x = vector(i) + j;
         const std::uint32_t n = std::min(kPiece, v_.length - j);
         const std::size_t hits = kernels::places_beyond(x, n, b.low, b.high, places_.data());
-        for (std::size_t h = 0; h < hits; ++h) note(i, x[places_[h]], j + places_[h]);
+        note_all(i, x, j, {places_.data(), hits});
       }
+    }
+  }
+
+  /// note() for many places of one piece of a vector, x its values from place `from` on.
+  void note_all(std::uint32_t lane, const float* x, std::uint32_t from, std::span<const std::uint32_t> places) {
+    const std::uint32_t n = counts_[lane];
+    counts_[lane] += static_cast<std::uint32_t>(places.size());
+    if (counts_[lane] > room_) return;  // choose() then looks at every value
+    const Select select = select_;
+    std::uint64_t* to = found_.data() + std::size_t{lane} * room_ + n;
+    for (const std::uint32_t at : places) {
+      *to++ = candidate(select == Select::magnitude ? -std::fabs(x[at]) : x[at], from + at);
     }
   }
 
