@@ -26,6 +26,7 @@ constexpr std::uint8_t kLanes = 2, kPlanes = 3;                                 
 constexpr std::uint8_t kAdapts = 8, kTabled = 16, kCodedLow = 32, kEscapes = 64;  // flags, above the shift
 constexpr std::size_t kLeastLanes = 1024,
                       kLeastTabled = std::size_t{1} << 14;  // symbols that pay for states, for a table
+constexpr std::size_t kRowsToLearn = 1024;                  // of a channel
 constexpr std::size_t kStateBytes = 4 * kernels::kRansLanes;
 
 enum class Models : std::uint8_t { both, adaptive, fixed };
@@ -226,6 +227,9 @@ class Rans final : public Coder {
 
   static bool table_helps(RansShape shape, const std::uint8_t* uppers, const RansSplit& split,
                           std::span<const std::uint8_t> steps) {
+    // Where channels are short, what the table knows of them outweighs what they could still learn, and trying would
+    // cost as much as coding.
+    if (shape.rows() < kRowsToLearn) return true;
     const PartModels with(kAdapts | kTabled, split, steps), without(kAdapts, split, {});
     const double table_bits = kRansStepBits * static_cast<double>(steps.size());
     return rans_sampled_cost(shape, uppers, with.upper) + table_bits < rans_sampled_cost(shape, uppers, without.upper);
