@@ -345,6 +345,7 @@ class Rans final : public Coder {
                          split.shift == 0 ? nullptr : low.data());
     }
     for (std::size_t i = 0; i < places.size(); ++i) s.data[places[i]] = static_cast<std::uint8_t>(escaped[i]);
+    if (s.alphabet == 256) return;
     const std::uint8_t largest = kernels::largest(s.data.data(), s.data.size());
     if (largest >= s.alphabet) fail(ErrorCode::corrupt, "symbol {} of {}", largest, s.alphabet);
   }
