@@ -2,7 +2,7 @@
 // Symbols through 64 interleaved rANS states, lane = channel. A symbol is split at a bit: the upper part, 16 values at
 // most, is coded under the average of two models, one of its channel that learns while coding and one fixed for the
 // tile, chosen by the previous token's symbol, whose table is stored; the lower bits are stored plainly or under a
-// fixed table chosen by the upper part. Streams too short to pay for 64 states go to the coder `ac`. Layout in
+// fixed table chosen by the upper part. Symbols too few to pay for 64 states go to the coder `ac`. Layout in
 // man/kvz.5.
 #include <algorithm>
 #include <array>
@@ -11,9 +11,9 @@
 #include <memory>
 
 #include "codec/bytes.hpp"
-#include "codec/coders/adaptive.hpp"
 #include "codec/coders/coders.hpp"
 #include "codec/coders/rans_choose.hpp"
+#include "codec/coders/rans_range.hpp"
 #include "codec/kernels/bits.hpp"
 #include "kvzip/error.hpp"
 
@@ -22,7 +22,7 @@ namespace {
 
 using kernels::RansShape;
 
-constexpr std::uint8_t kLanes = 2, kPlanes = 3;                                   // methods; 0 and 1 are those of `ac`
+constexpr std::uint8_t kLanes = 2, kPlanes = 3, kRange = 4;                       // methods; 0 and 1 are those of `ac`
 constexpr std::uint8_t kAdapts = 8, kTabled = 16, kCodedLow = 32, kEscapes = 64;  // flags, above the shift
 constexpr std::size_t kLeastLanes = 1024,
                       kLeastTabled = std::size_t{1} << 14;  // symbols that pay for states, for a table
@@ -35,15 +35,6 @@ enum class Models : std::uint8_t { both, adaptive, fixed };
 RansShape shape_of(const Stream& s) {
   const std::size_t cols = s.cols, lanes = kernels::kRansLanes;
   return {s.count(), cols >= lanes || cols == 0 ? cols : cols * (lanes / cols)};
-}
-
-Stream step_stream(std::size_t count) {
-  Stream s;
-  s.type = StreamType::symbols;
-  s.alphabet = kRansSteps;
-  s.rows = static_cast<std::uint32_t>(count);
-  s.cols = 1;
-  return s;
 }
 
 Stream low_stream(const Stream& s, unsigned shift) {
@@ -104,7 +95,7 @@ class Rans final : public Coder {
   }
 
   void encode(const Stream& s, Bytes& table, Bytes& body) const override {
-    if (s.type == StreamType::elements && s.count() >= kLeastLanes) return encode_planes(s, body);
+    if (s.type == StreamType::elements) return encode_elements(s, body);
     if (s.type != StreamType::symbols || s.count() < kLeastLanes || s.alphabet < 2) return ac_->encode(s, table, body);
     encode_symbols(s, table, body);
   }
@@ -118,10 +109,22 @@ class Rans final : public Coder {
     if (method == kPlanes && s.type == StreamType::elements && table.empty()) {
       return decode_planes(s, body.subspan(1));
     }
+    if (method == kRange && s.type == StreamType::elements && table.empty()) {
+      return range_decode(s, body.subspan(1));
+    }
     ac_->decode(s, table, body);
   }
 
  private:
+  /// Many by planes, few by their range; else as they are.
+  void encode_elements(const Stream& s, Bytes& body) const {
+    if (s.count() >= kLeastLanes) return encode_planes(s, body);
+    body.assign(1, std::byte{kRange});
+    if (range_encode(s, body)) return;
+    body[0] = std::byte{0};
+    pack_stream(s, body);
+  }
+
   void encode_symbols(const Stream& s, Bytes& table, Bytes& body) const {
     const RansHistogram counts = rans_histogram(shape_of(s), s.data.data());
     if (!rans_looks_random(s, counts)) {
@@ -163,11 +166,7 @@ class Rans final : public Coder {
     if (split.shift != 0) low_steps = rans_low_steps(counts, split, s.count());
     if (!low_steps.empty()) flags |= kCodedLow;
     steps.insert(steps.end(), low_steps.begin(), low_steps.end());
-    if (!steps.empty()) {
-      Stream step_symbols = step_stream(steps.size());
-      step_symbols.data.assign(steps.begin(), steps.end());
-      adaptive_encode(step_symbols, Context::both, table);
-    }
+    if (!steps.empty()) rans_put_steps(steps, table);
 
     if (split.escapes) flags |= kEscapes;
     ByteWriter out;
@@ -267,11 +266,11 @@ class Rans final : public Coder {
     if (split.shift != 0 && (flags & kCodedLow) == 0) {
       unpack_stream(low, in.take((s.count() * split.shift + 7) / 8));
     }
-    const std::size_t steps = PartModels::step_count(flags, split);
-    Stream step_symbols = step_stream(steps);
-    if (steps != 0) adaptive_decode(step_symbols, Context::both, table);
-    if (steps == 0 && !table.empty()) fail(ErrorCode::corrupt, "a table for a stream without one");
-    const PartModels models(flags, split, step_symbols.data);
+    const std::size_t count = PartModels::step_count(flags, split);
+    std::vector<std::uint8_t> steps;
+    if (count != 0) steps = rans_get_steps(table, count);
+    if (count == 0 && !table.empty()) fail(ErrorCode::corrupt, "a table for a stream without one");
+    const PartModels models(flags, split, steps);
 
     s.data.resize(s.count());
     const ByteView states = in.take(kStateBytes);

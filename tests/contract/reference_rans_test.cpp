@@ -9,7 +9,6 @@
 
 #include <fmt/format.h>
 
-#include "codec/coders/adaptive.hpp"
 #include "codec/coders/coders.hpp"
 #include "codec/kernels/target.hpp"
 #include "tests/contract/sample_tiles.hpp"
@@ -135,15 +134,29 @@ Decoded decode_lanes(const Stream& shape, const Bytes& table, const Bytes& body)
     in.at += (bit + 7) / 8;
   }
   const std::size_t uppers = (out.flags & 16) != 0 ? u * u : 0, lows = (out.flags & 32) != 0 ? std::size_t{u} << k : 0;
-  Stream classes;
-  classes.type = StreamType::symbols;
-  classes.alphabet = 64;
-  classes.rows = static_cast<std::uint32_t>(uppers + lows);
-  classes.cols = 1;
-  if (uppers + lows != 0) adaptive_decode(classes, Context::both, table);
+  std::vector<unsigned> classes;
+  if (uppers + lows != 0) {
+    const unsigned j = static_cast<unsigned>(table.at(0));
+    std::size_t bit = 8;
+    const auto next_bit = [&] {
+      const unsigned b = static_cast<unsigned>(table.at(bit / 8)) >> bit % 8 & 1;
+      ++bit;
+      return b;
+    };
+    int before = 0;
+    while (classes.size() < uppers + lows) {
+      unsigned v = 0;
+      while (next_bit() == 1) ++v;
+      v <<= j;
+      for (unsigned i = 0; i < j; ++i) v |= next_bit() << i;
+      before += v % 2 == 0 ? static_cast<int>(v / 2) : -static_cast<int>(v / 2) - 1;
+      classes.push_back(static_cast<unsigned>(before));
+    }
+    CHECK((bit + 7) / 8 == table.size());
+  }
   const auto row = [&](std::size_t from, std::size_t count) {
     std::vector<std::uint64_t> x;
-    for (std::size_t i = 0; i < count; ++i) x.push_back(weight(classes.data.at(from + i)));
+    for (std::size_t i = 0; i < count; ++i) x.push_back(weight(classes.at(from + i)));
     return x;
   };
 
@@ -253,6 +266,41 @@ TEST_CASE("rans: within 2 % of the channels' entropy once there is something to 
     rans(model)->encode(s, table, body);
     CHECK(static_cast<double>(table.size() + body.size()) * 8 < 1.02 * entropy);
   }
+}
+
+TEST_CASE("rans: few numbers are stored as distances in the order of floats") {
+  Stream s;
+  s.type = StreamType::elements;
+  s.width = 2;
+  s.rows = 1;
+  s.cols = 8;
+  // Half precision 1.0, 1.0 + 2^-10, 1.5, 2.0 - 2^-10, 2.0, 1.25, 1.0, 1.0: 0x3c00 + 0, 1, 0x200, 0x3ff, 0x400, 0x100,
+  // 0, 0.
+  for (const unsigned v : {0x3c00u, 0x3c01u, 0x3e00u, 0x3fffu, 0x4000u, 0x3d00u, 0x3c00u, 0x3c00u}) {
+    s.data.push_back(static_cast<std::uint8_t>(v));
+    s.data.push_back(static_cast<std::uint8_t>(v >> 8));
+  }
+  Bytes table, body;
+  rans("both")->encode(s, table, body);
+  // Method 4, 11 bits, 0x3c00 with its sign bit turned over, then 88 bits of distances, least significant first.
+  const std::vector<unsigned> expected{4,    11,   0x00, 0xbc, 0x00, 0x08, 0x00, 0x80,
+                                       0xfe, 0x07, 0x40, 0x80, 0x00, 0x00, 0x00};
+  std::vector<unsigned> found;
+  for (const std::byte b : body) found.push_back(static_cast<unsigned>(b));
+  CHECK(found == expected);
+  CHECK(table.empty());
+  // Around zero: -2^-24 and 2^-24 are two steps apart, past -0 and +0.
+  s.data.clear();
+  for (const unsigned v : {0x8001u, 0x8000u, 0x0000u, 0x0001u, 0x8001u, 0x0001u, 0x0000u, 0x8000u}) {
+    s.data.push_back(static_cast<std::uint8_t>(v));
+    s.data.push_back(static_cast<std::uint8_t>(v >> 8));
+  }
+  rans("both")->encode(s, table, body);
+  CHECK(body.size() == 4 + 2);
+  Stream back = s;
+  back.data.clear();
+  rans("both")->decode(back, table, body);
+  CHECK(back.data == s.data);
 }
 
 }  // namespace kvzip::test
