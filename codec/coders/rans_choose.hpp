@@ -2,6 +2,9 @@
 // What the encoder of `rans` decides from a stream's statistics; a decoder needs only Split and its alphabet.
 #pragma once
 
+#include <array>
+#include <vector>
+
 #include "codec/coders/rans_tables.hpp"
 
 namespace kvzip {

@@ -2,6 +2,7 @@
 #include "codec/coders/rans_tables.hpp"
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <vector>
 

@@ -2,9 +2,9 @@
 // The tables of the coder `rans`: counts kept as steps of half a power of two, and the bounds they stand for.
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <span>
+#include <vector>
 
 #include "codec/kernels/rans.hpp"
 #include "codec/stream.hpp"

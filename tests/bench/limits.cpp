@@ -195,48 +195,45 @@ double copied_bytes_per_second(std::size_t working_set) {
   });
 }
 
+namespace {
+
+/// How much of its work run(out) does per second at best; what it leaves in `out` is used, so that it cannot be left
+/// out.
+template <typename T, typename Sink, typename Run>
+double rate_of(Sink& sink, Run&& run) {
+  T out[64];
+  return best_rate([&] {
+    const double done = run(out);
+    sink = out[0];
+    return done;
+  });
+}
+
+}  // namespace
+
 double read_bytes_per_second(std::size_t working_set) {
   return remembered("read", working_set, [&] {
     const std::vector<float> x((working_set / sizeof(float) + 255) / 256 * 256, 1.0f);
-    float out[64];
-    return best_rate([&] {
-      const double done = HWY_DYNAMIC_DISPATCH(read_all)(x.data(), x.size(), out);
-      g_float = out[0];
-      return done;
-    });
+    return rate_of<float>(g_float, [&](float* out) { return HWY_DYNAMIC_DISPATCH(read_all)(x.data(), x.size(), out); });
   });
 }
 
 double flops_per_second() {
-  return remembered("flops", 0, [&] {
-    float out[64];
-    return best_rate([&] {
-      const double done = HWY_DYNAMIC_DISPATCH(multiply_add)(20000, out);
-      g_float = out[0];
-      return done;
-    });
+  return remembered("flops", 0, [] {
+    return rate_of<float>(g_float, [](float* out) { return HWY_DYNAMIC_DISPATCH(multiply_add)(20000, out); });
   });
 }
 
 double lane_operations_per_second() {
-  return remembered("lane operations", 0, [&] {
-    std::int16_t out[64];
-    return best_rate([&] {
-      const double done = HWY_DYNAMIC_DISPATCH(integer_operations)(20000, out);
-      g_integer = out[0];
-      return done;
-    });
+  return remembered("lane operations", 0, [] {
+    return rate_of<std::int16_t>(
+        g_integer, [](std::int16_t* out) { return HWY_DYNAMIC_DISPATCH(integer_operations)(20000, out); });
   });
 }
 
 double divisions_per_second() {
-  return remembered("divisions", 0, [&] {
-    float out[64];
-    return best_rate([&] {
-      const double done = HWY_DYNAMIC_DISPATCH(divisions)(5000, out);
-      g_float = out[0];
-      return done;
-    });
+  return remembered("divisions", 0, [] {
+    return rate_of<float>(g_float, [](float* out) { return HWY_DYNAMIC_DISPATCH(divisions)(5000, out); });
   });
 }
 
