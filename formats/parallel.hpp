@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: Apache-2.0
+// A loop whose turns do not depend on each other.
+#pragma once
+
+#include <cstddef>
+#include <functional>
+
+namespace kvzip {
+
+/// Calls run(0) to run(count - 1), each once, on up to `threads` threads (0 = all), in any order. What a turn throws is
+/// thrown here; of several, one.
+void parallel_for(std::size_t count, unsigned threads, const std::function<void(std::size_t)>& run);
+
+}  // namespace kvzip
