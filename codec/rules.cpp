@@ -141,6 +141,22 @@ void RuleSet::override_role(Role role, std::string_view pipeline) {
   rules.insert(rules.begin(), std::move(rule));
 }
 
+std::string RuleSet::text() const {
+  std::string out;
+  if (chunk_tokens) out += *chunk_tokens == 0 ? "chunk = all\n" : fmt::format("chunk = {}\n", *chunk_tokens);
+  for (const Rule& rule : rules) {
+    std::string layers = "*";
+    if (!rule.any_layer)
+      layers = rule.percent ? fmt::format("{}%-{}%", rule.from, rule.to) : fmt::format("{}-{}", rule.from, rule.to);
+    if (rule.layers_min != 0 || rule.layers_max != Rule{}.layers_max) {
+      layers += fmt::format(" of {}-{}", rule.layers_min, rule.layers_max);
+    }
+    const std::string_view role = rule.role == Role::pair ? "kv" : role_name(rule.role);
+    out += fmt::format("{}{}[{}] = {}\n", role, rule.scope == Rule::Scope::head ? "/head" : "", layers, rule.pipeline);
+  }
+  return out;
+}
+
 std::string_view PresetText::summary() const {
   std::string_view line = text.substr(0, text.find('\n'));
   if (line.starts_with('#')) line.remove_prefix(1);

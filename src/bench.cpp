@@ -23,12 +23,6 @@ double since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-double processor_seconds() {
-  timespec t{};
-  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-  return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_nsec) * 1e-9;
-}
-
 /// A line "NAME: N kB" of /proc/self/status, in bytes.
 std::optional<std::uint64_t> status_bytes(const std::string& name) {
   std::ifstream in("/proc/self/status");
@@ -115,6 +109,12 @@ std::vector<PassSeconds> decode_passes(Codec& codec, const Effort& effort, std::
 
 }  // namespace
 
+double thread_seconds() {
+  timespec t{};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+  return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_nsec) * 1e-9;
+}
+
 bool same_bytes(ByteView a, ByteView b) {
   return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size()) == 0);
 }
@@ -171,12 +171,12 @@ Measured measure(Codec& codec, const Effort& effort) {
   const std::vector<std::uint64_t> step_bytes = codec.step_bytes();
   const PeakMemory peak;
   const Clock::time_point start = Clock::now();
-  const double used = processor_seconds();
+  const double used = thread_seconds();
   const auto encoded = encode_passes(codec, effort, step_bytes.size(), out.coded);
   const auto decoded = decode_passes(codec, effort, step_bytes.size(), out.coded, out.decoded);
   out.peak_bytes = peak.bytes();
   out.seconds = since(start);
-  out.waited = std::max(0.0, out.seconds - (processor_seconds() - used));
+  out.waited = std::max(0.0, out.seconds - (thread_seconds() - used));
   out.encode = summarise(encoded, out.source_bytes, step_bytes);
   out.decode = summarise(decoded, out.source_bytes, step_bytes);
   return out;

@@ -32,6 +32,9 @@ Speed speed_of(std::uint64_t bytes, std::vector<double> seconds);
 /// The median of an even number of values is the mean of the middle two; 0 of none.
 double median_of(std::vector<double> values);
 
+/// Processor time of this thread.
+double thread_seconds();
+
 /// By memcmp: std::equal goes through std::byte one by one, and checks would take longer than what they check.
 bool same_bytes(ByteView a, ByteView b);
 

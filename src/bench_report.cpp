@@ -2,42 +2,16 @@
 #include "bench_report.hpp"
 
 #include <algorithm>
-#include <fstream>
-#include <thread>
 
 #include "codec/kernels/target.hpp"
 #include "kvzip/error.hpp"
+#include "machine.hpp"
 
 namespace kvzip::tool {
 namespace {
 
-struct Machine {
-  std::string cpu = "unknown processor", compiler;
-  unsigned processors = std::thread::hardware_concurrency();
-};
-
-Machine this_machine() {
-  Machine machine;
-  std::ifstream in("/proc/cpuinfo");
-  for (std::string line; std::getline(in, line);) {
-    const std::size_t colon = line.find(": ");
-    if (!line.starts_with("model name") || colon == std::string::npos) continue;
-    machine.cpu = line.substr(colon + 2);
-    break;
-  }
-#ifdef __clang__
-  machine.compiler = "clang " __clang_version__;
-#else
-  machine.compiler = "gcc " __VERSION__;
-#endif
-  machine.compiler.erase(machine.compiler.find_last_not_of(' ') + 1);
-  return machine;
-}
-
 std::string head_line() {
-  const Machine machine = this_machine();
-  return fmt::format("kvzip {} ({}), {} of {} x {}, one thread; GB/s of source bytes, median and range", KVZIP_VERSION,
-                     machine.compiler, kernels::target_name(), machine.processors, machine.cpu);
+  return machine_line() + ", one thread; GB/s of source bytes, median and range";
 }
 
 std::string file_line(const BenchFile& file) {

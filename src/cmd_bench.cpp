@@ -4,7 +4,8 @@
 #include "bench_report.hpp"
 #include "codec/kernels/target.hpp"
 #include "commands.hpp"
-#include "formats/select.hpp"
+#include "selecting.hpp"
+#include "settings.hpp"
 
 namespace kvzip::tool {
 namespace {
@@ -16,40 +17,18 @@ struct Options {
   Common common;
   Recognising recognising;
   std::vector<std::string> files, pipelines;
-  std::string presets, chunk_tokens, layers, tokens, role, target;
+  std::string presets, chunk_tokens, target;
+  Selecting selecting;
   bool json = false, csv = false, markdown = false;
   Effort effort;
 };
 
-struct Wanted {
-  std::string kind;
-  RuleSet rules;
-};
-
-std::vector<Wanted> wanted_codecs(const Options& o) {
-  std::vector<Wanted> out;
+std::vector<Setting> wanted_codecs(const Options& o) {
+  std::vector<Setting> out;
   std::string list = o.presets;
   if (list.empty() && o.pipelines.empty()) list = kDefaultPresets;
-  if (list == "all") {
-    for (const PresetText& preset : builtin_presets()) out.push_back({"preset", RuleSet::builtin(preset.name)});
-    list.clear();
-  }
-  for (std::size_t at = 0; !list.empty() && at <= list.size();) {
-    const std::size_t end = std::min(list.find(',', at), list.size());
-    const std::string name = list.substr(at, end - at);
-    if (name.empty()) throw UsageError(fmt::format("--presets {}: an empty name", list));
-    out.push_back({"preset", load_rules(name, "", "", "--presets")});
-    at = end + 1;
-  }
-  for (const std::string& text : o.pipelines) {
-    RuleSet rules;
-    as_typed("--pipeline", [&] {
-      rules.name = canonical_pipeline(text);
-      rules.override_role(Role::key, rules.name);
-      rules.override_role(Role::value, rules.name);
-    });
-    out.push_back({"pipeline", std::move(rules)});
-  }
+  if (!list.empty()) out = preset_settings(list, "--presets");
+  for (const std::string& text : o.pipelines) out.push_back(pipeline_setting(text, "--pipeline"));
   return out;
 }
 
@@ -61,19 +40,6 @@ void choose_target(const std::string& name) {
     known += fmt::format("{}{}", known.empty() ? "" : ", ", target.name);
   }
   throw UsageError(fmt::format("--target {}: this machine and build have {}", name, known));
-}
-
-std::unique_ptr<DumpReader> open_selected(const Options& o, const std::string& path) {
-  Selection selection =
-      as_typed("--layers, --tokens, --role", [&] { return parse_selection(o.layers, o.tokens, o.role); });
-  Recognising recognising = o.recognising;
-  if (selection.roles.empty()) {
-    selection.roles = {Role::key, Role::value};
-    recognising.strict = true;
-  }
-  auto reader = open_reader(path);
-  const Recognition recognition = recognise_input(*reader, recognising, {});
-  return select(std::move(reader), recognition, selection);
 }
 
 void forget_bytes(Measured& measured) {
@@ -88,7 +54,7 @@ BenchRow bench_peer(const std::string& name, std::unique_ptr<Codec> codec, const
   return row;
 }
 
-BenchRow bench_rules(const Wanted& wanted, DumpReader& reader, const Options& o) {
+BenchRow bench_rules(const Setting& wanted, DumpReader& reader, const Options& o) {
   TiledDump dump(reader, *reader.recognition(), wanted.rules, parse_chunk_tokens(o.chunk_tokens));
   BenchRow row{wanted.rules.name, wanted.kind, measure(dump, o.effort), dump.steps(), 0, {}};
   row.errors = dump.errors(row.measured.decoded);
@@ -97,8 +63,8 @@ BenchRow bench_rules(const Wanted& wanted, DumpReader& reader, const Options& o)
   return row;
 }
 
-BenchFile bench_file(const Options& o, const std::string& path, const std::vector<Wanted>& codecs) {
-  const auto reader = open_selected(o, path);
+BenchFile bench_file(const Options& o, const std::string& path, const std::vector<Setting>& codecs) {
+  const auto reader = open_selected(path, o.selecting, o.recognising, {Role::key, Role::value});
   BenchFile file{input_name(path), reader->dump().tensors.size(), 0, 0, {}};
   for (const TensorInfo& info : reader->dump().tensors) {
     file.bytes += info.bytes();
@@ -118,7 +84,7 @@ BenchFile bench_file(const Options& o, const std::string& path, const std::vecto
     add(bench_peer(kPeerName, make_zstd_peer(tensors, 1), o.effort));
     add(bench_peer("zstd -3", make_zstd_peer(tensors, 3), o.effort));
   }
-  for (const Wanted& wanted : codecs) add(bench_rules(wanted, *reader, o));
+  for (const Setting& wanted : codecs) add(bench_rules(wanted, *reader, o));
   return file;
 }
 
@@ -139,7 +105,7 @@ void say_if_busy(const Bench& bench) {
 
 int bench(const Options& o) {
   if (o.json + o.csv + o.markdown > 1) throw UsageError("--json, --csv and --markdown: choose one");
-  const std::vector<Wanted> codecs = wanted_codecs(o);
+  const std::vector<Setting> codecs = wanted_codecs(o);
   choose_target(o.target);
   Bench all{o.effort, {}};
   for (const std::string& path : o.files) {
@@ -185,9 +151,7 @@ void add_bench(CLI::App& app, Action& action) {
   command->add_flag("--json", o->json, "everything, as JSON");
   command->add_flag("--csv", o->csv, "a line for each codec and each step");
   command->add_flag("--markdown", o->markdown, "the tables, as Markdown");
-  add_text(*command, "--layers", o->layers, "A-B", "only these layers");
-  add_text(*command, "--tokens", o->tokens, "A:B", "only tokens A to B - 1");
-  add_text(*command, "--role", o->role, "ROLE", "these roles, instead of key,value");
+  add_selecting(*command, o->selecting, "these roles, instead of key,value");
   add_recognising(*command, o->recognising);
   command->add_flag("-q,--quiet", o->common.quiet, "say nothing but errors");
   command->callback([o, &action] { action = [o] { return bench(*o); }; });

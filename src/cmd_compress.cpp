@@ -8,6 +8,7 @@
 #include "formats/file.hpp"
 #include "formats/kvz.hpp"
 #include "report.hpp"
+#include "selecting.hpp"
 
 namespace kvzip::tool {
 namespace {
@@ -15,6 +16,7 @@ namespace {
 struct Options {
   Common common;
   Recognising recognising;
+  Selecting selecting;
   std::string in, out, preset{kDefaultPreset}, key, value, chunk_tokens;
 };
 
@@ -68,8 +70,10 @@ int compress(const Options& o) {
   options.user = parse_meta(o.recognising.meta);
   refuse_same_file(o.in, o.out);
   return with_file(o.in, o.out, [&] {
-    const auto reader = open_reader(o.in);
-    const Recognition recognition = recognise_input(*reader, o.recognising, options.user);
+    const bool part = !o.selecting.selection().empty();
+    const auto reader = part ? open_selected(o.in, o.selecting, o.recognising, {}, options.user) : open_reader(o.in);
+    const Recognition recognition =
+        part ? *reader->recognition() : recognise_input(*reader, o.recognising, options.user);
     const auto writer = create_kvz_writer(o.out, reader->dump(), recognition, options, o.common.force);
     {
       ProgressLine progress(input_name(o.in), !o.common.quiet);
@@ -98,6 +102,7 @@ void add_compress(CLI::App& app, Action& action) {
   add_text(*command, "--chunk-tokens", o->chunk_tokens, "N|all", "tokens coded together and read by themselves");
   add_texts(*command, "--meta", o->recognising.meta, "KEY=VALUE",
             "stored in OUT; stands in for IN's own\nmetadata (rope_theta=500000, axes=HTD)");
+  add_selecting(*command, o->selecting, "only key, value, query or other; or a list: key,value");
   add_recognising(*command, o->recognising);
   add_threads(*command, o->common);
   add_force(*command, o->common);

@@ -2,15 +2,16 @@
 #include <memory>
 
 #include "commands.hpp"
-#include "formats/select.hpp"
 #include "report.hpp"
+#include "selecting.hpp"
 
 namespace kvzip::tool {
 namespace {
 
 struct Options {
   Common common;
-  std::string in, out, to, layers, tokens, role;
+  std::string in, out, to;
+  Selecting selecting;
 };
 
 /// "cache.safetensors" for "cache.safetensors.kvz".
@@ -28,8 +29,7 @@ std::string output_for(const std::string& in) {
 int decompress(const Options& o) {
   const std::string out = o.out.empty() ? output_for(o.in) : o.out;
   const std::string format = output_format(out, o.to);
-  const Selection selection =
-      as_typed("--layers, --tokens, --role", [&] { return parse_selection(o.layers, o.tokens, o.role); });
+  const Selection selection = o.selecting.selection();
   refuse_same_file(o.in, out);
   return with_file(o.in, out, [&] {
     auto reader = open_reader(o.in);
@@ -67,9 +67,7 @@ void add_decompress(CLI::App& app, Action& action) {
            "file to write; its extension gives the format\n"
            "(default: IN without .kvz)");
   add_text(*command, "--to", o->to, "FORMAT", "safetensors or hdf5, whatever OUT is called");
-  add_text(*command, "--layers", o->layers, "A-B", "only these layers");
-  add_text(*command, "--tokens", o->tokens, "A:B", "only tokens A to B - 1");
-  add_text(*command, "--role", o->role, "ROLE", "only key, value, query or other; or a list: key,value");
+  add_selecting(*command, o->selecting, "only key, value, query or other; or a list: key,value");
   add_threads(*command, o->common);
   add_force(*command, o->common);
   add_verbosity(*command, o->common);

@@ -72,6 +72,8 @@ int perform(const Action& action) {
 int main(int argc, char** argv) {
   keep_large_blocks();
   install_signal_cleanup();
+  command_line() = "kvzip";
+  for (int i = 1; i < argc; ++i) command_line() += " " + shell_word(argv[i]);
   CLI::App app("Compresses the key-value caches of transformer models.", "kvzip");
   app.set_help_flag("-h,--help", "show this help");
   app.set_version_flag("--version", "kvzip " KVZIP_VERSION, "show the version");
@@ -85,6 +87,7 @@ int main(int argc, char** argv) {
   add_inspect(app, action);
   add_verify(app, action);
   add_compare(app, action);
+  add_sweep(app, action);
   add_bench(app, action);
   add_convert(app, action);
   add_list(app, action);

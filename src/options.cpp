@@ -23,17 +23,6 @@ class PageFormatter : public CLI::Formatter {
   std::string synopsis_;
 };
 
-std::string read_text(const std::string& path) {
-  constexpr std::size_t kMaxPreset = std::size_t{1} << 20;
-  std::ifstream in(path, std::ios::binary);
-  std::string text(kMaxPreset + 1, '\0');
-  if (in) in.read(text.data(), static_cast<std::streamsize>(text.size()));
-  if (in.bad() || !in.is_open()) fail(ErrorCode::io, "{}: cannot read this preset file", path);
-  text.resize(static_cast<std::size_t>(in.gcount()));
-  if (text.size() > kMaxPreset) fail(ErrorCode::limit, "{}: too long for a preset file", path);
-  return text;
-}
-
 }  // namespace
 
 ExitStatus exit_status(ErrorCode code) {
@@ -50,6 +39,19 @@ ExitStatus exit_status(ErrorCode code) {
       return kError;
   }
   return kError;
+}
+
+std::string& command_line() {
+  static std::string text;
+  return text;
+}
+
+std::string shell_word(const std::string& text) {
+  constexpr std::string_view kPlain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-/:=,%+@";
+  if (!text.empty() && text.find_first_not_of(kPlain) == std::string::npos) return text;
+  std::string out = "'";
+  for (const char c : text) out += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return out + "'";
 }
 
 std::string input_name(const std::string& path) {
@@ -145,6 +147,17 @@ Recognition recognise_input(const DumpReader& reader, const Recognising& options
   return found;
 }
 
+std::string read_rules_text(const std::string& path) {
+  constexpr std::size_t kMaxPreset = std::size_t{1} << 20;
+  std::ifstream in(path, std::ios::binary);
+  std::string text(kMaxPreset + 1, '\0');
+  if (in) in.read(text.data(), static_cast<std::streamsize>(text.size()));
+  if (in.bad() || !in.is_open()) fail(ErrorCode::io, "{}: cannot read this preset file", path);
+  text.resize(static_cast<std::size_t>(in.gcount()));
+  if (text.size() > kMaxPreset) fail(ErrorCode::limit, "{}: too long for a preset file", path);
+  return text;
+}
+
 RuleSet load_rules(const std::string& preset, const std::string& key, const std::string& value,
                    std::string_view option) {
   const auto known = builtin_presets();
@@ -154,7 +167,7 @@ RuleSet load_rules(const std::string& preset, const std::string& key, const std:
   if (preset.find_first_of("/.") != std::string::npos ||
       (!builtin && std::filesystem::is_regular_file(preset, ignored))) {
     const std::string name = std::filesystem::path(preset).filename().string();
-    rules = with_file(preset, [&] { return RuleSet::parse(read_text(preset), name); });
+    rules = with_file(preset, [&] { return RuleSet::parse(read_rules_text(preset), name); });
   } else {
     rules = as_typed(option, [&] { return RuleSet::builtin(preset); });
   }

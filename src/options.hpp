@@ -18,6 +18,11 @@
 
 namespace kvzip::tool {
 
+/// The command line as it was typed, quoted where a shell needs it; set by main().
+std::string& command_line();
+/// As a shell reads one word back.
+std::string shell_word(const std::string& text);
+
 /// What a parsed command line does; gives the exit status.
 using Action = std::function<int()>;
 
@@ -99,6 +104,8 @@ KeyValues parse_meta(const std::vector<std::string>& texts);
 /// dump's own metadata of the same names.
 Recognition recognise_input(const DumpReader& reader, const Recognising& options, const KeyValues& meta);
 
+/// The text of a preset or pipelines file, at most 1 MiB.
+std::string read_rules_text(const std::string& path);
 /// A preset by name, or from a file when the text holds '/' or '.' or when only a file has that name.
 RuleSet load_rules(const std::string& preset, const std::string& key, const std::string& value,
                    std::string_view option = "--preset");

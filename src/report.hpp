@@ -70,12 +70,14 @@ class ProgressLine {
   ProgressLine(const ProgressLine&) = delete;
   ProgressLine& operator=(const ProgressLine&) = delete;
   Progress callback();
+  void label(std::string_view text);
 
  private:
   void show(std::uint64_t done, std::uint64_t total);
 
   std::string label_;
   bool wanted_, shown_ = false;
+  std::chrono::steady_clock::time_point start_;
   std::chrono::steady_clock::time_point next_;
 };
 

@@ -66,6 +66,8 @@ struct RuleSet {
   static RuleSet builtin(std::string_view name);
   /// Puts a rule for every layer of `role` before the others (--key, --value).
   void override_role(Role role, std::string_view pipeline);
+  /// The rules as a preset file that parse() reads back.
+  std::string text() const;
 };
 
 }  // namespace kvzip

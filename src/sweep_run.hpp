@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: Apache-2.0
+// Measuring settings on a dump: each one is written to a temporary container, decoded, and compared.
+#pragma once
+
+#include "selecting.hpp"
+#include "settings.hpp"
+#include "sweep.hpp"
+
+namespace kvzip::tool {
+
+struct SweepRequest {
+  std::vector<Setting> settings;
+  Recognising recognising;
+  Selecting selecting;
+  FidelityOptions fidelity;
+  std::string chunk_tokens;  // --chunk-tokens
+  std::string resume;        // a folder that keeps finished rows; empty = none
+  bool quiet = false;
+};
+
+/// One row for each setting on the keys and values of a dump.
+SweepDump sweep_dump(const std::string& path, const SweepRequest& request);
+
+/// The command that writes the file a row is about: `setting` on `path`.
+std::string compress_command(const std::string& path, const SweepRequest& request, const Setting& setting);
+
+}  // namespace kvzip::tool
