@@ -201,15 +201,15 @@ void expect_padding(ByteReader& in) {
   }
 }
 
-Bytes raw_payload(ByteView elements) {
+}  // namespace
+
+Bytes Pipeline::raw(ByteView elements) {
   Bytes payload;
   payload.reserve(elements.size() + 1);
   payload.push_back(std::byte{kRaw});
   payload.insert(payload.end(), elements.begin(), elements.end());
   return payload;
 }
-
-}  // namespace
 
 Bytes Pipeline::encode(const TileContext& context, TileShape shape, ByteView elements, StageClock* clock) const {
   const StageTime time(clock, StageClock::kFrame);
@@ -228,7 +228,7 @@ Bytes Pipeline::encode(const TileContext& context, TileShape shape, ByteView ele
   } else {
     payload = encode_floats(context, shape, elements, clock);
   }
-  if (payload.size() >= elements.size() + 1) return raw_payload(elements);
+  if (payload.size() >= elements.size() + 1) return raw(elements);
   const std::uint64_t least = limits::least_payload(std::uint64_t{shape.rows} * shape.cols);
   if (payload.size() < least) payload.resize(least);
   return payload;

@@ -38,6 +38,8 @@ class Pipeline {
   /// Fails with corrupt or truncated on any payload that does not fit; context and shape must match the encoder's.
   void decode(const TileContext& context, TileShape shape, ByteView payload, std::span<std::byte> elements,
               StageClock* clock = nullptr) const;
+  /// A frame's payload that holds the elements as they are, whatever the pipeline.
+  static Bytes raw(ByteView elements);
   /// Sizes by label, from the payload's directory alone: `front` is at least the payload's first kDirectoryBytes.
   static FrameSizes sizes(ByteView front, std::uint64_t payload_bytes);
   static constexpr std::size_t kDirectoryBytes = 4096;

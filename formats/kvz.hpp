@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "formats/kvz_results.hpp"
 #include "kvzip/io.hpp"
 #include "kvzip/pipeline.hpp"
 
@@ -18,6 +19,9 @@ struct KvzOptions {
   RuleSet rules;
   std::optional<std::uint64_t> chunk_tokens;              // --chunk-tokens; 0 = all
   std::vector<std::pair<std::string, std::string>> user;  // key=value pairs stored in the header
+  /// Given: the writer decodes each tile of keys and values again, fills in `errors`, and stores all of it. A tile that
+  /// breaks max_error is stored as it is, so that the bound always holds.
+  std::optional<KvzResults> results{};
 };
 
 /// Plans the tile groups of `dump` (fails before any data is read when a pipeline does not suit its tensors) and
@@ -45,7 +49,8 @@ struct KvzSummary {
   std::string writer;  // "kvzip 0.1.0"
   std::string preset;  // name of the rule set
   std::vector<std::pair<std::string, std::string>> user;
-  std::uint64_t file_bytes = 0;  // 0 when read from a pipe
+  std::optional<KvzResults> results;  // not known from a pipe
+  std::uint64_t file_bytes = 0;       // 0 when read from a pipe
   std::vector<KvzGroup> groups;
 };
 

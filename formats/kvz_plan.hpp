@@ -3,6 +3,7 @@
 // frames. It is made from rules when writing, and read from the header when reading.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -12,6 +13,7 @@
 #include "formats/parts.hpp"
 #include "kvzip/io.hpp"
 #include "kvzip/layout.hpp"
+#include "kvzip/metrics.hpp"
 
 namespace kvzip {
 
@@ -62,5 +64,9 @@ Plan make_plan(const Dump& dump, const Recognition& recognition, const RuleSet& 
 /// Elements of a frame's slices to tile order (tokens x channels, slots side by side), and back.
 Buffer<std::byte> gather_tile(const Plan& plan, const Dump& dump, const Part& part);
 void scatter_tile(const Plan& plan, const Dump& dump, ByteView tile, Part& part);
+
+/// Errors of a decoded tile of keys, values or both: of its keys, then of its values.
+using KeyValueErrors = std::array<Distortion, 2>;
+KeyValueErrors tile_errors(const TileContext& context, TileShape shape, ByteView original, ByteView decoded);
 
 }  // namespace kvzip

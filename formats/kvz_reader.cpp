@@ -28,7 +28,7 @@ class KvzReaderImpl final : public KvzReader {
       fail(ErrorCode::corrupt, "the header is missing");
     if (!record.sound()) fail(ErrorCode::corrupt, "the header's checksum does not match");
     const Bytes text = unpack_description(record.header, record.payload);
-    header_ = read_header({reinterpret_cast<const char*>(text.data()), text.size()});
+    header_ = read_header(as_text(text));
     describe();
     if (source_.seekable()) {
       load_index();
@@ -178,6 +178,10 @@ class KvzReaderImpl final : public KvzReader {
     }
   }
 
+  static std::string_view as_text(const Bytes& bytes) {
+    return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+  }
+
   static Bytes with_hash(Record record) {
     ByteWriter tail;
     tail.put(record.hash);
@@ -273,6 +277,15 @@ class KvzReaderImpl final : public KvzReader {
     }
     check_between(at, footer.index_offset, false);
     check_between(after_index, size - kFooterBytes, true);
+    load_results();
+  }
+
+  void load_results() {
+    if (!results_at_) return;
+    source_.seek(*results_at_);
+    const Record record = read_record(std::nullopt);
+    if (!record.sound()) fail(ErrorCode::corrupt, "the checksum of the results does not match");
+    description_.results = read_kvz_results(as_text(record.payload));
   }
 
   /// What stands between two places that the index names: records that may be skipped, and the end record at the end.
@@ -286,6 +299,7 @@ class KvzReaderImpl final : public KvzReader {
       if (to - at < kOverhead || h.stored > to - at - kOverhead) fail(ErrorCode::corrupt, "records overlap");
       at += kOverhead + h.stored;
       const bool end = h.type == static_cast<std::uint16_t>(RecordType::end);
+      if (h.type == kResultsRecord && !ending) results_at_ = at - kOverhead - h.stored;
       if (h.type < kAncillary && !(end && ending && at == to)) {
         fail(ErrorCode::corrupt, "the index does not name a record of type {}", h.type);
       }
@@ -374,6 +388,7 @@ class KvzReaderImpl final : public KvzReader {
   std::vector<FrameAt> walked_;  // pipes: the frames as they came
   std::uint32_t sequence_ = 0;
   std::uint64_t next_frame_ = 0, after_header_ = 0;
+  std::optional<std::uint64_t> results_at_;
   ByteWriter hashes_;
   std::list<Part> cache_;
   std::uint64_t cache_bytes_ = 0;

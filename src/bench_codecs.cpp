@@ -10,7 +10,6 @@
 #include "formats/file.hpp"
 #include "formats/kvz.hpp"
 #include "kvzip/error.hpp"
-#include "kvzip/metrics.hpp"
 
 namespace kvzip::tool {
 namespace {
@@ -32,15 +31,6 @@ std::vector<std::string> step_names(const Pipeline& pipeline) {
   if (!pipeline.exact()) names[StageClock::kConvert] = "convert";
   names[StageClock::kFrame] = "frame";
   return names;
-}
-
-/// Columns of both sides from one end of the tile on, and their errors.
-void add_columns(Distortion& out, const TileShape& shape, const std::vector<float>& a, const std::vector<float>& b,
-                 std::size_t first, std::size_t columns, std::size_t row_length) {
-  for (std::size_t r = 0; r < shape.rows; ++r) {
-    const std::size_t at = r * shape.cols + first;
-    out.add(std::span(a).subspan(at, columns), std::span(b).subspan(at, columns), row_length);
-  }
 }
 
 }  // namespace
@@ -148,22 +138,16 @@ void TiledDump::decode(std::size_t piece, ByteView coded, std::span<std::byte> o
 }
 
 Errors TiledDump::errors(const std::vector<Bytes>& decoded) const {
-  Distortion key, value;
+  KeyValueErrors all;
   for (std::size_t i = 0; i < tiles_.size(); ++i) {
     const PlanGroup& group = plan_.group_of(i);
-    const TileContext& context = group.context;
-    if (!group.tiled || context.role == Role::query || context.role == Role::other) continue;
-    const TileShape shape = plan_.shape(dump_, i);
-    std::vector<float> a(std::size_t{shape.rows} * shape.cols), b(a.size());
-    to_float(context.source, tiles_[i], a);
-    to_float(context.source, decoded[i], b);
-    const bool pair = context.role == Role::pair;
-    const std::size_t columns = pair ? shape.cols / 2 : shape.cols;
-    if (context.role != Role::value) add_columns(key, shape, a, b, 0, columns, context.head_dim);
-    if (context.role != Role::key) add_columns(value, shape, a, b, pair ? columns : 0, columns, context.head_dim);
+    const Role role = group.context.role;
+    if (!group.tiled || role == Role::query || role == Role::other) continue;
+    const KeyValueErrors one = tile_errors(group.context, plan_.shape(dump_, i), tiles_[i], decoded[i]);
+    for (std::size_t side = 0; side < all.size(); ++side) all[side].merge(one[side]);
   }
   const auto nrmse = [](const Distortion& d) { return d.values() > 0 ? std::optional(d.nrmse()) : std::nullopt; };
-  return {nrmse(key), nrmse(value)};
+  return {nrmse(all[0]), nrmse(all[1])};
 }
 
 std::uint64_t TiledDump::file_bytes(std::vector<Bytes>& coded, const std::vector<Bytes>& decoded) const {
