@@ -104,7 +104,8 @@ void Pipeline::check_order() const {
   }
   if (!stages_.back()->carries()) {
     fail(ErrorCode::invalid_argument,
-         "a pipeline that ends with {} would drop the values; add quant, cast or lowrank before the coder",
+         "a pipeline that ends with {} would drop the values; add quant, cast, lowrank, codebook or uniform before the "
+         "coder",
          rows_.back()->name);
   }
 }

@@ -8,7 +8,7 @@
 namespace kvzip {
 namespace {
 
-constexpr std::array<ComponentRow<Stage>, 9> kStages{{
+constexpr std::array<ComponentRow<Stage>, 12> kStages{{
     {1, "window", "1.0", "sink tokens and the recent window kept exact", make_window},
     {2, "outliers", "1.0", "a share of the values stored exactly, their place filled with the mean", make_outliers},
     {3, "quant", "1.0", "uniform quantisation in groups", make_quant},
@@ -18,6 +18,9 @@ constexpr std::array<ComponentRow<Stage>, 9> kStages{{
     {7, "rope", "1.0", "rotary position embedding removed from keys", make_rope},
     {8, "cast", "1.0", "values stored as a shorter float type", make_cast},
     {9, "planes", "1.0", "exact: element bytes split into planes; stands alone", make_planes},
+    {10, "rotate", "1.0", "random rotation of each head's channels", make_rotate},
+    {11, "codebook", "1.0", "vectors as a length and Lloyd-Max codes of normal variables", make_codebook},
+    {13, "uniform", "1.0", "uniform quantisation with one absolute step, for entropy coding", make_uniform},
 }};
 
 constexpr std::array<ComponentRow<Coder>, 4> kCoders{{

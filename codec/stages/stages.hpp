@@ -17,5 +17,8 @@ std::unique_ptr<Stage> make_delta();
 std::unique_ptr<Stage> make_rope();
 std::unique_ptr<Stage> make_cast();
 std::unique_ptr<Stage> make_planes();
+std::unique_ptr<Stage> make_rotate();
+std::unique_ptr<Stage> make_codebook();
+std::unique_ptr<Stage> make_uniform();
 
 }  // namespace kvzip

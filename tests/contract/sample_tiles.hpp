@@ -184,6 +184,18 @@ inline constexpr PipelineCase kPipelineCases[] = {
     {"cast:to=e4m3:scale=token,ac", 0.07},
     {"cast:to=e5m2,pack", 0.13},
     {"cast:to=e4m3,cast:to=e4m3:scale=tile,ac", 0.02},
+    {"rotate,quant:bits=8:axis=token-head,ac", 0.05},
+    {"rotate:rounds=4:seed=7,cast:to=f32,pack", 1e-5},
+    {"rotate,codebook,pack", 0.6},
+    {"codebook:bits=1:scale=bf16,ac", 3.5},
+    {"window:sink=2:recent=3,rotate,codebook:bits=5:scale=source,quant:bits=4,lowrank:rank=1,rans", 0.2},
+    {"uniform:step=0.01,rans", 0.001},
+    {"uniform:step=0.25:round=0.3:points=centroid,ac", 0.2},
+    {"uniform:step=30:points=centroid,pack", 1},
+    {"uniform:step=1e-06,zstd", 1},
+    {"uniform:step=2:round=0,ac:model=static", 1},
+    {"uniform:step=0.5,ac:model=cachegen", 0.1},
+    {"outliers,norm,rotate,uniform:step=0.5:points=centroid,uniform:step=0.02,ac:context=channel", 0.2},
 };
 
 /// What a group of keys says of itself: two heads where the channels allow it.

@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+// Rows of floats to the codes of a uniform quantiser around zero and back; see codec/stages/uniform.cpp.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace kvzip::kernels {
+
+/// A code is q + zero, where q has the sign of x:
+///   |q| = round(min(|x| / step, zero)), ties to even, or with `dead_zone` floor(min(|x| / step, zero) + round)
+///   value = sign(q) (|q| - d) step, where d is 0 for q = 0, `one` for |q| = 1 and `more` beyond
+struct UniformSteps {
+  float step, zero;
+  bool dead_zone = false;
+  float round = 0;
+  float one = 0, more = 0;
+};
+/// codes[i] = low byte of the code, high_codes[i] = high byte unless null.
+void uniform_codes(const float* x, std::size_t n, const UniformSteps& u, std::uint8_t* codes, std::uint8_t* high_codes);
+/// x[i] = value of a code, never -0.
+void uniform_values(const std::uint8_t* codes, const std::uint8_t* high_codes, std::size_t n, const UniformSteps& u,
+                    float* x);
+/// x[i] += value of a code.
+void uniform_values_add(const std::uint8_t* codes, const std::uint8_t* high_codes, std::size_t n, const UniformSteps& u,
+                        float* x);
+
+}  // namespace kvzip::kernels

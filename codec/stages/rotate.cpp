@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+// A random rotation of each head's channels, after which every coordinate of a vector is nearly Gaussian, whatever the
+// vector was (TurboQuant, arXiv 2504.19874 section 3.1, with a dense random orthogonal matrix). Here rounds of random
+// signs and a Walsh-Hadamard transform (Ailon and Chazelle 2009; QuaRot, arXiv 2404.00456): no matrix to store or to
+// multiply with, and sums in a fixed order that every processor gets alike.
+#include <bit>
+#include <cmath>
+
+#include "codec/kernels/hadamard.hpp"
+#include "codec/stages/stages.hpp"
+#include "kvzip/error.hpp"
+
+namespace kvzip {
+namespace {
+
+/// splitmix64 (Steele, Lea and Flood 2014).
+std::uint64_t next_random(std::uint64_t& state) {
+  std::uint64_t z = state += 0x9e3779b97f4a7c15u;
+  z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
+  z = (z ^ z >> 27) * 0x94d049bb133111ebu;
+  return z ^ z >> 31;
+}
+
+class Rotate final : public Stage {
+ public:
+  StageKind kind() const override { return StageKind::transform; }
+
+  void fields(FieldVisitor& v) override {
+    v.integer("rounds", rounds_, 1, 4, "rounds of random signs and a Walsh-Hadamard transform");
+    v.integer("seed", seed_, 0, ~std::uint64_t{0}, "seed of the signs");
+  }
+
+  TileShape output(const TileContext& context, TileShape in) const override {
+    if (in.cols != context.channels()) fail(ErrorCode::invalid_argument, "rotate: a tile without whole heads");
+    in.pristine = false;
+    return in;
+  }
+
+  void encode(Tile& tile, StreamWriter&) const override {
+    tile.shape = output(*tile.context, tile.shape);
+    const Plan plan(*this, tile.context->head_dim);
+    for_each_head(tile, [&](float* head) {
+      for (std::size_t i = 0; i < rounds_; ++i) plan.forward(i, head);
+    });
+  }
+
+  void decode(Tile& tile, TileShape in, StreamReader&) const override {
+    const Plan plan(*this, tile.context->head_dim);
+    for_each_head(tile, [&](float* head) {
+      for (std::size_t i = rounds_; i-- > 0;) plan.backward(i, head);
+    });
+    tile.shape = in;
+  }
+
+ private:
+  /// The signs of every round, and the power of two that the transform takes at either end of a head.
+  struct Plan {
+    std::size_t dim, width;
+    float factor;
+    std::vector<float> signs;
+
+    Plan(const Rotate& rotate, std::size_t head_dim)
+        : dim(head_dim), width(std::bit_floor(dim)), signs(rotate.rounds_ * dim) {
+      const int log = std::countr_zero(width);
+      factor = std::ldexp(log % 2 == 0 ? 1.0f : 0x1.6a09e6p-1f, -(log / 2));
+      std::uint64_t state = rotate.seed_, bits = 0;
+      for (std::size_t i = 0; i < signs.size(); ++i) {
+        if (i % dim % 64 == 0) bits = next_random(state);
+        signs[i] = (bits >> (i % dim % 64) & 1) != 0 ? -1.0f : 1.0f;
+      }
+    }
+    void forward(std::size_t round, float* head) const {
+      kernels::multiply(signs.data() + round * dim, dim, head);
+      kernels::hadamard(width, factor, head);
+      if (width != dim) kernels::hadamard(width, factor, head + dim - width);
+    }
+    void backward(std::size_t round, float* head) const {
+      if (width != dim) kernels::hadamard(width, factor, head + dim - width);
+      kernels::hadamard(width, factor, head);
+      kernels::multiply(signs.data() + round * dim, dim, head);
+    }
+  };
+
+  template <typename F>
+  static void for_each_head(Tile& tile, F&& f) {
+    if (tile.values.empty()) return;
+    for (std::size_t r = 0; r < tile.shape.rows; ++r) {
+      for (std::size_t h = 0; h < tile.context->heads; ++h) f(tile.row(r) + h * tile.context->head_dim);
+    }
+  }
+
+  std::uint64_t rounds_ = 2, seed_ = 0;
+};
+
+}  // namespace
+
+std::unique_ptr<Stage> make_rotate() {
+  return std::make_unique<Rotate>();
+}
+
+}  // namespace kvzip
