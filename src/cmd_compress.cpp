@@ -9,6 +9,7 @@
 #include "formats/kvz.hpp"
 #include "report.hpp"
 #include "selecting.hpp"
+#include "target.hpp"
 
 namespace kvzip::tool {
 namespace {
@@ -17,7 +18,8 @@ struct Options {
   Common common;
   Recognising recognising;
   Selecting selecting;
-  std::string in, out, preset{kDefaultPreset}, key, value, chunk_tokens;
+  TargetOptions target;
+  std::string in, out, preset, key, value, chunk_tokens;
 };
 
 std::uint64_t tensor_bytes(const Dump& dump) {
@@ -28,7 +30,7 @@ std::uint64_t tensor_bytes(const Dump& dump) {
 
 /// "preset near-lossless, --key ..., --value ...".
 std::string recipe(const Options& o, const RuleSet& rules) {
-  std::string text = "preset " + rules.name;
+  std::string text = (o.target.any() ? "" : "preset ") + rules.name;
   if (!o.key.empty()) text += ", key " + o.key;
   if (!o.value.empty()) text += ", value " + o.value;
   return text;
@@ -63,9 +65,21 @@ void summarise(const Options& o, const RuleSet& rules, const Recognition& recogn
   for (const auto& [pipeline, coded] : pipelines) note(fmt::format("  {}: {}", pipeline, size_text(coded)));
 }
 
+void check_target(const Options& o) {
+  const TargetOptions& t = o.target;
+  const int given = t.ratio.has_value() + t.bits.has_value() + t.nrmse.has_value() + t.attention.has_value() +
+                    t.max_error.has_value();
+  if (given > 1) throw UsageError("one target at a time: --target-ratio, -bits, -nrmse, -attention or --max-error");
+  if (given == 1 && !(o.preset.empty() && o.key.empty() && o.value.empty())) {
+    throw UsageError("a target finds the setting itself: leave out --preset, --key and --value");
+  }
+}
+
 int compress(const Options& o) {
   KvzOptions options;
-  options.rules = load_rules(o.preset, o.key, o.value);
+  if (!o.target.any())
+    options.rules = load_rules(o.preset.empty() ? std::string(kDefaultPreset) : o.preset, o.key, o.value);
+  check_target(o);
   options.chunk_tokens = parse_chunk_tokens(o.chunk_tokens);
   options.user = parse_meta(o.recognising.meta);
   refuse_same_file(o.in, o.out);
@@ -74,6 +88,14 @@ int compress(const Options& o) {
     const auto reader = part ? open_selected(o.in, o.selecting, o.recognising, {}, options.user) : open_reader(o.in);
     const Recognition recognition =
         part ? *reader->recognition() : recognise_input(*reader, o.recognising, options.user);
+    bool met = true;
+    if (o.target.any()) {
+      TargetOutcome outcome = find_target(*reader, recognition, o.target, options, o.common.threads, o.common.quiet);
+      options = std::move(outcome.options);
+      met = outcome.met;
+      if (!met) complain(fmt::format("{}: {}", input_name(o.in), outcome.said));
+      if (met && !o.common.quiet) note(outcome.said);
+    }
     const auto writer = create_kvz_writer(o.out, reader->dump(), recognition, options, o.common.force);
     {
       ProgressLine progress(input_name(o.in), !o.common.quiet);
@@ -81,7 +103,7 @@ int compress(const Options& o) {
     }
     writer->finish();
     if (!o.common.quiet) summarise(o, options.rules, recognition, tensor_bytes(reader->dump()));
-    return kDone;
+    return met ? kDone : kMissed;
   });
 }
 
@@ -102,6 +124,7 @@ void add_compress(CLI::App& app, Action& action) {
   add_text(*command, "--chunk-tokens", o->chunk_tokens, "N|all", "tokens coded together and read by themselves");
   add_texts(*command, "--meta", o->recognising.meta, "KEY=VALUE",
             "stored in OUT; stands in for IN's own\nmetadata (rope_theta=500000, axes=HTD)");
+  add_targets(*command, o->target);
   add_selecting(*command, o->selecting, "only key, value, query or other; or a list: key,value");
   add_recognising(*command, o->recognising);
   add_threads(*command, o->common);
