@@ -18,7 +18,7 @@ namespace {
 
 enum class Points : std::uint8_t { middle, centroid };
 constexpr std::uint32_t kMostSteps = 32767;
-constexpr double kLeastStep = 1e-30;  // far above what float loses precision at
+constexpr double kLeastStep = 1e-30;  // as a float a normal number
 
 class Uniform final : public Stage {
  public:
@@ -27,15 +27,9 @@ class Uniform final : public Stage {
 
   void fields(FieldVisitor& v) override {
     static constexpr std::array<std::string_view, 2> kPoints{"middle", "centroid"};
-    v.real("step", step_, 0, 1e12, "distance of neighbouring levels, in the units of the values; must be given",
-           "unset");
+    v.real("step", step_, kLeastStep, 1e12, "distance of neighbouring levels, in the units of the values");
     v.real("round", round_, 0, 0.5, "what is added before rounding down; below 0.5 zero gets a wider cell");
     v.choice("points", points_, kPoints, "a code stands for its level, or for the mean of the values that took it");
-  }
-
-  void check() override {
-    if (step_ == 0) fail(ErrorCode::invalid_argument, "uniform: give a step, as in uniform:step=0.05");
-    if (step_ < kLeastStep) fail(ErrorCode::invalid_argument, "uniform: a step of {} is too small", step_);
   }
 
   void encode(Tile& tile, StreamWriter& out) const override {
@@ -167,7 +161,7 @@ class Uniform final : public Stage {
     return s;
   }
 
-  double step_ = 0, round_ = 0.5;
+  double step_ = 0.1, round_ = 0.5;
   Points points_ = Points::middle;
 };
 

@@ -123,12 +123,35 @@ double log2_binomial(double n, double k) {
 
 }  // namespace
 
+namespace {
+
+/// Mean squared error of Max's levels on a coordinate of a random vector of D values and length sqrt(D), which is
+/// distributed as (1 - y^2 / D)^((D - 3) / 2) (TurboQuant, lemma 1), normal for large D.
+double sphere_distortion(const std::vector<double>& upper_levels) {
+  const auto law = [](double y) { return std::pow(1 - y * y / kDim, (kDim - 3) / 2.0); };
+  const double end = std::sqrt(double{kDim});
+  const double error = integral(0, end, [&](double y) {
+    double nearest = HUGE_VAL;
+    for (const double level : upper_levels) nearest = std::min(nearest, std::fabs(y - level));
+    return nearest * nearest * law(y);
+  });
+  return error / integral(0, end, law);
+}
+
+}  // namespace
+
 TEST_CASE("gaussian: turboquant has the distortion of Lloyd-Max quantisers at b + 16 / D bits") {
-  // Max 1960, table I, and Lloyd's optimum for 4 bits.
+  // Max 1960, table I.
   const std::array<double, 4> distortion{0.3634, 0.1175, 0.03454, 0.009497};
+  const std::array<std::vector<double>, 4> levels{{{0.7980},
+                                                   {0.4528, 1.510},
+                                                   {0.2451, 0.7560, 1.344, 2.152},
+                                                   {0.1284, 0.3881, 0.6568, 0.9424, 1.256, 1.618, 2.069, 2.733}}};
   for (int bits = 1; bits <= 4; ++bits) {
     const Point p = measured(fmt::format("rotate,codebook:bits={},pack", bits));
-    CHECK(close(p.error, std::sqrt(distortion[static_cast<std::size_t>(bits - 1)]), 0.005));
+    const auto row = static_cast<std::size_t>(bits - 1);
+    CHECK(close(p.error, std::sqrt(sphere_distortion(levels[row])), 0.003));
+    CHECK(close(p.error, std::sqrt(distortion[row]), 0.01));  // 128 values of one length are not quite independent
     CHECK(close(p.bits, bits + 16.0 / kDim, 0.001));
     if (bits > 1) {
       const Point preset = measured(preset_text(fmt::format("turboquant-{}", bits), Role::value), Role::value);
@@ -276,7 +299,8 @@ TEST_CASE("gaussian: one absolute step with entropy coding reaches the entropy-c
     CHECK(close(ideal.error, row.error, 0.01));
     for (const std::string_view coder : {"rans", "ac"}) {
       const Point p = measured(fmt::format("uniform:step={}:points=centroid,{}", row.step, coder));
-      CHECK(close(p.bits, ideal.bits, 0.03));
+      // ac learns each channel's distribution for itself, of up to 36 symbols here from 4096 tokens.
+      CHECK(close(p.bits, ideal.bits, coder == "rans" ? 0.015 : 0.035));
       CHECK(p.bits > ideal.bits * 0.997);
       CHECK(close(p.error, ideal.error, 0.005));
     }
@@ -294,7 +318,7 @@ TEST_CASE("gaussian: a dead zone has the rate and error of its cells") {
   for (const double round : {0.4, 0.25, 0.0}) {
     const Point ideal = uniform_quantiser(1.25, round);
     const Point p = measured(fmt::format("uniform:step=1.25:round={}:points=centroid,rans", round));
-    CHECK(close(p.bits, ideal.bits, 0.03));
+    CHECK(close(p.bits, ideal.bits, 0.015));
     CHECK(close(p.error, ideal.error, 0.01));
   }
 }
