@@ -4,6 +4,8 @@
 
 #include "commands.hpp"
 #include "comparison.hpp"
+#include "fidelity_report.hpp"
+#include "formats/kvz.hpp"
 #include "inspect_kvz.hpp"
 #include "report.hpp"
 
@@ -11,7 +13,7 @@ namespace kvzip::tool {
 namespace {
 
 struct Limits {
-  double max_abs = 0, max_rmse = 0, max_nrmse = 0, min_snr = 0, min_cosine = 0;
+  double max_abs = 0, max_rmse = 0, max_nrmse = 0, min_snr = 0, min_cosine = 0, max_attention = 0, max_kl = 0;
 };
 
 struct Options {
@@ -22,8 +24,13 @@ struct Options {
   Limits limits;
   // Which of the limits were given.
   bool max_abs = false, max_rmse = false, max_nrmse = false, min_snr = false, min_cosine = false;
+  bool max_attention = false, max_kl = false;
+  bool attention = false;
+  FidelityOptions fidelity;
 
-  bool any_limit() const { return max_abs || max_rmse || max_nrmse || min_snr || min_cosine; }
+  bool any_limit() const {
+    return max_abs || max_rmse || max_nrmse || min_snr || min_cosine || max_attention || max_kl;
+  }
 };
 
 /// One sentence for each limit that is missed. Every limit holds for the total of every role.
@@ -52,6 +59,26 @@ std::vector<std::string> missed(const Options& o, const Comparison& comparison) 
   return out;
 }
 
+/// The same for attention, of each set of queries; proxies meet no limit.
+void add_missed(const Options& o, const Fidelity& fidelity, std::vector<std::string>& out) {
+  const auto check = [&](std::string_view name, const std::optional<AttentionFigures>& figures) {
+    if (!figures) return;
+    // Not above the limit, rather than above it: no number is no pass.
+    if (o.max_attention && !(figures->output_nrmse <= o.limits.max_attention)) {
+      out.push_back(fmt::format("{}: output nrmse {:.6g} misses --max-attention {:g}", name, figures->output_nrmse,
+                                o.limits.max_attention));
+    }
+    if (o.max_kl && !(figures->kl <= o.limits.max_kl)) {
+      out.push_back(fmt::format("{}: KL {:.6g} misses --max-kl {:g}", name, figures->kl, o.limits.max_kl));
+    }
+  };
+  if ((o.max_attention || o.max_kl) && !fidelity.all.attention) {
+    fail(ErrorCode::invalid_argument, "limits of attention need queries; it holds none: give --queries FILE");
+  }
+  check("attention", fidelity.all.attention);
+  check("attention, second queries", fidelity.all.attention2);
+}
+
 Json measures_json(const Compared& c) {
   Json out{{"values", c.values}, {"source_bytes", c.source_bytes}, {"same", c.same()}};
   if (c.measured > 0) {
@@ -70,7 +97,7 @@ Json measures_json(const Compared& c) {
 }
 
 Json comparison_json(const Options& o, const Dump& dump, const Comparison& comparison,
-                     const std::vector<std::string>& misses) {
+                     const std::optional<Fidelity>& fidelity, const std::vector<std::string>& misses) {
   Json out{{"schema", 1}, {"original", input_name(o.a)}, {"other", input_name(o.b)}};
   Json tensors = Json::array();
   for (const TensorComparison& t : comparison.tensors) {
@@ -83,6 +110,7 @@ Json comparison_json(const Options& o, const Dump& dump, const Comparison& compa
   for (const auto& [role, c] : comparison.roles) roles[std::string(role_name(role))] = measures_json(c);
   out["roles"] = std::move(roles);
   out["total"] = measures_json(comparison.total);
+  if (fidelity) out.update(fidelity_json(*fidelity, o.fidelity));
   if (o.any_limit()) out["thresholds"] = {{"met", misses.empty()}, {"missed", misses}};
   return out;
 }
@@ -151,22 +179,53 @@ std::string comparison_text(const Options& o, const Dump& dump, const Comparison
   return out;
 }
 
+std::optional<Fidelity> measure_attention(const Options& o, DumpReader& a, DumpReader& b, const Recognition& roles) {
+  if (!o.attention) return {};
+  FidelityOptions options = o.fidelity;
+  options.proxies = false;  // only where there are no queries
+  options.threads = o.common.threads;
+  options.recognise.layout = o.recognising.layout;
+  for (const std::string& text : o.recognising.map) options.recognise.map.push_back(parse_map_rule(text));
+  FidelityMeter meter = with_file(o.a, [&] { return FidelityMeter(a, roles, options); });
+  return with_file(o.b, o.a, [&] {
+    ProgressLine progress("attention", !o.common.quiet);
+    return meter.measure(b, progress.callback());
+  });
+}
+
+std::string all_text(const Options& o, const Dump& dump, const Comparison& comparison,
+                     const std::optional<Fidelity>& fidelity) {
+  if (o.csv) {
+    return comparison_csv(dump, comparison) + (fidelity ? "\n" + fidelity_csv(*fidelity) : std::string());
+  }
+  const std::string text = comparison_text(o, dump, comparison);
+  return fidelity ? text + "\n" + fidelity_text(*fidelity, o.fidelity, o.common.verbose > 0) : text;
+}
+
 int compare(const Options& o) {
   if (o.json && o.csv) throw UsageError("--json and --csv: choose one");
   if (o.a == "-" && o.b == "-") throw UsageError("only one of the two files can be standard input");
   const auto a = with_file(o.a, [&] { return open_reader(o.a); });
   const auto b = with_file(o.b, [&] { return open_reader(o.b); });
+  const auto piped = [](const std::string& path, const DumpReader& reader) {
+    return path == "-" && dynamic_cast<const KvzReader*>(&reader) != nullptr;
+  };
+  if (o.attention && (piped(o.a, *a) || piped(o.b, *b))) {
+    throw UsageError("--attention reads a container twice: give it as a file, not from a pipe");
+  }
   const Recognition roles = with_file(o.a, [&] { return recognise_input(*a, o.recognising, {}); });
   const Comparison comparison = with_file(o.b, o.a, [&] {
     ProgressLine progress("compare", !o.common.quiet);
     const CompareOptions options{o.common_only, o.b != "-", o.common.threads};
     return compare_dumps(*a, *b, roles, options, progress.callback());
   });
-  const std::vector<std::string> misses = missed(o, comparison);
+  const std::optional<Fidelity> fidelity = measure_attention(o, *a, *b, roles);
+  std::vector<std::string> misses = missed(o, comparison);
+  if (fidelity) with_file(o.a, [&] { add_missed(o, *fidelity, misses); });
   if (o.json) {
-    print_json(comparison_json(o, a->dump(), comparison, misses));
+    print_json(comparison_json(o, a->dump(), comparison, fidelity, misses));
   } else {
-    print(o.csv ? comparison_csv(a->dump(), comparison) : comparison_text(o, a->dump(), comparison));
+    print(all_text(o, a->dump(), comparison, fidelity));
   }
   for (const std::string& miss : misses) complain(fmt::format("{}: {}", input_name(o.b), miss));
   return misses.empty() ? kDone : kMissed;
@@ -196,6 +255,10 @@ void add_compare(CLI::App& app, Action& action) {
   limit("--max-nrmse", o->limits.max_nrmse, "the same over the original's root mean square");
   limit("--min-snr", o->limits.min_snr, "signal-to-noise ratio in dB");
   limit("--min-cosine", o->limits.min_cosine, "smallest cosine of any vector");
+  command->add_flag("--attention", o->attention, "measure attention, too; so do the options below");
+  add_fidelity(*command, o->fidelity);
+  limit("--max-attention", o->limits.max_attention, "largest nrmse of attention outputs");
+  limit("--max-kl", o->limits.max_kl, "largest mean KL of attention, in nats");
   add_recognising(*command, o->recognising);
   add_threads(*command, o->common);
   add_verbosity(*command, o->common);
@@ -205,6 +268,12 @@ void add_compare(CLI::App& app, Action& action) {
     o->max_nrmse = command->count("--max-nrmse") > 0;
     o->min_snr = command->count("--min-snr") > 0;
     o->min_cosine = command->count("--min-cosine") > 0;
+    o->max_attention = command->count("--max-attention") > 0;
+    o->max_kl = command->count("--max-kl") > 0;
+    for (const char* name : {"--queries", "--queries2", "--split", "--queries-per-head", "--top-k", "--attention-scale",
+                             "--max-attention", "--max-kl"}) {
+      o->attention = o->attention || command->count(name) > 0;
+    }
     action = [o] { return compare(*o); };
   });
 }

@@ -24,6 +24,7 @@ struct FidelityOptions {
   double scale = 0;  // 0 = 1 / sqrt(head_dim)
   bool proxies = true;
   bool decoded_keys = true, decoded_values = true;  // false: that role stays the original's
+  RecogniseOptions recognise;                       // of the query files
   unsigned threads = 0;
 };
 /// --queries, --queries2, --split, --queries-per-head, --top-k, --attention-scale.

@@ -1,20 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // Removes rotary position embedding from keys (RoFormer, arXiv 2104.09864 section 3.2.2) and puts it back: without it a
-// key channel keeps its mean along the tokens (KVQuant, arXiv 2401.18079 section 3.2). Frequencies theta^(-2i/dims),
-// changed by linear, llama3 or yarn scaling (arXiv 2309.00071) as model configurations state them. Only the rotation
-// matters here, so yarn's length factor, which multiplies cos and sin alike, is left in the values.
-#include <algorithm>
+// key channel keeps its mean along the tokens (KVQuant, arXiv 2401.18079 section 3.2).
 #include <array>
-#include <cmath>
 
-#include "codec/portable_math.hpp"
+#include "codec/rotary.hpp"
 #include "codec/stages/stages.hpp"
 #include "kvzip/error.hpp"
 
 namespace kvzip {
 namespace {
 
-constexpr double kPi = 3.14159265358979323846;
 constexpr std::array<std::string_view, 3> kLayouts{"auto", "half", "interleaved"};
 constexpr std::array<std::string_view, 5> kScalings{"auto", "none", "linear", "llama3", "yarn"};
 
@@ -61,17 +56,9 @@ class RopeStage final : public Stage {
 
   TileShape output(const TileContext& c, TileShape in) const override {
     if (!in.contiguous) fail(ErrorCode::invalid_argument, "rope: it must stand before delta");
-    if (dims_ % 2 != 0 || dims_ == 0 || dims_ > c.head_dim) {
-      fail(ErrorCode::invalid_argument, "rope: {} rotary dimensions do not fit heads of {}", dims_, c.head_dim);
-    }
-    // No frequency above 1 and no position above 2^30, so that every angle stays where sincos() holds.
-    if (!(theta_ > 1) || !(factor_ >= 1) || !(high_ > low_) || !(context_ > 0) || !(low_ > 0)) {
-      fail(ErrorCode::invalid_argument, "rope: theta, factor, low, high or context make no sense");
-    }
     constexpr std::uint64_t kMost = std::uint64_t{1} << 30;
-    if (first_ > kMost || in.first_token > kMost || in.first_token + first_ + in.rows > kMost) {
-      fail(ErrorCode::limit, "rope: positions beyond 2^30");
-    }
+    if (first_ > kMost || in.first_token > kMost) fail(ErrorCode::limit, "rope: positions beyond 2^30");
+    check_rotary(rope(), c.head_dim, in.first_token + first_ + in.rows);
     in.pristine = false;
     return in;
   }
@@ -86,63 +73,23 @@ class RopeStage final : public Stage {
   }
 
  private:
-  std::vector<double> frequencies() const {
-    const std::size_t half = dims_ / 2;
-    const double log_theta = portable::log(theta_);
-    std::vector<double> f(half);
-    for (std::size_t i = 0; i < half; ++i) {
-      const double base = portable::exp(-log_theta * (2.0 * static_cast<double>(i) / static_cast<double>(dims_)));
-      f[i] = scaled(base, i, log_theta);
-    }
-    return f;
-  }
-
-  double scaled(double f, std::size_t i, double log_theta) const {
-    switch (scaling_) {
-      case 2:
-        return f / factor_;
-      case 3: {
-        const double turns = context_ * f / (2 * kPi);  // rotations over the original context
-        if (turns < low_) return f / factor_;
-        if (turns > high_) return f;
-        const double smooth = (turns - low_) / (high_ - low_);
-        return (1 - smooth) * f / factor_ + smooth * f;
-      }
-      case 4: {
-        const auto edge = [&](double beta) {
-          return static_cast<double>(dims_) * portable::log(context_ / (beta * 2 * kPi)) / (2 * log_theta);
-        };
-        const double low = std::max(std::floor(edge(32)), 0.0);
-        const double high = std::max(std::min(std::ceil(edge(1)), static_cast<double>(dims_) - 1), low + 0.001);
-        const double ramp = std::clamp((static_cast<double>(i) - low) / (high - low), 0.0, 1.0);
-        return f / factor_ * ramp + f * (1 - ramp);
-      }
-      default:
-        return f;
-    }
+  Rope rope() const {
+    Rope r;
+    r.theta = theta_;
+    r.layout = layout_ == 2 ? Rope::Layout::interleaved : Rope::Layout::half;
+    r.scaling = static_cast<Rope::Scaling>(scaling_ == 0 ? 0 : scaling_ - 1);
+    r.factor = factor_;
+    r.low_freq_factor = low_;
+    r.high_freq_factor = high_;
+    r.original_context = context_;
+    r.dims = static_cast<std::uint32_t>(dims_);
+    return r;
   }
 
   void turn(Tile& tile, int direction) const {
-    const std::vector<double> frequency = frequencies();
-    const std::size_t half = frequency.size(), dim = tile.context->head_dim;
-    const std::size_t step = layout_ == 2 ? 2 : 1, partner = layout_ == 2 ? 1 : half;
-    std::vector<float> cosine(half), sine(half);
-    for (std::size_t t = 0; t < tile.shape.rows; ++t) {
-      const auto position = static_cast<double>(tile.shape.first_token + t + first_);
-      for (std::size_t i = 0; i < half; ++i) {
-        const auto [s, c] = portable::sincos(position * frequency[i]);
-        cosine[i] = static_cast<float>(c);
-        sine[i] = static_cast<float>(direction * s);
-      }
-      for (std::size_t h = 0; h < tile.context->heads; ++h) {
-        float* head = tile.row(t) + h * dim;
-        for (std::size_t i = 0; i < half; ++i) {
-          const float a = head[i * step], b = head[i * step + partner];
-          head[i * step] = a * cosine[i] - b * sine[i];
-          head[i * step + partner] = b * cosine[i] + a * sine[i];
-        }
-      }
-    }
+    const TileContext& c = *tile.context;
+    Rotary(rope()).turn(tile.shape.first_token + first_, direction, tile.shape.rows, c.heads, c.head_dim,
+                        tile.values.data());
   }
 
   double theta_ = 0, factor_ = 0, low_ = 0, high_ = 0, context_ = 0;

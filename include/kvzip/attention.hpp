@@ -16,6 +16,7 @@ struct AttentionError {
   double overlap = 0;                          // share of p's top k tokens that are p' top k tokens, summed
   double output_error = 0, output_energy = 0;  // squares of |o - o'| and of |o|, summed
   double cosine = 0;                           // cos(o, o'), summed
+  std::uint64_t left_out = 0;  // pairs of a query and a token it sees that enter nothing, see AttentionMeter
 
   void merge(const AttentionError& other);
   double logits_nrmse() const;  // sqrt(logit_error / logit_energy); 0 when both are 0, infinity when only the energy is
@@ -25,7 +26,10 @@ struct AttentionError {
   double output_cosine() const;
 };
 
-/// Measures one key-value head and the query heads that share it. Memory follows the queries, not the tokens.
+/// Measures one key-value head and the query heads that share it. Memory follows the queries, not the tokens. Results
+/// depend neither on how tokens are cut into calls nor on the instruction set.
+/// A token is left out, on both sides, when any of its four vectors holds a number that is not finite or beyond 1e30; a
+/// pair of a query and a token when its logit is beyond 1e15 on either side; a query that is not finite wholly.
 class AttentionMeter {
  public:
   struct Shape {

@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "codec/rotary.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+#include "codec/portable_math.hpp"
+#include "kvzip/error.hpp"
+
+namespace kvzip {
+namespace {
+
+constexpr double kPi = 3.14159265358979323846;
+constexpr std::uint64_t kMostPositions = std::uint64_t{1} << 30;
+
+double scaled(const Rope& rope, double f, std::size_t i, double log_theta) {
+  switch (rope.scaling) {
+    case Rope::Scaling::linear:
+      return f / rope.factor;
+    case Rope::Scaling::llama3: {
+      const double turns = rope.original_context * f / (2 * kPi);  // rotations over the original context
+      if (turns < rope.low_freq_factor) return f / rope.factor;
+      if (turns > rope.high_freq_factor) return f;
+      const double smooth = (turns - rope.low_freq_factor) / (rope.high_freq_factor - rope.low_freq_factor);
+      return (1 - smooth) * f / rope.factor + smooth * f;
+    }
+    case Rope::Scaling::yarn: {
+      const auto dims = static_cast<double>(rope.dims);
+      const auto edge = [&](double beta) {
+        return dims * portable::log(rope.original_context / (beta * 2 * kPi)) / (2 * log_theta);
+      };
+      const double low = std::max(std::floor(edge(32)), 0.0);
+      const double high = std::max(std::min(std::ceil(edge(1)), dims - 1), low + 0.001);
+      const double ramp = std::clamp((static_cast<double>(i) - low) / (high - low), 0.0, 1.0);
+      return f / rope.factor * ramp + f * (1 - ramp);
+    }
+    case Rope::Scaling::none:
+      break;
+  }
+  return f;
+}
+
+}  // namespace
+
+void check_rotary(const Rope& rope, std::uint64_t head_dim, std::uint64_t positions) {
+  if (rope.dims % 2 != 0 || rope.dims == 0 || rope.dims > head_dim) {
+    fail(ErrorCode::invalid_argument, "rope: {} rotary dimensions do not fit heads of {}", rope.dims, head_dim);
+  }
+  // No frequency above 1 and no position above 2^30, so that every angle stays where sincos() holds.
+  if (!(rope.theta > 1) || !(rope.factor >= 1) || !(rope.high_freq_factor > rope.low_freq_factor) ||
+      !(rope.original_context > 0) || !(rope.low_freq_factor > 0)) {
+    fail(ErrorCode::invalid_argument, "rope: theta, factor, low, high or context make no sense");
+  }
+  if (positions > kMostPositions) fail(ErrorCode::limit, "rope: positions beyond 2^30");
+}
+
+Rotary::Rotary(const Rope& rope) {
+  const std::size_t half = rope.dims / 2;
+  const double log_theta = portable::log(rope.theta);
+  for (std::size_t i = 0; i < half; ++i) {
+    const double base = portable::exp(-log_theta * (2.0 * static_cast<double>(i) / static_cast<double>(rope.dims)));
+    frequency_.push_back(scaled(rope, base, i, log_theta));
+  }
+  const bool interleaved = rope.layout == Rope::Layout::interleaved;
+  step_ = interleaved ? 2 : 1;
+  partner_ = interleaved ? 1 : half;
+}
+
+void Rotary::turn(std::uint64_t first, int direction, std::size_t rows, std::size_t heads, std::size_t head_dim,
+                  float* x) const {
+  const std::size_t half = frequency_.size();
+  std::vector<float> cosine(half), sine(half);
+  for (std::size_t t = 0; t < rows; ++t) {
+    const auto position = static_cast<double>(first + t);
+    for (std::size_t i = 0; i < half; ++i) {
+      const auto [s, c] = portable::sincos(position * frequency_[i]);
+      cosine[i] = static_cast<float>(c);
+      sine[i] = static_cast<float>(direction * s);
+    }
+    for (std::size_t h = 0; h < heads; ++h, x += head_dim) {
+      for (std::size_t i = 0; i < half; ++i) {
+        const float a = x[i * step_], b = x[i * step_ + partner_];
+        x[i * step_] = a * cosine[i] - b * sine[i];
+        x[i * step_ + partner_] = b * cosine[i] + a * sine[i];
+      }
+    }
+  }
+}
+
+}  // namespace kvzip
