@@ -31,8 +31,8 @@ struct Measure {
   std::string_view label;  // for axes and headings
   std::optional<double> (*of)(const FidelitySummary&);
 };
-/// attention (output nrmse), kl, logits, attention2, kl2, proxy, pair, k-nrmse, v-nrmse, nrmse (root mean square of the
-/// two): the first one that a sweep's rows have is its default.
+/// attention (output nrmse), kl, logits, attention2, kl2, proxy, pair, nrmse (root mean square of the two), k-nrmse,
+/// v-nrmse: the first one that a sweep's rows have is its default.
 std::span<const Measure> measures();
 /// fail(invalid_argument) lists the names; an empty name is the default for these dumps.
 const Measure& find_measure(std::string_view id, const struct Sweep& sweep);
