@@ -8,7 +8,7 @@
 namespace kvzip {
 namespace {
 
-constexpr std::array<ComponentRow<Stage>, 9> kStages{{
+constexpr std::array<ComponentRow<Stage>, 10> kStages{{
     {1, "window", "1.0", "sink tokens and the recent window kept exact", make_window},
     {2, "outliers", "1.0", "a share of the values stored exactly, their place filled with the mean", make_outliers},
     {3, "quant", "1.0", "uniform quantisation in groups", make_quant},
@@ -18,13 +18,15 @@ constexpr std::array<ComponentRow<Stage>, 9> kStages{{
     {7, "rope", "1.0", "rotary position embedding removed from keys", make_rope},
     {8, "cast", "1.0", "values stored as a shorter float type", make_cast},
     {9, "planes", "1.0", "exact: element bytes split into planes; stands alone", make_planes},
+    {12, "klt", "1.0", "principal components with bits by KVTC's dynamic programme", make_klt},
 }};
 
-constexpr std::array<ComponentRow<Coder>, 4> kCoders{{
+constexpr std::array<ComponentRow<Coder>, 5> kCoders{{
     {1, "pack", "1.0", "exact bits, no model", make_pack},
     {2, "ac", "1.0", "arithmetic coding: adaptive, static tables, or CacheGen's form", make_ac},
     {3, "zstd", "1.0", "zstd over symbol bytes and byte planes", make_zstd},
     {4, "rans", "1.0", "64 interleaved rANS lanes, one per channel, adaptive and with compact tables", make_rans},
+    {5, "deflate", "1.0", "DEFLATE over packed symbols, as KVTC ends", make_deflate},
 }};
 
 template <typename T>

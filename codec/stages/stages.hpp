@@ -17,5 +17,6 @@ std::unique_ptr<Stage> make_delta();
 std::unique_ptr<Stage> make_rope();
 std::unique_ptr<Stage> make_cast();
 std::unique_ptr<Stage> make_planes();
+std::unique_ptr<Stage> make_klt();
 
 }  // namespace kvzip
