@@ -29,6 +29,7 @@ awk '
     keep("(hdf5|H5[A-Z]*(public|pubconf)?|hdf5_hl)[.]h", "formats/hdf5")
     keep("nlohmann/", "formats/|src/|tests/")
     keep("(zstd|zdict)", "codec/coders/zstd.cpp|src/bench_peers.cpp") # bench measures zstd itself, contexts reused
+    keep("zlib", "codec/coders/deflate.cpp|formats/hdf5_chunks.cpp|tests/contract/reference_deflate_test.cpp")
     keep("(oneapi|tbb)/", "formats/transcode.cpp|formats/parallel.cpp")
     keep("doctest", "tests/")
     keep("xxh", "formats/kvz_records.cpp")

@@ -211,13 +211,17 @@ Bytes Pipeline::raw(ByteView elements) {
   return payload;
 }
 
+const ExactStage& Pipeline::exact_stage() const {
+  return static_cast<const ExactStage&>(*stages_.front());
+}
+
 Bytes Pipeline::encode(const TileContext& context, TileShape shape, ByteView elements, StageClock* clock) const {
   const StageTime time(clock, StageClock::kFrame);
   Bytes payload;
   if (exact()) {
     const StageTime stage_time(clock, 0);
     Directory directory(clock);
-    for (const Stream& s : split_planes(elements, context.source, shape.rows, shape.cols, context.head_dim)) {
+    for (const Stream& s : exact_stage().split(elements, context.source, shape.rows, shape.cols, context.head_dim)) {
       directory.add(0, s, *coder_);
     }
     ByteWriter out;
@@ -294,7 +298,7 @@ void Pipeline::decode(const TileContext& context, TileShape shape, ByteView payl
   FrameStreams streams(in, *coder_, clock);
   if (exact()) {
     const StageTime stage_time(clock, 0);
-    join_planes(streams, context.source, shape.rows, shape.cols, context.head_dim, elements);
+    exact_stage().join(streams, context.source, shape.rows, shape.cols, context.head_dim, elements);
   } else {
     std::vector<TileShape> shapes{shape};
     for (std::size_t i = 0; i < stages_.size(); ++i) {

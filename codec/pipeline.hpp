@@ -12,6 +12,7 @@
 
 namespace kvzip {
 
+class ExactStage;
 class StageClock;
 
 /// Payload bytes of a frame by stream label, and whether it is stored raw.
@@ -59,6 +60,7 @@ class Pipeline {
   const ComponentRow<Coder>* coder_row_ = nullptr;
 
   void check_order() const;
+  const ExactStage& exact_stage() const;  // of a pipeline that is exact()
   Bytes encode_floats(const TileContext&, TileShape, ByteView elements, StageClock*) const;
 };
 

@@ -8,7 +8,7 @@
 namespace kvzip {
 namespace {
 
-constexpr std::array<ComponentRow<Stage>, 12> kStages{{
+constexpr std::array<ComponentRow<Stage>, 13> kStages{{
     {1, "window", "1.0", "sink tokens and the recent window kept exact", make_window},
     {2, "outliers", "1.0", "a share of the values stored exactly, their place filled with the mean", make_outliers},
     {3, "quant", "1.0", "uniform quantisation in groups", make_quant},
@@ -20,14 +20,16 @@ constexpr std::array<ComponentRow<Stage>, 12> kStages{{
     {9, "planes", "1.0", "exact: element bytes split into planes; stands alone", make_planes},
     {10, "rotate", "1.0", "random rotation of each head's channels", make_rotate},
     {11, "codebook", "1.0", "vectors as a length and Lloyd-Max codes of normal variables", make_codebook},
+    {12, "klt", "1.0", "principal components with bits by KVTC's dynamic programme", make_klt},
     {13, "uniform", "1.0", "uniform quantisation with one absolute step, for entropy coding", make_uniform},
 }};
 
-constexpr std::array<ComponentRow<Coder>, 4> kCoders{{
+constexpr std::array<ComponentRow<Coder>, 5> kCoders{{
     {1, "pack", "1.0", "exact bits, no model", make_pack},
     {2, "ac", "1.0", "arithmetic coding: adaptive, static tables, or CacheGen's form", make_ac},
     {3, "zstd", "1.0", "zstd over symbol bytes and byte planes", make_zstd},
     {4, "rans", "1.0", "64 interleaved rANS lanes, one per channel, adaptive and with compact tables", make_rans},
+    {5, "deflate", "1.0", "DEFLATE over packed symbols, as KVTC ends", make_deflate},
 }};
 
 template <typename T>

@@ -12,6 +12,7 @@ std::unique_ptr<Coder> make_pack();
 std::unique_ptr<Coder> make_ac();
 std::unique_ptr<Coder> make_zstd();
 std::unique_ptr<Coder> make_rans();
+std::unique_ptr<Coder> make_deflate();
 
 /// The plain form of a stream: symbols in ceil(log2 alphabet) bits, elements and bytes as they are, positions as
 /// Rice-coded gaps.

@@ -12,6 +12,7 @@ namespace {
 
 constexpr std::array<std::string_view, 3> kLayouts{"auto", "half", "interleaved"};
 constexpr std::array<std::string_view, 5> kScalings{"auto", "none", "linear", "llama3", "yarn"};
+enum class Missing : std::uint8_t { refuse, skip };
 
 class RopeStage final : public Stage {
  public:
@@ -27,11 +28,15 @@ class RopeStage final : public Stage {
     v.real("low", low_, 0, 1e6, "llama3: low_freq_factor", "auto");
     v.real("high", high_, 0, 1e6, "llama3: high_freq_factor", "auto");
     v.real("context", context_, 0, 1e9, "llama3, yarn: original_max_position_embeddings", "auto");
+    static constexpr std::array<std::string_view, 2> kMissing{"refuse", "skip"};
+    v.choice("missing", missing_, kMissing,
+             "keys whose rotation the dump does not give: refuse, or leave them as they are");
   }
 
   void resolve(const TileContext& c) override {
     if (c.role != Role::key)
       fail(ErrorCode::invalid_argument, "rope: it applies to keys, not to {}", role_name(c.role));
+    if (skips(c)) return;
     const bool stated = theta_ != 0;
     if (!stated && (c.rope.state == Rope::State::none || c.rope.state == Rope::State::pre)) {
       fail(ErrorCode::invalid_argument, "rope: the dump says that its keys are not rotated");
@@ -56,6 +61,7 @@ class RopeStage final : public Stage {
 
   TileShape output(const TileContext& c, TileShape in) const override {
     if (!in.contiguous) fail(ErrorCode::invalid_argument, "rope: it must stand before delta");
+    if (skipped()) return in;
     constexpr std::uint64_t kMost = std::uint64_t{1} << 30;
     if (first_ > kMost || in.first_token > kMost) fail(ErrorCode::limit, "rope: positions beyond 2^30");
     check_rotary(rope(), c.head_dim, in.first_token + first_ + in.rows);
@@ -73,6 +79,17 @@ class RopeStage final : public Stage {
   }
 
  private:
+  /// Keys that are not rotated, or of unknown rotation: with missing=skip the stage does nothing, so that a preset fits
+  /// every dump. A stored theta of 0 then says so; all rotations have one.
+  bool skips(const TileContext& c) const {
+    if (missing_ != Missing::skip || theta_ != 0) return false;
+    const bool plain = c.rope.state == Rope::State::none || c.rope.state == Rope::State::pre;
+    const std::uint64_t dims = dims_ != 0 ? dims_ : c.rope.dims != 0 ? c.rope.dims : c.head_dim;
+    const bool no_heads = dims % 2 != 0 || (c.heads == 1 && c.rope.dims == 0 && dims > 512);
+    return plain || c.rope.theta == 0 || no_heads;
+  }
+  bool skipped() const { return missing_ == Missing::skip && theta_ == 0; }
+
   Rope rope() const {
     Rope r;
     r.theta = theta_;
@@ -87,6 +104,7 @@ class RopeStage final : public Stage {
   }
 
   void turn(Tile& tile, int direction) const {
+    if (skipped()) return;
     const TileContext& c = *tile.context;
     Rotary(rope()).turn(tile.shape.first_token + first_, direction, tile.shape.rows, c.heads, c.head_dim,
                         tile.values.data());
@@ -95,6 +113,7 @@ class RopeStage final : public Stage {
   double theta_ = 0, factor_ = 0, low_ = 0, high_ = 0, context_ = 0;
   std::uint8_t layout_ = 0, scaling_ = 0;
   std::uint64_t dims_ = 0, first_ = 0;
+  Missing missing_ = Missing::refuse;
 };
 
 }  // namespace

@@ -20,5 +20,6 @@ std::unique_ptr<Stage> make_planes();
 std::unique_ptr<Stage> make_rotate();
 std::unique_ptr<Stage> make_codebook();
 std::unique_ptr<Stage> make_uniform();
+std::unique_ptr<Stage> make_klt();
 
 }  // namespace kvzip

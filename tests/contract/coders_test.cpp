@@ -270,7 +270,7 @@ TEST_CASE("modelled coding beats plain bits on skewed symbols") {
   const Stream s = symbols(33, 256, 64, Data::skewed, 8);  // 33 symbols take 6 plain bits
   Bytes table, plain;
   make("pack")->encode(s, table, plain);
-  for (const std::string text : {"ac", "ac:model=static", "ac:model=static:per=tile", "zstd", "rans",
+  for (const std::string text : {"ac", "ac:model=static", "ac:model=static:per=tile", "zstd", "deflate", "rans",
                                  "rans:model=adaptive", "rans:model=static"}) {
     CAPTURE(text);
     Bytes tables, body;

@@ -196,6 +196,17 @@ inline constexpr PipelineCase kPipelineCases[] = {
     {"uniform:step=2:round=0,ac:model=static", 1},
     {"uniform:step=0.5,ac:model=cachegen", 0.1},
     {"outliers,norm,rotate,uniform:step=0.5:points=centroid,uniform:step=0.02,ac:context=channel", 0.2},
+    {"planes:split=none,pack", 0},
+    {"planes:split=none,zstd:level=19", 0},
+    {"planes:split=none,rans", 0},
+    {"planes,deflate", 0},
+    {"planes:split=none,deflate:level=1", 0},
+    {"quant:bits=3:axis=token,deflate", 0.15},
+    {"klt:bits=40,pack", 0.01},
+    {"klt:bits=40:per=head,deflate", 0.01},
+    {"klt:bits=10,deflate", 1},
+    {"window:sink=1:recent=3,rope:missing=skip,klt,rans", 1.5},
+    {"outliers:share=0.1,klt:bits=6:per=head,quant:bits=6,ac", 0.1},
 };
 
 /// What a group of keys says of itself: two heads where the channels allow it.

@@ -1,0 +1,342 @@
+// SPDX-License-Identifier: Apache-2.0
+// The transform coder of KVTC (arXiv 2511.01815): channels are centred and projected on the eigenvectors of
+// their covariance, D = (X - mu) V; a dynamic programme gives groups of components 0, 2, 4 or 8 bits. The paper fits
+// mu, V and the allocation on calibration text over all layers and keeps them apart from the cache; here they are
+// fitted on this very tile and stored with it. Its 8-bit type is FP8; here 8 bits are uniform codes as 2 and 4 are.
+#include <algorithm>
+#include <array>
+#include <cmath>
+
+#include "codec/kernels/products.hpp"
+#include "codec/kernels/rows.hpp"
+#include "codec/side.hpp"
+#include "codec/stages/klt_basis.hpp"
+#include "codec/stages/klt_bits.hpp"
+#include "codec/stages/stages.hpp"
+#include "kvzip/error.hpp"
+
+namespace kvzip {
+namespace {
+
+enum class Per : std::uint8_t { tile, head };
+using Widths = std::array<std::uint32_t, kKltBits.size()>;
+
+/// `parts` windows of `cols` columns each, with at most `most` components.
+struct Plan {
+  std::uint32_t parts, cols, most;
+};
+/// A group of columns of the coefficients, which hold the coded components of all parts side by side.
+struct CodedGroup {
+  std::uint32_t size = 0, type = 0;    // place in kKltBits
+  std::uint32_t column = 0, code = 0;  // first of its columns; the same among the codes of its type
+};
+
+/// What a tile is stored as, but for the codes.
+struct Layout {
+  std::vector<std::uint32_t> components;  // of each part
+  std::vector<CodedGroup> groups;
+  std::uint32_t columns = 0;  // of all groups
+  Widths widths{};            // the same by type
+
+  void add(std::uint32_t size, std::uint32_t type) {
+    groups.push_back({size, type, columns, widths[type]});
+    columns += size;
+    widths[type] += size;
+    components.back() += size;
+  }
+};
+
+Stream small_numbers(std::uint32_t cols, std::uint32_t width) {
+  Stream s;
+  s.label = StreamLabel::flags;
+  s.type = StreamType::elements;
+  s.rows = 1;
+  s.cols = cols;
+  s.width = width;
+  return s;
+}
+
+Stream code_stream(std::uint32_t rows, const Layout& layout, std::size_t type) {
+  Stream s;
+  s.type = StreamType::symbols;
+  s.alphabet = std::uint64_t{1} << kKltBits[type];
+  s.rows = rows;
+  s.cols = layout.widths[type];
+  return s;
+}
+
+void put_layout(StreamWriter& out, const std::vector<std::uint32_t>& groups_of, const Layout& layout) {
+  Stream counts = small_numbers(static_cast<std::uint32_t>(groups_of.size()), 4);
+  for (const std::uint32_t n : groups_of) {
+    for (unsigned byte = 0; byte < 4; ++byte) counts.data.push_back(static_cast<std::uint8_t>(n >> 8 * byte));
+  }
+  out.put(std::move(counts));
+  Stream table = small_numbers(static_cast<std::uint32_t>(layout.groups.size()), 1);
+  for (const CodedGroup& g : layout.groups) {
+    const auto size = std::find(kKltSizes.begin(), kKltSizes.end(), g.size) - kKltSizes.begin();
+    table.data.push_back(static_cast<std::uint8_t>(4 * static_cast<unsigned>(size) + g.type + 1));
+  }
+  out.put(std::move(table));
+}
+
+/// No part may name more components than it has: everything that is allocated later follows from that.
+Layout get_layout(StreamReader& in, const Plan& plan) {
+  Stream counts = small_numbers(plan.parts, 4);
+  in.get(counts);
+  std::vector<std::uint32_t> groups_of(plan.parts);
+  std::uint64_t sum = 0;
+  for (std::size_t p = 0; p < plan.parts; ++p) {
+    for (unsigned byte = 0; byte < 4; ++byte) groups_of[p] |= std::uint32_t{counts.data[4 * p + byte]} << 8 * byte;
+    if (groups_of[p] > plan.most) fail(ErrorCode::corrupt, "{} groups of {} components", groups_of[p], plan.most);
+    sum += groups_of[p];
+  }
+  Stream table = small_numbers(static_cast<std::uint32_t>(sum), 1);  // parts x most is at most the columns
+  in.get(table);
+  Layout layout;
+  std::size_t next = 0;
+  for (const std::uint32_t count : groups_of) {
+    layout.components.push_back(0);
+    for (std::uint32_t i = 0; i < count; ++i) {
+      const unsigned entry = table.data[next++], size = entry / 4, type = entry % 4;
+      if (size >= kKltSizes.size() || type == 0) fail(ErrorCode::corrupt, "an unknown group {}", entry);
+      if (kKltSizes[size] > plan.most - layout.components.back()) {
+        fail(ErrorCode::corrupt, "groups of more than {} components", plan.most);
+      }
+      layout.add(kKltSizes[size], type - 1);
+    }
+  }
+  return layout;
+}
+
+class Klt final : public Stage {
+ public:
+  StageKind kind() const override { return StageKind::additive; }
+
+  void fields(FieldVisitor& v) override {
+    static constexpr std::array<std::string_view, 2> kPer{"tile", "head"};
+    v.real("bits", bits_, 0.01, 40, "bits per value for codes, scales and shifts; the basis comes on top");
+    v.choice("per", per_, kPer, "one basis for the tile or one per head");
+  }
+
+  void encode(Tile& tile, StreamWriter& out) const override {
+    const Plan plan = make_plan(*tile.context, tile.shape);
+    const std::uint32_t rows = tile.shape.rows;
+    const DType source = tile.context->source;
+    std::vector<float> mean = column_means(tile);
+    put_numbers(out, StreamLabel::scales, mean, std::min(rows, 1u), tile.shape.cols, NumberFormat::f16, source);
+    const Fit fit = fit_tile(tile, plan, mean);
+    put_layout(out, fit.groups_of, fit.layout);
+    std::vector<float> basis = by_channel(plan, fit.layout, fit.basis);
+    put_numbers(out, StreamLabel::factors, basis, plan.cols, fit.layout.columns, NumberFormat::f16, source);
+    const std::vector<float> coefficients = put_codes(out, fit, rows, source);
+    if (!tile.wanted) return;
+    const std::vector<float> vectors = by_vector(plan, fit.layout, basis);
+    for (std::size_t t = 0; t < rows; ++t) {
+      tile.subtract_row(t, mean);
+      const std::uint8_t* taken = tile.taken.empty() ? nullptr : tile.taken.data() + t * tile.shape.cols;
+      for_each_part(plan, fit.layout, coefficients.data() + t * fit.layout.columns, vectors,
+                    [&](const float* d, const kernels::Parts& part, std::size_t column) {
+                      kernels::subtract_products(d, part, taken == nullptr ? nullptr : taken + column,
+                                                 tile.row(t) + column);
+                    });
+    }
+  }
+
+  void decode(Tile& tile, TileShape in, StreamReader& streams) const override {
+    const Plan plan = make_plan(*tile.context, in);
+    const DType source = tile.context->source;
+    const auto mean =
+        get_numbers(streams, StreamLabel::scales, std::min(in.rows, 1u), in.cols, NumberFormat::f16, source);
+    const Layout layout = get_layout(streams, plan);
+    const auto basis = get_numbers(streams, StreamLabel::factors, plan.cols, layout.columns, NumberFormat::f16, source);
+    const auto groups = static_cast<std::uint32_t>(layout.groups.size());
+    const auto scales = get_numbers(streams, StreamLabel::scales, in.rows, groups, NumberFormat::f16, source);
+    const auto shifts = get_numbers(streams, StreamLabel::scales, in.rows, groups, NumberFormat::f16, source);
+    std::array<Stream, kKltBits.size()> codes;
+    for (std::size_t type = 0; type < codes.size(); ++type) {
+      codes[type] = code_stream(in.rows, layout, type);
+      streams.get(codes[type]);
+    }
+    const std::vector<float> vectors = by_vector(plan, layout, basis);
+    std::vector<float> d(layout.columns);
+    for (std::size_t t = 0; t < in.rows; ++t) {
+      for (std::size_t g = 0; g < groups; ++g) {
+        const CodedGroup& group = layout.groups[g];
+        const float scale = scales[t * groups + g], shift = shifts[t * groups + g];
+        const std::uint8_t* q = codes[group.type].data.data() + t * layout.widths[group.type] + group.code;
+        for (std::size_t i = 0; i < group.size; ++i) d[group.column + i] = static_cast<float>(q[i]) * scale + shift;
+      }
+      float* row = tile.row(t);
+      for (std::size_t c = 0; c < in.cols; ++c) row[c] += mean[c];
+      for_each_part(plan, layout, d.data(), vectors, [&](const float* q, const kernels::Parts& part, std::size_t c) {
+        kernels::add_products(q, part, row + c);
+      });
+    }
+  }
+
+ private:
+  /// Everything that is measured on a tile. Coefficients: rows x layout.columns; basis: a vector for each of these
+  /// columns, as long as its part is wide.
+  struct Fit {
+    Layout layout;
+    std::vector<std::uint32_t> groups_of;
+    std::vector<float> basis, coefficients;
+  };
+
+  Plan make_plan(const TileContext& context, TileShape shape) const {
+    const std::uint32_t parts = per_ == Per::head ? std::max(1u, context.heads) : 1;
+    const std::uint32_t cols = shape.cols / parts;
+    return {parts, cols, std::min(cols, shape.rows)};
+  }
+
+  static std::vector<float> column_means(const Tile& tile) {
+    const std::size_t cols = tile.shape.cols;
+    std::vector<double> sum(cols);
+    for (std::size_t t = 0; t < tile.shape.rows; ++t) {
+      for (std::size_t c = 0; c < cols; ++c) sum[c] += double{tile.row(t)[c]};
+    }
+    std::vector<float> mean(tile.shape.rows == 0 ? 0 : cols);
+    for (std::size_t c = 0; c < mean.size(); ++c) mean[c] = static_cast<float>(sum[c] / tile.shape.rows);
+    return mean;
+  }
+
+  Fit fit_tile(const Tile& tile, const Plan& plan, const std::vector<float>& mean) const {
+    Fit fit;
+    std::vector<std::vector<float>> coded(plan.parts);  // coefficients of each part
+    for (std::uint32_t p = 0; p < plan.parts; ++p) {
+      fit.layout.components.push_back(0);
+      const std::size_t before = fit.layout.groups.size();
+      if (plan.most != 0) coded[p] = fit_part(tile, plan, mean, p, fit);
+      fit.groups_of.push_back(static_cast<std::uint32_t>(fit.layout.groups.size() - before));
+    }
+    fit.coefficients.reserve(std::size_t{tile.shape.rows} * fit.layout.columns);
+    for (std::size_t t = 0; t < tile.shape.rows; ++t) {
+      for (std::uint32_t p = 0; p < plan.parts; ++p) {
+        const std::size_t n = fit.layout.components[p];
+        const auto row = coded[p].begin() + static_cast<std::ptrdiff_t>(t * n);
+        fit.coefficients.insert(fit.coefficients.end(), row, row + static_cast<std::ptrdiff_t>(n));
+      }
+    }
+    return fit;
+  }
+
+  /// Appends a part's groups and vectors; returns the coefficients of its coded components.
+  std::vector<float> fit_part(const Tile& tile, const Plan& plan, const std::vector<float>& mean, std::uint32_t p,
+                              Fit& fit) const {
+    const std::size_t first = std::size_t{p} * plan.cols, rows = tile.shape.rows;
+    KltPart part{tile.values.data() + first, rows, plan.cols, tile.shape.cols, mean.data() + first, 1};
+    float largest = 0;
+    for (std::size_t t = 0; t < rows; ++t) {
+      for (std::size_t c = 0; c < plan.cols; ++c) {
+        largest = std::max(largest, std::fabs(part.x[t * part.stride + c] / 2 - part.mean[c] / 2));
+      }
+    }
+    if (largest == 0) return {};
+    const int exponent = std::min(std::ilogb(largest) + 1, 126);  // what is analysed lies between -2 and 2
+    part.factor = std::ldexp(1.0f, std::min(-exponent, 127));
+    const std::vector<float> basis = klt_basis(part, plan.most);
+    const std::vector<float> all = klt_coefficients(part, basis, plan.most);
+    const auto budget = static_cast<std::uint64_t>(bits_ * plan.cols);
+    const auto groups = allocate_klt_bits(measure_klt_errors(all.data(), rows, plan.most), budget);
+    std::vector<std::uint32_t> kept;
+    for (const KltGroup& g : groups) {
+      const auto type = std::find(kKltBits.begin(), kKltBits.end(), g.bits) - kKltBits.begin();
+      fit.layout.add(g.size, static_cast<std::uint32_t>(type));
+      for (std::uint32_t i = 0; i < g.size; ++i) kept.push_back(g.first + i);
+    }
+    for (const std::size_t k : kept) {
+      const auto vector = basis.begin() + static_cast<std::ptrdiff_t>(k * plan.cols);
+      fit.basis.insert(fit.basis.end(), vector, vector + plan.cols);
+    }
+    std::vector<float> coded;
+    coded.reserve(rows * kept.size());
+    for (std::size_t t = 0; t < rows; ++t) {
+      for (const std::size_t k : kept) coded.push_back(finite(double{all[t * plan.most + k]} / part.factor));
+    }
+    return coded;
+  }
+
+  static float finite(double x) {
+    constexpr double kLargest = 0x1.fffffep127;
+    return static_cast<float>(std::clamp(x, -kLargest, kLargest));
+  }
+
+  /// Stores scales, shifts and codes; returns the coefficients that a reader will have.
+  static std::vector<float> put_codes(StreamWriter& out, const Fit& fit, std::uint32_t rows, DType source) {
+    const Layout& layout = fit.layout;
+    const auto groups = static_cast<std::uint32_t>(layout.groups.size());
+    std::vector<float> scales, shifts, decoded(fit.coefficients.size());
+    for (std::size_t t = 0; t < rows; ++t) {
+      for (const CodedGroup& g : layout.groups) {
+        const float* x = fit.coefficients.data() + t * layout.columns + g.column;
+        float low = x[0], high = x[0];
+        kernels::min_max(x, g.size, &low, &high);
+        const KltRange range = klt_range(low, high, kKltBits[g.type]);
+        scales.push_back(range.scale);
+        shifts.push_back(finite(double{range.shift}));
+      }
+    }
+    put_numbers(out, StreamLabel::scales, scales, rows, groups, NumberFormat::f16, source);
+    put_numbers(out, StreamLabel::scales, shifts, rows, groups, NumberFormat::f16, source);
+    std::array<Stream, kKltBits.size()> codes;
+    for (std::size_t type = 0; type < codes.size(); ++type) {
+      codes[type] = code_stream(rows, layout, type);
+      codes[type].data.resize(codes[type].count());
+    }
+    for (std::size_t t = 0; t < rows; ++t) {
+      for (std::size_t g = 0; g < groups; ++g) {
+        const CodedGroup& group = layout.groups[g];
+        const KltRange range{scales[t * groups + g], shifts[t * groups + g]};
+        const std::size_t at = t * layout.columns + group.column;
+        std::uint8_t* q = codes[group.type].data.data() + t * layout.widths[group.type] + group.code;
+        for (std::size_t i = 0; i < group.size; ++i) {
+          const float code = klt_code(fit.coefficients[at + i], range, kKltBits[group.type]);
+          q[i] = static_cast<std::uint8_t>(code);
+          decoded[at + i] = code * range.scale + range.shift;
+        }
+      }
+    }
+    for (Stream& s : codes) out.put(std::move(s));
+    return decoded;
+  }
+
+  /// Vectors of a part are `cols` long: from each in one piece to channels x columns, and back.
+  static std::vector<float> by_channel(const Plan& plan, const Layout& layout, const std::vector<float>& vectors) {
+    std::vector<float> basis(vectors.size());
+    for (std::size_t k = 0; k < layout.columns; ++k) {
+      for (std::size_t c = 0; c < plan.cols; ++c) basis[c * layout.columns + k] = vectors[k * plan.cols + c];
+    }
+    return basis;
+  }
+  static std::vector<float> by_vector(const Plan& plan, const Layout& layout, const std::vector<float>& basis) {
+    std::vector<float> vectors(basis.size());
+    for (std::size_t c = 0; c < plan.cols; ++c) {
+      for (std::size_t k = 0; k < layout.columns; ++k) vectors[k * plan.cols + c] = basis[c * layout.columns + k];
+    }
+    return vectors;
+  }
+
+  /// use(coefficients, vectors, first column) for each part of one row.
+  template <typename F>
+  static void for_each_part(const Plan& plan, const Layout& layout, const float* d, const std::vector<float>& vectors,
+                            F&& use) {
+    const float* next = vectors.data();
+    for (std::size_t p = 0; p < plan.parts; ++p) {
+      const std::size_t n = layout.components[p];
+      use(d, kernels::Parts{next, 1, n, plan.cols}, p * plan.cols);
+      d += n;
+      next += n * plan.cols;
+    }
+  }
+
+  double bits_ = 2;
+  Per per_ = Per::tile;
+};
+
+}  // namespace
+
+std::unique_ptr<Stage> make_klt() {
+  return std::make_unique<Klt>();
+}
+
+}  // namespace kvzip

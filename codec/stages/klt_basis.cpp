@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "codec/stages/klt_basis.hpp"
+
+#include <Eigen/Core>
+#include <Eigen/Eigenvalues>
+#include <algorithm>
+#include <cmath>
+
+#include "kvzip/error.hpp"
+
+namespace kvzip {
+namespace {
+
+constexpr std::size_t kBlockRows = 256;  // a block of a wide tile stays in the second cache
+
+template <typename T>
+using RowMajor = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+using Eigen::Index;
+
+/// Eigen cuts products, and so orders their sums, by the sizes of the machine's caches. These stand for all machines,
+/// so that encoded bytes do not depend on where they are made.
+void fix_order_of_sums() {
+  [[maybe_unused]] static const bool once = [] {
+    Eigen::setCpuCacheSizes(32 << 10, 512 << 10, 4 << 20);
+    return true;
+  }();
+}
+
+/// Centred and scaled rows first to first + rows of the part.
+template <typename T>
+void load_block(const KltPart& part, std::size_t first, RowMajor<T>& block) {
+  for (Index r = 0; r < block.rows(); ++r) {
+    const float* x = part.x + (first + static_cast<std::size_t>(r)) * part.stride;
+    T* out = block.data() + r * block.cols();
+    // The factor first: a difference of the largest floats would overflow.
+    for (std::size_t c = 0; c < part.cols; ++c) out[c] = T{x[c]} * part.factor - T{part.mean[c]} * part.factor;
+  }
+}
+
+template <typename T, typename F>
+void for_each_block(const KltPart& part, F&& use) {
+  RowMajor<T> block;
+  for (std::size_t first = 0; first < part.rows; first += kBlockRows) {
+    const std::size_t rows = std::min(kBlockRows, part.rows - first);
+    block.resize(static_cast<Index>(rows), static_cast<Index>(part.cols));
+    load_block(part, first, block);
+    use(block, static_cast<Index>(first));
+  }
+}
+
+/// Without the division by the rows, which changes no eigenvector.
+Eigen::MatrixXd covariance(const KltPart& part) {
+  const auto cols = static_cast<Index>(part.cols);
+  Eigen::MatrixXd sum = Eigen::MatrixXd::Zero(cols, cols);
+  for_each_block<double>(part, [&](const RowMajor<double>& block, Index) {
+    sum.selfadjointView<Eigen::Lower>().rankUpdate(block.transpose());
+  });
+  return sum;
+}
+
+}  // namespace
+
+std::vector<float> klt_basis(const KltPart& part, std::size_t count) {
+  fix_order_of_sums();
+  const Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd> solver(covariance(part));  // reads the lower half
+  if (solver.info() != Eigen::Success) fail(ErrorCode::limit, "klt: the eigenvectors do not converge");
+  std::vector<float> basis(count * part.cols);
+  for (std::size_t k = 0; k < count; ++k) {
+    const auto vector = solver.eigenvectors().col(static_cast<Index>(part.cols - 1 - k));  // ascending there
+    Index at = 0;
+    vector.cwiseAbs().maxCoeff(&at);
+    const double sign = vector[at] < 0 ? -1 : 1;
+    for (std::size_t c = 0; c < part.cols; ++c) {
+      basis[k * part.cols + c] = static_cast<float>(sign * vector[static_cast<Index>(c)]);
+    }
+  }
+  return basis;
+}
+
+std::vector<float> klt_coefficients(const KltPart& part, const std::vector<float>& basis, std::size_t count) {
+  fix_order_of_sums();
+  const auto columns = static_cast<Index>(count);
+  std::vector<float> coefficients(part.rows * count);
+  const Eigen::Map<const RowMajor<float>> vectors(basis.data(), columns, static_cast<Index>(part.cols));
+  Eigen::Map<RowMajor<float>> all(coefficients.data(), static_cast<Index>(part.rows), columns);
+  for_each_block<float>(part, [&](const RowMajor<float>& block, Index first) {
+    all.middleRows(first, block.rows()).noalias() = block * vectors.transpose();
+  });
+  return coefficients;
+}
+
+}  // namespace kvzip
