@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <filesystem>
 #include <memory>
 
 #include "commands.hpp"
+#include "gnuplot.hpp"
+#include "kvzip/error.hpp"
 #include "machine.hpp"
 #include "report.hpp"
 #include "sweep_report.hpp"
@@ -34,8 +37,14 @@ std::vector<Setting> wanted_settings(const Options& o) {
 /// What cannot be written is said before hours of measuring.
 void check_outputs(const Options& o) {
   if (o.json + o.csv + o.markdown > 1) throw UsageError("--json, --csv and --markdown: choose one");
+  if (!o.plot.empty()) as_typed("--plot", [&] { plot_format(o.plot); });
   for (const std::string& path : {o.plot, o.report}) {
-    if (!path.empty()) check_drawing(path, o.common.force);
+    if (path.empty()) continue;
+    require_gnuplot();
+    std::error_code ignored;
+    if (!o.common.force && std::filesystem::is_regular_file(path, ignored)) {
+      fail(ErrorCode::invalid_argument, "{} exists; -f replaces it", path);
+    }
   }
 }
 
@@ -53,8 +62,8 @@ int sweep(Options& o) {
   if (o.json) {
     print_json(sweep_json(all));
   } else {
-    print(o.csv        ? sweep_csv(all)
-          : o.markdown ? sweep_markdown(all, measure)
+    print(o.csv        ? sweep_csv(all, measure)
+          : o.markdown ? sweep_markdown(all, measure, o.common.verbose > 0)
                        : sweep_text(all, measure, o.common.verbose > 0));
   }
   return kDone;
