@@ -71,6 +71,41 @@ void uniform_values_add(const std::uint8_t* codes, const std::uint8_t* high_code
   return values_of<true, false>(codes, nullptr, n, u, x);
 }
 
+template <bool High>
+inline void sums_of(const float* HWY_RESTRICT x, const std::uint8_t* HWY_RESTRICT codes,
+                    const std::uint8_t* HWY_RESTRICT high_codes, std::size_t n, std::int32_t zero,
+                    UniformSums& HWY_RESTRICT sums) {
+  const auto add = [&](std::size_t i, std::size_t j) {
+    std::int32_t q = codes[i];
+    if constexpr (High) q += 256 * high_codes[i];
+    q -= zero;
+    q = q < 0 ? -q : q;
+    const double magnitude = x[i] < 0.0f ? -x[i] : x[i];
+    sums.one[j] += q == 1 ? magnitude : 0.0;
+    sums.more[j] += q > 1 ? magnitude : 0.0;
+    sums.ones[j] += q == 1 ? 1 : 0;
+    sums.mores[j] += q > 1 ? 1 : 0;
+    sums.more_steps[j] += q > 1 ? q : 0;
+  };
+  std::size_t i = 0;
+  for (; i + 8 <= n; i += 8) {
+    for (std::size_t j = 0; j < 8; ++j) add(i + j, j);
+  }
+  for (std::size_t j = 0; i < n; ++i, ++j) add(i, j);
+}
+
+void uniform_sums(const float* x, const std::uint8_t* codes, const std::uint8_t* high_codes, std::size_t n,
+                  const UniformSteps& u, UniformSums& sums) {
+  const auto zero = static_cast<std::int32_t>(u.zero);
+  UniformSums held = sums;
+  if (high_codes != nullptr) {
+    sums_of<true>(x, codes, high_codes, n, zero, held);
+  } else {
+    sums_of<false>(x, codes, nullptr, n, zero, held);
+  }
+  sums = held;
+}
+
 }  // namespace kvzip::kernels::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
@@ -80,6 +115,7 @@ namespace kvzip::kernels {
 HWY_EXPORT(uniform_codes);
 HWY_EXPORT(uniform_values);
 HWY_EXPORT(uniform_values_add);
+HWY_EXPORT(uniform_sums);
 
 void uniform_codes(const float* x, std::size_t n, const UniformSteps& u, std::uint8_t* codes,
                    std::uint8_t* high_codes) {
@@ -92,6 +128,10 @@ void uniform_values(const std::uint8_t* codes, const std::uint8_t* high_codes, s
 void uniform_values_add(const std::uint8_t* codes, const std::uint8_t* high_codes, std::size_t n, const UniformSteps& u,
                         float* x) {
   HWY_DYNAMIC_DISPATCH(uniform_values_add)(codes, high_codes, n, u, x);
+}
+void uniform_sums(const float* x, const std::uint8_t* codes, const std::uint8_t* high_codes, std::size_t n,
+                  const UniformSteps& u, UniformSums& sums) {
+  HWY_DYNAMIC_DISPATCH(uniform_sums)(x, codes, high_codes, n, u, sums);
 }
 
 }  // namespace kvzip::kernels

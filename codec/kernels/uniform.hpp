@@ -25,4 +25,13 @@ void uniform_values(const std::uint8_t* codes, const std::uint8_t* high_codes, s
 void uniform_values_add(const std::uint8_t* codes, const std::uint8_t* high_codes, std::size_t n, const UniformSteps& u,
                         float* x);
 
+/// What the mean offsets of values from their levels are worked out from, |q| = 1 and |q| > 1 apart; eight partial sums
+/// each, by index modulo 8.
+struct UniformSums {
+  double one[8], more[8];                         // of |x|
+  std::int64_t ones[8], mores[8], more_steps[8];  // how many; sum of |q|
+};
+void uniform_sums(const float* x, const std::uint8_t* codes, const std::uint8_t* high_codes, std::size_t n,
+                  const UniformSteps& u, UniformSums& sums);
+
 }  // namespace kvzip::kernels
