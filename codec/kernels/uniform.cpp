@@ -73,37 +73,41 @@ void uniform_values_add(const std::uint8_t* codes, const std::uint8_t* high_code
 
 template <bool High>
 inline void sums_of(const float* HWY_RESTRICT x, const std::uint8_t* HWY_RESTRICT codes,
-                    const std::uint8_t* HWY_RESTRICT high_codes, std::size_t n, std::int32_t zero,
-                    UniformSums& HWY_RESTRICT sums) {
-  const auto add = [&](std::size_t i, std::size_t j) {
+                    const std::uint8_t* HWY_RESTRICT high_codes, std::size_t n, const UniformSteps& u,
+                    UniformSums& sums) {
+  const float step = u.step;
+  const auto zero = static_cast<std::int32_t>(u.zero);
+  std::int32_t one = 0, ones = 0, more = 0, mores = 0;
+  for (std::size_t i = 0; i < n; ++i) {
     std::int32_t q = codes[i];
     if constexpr (High) q += 256 * high_codes[i];
     q -= zero;
     q = q < 0 ? -q : q;
-    const double magnitude = x[i] < 0.0f ? -x[i] : x[i];
-    sums.one[j] += q == 1 ? magnitude : 0.0;
-    sums.more[j] += q > 1 ? magnitude : 0.0;
-    sums.ones[j] += q == 1 ? 1 : 0;
-    sums.mores[j] += q > 1 ? 1 : 0;
-    sums.more_steps[j] += q > 1 ? q : 0;
-  };
-  std::size_t i = 0;
-  for (; i + 8 <= n; i += 8) {
-    for (std::size_t j = 0; j < 8; ++j) add(i + j, j);
+    const float far = static_cast<float>(q) - (x[i] < 0.0f ? -x[i] : x[i]) / step;
+    const auto below = static_cast<std::int32_t>((far < -1.0f ? -1.0f : far) * 65536.0f);
+    const std::int32_t is_one = q == 1 ? -1 : 0, is_more = q > 1 ? -1 : 0;
+    one += below & is_one;
+    ones -= is_one;
+    more += below & is_more;
+    mores -= is_more;
   }
-  for (std::size_t j = 0; i < n; ++i, ++j) add(i, j);
+  sums.one += one;
+  sums.ones += ones;
+  sums.more += more;
+  sums.mores += mores;
 }
 
 void uniform_sums(const float* x, const std::uint8_t* codes, const std::uint8_t* high_codes, std::size_t n,
                   const UniformSteps& u, UniformSums& sums) {
-  const auto zero = static_cast<std::int32_t>(u.zero);
-  UniformSums held = sums;
-  if (high_codes != nullptr) {
-    sums_of<true>(x, codes, high_codes, n, zero, held);
-  } else {
-    sums_of<false>(x, codes, nullptr, n, zero, held);
+  constexpr std::size_t kBlock = 16384;  // of them 65536 each stay below 2^31
+  for (std::size_t i = 0; i < n; i += kBlock) {
+    const std::size_t length = n - i < kBlock ? n - i : kBlock;
+    if (high_codes != nullptr) {
+      sums_of<true>(x + i, codes + i, high_codes + i, length, u, sums);
+    } else {
+      sums_of<false>(x + i, codes + i, nullptr, length, u, sums);
+    }
   }
-  sums = held;
 }
 
 }  // namespace kvzip::kernels::HWY_NAMESPACE

@@ -25,11 +25,11 @@ void uniform_values(const std::uint8_t* codes, const std::uint8_t* high_codes, s
 void uniform_values_add(const std::uint8_t* codes, const std::uint8_t* high_codes, std::size_t n, const UniformSteps& u,
                         float* x);
 
-/// What the mean offsets of values from their levels are worked out from, |q| = 1 and |q| > 1 apart; eight partial sums
-/// each, by index modulo 8.
+/// How far values lie below their levels, in 1/65536 of a step and at most one step, summed for |q| = 1 and for |q|
+/// > 1. Integers, so that the order of the sums does not matter.
 struct UniformSums {
-  double one[8], more[8];                         // of |x|
-  std::int64_t ones[8], mores[8], more_steps[8];  // how many; sum of |q|
+  std::int64_t one = 0, ones = 0;    // sum and count for |q| = 1
+  std::int64_t more = 0, mores = 0;  // for |q| > 1
 };
 void uniform_sums(const float* x, const std::uint8_t* codes, const std::uint8_t* high_codes, std::size_t n,
                   const UniformSteps& u, UniformSums& sums);

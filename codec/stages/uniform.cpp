@@ -102,24 +102,15 @@ class Uniform final : public Stage {
   /// How far, in 1/256 of a step, the values with |q| = 1 and those beyond lie below their levels on average.
   static std::array<int, 2> mean_offsets(const Tile& tile, const Stream& low, const Stream& high,
                                          const kernels::UniformSteps& u) {
-    kernels::UniformSums parts{};
+    kernels::UniformSums sums;
     kernels::uniform_sums(tile.values.data(), low.data.data(), high.data.empty() ? nullptr : high.data.data(),
-                          low.data.size(), u, parts);
-    double one = 0, more = 0;
-    std::int64_t ones = 0, mores = 0, more_steps = 0;
-    for (std::size_t j = 0; j < 8; ++j) {
-      one += parts.one[j];
-      more += parts.more[j];
-      ones += parts.ones[j];
-      mores += parts.mores[j];
-      more_steps += parts.more_steps[j];
-    }
-    const auto offset = [&](double steps, double magnitudes, std::int64_t count) {
+                          low.data.size(), u, sums);
+    const auto mean = [](std::int64_t sum, std::int64_t count) {
       if (count == 0) return 0;
-      const double mean = (steps - magnitudes / u.step) / static_cast<double>(count);
-      return static_cast<int>(std::clamp(std::nearbyint(mean * 256), -128.0, 127.0));
+      const double offset = static_cast<double>(sum) / static_cast<double>(count) / 256;
+      return static_cast<int>(std::clamp(std::nearbyint(offset), -128.0, 127.0));
     };
-    return {offset(static_cast<double>(ones), one, ones), offset(static_cast<double>(more_steps), more, mores)};
+    return {mean(sums.one, sums.ones), mean(sums.more, sums.mores)};
   }
   static void use_offsets(const Stream& offsets, kernels::UniformSteps& u) {
     u.one = static_cast<float>(static_cast<std::int8_t>(offsets.data.at(0))) / 256;
