@@ -9,43 +9,79 @@
 HWY_BEFORE_NAMESPACE();
 namespace kvzip::kernels::HWY_NAMESPACE {
 
+namespace hn = hwy::HWY_NAMESPACE;
+
 void multiply(const float* HWY_RESTRICT by, std::size_t n, float* HWY_RESTRICT x) {
   for (std::size_t i = 0; i < n; ++i) x[i] *= by[i];
 }
 
-/// Steps h = 1, 2 and 4, within runs of eight values.
-inline void small_steps(std::size_t n, float* HWY_RESTRICT x) {
-  for (std::size_t i = 0; i < n; i += 8) {
-    float* v = x + i;
-    const float a0 = v[0] + v[1], a1 = v[0] - v[1], a2 = v[2] + v[3], a3 = v[2] - v[3];
-    const float a4 = v[4] + v[5], a5 = v[4] - v[5], a6 = v[6] + v[7], a7 = v[6] - v[7];
-    const float b0 = a0 + a2, b1 = a1 + a3, b2 = a0 - a2, b3 = a1 - a3;
-    const float b4 = a4 + a6, b5 = a5 + a7, b6 = a4 - a6, b7 = a5 - a7;
-    v[0] = b0 + b4, v[1] = b1 + b5, v[2] = b2 + b6, v[3] = b3 + b7;
-    v[4] = b0 - b4, v[5] = b1 - b5, v[6] = b2 - b6, v[7] = b3 - b7;
-  }
-}
-
-inline void step(std::size_t n, std::size_t h, float* x) {
+inline void plain_step(std::size_t n, std::size_t h, float* x) {
   for (std::size_t i = 0; i < n; i += 2 * h) {
-    float* HWY_RESTRICT low = x + i;
-    float* HWY_RESTRICT high = low + h;
-    for (std::size_t j = 0; j < h; ++j) {
-      const float a = low[j], b = high[j];
-      low[j] = a + b;
-      high[j] = a - b;
+    for (std::size_t j = i; j < i + h; ++j) {
+      const float a = x[j], b = x[j + h];
+      x[j] = a + b;
+      x[j + h] = a - b;
     }
   }
 }
 
-void hadamard(std::size_t n, float factor, float* x) {
-  for (std::size_t i = 0; i < n; ++i) x[i] *= factor;
-  std::size_t h = 1;
-  if (n >= 8) {
-    small_steps(n, x);
-    h = 8;
+using Wide = hn::CappedTag<float, 8>;
+
+/// Steps of whole vectors.
+inline void wide_step(std::size_t n, std::size_t h, float* HWY_RESTRICT x) {
+  const Wide d;
+  const std::size_t lanes = hn::Lanes(d);
+  for (std::size_t i = 0; i < n; i += 2 * h) {
+    for (std::size_t j = i; j < i + h; j += lanes) {
+      const auto a = hn::LoadU(d, x + j), b = hn::LoadU(d, x + j + h);
+      hn::StoreU(hn::Add(a, b), d, x + j);
+      hn::StoreU(hn::Sub(a, b), d, x + j + h);
+    }
   }
-  for (; h < n; h *= 2) step(n, h, x);
+}
+
+#if HWY_TARGET != HWY_SCALAR
+/// Every step that stays within a vector: with w the values at the other end, v + w where the bit is 0, w - v where it
+/// is 1.
+inline void steps_inside(std::size_t n, float factor, float* HWY_RESTRICT x) {
+  const Wide d;
+  const hn::RepartitionToWide<Wide> pairs;
+  const std::size_t lanes = hn::Lanes(d);
+  const auto by = hn::Set(d, factor);
+  for (std::size_t i = 0; i < n; i += lanes) {
+    auto v = hn::Mul(hn::LoadU(d, x + i), by);
+    auto w = hn::Shuffle2301(v);
+    v = hn::OddEven(hn::Sub(w, v), hn::Add(v, w));
+    w = hn::Shuffle1032(v);
+    v = hn::BitCast(d, hn::OddEven(hn::BitCast(pairs, hn::Sub(w, v)), hn::BitCast(pairs, hn::Add(v, w))));
+    if (lanes == 8) {
+      w = hn::SwapAdjacentBlocks(v);
+      v = hn::OddEvenBlocks(hn::Sub(w, v), hn::Add(v, w));
+    }
+    hn::StoreU(v, d, x + i);
+  }
+}
+#endif
+
+void hadamard(std::size_t n, float factor, float* x) {
+  const std::size_t lanes = hn::Lanes(Wide());
+  std::size_t h = 1;
+#if HWY_TARGET != HWY_SCALAR
+  if (n >= lanes && lanes >= 4) {
+    steps_inside(n, factor, x);
+    h = lanes;
+  }
+#endif
+  if (h == 1) {
+    for (std::size_t i = 0; i < n; ++i) x[i] *= factor;
+  }
+  for (; h < n; h *= 2) {
+    if (h % lanes == 0) {
+      wide_step(n, h, x);
+    } else {
+      plain_step(n, h, x);
+    }
+  }
 }
 
 }  // namespace kvzip::kernels::HWY_NAMESPACE

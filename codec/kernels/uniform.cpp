@@ -71,6 +71,45 @@ void uniform_values_add(const std::uint8_t* codes, const std::uint8_t* high_code
   return values_of<true, false>(codes, nullptr, n, u, x);
 }
 
+template <bool High>
+inline void sums_of(const float* HWY_RESTRICT x, const std::uint8_t* HWY_RESTRICT codes,
+                    const std::uint8_t* HWY_RESTRICT high_codes, std::size_t n, const UniformSteps& u,
+                    UniformSums& sums) {
+  const float step = u.step;
+  const auto zero = static_cast<std::int32_t>(u.zero);
+  std::int32_t one = 0, ones = 0, more = 0, mores = 0;
+  for (std::size_t i = 0; i < n; ++i) {
+    std::int32_t q = codes[i];
+    if constexpr (High) q += 256 * high_codes[i];
+    q -= zero;
+    q = q < 0 ? -q : q;
+    const float far = static_cast<float>(q) - (x[i] < 0.0f ? -x[i] : x[i]) / step;
+    const auto below = static_cast<std::int32_t>((far < -1.0f ? -1.0f : far) * 65536.0f);
+    const std::int32_t is_one = q == 1 ? -1 : 0, is_more = q > 1 ? -1 : 0;
+    one += below & is_one;
+    ones -= is_one;
+    more += below & is_more;
+    mores -= is_more;
+  }
+  sums.one += one;
+  sums.ones += ones;
+  sums.more += more;
+  sums.mores += mores;
+}
+
+void uniform_sums(const float* x, const std::uint8_t* codes, const std::uint8_t* high_codes, std::size_t n,
+                  const UniformSteps& u, UniformSums& sums) {
+  constexpr std::size_t kBlock = 16384;  // of them 65536 each stay below 2^31
+  for (std::size_t i = 0; i < n; i += kBlock) {
+    const std::size_t length = n - i < kBlock ? n - i : kBlock;
+    if (high_codes != nullptr) {
+      sums_of<true>(x + i, codes + i, high_codes + i, length, u, sums);
+    } else {
+      sums_of<false>(x + i, codes + i, nullptr, length, u, sums);
+    }
+  }
+}
+
 }  // namespace kvzip::kernels::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
@@ -80,6 +119,7 @@ namespace kvzip::kernels {
 HWY_EXPORT(uniform_codes);
 HWY_EXPORT(uniform_values);
 HWY_EXPORT(uniform_values_add);
+HWY_EXPORT(uniform_sums);
 
 void uniform_codes(const float* x, std::size_t n, const UniformSteps& u, std::uint8_t* codes,
                    std::uint8_t* high_codes) {
@@ -92,6 +132,10 @@ void uniform_values(const std::uint8_t* codes, const std::uint8_t* high_codes, s
 void uniform_values_add(const std::uint8_t* codes, const std::uint8_t* high_codes, std::size_t n, const UniformSteps& u,
                         float* x) {
   HWY_DYNAMIC_DISPATCH(uniform_values_add)(codes, high_codes, n, u, x);
+}
+void uniform_sums(const float* x, const std::uint8_t* codes, const std::uint8_t* high_codes, std::size_t n,
+                  const UniformSteps& u, UniformSums& sums) {
+  HWY_DYNAMIC_DISPATCH(uniform_sums)(x, codes, high_codes, n, u, sums);
 }
 
 }  // namespace kvzip::kernels

@@ -25,4 +25,13 @@ void uniform_values(const std::uint8_t* codes, const std::uint8_t* high_codes, s
 void uniform_values_add(const std::uint8_t* codes, const std::uint8_t* high_codes, std::size_t n, const UniformSteps& u,
                         float* x);
 
+/// How far values lie below their levels, in 1/65536 of a step and at most one step, summed for |q| = 1 and for |q|
+/// > 1. Integers, so that the order of the sums does not matter.
+struct UniformSums {
+  std::int64_t one = 0, ones = 0;    // sum and count for |q| = 1
+  std::int64_t more = 0, mores = 0;  // for |q| > 1
+};
+void uniform_sums(const float* x, const std::uint8_t* codes, const std::uint8_t* high_codes, std::size_t n,
+                  const UniformSteps& u, UniformSums& sums);
+
 }  // namespace kvzip::kernels

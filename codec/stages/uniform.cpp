@@ -102,21 +102,15 @@ class Uniform final : public Stage {
   /// How far, in 1/256 of a step, the values with |q| = 1 and those beyond lie below their levels on average.
   static std::array<int, 2> mean_offsets(const Tile& tile, const Stream& low, const Stream& high,
                                          const kernels::UniformSteps& u) {
-    std::array<double, 2> sum{}, count{};
-    const auto zero = static_cast<int>(u.zero);
-    for (std::size_t i = 0; i < low.data.size(); ++i) {
-      const int q = std::abs(low.data[i] + (high.data.empty() ? 0 : 256 * high.data[i]) - zero);
-      if (q == 0) continue;
-      const std::size_t cell = q > 1 ? 1 : 0;
-      sum[cell] += q - std::fabs(double{tile.values[i]}) / u.step;
-      count[cell] += 1;
-    }
-    std::array<int, 2> offsets{};
-    for (std::size_t cell = 0; cell < 2; ++cell) {
-      const double mean = count[cell] == 0 ? 0 : sum[cell] / count[cell];
-      offsets[cell] = static_cast<int>(std::clamp(std::nearbyint(mean * 256), -128.0, 127.0));
-    }
-    return offsets;
+    kernels::UniformSums sums;
+    kernels::uniform_sums(tile.values.data(), low.data.data(), high.data.empty() ? nullptr : high.data.data(),
+                          low.data.size(), u, sums);
+    const auto mean = [](std::int64_t sum, std::int64_t count) {
+      if (count == 0) return 0;
+      const double offset = static_cast<double>(sum) / static_cast<double>(count) / 256;
+      return static_cast<int>(std::clamp(std::nearbyint(offset), -128.0, 127.0));
+    };
+    return {mean(sums.one, sums.ones), mean(sums.more, sums.mores)};
   }
   static void use_offsets(const Stream& offsets, kernels::UniformSteps& u) {
     u.one = static_cast<float>(static_cast<std::int8_t>(offsets.data.at(0))) / 256;
