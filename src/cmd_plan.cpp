@@ -195,7 +195,7 @@ void add_plan(CLI::App& app, Action& action) {
   CLI::App* command = add_command(
       app,
       {"plan", "simulate loading a cache by a deadline",
-       "kvzip plan FILE... --bandwidth TRACE --slo SECONDS --recompute-ms-per-token X [OPTIONS]",
+       "kvzip plan FILE... --bandwidth TRACE --slo S --recompute-ms-per-token X",
        "  kvzip plan high.kvz low.kvz --bandwidth trace.txt --slo 2 \\\n      --recompute-ms-per-token 0.4\n"
        "  kvzip plan sweep.json --bandwidth trace.txt --slo 2 \\\n      --recompute-ms-per-token 0.4 --policy paper"});
   auto o = std::make_shared<Options>();
