@@ -91,8 +91,8 @@ std::string file_line(const Sweep& sweep, const Line& l) {
   const SettingResult& s = l.setting;
   std::string out = front_of(l);
   out += fmt::format(",{},{},{},{},{},{}", l.dump.source_bytes, l.dump.values, s.file_bytes,
-                     number(ratio_of(l.dump.source_bytes, s.file_bytes)),
-                     number(ratio_of(l.dump.int8_bytes, s.file_bytes)), number(bits_of(s.file_bytes, l.dump.values)));
+                     number(ratio_of(l.dump.source_bytes, s.file_bytes)), number(ratio_to_int8(l.dump, s)),
+                     number(bits_of(s.file_bytes, l.dump.values)));
   for (const std::uint64_t bytes : s.bytes) out += fmt::format(",{}", bytes);
   out += fmt::format(",,,{},{},{},{}", s.encode_mbs, s.decode_mbs, number(s.peak_bytes),
                      s.worst_layer ? std::to_string(*s.worst_layer) : "");

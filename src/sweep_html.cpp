@@ -202,8 +202,8 @@ std::string sweep_html(const Sweep& sweep, const Measure& measure) {
 }
 
 void write_report(const std::string& path, const Sweep& sweep, const Measure& measure, bool overwrite) {
-  const std::string page = sweep_html(sweep, measure);
   OutputFile out(path, overwrite);
+  const std::string page = sweep_html(sweep, measure);
   out.append(std::as_bytes(std::span(page)));
   out.finish();
 }

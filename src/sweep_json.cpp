@@ -6,7 +6,7 @@
 #include <limits>
 
 #include "kvzip/error.hpp"
-#include "sweep.hpp"
+#include "sweep_report.hpp"
 
 namespace kvzip::tool {
 namespace {
@@ -210,7 +210,7 @@ void add_derived(Json& out, const SweepDump& dump) {
     Json& one = out["settings"][i];
     one["bits_per_value"] = json_number(bits_of(setting.file_bytes, dump.values));
     one["ratio"] = json_number(ratio_of(dump.source_bytes, setting.file_bytes));
-    one["ratio_to_int8"] = json_number(ratio_of(dump.int8_bytes, setting.file_bytes));
+    one["ratio_to_int8"] = json_number(ratio_to_int8(dump, setting));
   }
 }
 

@@ -131,11 +131,13 @@ std::string error_ticks(const Panel& panel) {
   if (panel.exact) add("exact", *panel.exact, 0);
   const int first = static_cast<int>(std::floor(std::log10(from))),
             last = static_cast<int>(std::log10(panel.error_to)) + 1;
+  const int every = static_cast<int>(decades / 10) + 1;  // decades from one named tick to the next
   for (int decade = first; decade <= last; ++decade) {
-    for (int digit = 1; digit < 10; ++digit) {
+    for (int digit = 1; digit < (every == 1 ? 10 : 2); ++digit) {
       const double value = digit * std::pow(10.0, decade);
       if (value < from || value > panel.error_to) continue;
-      const bool named = digit == 1 || (decades < 2.2 && (digit == 2 || digit == 5)) || decades < 0.5;
+      const bool whole = digit == 1 && decade % every == 0;
+      const bool named = whole || (decades < 2.2 && (digit == 2 || digit == 5)) || decades < 0.5;
       add(named ? fmt::format("{:.3g}", value) : "", value, named ? 0 : 1);
     }
   }
@@ -381,8 +383,9 @@ std::string plot_sweep(const Sweep& sweep, const Measure& measure, std::string_v
 }
 
 void write_plot(const std::string& path, const Sweep& sweep, const Measure& measure, bool overwrite) {
-  const std::string drawn = plot_sweep(sweep, measure, plot_format(path));
+  const std::string_view format = plot_format(path);
   OutputFile out(path, overwrite);
+  const std::string drawn = plot_sweep(sweep, measure, format);
   out.append(std::as_bytes(std::span(drawn)));
   out.finish();
 }

@@ -62,7 +62,7 @@ SweepTable summary_table(const SweepDump& dump, const Measure& measure) {
     Cells row{s.name,
               front[i] ? "*" : "",
               fixed(ratio_of(dump.source_bytes, s.file_bytes), 2),
-              fixed(ratio_of(dump.int8_bytes, s.file_bytes), 2),
+              fixed(ratio_to_int8(dump, s), 2),
               fixed(bits_of(s.file_bytes, dump.values), 3),
               error_cell(figure(s.all.key, &ValueFigures::nrmse)),
               error_cell(figure(s.all.value, &ValueFigures::nrmse)),
@@ -250,6 +250,10 @@ std::vector<std::size_t> by_bytes(const SweepDump& dump) {
     return dump.settings[a].file_bytes < dump.settings[b].file_bytes;
   });
   return order;
+}
+
+std::optional<double> ratio_to_int8(const SweepDump& dump, const SettingResult& setting) {
+  return dump.int8_bytes > 0 ? ratio_of(dump.int8_bytes, setting.file_bytes) : std::nullopt;
 }
 
 std::string dump_line(const SweepDump& dump) {
