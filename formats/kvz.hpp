@@ -39,8 +39,10 @@ struct KvzGroup {
   std::uint64_t chunk_rows = 0;  // tokens (or elements of a pass-through tensor) per frame
   std::uint64_t values = 0;      // elements covered
   std::uint64_t source_bytes = 0;
+  std::uint64_t rows = 0;                    // tokens; 0 for what passes through
   std::uint64_t frames = 0, raw_frames = 0;  // raw: stored as they were, because coding would not shrink them
   std::uint64_t coded_bytes = 0;             // whole frame records
+  std::vector<std::uint64_t> frame_bytes;    // of each of them, in order of tokens
   std::array<std::uint64_t, kStreamLabels> stream_bytes{};  // payload bytes by label; raw frames count as exact
 };
 

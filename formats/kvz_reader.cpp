@@ -120,7 +120,8 @@ class KvzReaderImpl final : public KvzReader {
         source_.file().read_at(at.offset + kRecordHeaderBytes, front);
         const FrameSizes sizes = Pipeline::sizes(front, at.stored);
         s.groups[g].raw_frames += sizes.raw;
-        s.groups[g].coded_bytes += at.stored + kRecordHeaderBytes + kRecordTailBytes;
+        s.groups[g].frame_bytes.push_back(at.stored + kRecordHeaderBytes + kRecordTailBytes);
+        s.groups[g].coded_bytes += s.groups[g].frame_bytes.back();
         for (std::size_t l = 0; l < kStreamLabels; ++l) s.groups[g].stream_bytes[l] += sizes.bytes[l];
       }
     }
@@ -241,6 +242,7 @@ class KvzReaderImpl final : public KvzReader {
       if (group.tiled) {
         d.layer = group.context.layer;
         d.values = group.rows * group.context.channels();
+        d.rows = group.rows;
       }
       d.pipeline = header_.plan.pipelines[group.pipeline].text();
       d.chunk_rows = group.chunk;

@@ -16,5 +16,6 @@ void add_bench(CLI::App& app, Action& action);
 void add_convert(CLI::App& app, Action& action);
 void add_list(CLI::App& app, Action& action);
 void add_synth(CLI::App& app, Action& action);
+void add_plan(CLI::App& app, Action& action);
 
 }  // namespace kvzip::tool

@@ -92,6 +92,7 @@ int main(int argc, char** argv) {
   add_convert(app, action);
   add_list(app, action);
   add_synth(app, action);
+  add_plan(app, action);
   const int parsed = parse(app, argc, argv);
   return parsed >= 0 ? parsed : perform(action);
 }

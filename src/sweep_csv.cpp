@@ -28,8 +28,10 @@ std::string number(std::optional<std::uint64_t> value) {
 }
 
 constexpr std::pair<std::string_view, double ValueFigures::*> kValueFigures[] = {
-    {"max_abs", &ValueFigures::max_abs},       {"nrmse", &ValueFigures::nrmse},
-    {"snr_db", &ValueFigures::snr_db},         {"cosine_min", &ValueFigures::cosine_min},
+    {"max_abs", &ValueFigures::max_abs},
+    {"nrmse", &ValueFigures::nrmse},
+    {"snr_db", &ValueFigures::snr_db},
+    {"cosine_min", &ValueFigures::cosine_min},
     {"cosine_mean", &ValueFigures::cosine_mean}};
 constexpr std::pair<std::string_view, double AttentionFigures::*> kAttentionFigures[] = {
     {"output_nrmse", &AttentionFigures::output_nrmse},
@@ -45,7 +47,9 @@ constexpr std::pair<std::string_view, std::optional<AttentionFigures> FidelitySu
     {"proxy", &FidelitySummary::proxy}};
 
 std::string heading() {
-  std::string out = "dump,scope,setting,family,kind,layer,head,measure,error,pareto,source_bytes,values,bytes,ratio,ratio_to_int8,bits_per_value";
+  std::string out =
+      "dump,scope,setting,family,kind,layer,head,measure,error,pareto,source_bytes,values,bytes,ratio,ratio_to_int8,"
+      "bits_per_value";
   for (const std::string_view kind : kByteKinds) out += fmt::format(",{}_bytes", kind);
   out += ",key_bits,value_bits,encode_mbs,decode_mbs,peak_bytes,worst_layer";
   for (const auto& [role, unused] : kRoles) {
@@ -87,8 +91,8 @@ std::string file_line(const Sweep& sweep, const Line& l) {
   const SettingResult& s = l.setting;
   std::string out = front_of(l);
   out += fmt::format(",{},{},{},{},{},{}", l.dump.source_bytes, l.dump.values, s.file_bytes,
-                     number(ratio_of(l.dump.source_bytes, s.file_bytes)),
-                     number(ratio_of(l.dump.int8_bytes, s.file_bytes)), number(bits_of(s.file_bytes, l.dump.values)));
+                     number(ratio_of(l.dump.source_bytes, s.file_bytes)), number(ratio_to_int8(l.dump, s)),
+                     number(bits_of(s.file_bytes, l.dump.values)));
   for (const std::uint64_t bytes : s.bytes) out += fmt::format(",{}", bytes);
   out += fmt::format(",,,{},{},{},{}", s.encode_mbs, s.decode_mbs, number(s.peak_bytes),
                      s.worst_layer ? std::to_string(*s.worst_layer) : "");

@@ -69,8 +69,8 @@ std::string byte_bars(const SweepDump& dump) {
     for (std::size_t k = 0; k < kByteKinds.size(); ++k) {
       if (s.bytes[k] == 0) continue;
       const double share = 100 * static_cast<double>(s.bytes[k]) / static_cast<double>(most);
-      out += fmt::format("<span class=\"k{}\" style=\"width:{:.3f}%\" title=\"{}: {} bits per value\"></span>", k, share,
-                         kByteKinds[k], number_text(bits_of(s.bytes[k], dump.values)));
+      out += fmt::format("<span class=\"k{}\" style=\"width:{:.3f}%\" title=\"{}: {} bits per value\"></span>", k,
+                         share, kByteKinds[k], number_text(bits_of(s.bytes[k], dump.values)));
     }
     out += fmt::format("</span><span>{}</span>\n", number_text(bits_of(s.file_bytes, dump.values)));
   }
@@ -90,8 +90,9 @@ std::string commands_of(const SweepDump& dump) {
       rules += escape_markup(std::string_view(s.rules).substr(at, end - at)) + "\n";
       at = end + 1;
     }
-    out += fmt::format("<tr><td>{}</td><td>{}</td><td class=\"wrap\"><pre>{}</pre></td><td class=\"wrap\"><pre>{}</pre></td></tr>\n",
-                       escape_markup(s.name), escape_markup(s.kind), escape_markup(s.command), rules);
+    out += fmt::format(
+        "<tr><td>{}</td><td>{}</td><td class=\"wrap\"><pre>{}</pre></td><td class=\"wrap\"><pre>{}</pre></td></tr>\n",
+        escape_markup(s.name), escape_markup(s.kind), escape_markup(s.command), rules);
   }
   return out + "</tbody></table></div></details>\n";
 }
@@ -103,13 +104,17 @@ std::string notes_of(const SweepDump& dump) {
     if (s.left_out.empty()) continue;
     out += fmt::format("<li><b>{}</b>: {}</li>\n", escape_markup(s.name), escape_markup(s.left_out));
   }
-  return out.empty() ? out : fmt::format("<h3>What the originals do not count, and these files do</h3>\n<ul>\n{}</ul>\n", out);
+  return out.empty()
+             ? out
+             : fmt::format("<h3>What the originals do not count, and these files do</h3>\n<ul>\n{}</ul>\n", out);
 }
 
 std::string section_of(const Sweep& sweep, std::size_t number, const Measure& measure) {
   const SweepDump& dump = sweep.dumps[number];
-  std::string out = fmt::format("<section>\n<h2>{}</h2>\n<p>{}</p>\n", escape_markup(dump.path), escape_markup(dump_line(dump)));
-  if (dump.queries == 0) out += "<p class=\"faint\">No queries: nothing here is attention; proxies stand in for it and say so.</p>\n";
+  std::string out =
+      fmt::format("<section>\n<h2>{}</h2>\n<p>{}</p>\n", escape_markup(dump.path), escape_markup(dump_line(dump)));
+  if (dump.queries == 0)
+    out += "<p class=\"faint\">No queries: nothing here is attention; proxies stand in for it and say so.</p>\n";
   if (!dump.note.empty()) out += fmt::format("<p class=\"faint\">{}</p>\n", escape_markup(dump.note));
   Sweep one;
   one.dumps = {dump};
@@ -117,8 +122,10 @@ std::string section_of(const Sweep& sweep, std::size_t number, const Measure& me
   plot.erase(0, plot.find("<svg"));  // an XML declaration has no place inside a page
   out += fmt::format("<figure>{}</figure>\n", plot);
   out += html_tables(dump, measure) + byte_bars(dump);
-  out += fmt::format("<h3>Layers and heads</h3>\n<div class=\"heat-maps\" data-dump=\"{}\"><noscript>Drawn by a script of this page."
-                     "</noscript></div>\n", number);
+  out += fmt::format(
+      "<h3>Layers and heads</h3>\n<div class=\"heat-maps\" data-dump=\"{}\"><noscript>Drawn by a script of this page."
+      "</noscript></div>\n",
+      number);
   return out + notes_of(dump) + commands_of(dump) + "</section>\n";
 }
 
@@ -144,7 +151,8 @@ Json layer_json(const LayerResult& layer) {
 Json figure_list(const SweepDump& dump, const Measure& chosen) {
   Json out = Json::array();
   const auto add = [&](const Measure& m) {
-    const bool any = std::any_of(dump.settings.begin(), dump.settings.end(), [&](const SettingResult& s) { return m.of(s.all).has_value(); });
+    const bool any = std::any_of(dump.settings.begin(), dump.settings.end(),
+                                 [&](const SettingResult& s) { return m.of(s.all).has_value(); });
     if (any) out.push_back({{"id", m.id}, {"label", m.label}});
   };
   add(chosen);
@@ -182,18 +190,20 @@ std::string sweep_html(const Sweep& sweep, const Measure& measure) {
   out += fmt::format("<title>kvzip sweep: rate against {}</title>\n<style>{}</style>\n</head>\n<body>\n",
                      escape_markup(measure.label), kPageStyle);
   out += "<h1>Settings of kvzip compared</h1>\n";
-  out += fmt::format("<p class=\"faint\">kvzip {}, {}; speeds are of one thread, in 1e6 bytes of source a second. "
-                     "Sizes count every byte of the file.</p>\n<pre>{}</pre>\n",
-                     escape_markup(sweep.version), escape_markup(sweep.machine), escape_markup(sweep.command));
+  out += fmt::format(
+      "<p class=\"faint\">kvzip {}, {}; speeds are of one thread, in 1e6 bytes of source a second. "
+      "Sizes count every byte of the file.</p>\n<pre>{}</pre>\n",
+      escape_markup(sweep.version), escape_markup(sweep.machine), escape_markup(sweep.command));
   for (std::size_t d = 0; d < sweep.dumps.size(); ++d) out += section_of(sweep, d, measure);
-  out += fmt::format("<script type=\"application/json\" id=\"layers\">{}</script>\n<script>{}</script>\n</body>\n</html>\n",
-                     layers_json(sweep, measure), kPageScript);
+  out += fmt::format(
+      "<script type=\"application/json\" id=\"layers\">{}</script>\n<script>{}</script>\n</body>\n</html>\n",
+      layers_json(sweep, measure), kPageScript);
   return out;
 }
 
 void write_report(const std::string& path, const Sweep& sweep, const Measure& measure, bool overwrite) {
-  const std::string page = sweep_html(sweep, measure);
   OutputFile out(path, overwrite);
+  const std::string page = sweep_html(sweep, measure);
   out.append(std::as_bytes(std::span(page)));
   out.finish();
 }

@@ -6,7 +6,7 @@
 #include <limits>
 
 #include "kvzip/error.hpp"
-#include "sweep.hpp"
+#include "sweep_report.hpp"
 
 namespace kvzip::tool {
 namespace {
@@ -189,7 +189,10 @@ struct JsonIn {
   static void read(const Json& in, const std::string& where, std::vector<T>& values) {
     if (!in.is_array()) refuse(where, "a list");
     values.clear();
-    for (const Json& one : in) read(one, fmt::format("{}[{}]", where, values.size()), values.emplace_back());
+    for (const Json& one : in) {
+      const std::string inner = fmt::format("{}[{}]", where, values.size());
+      read(one, inner, values.emplace_back());
+    }
   }
 };
 
@@ -207,7 +210,7 @@ void add_derived(Json& out, const SweepDump& dump) {
     Json& one = out["settings"][i];
     one["bits_per_value"] = json_number(bits_of(setting.file_bytes, dump.values));
     one["ratio"] = json_number(ratio_of(dump.source_bytes, setting.file_bytes));
-    one["ratio_to_int8"] = json_number(ratio_of(dump.int8_bytes, setting.file_bytes));
+    one["ratio_to_int8"] = json_number(ratio_to_int8(dump, setting));
   }
 }
 
@@ -232,7 +235,8 @@ Sweep read_sweep(std::string_view text) {
   }
   if (!json.contains("schema") || !json["schema"].is_number_unsigned()) JsonIn::refuse("schema", "a number");
   if (json["schema"] != kSchema) {
-    fail(ErrorCode::unsupported, "a sweep of schema {}; this build reads {}", json["schema"].get<std::uint64_t>(), kSchema);
+    fail(ErrorCode::unsupported, "a sweep of schema {}; this build reads {}", json["schema"].get<std::uint64_t>(),
+         kSchema);
   }
   Sweep sweep;
   JsonIn::read(json, "", sweep);

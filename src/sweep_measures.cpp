@@ -74,12 +74,14 @@ std::span<const Measure> measures() {
 
 const Measure& find_measure(std::string_view id, const Sweep& sweep) {
   if (id.empty()) return default_measure(sweep);
-  const auto found = std::find_if(std::begin(kMeasures), std::end(kMeasures), [&](const Measure& m) { return m.id == id; });
+  const auto found =
+      std::find_if(std::begin(kMeasures), std::end(kMeasures), [&](const Measure& m) { return m.id == id; });
   if (found == std::end(kMeasures)) {
     fail(ErrorCode::invalid_argument, "there is no measure '{}'; there are {}", id, names_of(nullptr));
   }
   // Before anything was measured only the name can be judged.
-  const bool measured = std::any_of(sweep.dumps.begin(), sweep.dumps.end(), [](const SweepDump& d) { return !d.settings.empty(); });
+  const bool measured =
+      std::any_of(sweep.dumps.begin(), sweep.dumps.end(), [](const SweepDump& d) { return !d.settings.empty(); });
   if (measured && !any_has(sweep, *found)) {
     fail(ErrorCode::invalid_argument, "no setting has the measure '{}'; there are {}", id, names_of(&sweep));
   }

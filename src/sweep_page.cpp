@@ -31,7 +31,7 @@ summary{cursor:pointer;font-weight:bold;margin:.8rem 0 .3rem}summary:focus-visib
 .k4{background:var(--k4)}.k5{background:var(--k5)}.k6{background:var(--k6)}
 .controls{display:flex;flex-wrap:wrap;gap:.3rem 1.2rem;margin:.4rem 0}select{font:inherit;font-size:13px;max-width:26rem}
 table.heat th,table.heat td{border:0;padding:0 .3rem;font-size:11.5px;font-weight:normal}
-table.heat thead th{text-align:center;color:var(--faint);min-width:1.15rem}
+table.heat thead th:not(:first-child){text-align:center;color:var(--faint);min-width:1.15rem}
 table.heat td{min-width:1.15rem;height:1.15rem;border:1px solid var(--paper);
 background:color-mix(in srgb,var(--heat) var(--t),var(--band))}table.heat td.none{background:none}
 .scale{display:inline-block;width:9rem;height:.8em;margin:0 .4em;background:linear-gradient(90deg,var(--band),var(--heat))}

@@ -23,8 +23,9 @@ constexpr std::size_t kLongest = 48;  // letters of a name
 struct Ink {
   std::string_view light, dark;
 };
-constexpr Ink kInks[] = {{"#0072b2", "#5ab4e6"}, {"#d55e00", "#ff9a52"}, {"#117733", "#62c77c"}, {"#aa4499", "#e79cdb"},
-                         {"#332288", "#aaa0ff"}, {"#8a6d00", "#e3c34a"}, {"#882255", "#f08fb4"}, {"#2a8a80", "#5fd3c6"}};
+constexpr Ink kInks[] = {{"#0072b2", "#5ab4e6"}, {"#d55e00", "#ff9a52"}, {"#117733", "#62c77c"},
+                         {"#aa4499", "#e79cdb"}, {"#332288", "#aaa0ff"}, {"#8a6d00", "#e3c34a"},
+                         {"#882255", "#f08fb4"}, {"#2a8a80", "#5fd3c6"}};
 constexpr Ink kText{"#222222", "#e8e8e8"}, kFaint{"#5f5f5f", "#a8a8a8"}, kAxis{"#444444", "#bcbcbc"},
     kGrid{"#e6e6e6", "#30363c"}, kFront{"#d4d4d4", "#4d545b"}, kPaper{"#ffffff", "#14171a"};
 constexpr unsigned kOpen[] = {6, 4, 8, 12, 10};  // circle, square, triangle, diamond, inverted triangle
@@ -97,7 +98,8 @@ Panel panel_of(const SweepDump& dump, const Measure& measure) {
       continue;
     }
     const std::string name = plain_text(s.family.empty() ? s.name : s.family, kLongest);
-    auto family = std::find_if(panel.families.begin(), panel.families.end(), [&](const Family& f) { return f.name == name; });
+    auto family =
+        std::find_if(panel.families.begin(), panel.families.end(), [&](const Family& f) { return f.name == name; });
     if (family == panel.families.end()) family = panel.families.insert(family, Family{name, {}});
     family->points.push_back({*rate, *error, front[i], plain_text(s.name, kLongest)});
   }
@@ -127,12 +129,15 @@ std::string error_ticks(const Panel& panel) {
     out += fmt::format("{}'{}' {:.17g} {}", out.empty() ? "" : ", ", text, value, level);
   };
   if (panel.exact) add("exact", *panel.exact, 0);
-  const int first = static_cast<int>(std::floor(std::log10(from))), last = static_cast<int>(std::log10(panel.error_to)) + 1;
+  const int first = static_cast<int>(std::floor(std::log10(from))),
+            last = static_cast<int>(std::log10(panel.error_to)) + 1;
+  const int every = static_cast<int>(decades / 10) + 1;  // decades from one named tick to the next
   for (int decade = first; decade <= last; ++decade) {
-    for (int digit = 1; digit < 10; ++digit) {
+    for (int digit = 1; digit < (every == 1 ? 10 : 2); ++digit) {
       const double value = digit * std::pow(10.0, decade);
       if (value < from || value > panel.error_to) continue;
-      const bool named = digit == 1 || (decades < 2.2 && (digit == 2 || digit == 5)) || decades < 0.5;
+      const bool whole = digit == 1 && decade % every == 0;
+      const bool named = whole || (decades < 2.2 && (digit == 2 || digit == 5)) || decades < 0.5;
       add(named ? fmt::format("{:.3g}", value) : "", value, named ? 0 : 1);
     }
   }
@@ -206,7 +211,9 @@ std::string labels_of(const Panel& panel, double top, double height) {
 
 std::string data_of(const Panel& panel, std::size_t number) {
   std::string out;
-  const auto row = [&](const PlotPoint& p) { return fmt::format("{:.9g} {:.9g}\n", p.rate, panel.shown_error(p.error)); };
+  const auto row = [&](const PlotPoint& p) {
+    return fmt::format("{:.9g} {:.9g}\n", p.rate, panel.shown_error(p.error));
+  };
   for (std::size_t f = 0; f < panel.families.size(); ++f) {
     std::string line, open, full;
     for (const PlotPoint& p : panel.families[f].points) {
@@ -224,7 +231,8 @@ std::string data_of(const Panel& panel, std::size_t number) {
 
 std::string plot_command(const Panel& panel, std::size_t number) {
   std::string out = "plot NaN notitle";
-  if (!front_of(panel).empty()) out += fmt::format(", $front{} with lines lw 9 lc rgb '{}' title 'Pareto front'", number, kFront.light);
+  if (!front_of(panel).empty())
+    out += fmt::format(", $front{} with lines lw 9 lc rgb '{}' title 'Pareto front'", number, kFront.light);
   for (std::size_t f = 0; f < panel.families.size(); ++f) {
     const Family& family = panel.families[f];
     const std::string ink(ink_of(f).light), title = gnuplot_quoted(family.name);
@@ -234,10 +242,12 @@ std::string plot_command(const Panel& panel, std::size_t number) {
       out += fmt::format(", $line{}_{} with lines lw 1.6 lc rgb '{}' title {}", number, f, ink, title);
     }
     if (any([](const PlotPoint& p) { return !p.front; })) {
-      out += fmt::format(", $open{}_{} with points pt {} ps 0.8 lw 1.5 lc rgb '{}' title {}", number, f, open, ink, title);
+      out +=
+          fmt::format(", $open{}_{} with points pt {} ps 0.8 lw 1.5 lc rgb '{}' title {}", number, f, open, ink, title);
     }
     if (any([](const PlotPoint& p) { return p.front; })) {
-      out += fmt::format(", $full{}_{} with points pt {} ps 1 lc rgb '{}' title {}", number, f, filled(open), ink, title);
+      out +=
+          fmt::format(", $full{}_{} with points pt {} ps 1 lc rgb '{}' title {}", number, f, filled(open), ink, title);
     }
   }
   return out + "\n";
@@ -248,21 +258,24 @@ std::string panel_script(const SweepDump& dump, const Measure& measure, std::siz
   const double height = kHeight * static_cast<double>(count), top = kHeight * static_cast<double>(number);
   const auto up = [&](double y) { return 1 - (top + y) / height; };  // of the whole picture, from below
   std::string out = "unset label\nunset arrow\n";
-  out += fmt::format("set lmargin at screen {:.5f}\nset rmargin at screen {:.5f}\n", kLeft / kWidth, 1 - kRight / kWidth);
+  out +=
+      fmt::format("set lmargin at screen {:.5f}\nset rmargin at screen {:.5f}\n", kLeft / kWidth, 1 - kRight / kWidth);
   out += fmt::format("set tmargin at screen {:.5f}\nset bmargin at screen {:.5f}\n", up(kTop), up(kHeight - kBottom));
   out += fmt::format("set xrange [{:.9g}:{:.9g}]\nset yrange [{:.9g}:{:.9g}]\n", panel.rate_from, panel.rate_to,
                      panel.error_from, panel.error_to);
   out += fmt::format("set xtics ({}) nomirror tc rgb '{}'\n", rate_ticks(panel), kText.light);
   out += fmt::format("set ytics ({}) nomirror tc rgb '{}'\n", error_ticks(panel), kText.light);
   if (panel.exact) {
-    out += fmt::format("set arrow from graph 0, first {0:.9g} to graph 1, first {0:.9g} nohead lw 1 lc rgb '{1}' back\n",
-                       *panel.exact, kGrid.light);
+    out +=
+        fmt::format("set arrow from graph 0, first {0:.9g} to graph 1, first {0:.9g} nohead lw 1 lc rgb '{1}' back\n",
+                    *panel.exact, kGrid.light);
   }
   const auto write = [&](std::string text, Spot at, const Ink& ink, int size, bool bold) {
     out += label_line({std::move(text), at}, top, height, ink, size, bold);
   };
   constexpr double kMargin = 16;
-  write(plain_text(fmt::format("{}{}{}", dump.path, dump.model.empty() ? "" : ", ", dump.model), 100), {kMargin, 18}, kText, 14, true);
+  write(plain_text(fmt::format("{}{}{}", dump.path, dump.model.empty() ? "" : ", ", dump.model), 100), {kMargin, 18},
+        kText, 14, true);
   std::string line = fmt::format("{}, lower is better; grey band and filled markers: Pareto front", measure.label);
   if (panel.left_out > 0) line += fmt::format("; {} settings have no such figure", panel.left_out);
   write(line, {kMargin, 38}, kFaint, 12, false);
@@ -280,8 +293,10 @@ std::string script_of(const Sweep& sweep, const Measure& measure, bool png) {
   std::string out = "set encoding utf8\n";
   if (png) {
     // Twice the pixels, for print. gnuplot's points are larger than pixels there.
-    out += fmt::format("set terminal pngcairo size {},{} fontscale 1.5 linewidth 2 pointscale 2.4 font 'Helvetica,12' background '{}'\n",
-                       2 * kWidth, 2 * height, kPaper.light);
+    out += fmt::format(
+        "set terminal pngcairo size {},{} fontscale 1.5 linewidth 2 pointscale 2.4 font 'Helvetica,12' background "
+        "'{}'\n",
+        2 * kWidth, 2 * height, kPaper.light);
   } else {
     out += fmt::format("set terminal svg size {},{} dynamic font 'Helvetica,12'\n", kWidth, height);
   }
@@ -289,7 +304,8 @@ std::string script_of(const Sweep& sweep, const Measure& measure, bool png) {
   out += "set termoption noenhanced\nset samples 2\nunset key\nset logscale x 2\nset logscale y 10\n";
   out += fmt::format("set border 3 lc rgb '{}'\nset tics out scale 0.6\n", kAxis.light);
   out += fmt::format("set grid xtics ytics lt 1 lw 1 lc rgb '{0}', lt 1 lw 1 lc rgb '{0}'\n", kGrid.light);
-  out += fmt::format("set xlabel 'bits per value, all bytes of the file counted' tc rgb '{}' offset 0,0.2\n", kText.light);
+  out +=
+      fmt::format("set xlabel 'bits per value, all bytes of the file counted' tc rgb '{}' offset 0,0.2\n", kText.light);
   out += "set multiplot\n";
   for (std::size_t d = 0; d < sweep.dumps.size(); ++d) out += panel_script(sweep.dumps[d], measure, d, count);
   return out + "unset multiplot\n";
@@ -342,7 +358,8 @@ std::string finish_svg(std::string svg, const Measure& measure) {
   const std::size_t start = svg.find("<svg"), title = svg.find("<title>Gnuplot</title>");
   if (start == svg.npos || title == svg.npos) fail(ErrorCode::io, "gnuplot wrote something else than an SVG picture");
   const std::string about = fmt::format("Rate against {}", escape_markup(measure.label));
-  svg.replace(title, std::string_view("<title>Gnuplot</title>").size(), fmt::format("<title>{}</title>\n{}", about, style_of()));
+  svg.replace(title, std::string_view("<title>Gnuplot</title>").size(),
+              fmt::format("<title>{}</title>\n{}", about, style_of()));
   svg.insert(start + 4, fmt::format(" class=\"kvzip-plot\" role=\"img\" aria-label=\"{}\"", about));
   constexpr std::string_view kFonts = "font-family=\"Helvetica,Arial,'Liberation Sans',sans-serif\"";
   replace_all(svg, "font-family=\"Helvetica\"", kFonts);
@@ -354,7 +371,8 @@ std::string finish_svg(std::string svg, const Measure& measure) {
 
 std::string_view plot_format(std::string_view path) {
   for (const std::string_view format : {"svg", "png"}) {
-    if (path.size() > format.size() && path.ends_with(format) && path[path.size() - format.size() - 1] == '.') return format;
+    if (path.size() > format.size() && path.ends_with(format) && path[path.size() - format.size() - 1] == '.')
+      return format;
   }
   fail(ErrorCode::invalid_argument, "{}: plots are .svg or .png", path);
 }
@@ -365,8 +383,9 @@ std::string plot_sweep(const Sweep& sweep, const Measure& measure, std::string_v
 }
 
 void write_plot(const std::string& path, const Sweep& sweep, const Measure& measure, bool overwrite) {
-  const std::string drawn = plot_sweep(sweep, measure, plot_format(path));
+  const std::string_view format = plot_format(path);
   OutputFile out(path, overwrite);
+  const std::string drawn = plot_sweep(sweep, measure, format);
   out.append(std::as_bytes(std::span(drawn)));
   out.finish();
 }

@@ -2,6 +2,7 @@
 // What people read of a sweep: tables, plots, and a page.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -23,6 +24,8 @@ std::vector<SweepTable> sweep_tables(const SweepDump& dump, const Measure& measu
 std::vector<SweepTable> layer_tables(const SweepDump& dump, const Measure& measure);
 /// Indices of settings, in order of bytes.
 std::vector<std::size_t> by_bytes(const SweepDump& dump);
+/// Bytes of int8 over the setting's; nothing when int8 was not measured.
+std::optional<double> ratio_to_int8(const SweepDump& dump, const SettingResult& setting);
 /// What the figures of a dump are of: one line, without its name.
 std::string dump_line(const SweepDump& dump);
 
@@ -34,7 +37,8 @@ std::string sweep_csv(const Sweep& sweep, const Measure& measure);
 
 /// Rate against `measure`, one panel for each dump, drawn by gnuplot. `extension` is "svg" or "png".
 std::string plot_sweep(const Sweep& sweep, const Measure& measure, std::string_view extension);
-/// "svg" or "png", by the name; fail(invalid_argument) on any other. For checks before the work, as is require_gnuplot().
+/// "svg" or "png", by the name; fail(invalid_argument) on any other. For checks before the work, as is
+/// require_gnuplot().
 std::string_view plot_format(std::string_view path);
 void write_plot(const std::string& path, const Sweep& sweep, const Measure& measure, bool overwrite);
 

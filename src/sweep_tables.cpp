@@ -35,7 +35,8 @@ Value figure(const std::optional<T>& figures, double T::*member) {
 }
 
 bool any(const SweepDump& dump, auto of) {
-  return std::any_of(dump.settings.begin(), dump.settings.end(), [&](const SettingResult& s) { return of(s.all).has_value(); });
+  return std::any_of(dump.settings.begin(), dump.settings.end(),
+                     [&](const SettingResult& s) { return of(s.all).has_value(); });
 }
 bool has_attention(const SweepDump& dump) {
   return any(dump, [](const FidelitySummary& s) { return s.attention; });
@@ -54,14 +55,19 @@ SweepTable summary_table(const SweepDump& dump, const Measure& measure) {
   t.columns = {"setting", "*", ">ratio", ">x int8", ">bits", ">K nrmse", ">V nrmse", ">K dB", ">V dB"};
   if (attention) t.columns.insert(t.columns.end(), {">attention", ">KL"});
   if (second) t.columns.insert(t.columns.end(), {">attention 2", ">KL 2"});
-  t.columns.insert(t.columns.end(), {">enc MB/s", ">dec MB/s", ">peak", ">worst layer"});
+  t.columns.insert(t.columns.end(), {">enc MB/s", ">dec MB/s", ">peak", ">worst"});
   const std::vector<bool> front = pareto_front(dump, measure);
   for (const std::size_t i : by_bytes(dump)) {
     const SettingResult& s = dump.settings[i];
-    Cells row{s.name, front[i] ? "*" : "", fixed(ratio_of(dump.source_bytes, s.file_bytes), 2),
-              fixed(ratio_of(dump.int8_bytes, s.file_bytes), 2), fixed(bits_of(s.file_bytes, dump.values), 3),
-              error_cell(figure(s.all.key, &ValueFigures::nrmse)), error_cell(figure(s.all.value, &ValueFigures::nrmse)),
-              snr_cell(s.all.key), snr_cell(s.all.value)};
+    Cells row{s.name,
+              front[i] ? "*" : "",
+              fixed(ratio_of(dump.source_bytes, s.file_bytes), 2),
+              fixed(ratio_to_int8(dump, s), 2),
+              fixed(bits_of(s.file_bytes, dump.values), 3),
+              error_cell(figure(s.all.key, &ValueFigures::nrmse)),
+              error_cell(figure(s.all.value, &ValueFigures::nrmse)),
+              snr_cell(s.all.key),
+              snr_cell(s.all.value)};
     for (const auto& [wanted, figures] : {std::pair(attention, s.all.attention), std::pair(second, s.all.attention2)}) {
       if (!wanted) continue;
       row.push_back(error_cell(figure(figures, &AttentionFigures::output_nrmse)));
@@ -101,10 +107,10 @@ SweepTable values_table(const SweepDump& dump) {
   for (const std::size_t i : by_bytes(dump)) {
     Cells row{dump.settings[i].name};
     for (const auto& f : {dump.settings[i].all.key, dump.settings[i].all.value}) {
-      row.insert(row.end(), {error_cell(figure(f, &ValueFigures::nrmse)), snr_cell(f),
-                             error_cell(figure(f, &ValueFigures::max_abs)), fixed(figure(f, &ValueFigures::cosine_min), 6),
-                             fixed(figure(f, &ValueFigures::cosine_mean), 6),
-                             f ? std::to_string(f->nonfinite_mismatches) : "-"});
+      row.insert(row.end(),
+                 {error_cell(figure(f, &ValueFigures::nrmse)), snr_cell(f),
+                  error_cell(figure(f, &ValueFigures::max_abs)), fixed(figure(f, &ValueFigures::cosine_min), 6),
+                  fixed(figure(f, &ValueFigures::cosine_mean), 6), f ? std::to_string(f->nonfinite_mismatches) : "-"});
     }
     t.rows.push_back(std::move(row));
   }
@@ -112,16 +118,19 @@ SweepTable values_table(const SweepDump& dump) {
 }
 
 void add_attention(Cells& row, const std::optional<AttentionFigures>& f) {
-  row.insert(row.end(), {error_cell(figure(f, &AttentionFigures::output_nrmse)),
-                         fixed(figure(f, &AttentionFigures::output_cosine), 6), error_cell(figure(f, &AttentionFigures::kl)),
-                         fixed(figure(f, &AttentionFigures::top_overlap), 4),
-                         error_cell(figure(f, &AttentionFigures::logits_nrmse))});
+  row.insert(
+      row.end(),
+      {error_cell(figure(f, &AttentionFigures::output_nrmse)), fixed(figure(f, &AttentionFigures::output_cosine), 6),
+       error_cell(figure(f, &AttentionFigures::kl)), fixed(figure(f, &AttentionFigures::top_overlap), 4),
+       error_cell(figure(f, &AttentionFigures::logits_nrmse))});
 }
 
 using Attention = std::optional<AttentionFigures> FidelitySummary::*;
 
 SweepTable attention_table(const SweepDump& dump, Attention which, std::string title, bool proxies) {
-  SweepTable t{std::move(title), {"setting", ">output nrmse", ">output cosine", ">KL", ">top-k overlap", ">logits nrmse"}, {},
+  SweepTable t{std::move(title),
+               {"setting", ">output nrmse", ">output cosine", ">KL", ">top-k overlap", ">logits nrmse"},
+               {},
                !proxies};
   if (proxies) t.columns.push_back(">pair nrmse");
   for (const std::size_t i : by_bytes(dump)) {
@@ -163,10 +172,12 @@ SweepTable layers_of(const SettingResult& setting, const Measure& measure) {
   for (std::size_t h = 0; h < heads && heads <= kShownHeads; ++h) t.columns.push_back(fmt::format(">head {}", h));
   if (heads > kShownHeads) t.columns.insert(t.columns.end(), {">worst head", ">its error"});
   for (const LayerResult& layer : setting.layers) {
-    Cells row{std::to_string(layer.layer), fixed(bits_of(layer.key_bytes, layer.key_values), 3),
+    Cells row{std::to_string(layer.layer),
+              fixed(bits_of(layer.key_bytes, layer.key_values), 3),
               fixed(bits_of(layer.value_bytes, layer.value_values), 3),
               error_cell(figure(layer.all.key, &ValueFigures::nrmse)),
-              error_cell(figure(layer.all.value, &ValueFigures::nrmse)), error_cell(measure.of(layer.all))};
+              error_cell(figure(layer.all.value, &ValueFigures::nrmse)),
+              error_cell(measure.of(layer.all))};
     add_heads(row, layer, measure, heads);
     t.rows.push_back(std::move(row));
   }
@@ -226,7 +237,8 @@ Cells left_out_lines(const SweepDump& dump) {
 }
 
 std::string head_line(const Sweep& sweep) {
-  return fmt::format("kvzip {}, {}; speeds are of one thread, in 1e6 bytes of source a second", sweep.version, sweep.machine);
+  return fmt::format("kvzip {}, {}; speeds are of one thread, in 1e6 bytes of source a second", sweep.version,
+                     sweep.machine);
 }
 
 }  // namespace
@@ -240,9 +252,14 @@ std::vector<std::size_t> by_bytes(const SweepDump& dump) {
   return order;
 }
 
+std::optional<double> ratio_to_int8(const SweepDump& dump, const SettingResult& setting) {
+  return dump.int8_bytes > 0 ? ratio_of(dump.int8_bytes, setting.file_bytes) : std::nullopt;
+}
+
 std::string dump_line(const SweepDump& dump) {
   std::string out = dump.model.empty() ? std::string() : dump.model + ", ";
-  out += fmt::format("{} tokens, {} values in {}, {}", dump.tokens, dump.values, dump.dtype, size_text(dump.source_bytes));
+  out +=
+      fmt::format("{} tokens, {} values in {}, {}", dump.tokens, dump.values, dump.dtype, size_text(dump.source_bytes));
   if (dump.queries > 0) out += fmt::format("; {} queries a head from {}", dump.queries, dump.queries_from);
   if (dump.queries2 > 0) out += fmt::format(", second set of {}", dump.queries2);
   if (dump.split < dump.tokens) out += fmt::format("; tokens from {} on are the original's", dump.split);

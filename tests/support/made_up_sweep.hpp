@@ -26,7 +26,8 @@ inline tool::FidelitySummary made_up_errors(double nrmse, bool queries) {
   return out;
 }
 
-inline tool::SettingResult made_up_setting(std::string name, std::string family, double bits, double nrmse, bool queries) {
+inline tool::SettingResult made_up_setting(std::string name, std::string family, double bits, double nrmse,
+                                           bool queries) {
   using namespace tool;
   SettingResult s;
   s.name = std::move(name);
@@ -41,7 +42,8 @@ inline tool::SettingResult made_up_setting(std::string name, std::string family,
   s.peak_bytes = 1234567;
   s.all = made_up_errors(nrmse, queries);
   for (std::uint32_t layer = 0; layer < 4; ++layer) {
-    LayerResult one{layer, 4096, 4096, s.file_bytes / 8, s.file_bytes / 8, made_up_errors(nrmse * (1 + layer % 3), queries), {}};
+    LayerResult one{
+        layer, 4096, 4096, s.file_bytes / 8, s.file_bytes / 8, made_up_errors(nrmse * (1 + layer % 3), queries), {}};
     for (int head = 0; head < 2; ++head) one.heads.push_back(made_up_errors(nrmse * (1 + head * layer), queries));
     s.layers.push_back(std::move(one));
   }
@@ -99,7 +101,8 @@ inline tool::Sweep made_up_sweep() {
   other.int8_bytes = 33000;
   other.tokens = other.split = 356;
   other.dtype = "BF16";
-  other.settings = {made_up_setting("int4", "int", 4.5, 0.09, false), made_up_setting("int8", "int", 8.1, 0.005, false)};
+  other.settings = {made_up_setting("int4", "int", 4.5, 0.09, false),
+                    made_up_setting("int8", "int", 8.1, 0.005, false)};
   sweep.dumps.push_back(other);
   return sweep;
 }
