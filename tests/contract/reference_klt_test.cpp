@@ -226,8 +226,8 @@ TEST_CASE("klt: one component holds a tile of rank 1, none a constant one") {
   const Coded c = coded(m, 0.6, false);  // 38 bits a token: one group of one
   CHECK(c.content.columns() == 1);
   REQUIRE(c.content.groups.size() == 1);
-  CHECK(squared_error(m.v, c.stage) < 1e-6 * centred(m).energy());
-  const Coded poor = coded(m, 0.5, false);  // 32 bits hold no group
+  CHECK(squared_error(m.v, c.stage) < 3e-6 * centred(m).energy());  // mean, basis and value in half precision
+  const Coded poor = coded(m, 0.5, false);                          // 32 bits hold no group
   CHECK(poor.content.columns() == 0);
   for (std::size_t r = 1; r < m.rows; ++r) {
     for (std::size_t col = 0; col < 64; ++col) m.at(r, col) = m.at(0, col);
