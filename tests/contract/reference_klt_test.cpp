@@ -237,6 +237,22 @@ TEST_CASE("klt: one component holds a tile of rank 1, none a constant one") {
   CHECK(squared_error(m.v, constant.stage) < 1e-6 * 64 * 90);
 }
 
+TEST_CASE("klt: inspection finds codes, scales, the basis and the groups where they belong") {
+  const Matrix m = ref::synthetic(300, 2, 64, ref::kHalf, 15);
+  const Decoded out = through_pipeline("klt:bits=4,pack", Role::value, m, DType::f16);
+  const auto bytes = [&](StreamLabel label) { return out.sizes.bytes[static_cast<std::size_t>(label)]; };
+  const Content c = coded(m, 4, false).content;
+  std::uint64_t codes = 0;
+  for (const Stream& s : c.codes) {
+    codes += (std::uint64_t{s.rows} * s.cols * static_cast<unsigned>(std::log2(s.alphabet)) + 7) / 8;
+  }
+  CHECK(bytes(StreamLabel::codes) == codes);
+  CHECK(bytes(StreamLabel::factors) == 2 * 128 * c.columns());
+  CHECK(bytes(StreamLabel::scales) == 2 * (128 + 2 * 300 * c.groups.size()));
+  CHECK(bytes(StreamLabel::flags) < 100);
+  CHECK(8 * (codes + 4 * 300 * c.groups.size()) <= 4 * 300 * 128);  // the budget, in the file
+}
+
 TEST_CASE("klt: damaged tables of groups are refused") {
   const Matrix m = ref::synthetic(40, 2, 16, ref::kSingle, 14);
   const auto stage = make_klt();
