@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <numeric>
 
 #include "codec/kernels/rows.hpp"
 
@@ -12,6 +13,8 @@ namespace {
 constexpr std::size_t kLanes = 16;                           // partial sums, in a fixed order; divides every size but 1
 constexpr std::uint64_t kMeasured = std::uint64_t{1} << 26;  // values that a tile's measurement may quantise
 constexpr std::size_t kLeastRows = 32;
+// Components of less than this share of all energy are noise of float arithmetic and of a basis in half precision.
+constexpr double kNoise = 0x1p-30;
 constexpr std::uint64_t kStates = std::uint64_t{1} << 23;  // of the dynamic programme
 constexpr std::uint64_t kUnit = 2;                         // every cost is a multiple of it
 
@@ -80,6 +83,8 @@ KltErrors measure_klt_errors(const float* d, std::size_t rows, std::size_t compo
   }
   const std::size_t measured = std::min<std::uint64_t>(rows, std::max<std::uint64_t>(kMeasured / work, kLeastRows));
   for (std::size_t i = 0; i < measured; ++i) measure_row(d + i * rows / measured * components, components, errors);
+  const double all = std::accumulate(errors.left_out.begin(), errors.left_out.end(), 0.0);
+  for (double& energy : errors.left_out) energy = energy <= all * kNoise ? 0 : energy;  // no group is made for them
   return errors;
 }
 

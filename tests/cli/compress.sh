@@ -47,6 +47,8 @@ expect_status 2 kvzip compress a.safetensors -o x.kvz --value ''
 
 # Key=values are stored; those that name metadata are seen by recognition.
 kvzip synth -o plain.safetensors --layers 1 --heads 2 --head-dim 16 --tokens 40 --rope-theta 0
+kvzip compress -q plain.safetensors -o k.kvz --preset kvtc-2 # keys of unknown rotation stay as they are
+kvzip verify k.kvz
 kvzip compress -q plain.safetensors -o m.kvz --meta run=seven --meta rope=post --meta rope_theta=12345
 kvzip inspect m.kvz --json >m.json
 expect_in m.json '"run": "seven"'

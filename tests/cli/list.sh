@@ -1,7 +1,7 @@
 # list: every section, alone and together.
 expect_status 0 kvzip list
 [ ! -s stderr ]
-for word in quant outliers lowrank window pack zstd gear-2 kivi-2 near-lossless safetensors hdf5 .kvz; do
+for word in quant outliers lowrank klt window pack zstd deflate gear-2 kivi-2 kvtc-2 near-lossless safetensors hdf5 .kvz; do
   expect_in stdout "$word"
 done
 expect_status 0 kvzip list stages

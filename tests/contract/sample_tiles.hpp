@@ -205,7 +205,7 @@ inline constexpr PipelineCase kPipelineCases[] = {
     {"klt:bits=40,pack", 0.01},
     {"klt:bits=40:per=head,deflate", 0.01},
     {"klt:bits=10,deflate", 1},
-    {"window:sink=1:recent=3,rope:missing=skip,klt,rans", 1.5},
+    {"window:sink=1:recent=3,rope:missing=skip,klt,rans", 2},
     {"outliers:share=0.1,klt:bits=6:per=head,quant:bits=6,ac", 0.1},
 };
 
