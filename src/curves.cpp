@@ -185,4 +185,10 @@ std::vector<std::vector<Point>> measure_curves(const CurveInput& input, const st
   return out;
 }
 
+double sampled_share(const CurveInput& input, double share) {
+  const Plan plan = tile_plan(input);
+  const auto all = static_cast<double>(sampled_frames(plan, 1).size());
+  return all > 0 ? static_cast<double>(sampled_frames(plan, share).size()) / all : 0;
+}
+
 }  // namespace kvzip::tool

@@ -45,4 +45,7 @@ std::vector<std::vector<Point>> measure_curves(const CurveInput& input, const st
                                                const std::function<std::string(std::size_t, std::size_t)>& texts,
                                                double share, const Progress& progress);
 
+/// What `share` comes to when at least one frame of each group is taken.
+double sampled_share(const CurveInput& input, double share);
+
 }  // namespace kvzip::tool

@@ -27,8 +27,8 @@ struct TargetOutcome {
   std::string said;    // one line: what was wanted, what was reached, how, and how long it took
 };
 
-/// Searches; `base` has the chunk and the user's texts. `work` is where trial containers go (a folder). fail() with
-/// invalid_argument when the dump has no keys or values, or no queries where attention is wanted.
+/// Searches; `base` has the chunk and the user's texts. fail() with invalid_argument when the dump has no keys or
+/// values, or no queries where attention is wanted.
 TargetOutcome find_target(DumpReader& reader, const Recognition& recognition, const TargetOptions& target,
                           const KvzOptions& base, unsigned threads, bool quiet);
 

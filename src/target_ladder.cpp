@@ -56,4 +56,22 @@ Transforms choose_transforms(const CurveInput& input, const std::vector<Unit>& u
   return {best(0, rotated ? kTransforms.size() : 2), best(1, 2)};
 }
 
+RuleSet rules_for(const std::vector<Unit>& units, const std::vector<std::string>& pipelines) {
+  RuleSet rules;
+  rules.name = "target";
+  for (std::size_t u = 0; u < units.size(); ++u) {
+    Rule rule;
+    rule.role = units[u].role;
+    rule.any_layer = false;
+    rule.from = rule.to = units[u].layer;
+    rule.pipeline = canonical_pipeline(pipelines[u]);
+    rules.rules.push_back(std::move(rule));
+  }
+  Rule query;
+  query.role = Role::query;
+  query.pipeline = canonical_pipeline(kLosslessPipeline);
+  rules.rules.push_back(std::move(query));
+  return rules;
+}
+
 }  // namespace kvzip::tool

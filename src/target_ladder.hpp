@@ -3,6 +3,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "curves.hpp"
@@ -29,5 +30,7 @@ Transforms choose_transforms(const CurveInput& input, const std::vector<Unit>& u
 enum class Points { middle, centroid };
 std::string ladder_pipeline(const std::string& transform, double step, Points points);
 inline constexpr std::string_view kLosslessPipeline = "planes,rans";
+/// One rule for each unit; queries are stored losslessly.
+RuleSet rules_for(const std::vector<Unit>& units, const std::vector<std::string>& pipelines);
 
 }  // namespace kvzip::tool

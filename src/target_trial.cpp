@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "target_trial.hpp"
+
+#include "formats/file.hpp"
+#include "report.hpp"
+
+namespace kvzip::tool {
+
+Trials::Trials(DumpReader& reader, const Recognition& recognition, const FidelityOptions* fidelity, unsigned threads,
+               bool quiet)
+    : reader_(reader), recognition_(recognition), threads_(threads), quiet_(quiet) {
+  if (fidelity == nullptr) return;
+  FidelityOptions options = *fidelity;
+  options.threads = threads;
+  options.proxies = false;
+  meter_.emplace(reader, recognition, options);
+}
+
+Trial Trials::run(const KvzOptions& options, const std::string& label) {
+  ++count_;
+  const TemporaryFile file(temporary_directory() + "/target.kvz");
+  ProgressLine line(label, !quiet_);
+  const auto writer = create_kvz_writer(file.path(), reader_.dump(), recognition_, options, true);
+  transcode(reader_, *writer, threads_, line.callback());
+  writer->finish();
+  const auto coded = open_kvz(file.path());
+  const KvzSummary summary = coded->summary();
+  Trial out;
+  out.file_bytes = out.unit_bytes = static_cast<double>(summary.file_bytes);
+  for (const KvzGroup& group : summary.groups) {
+    if (!group.layer || (group.role != Role::key && group.role != Role::value)) {
+      out.unit_bytes -= static_cast<double>(group.coded_bytes);
+    } else if (group.raw_frames > 0) {
+      out.raw_frames += group.raw_frames;
+      out.raw_units.insert({group.role, *group.layer});
+    }
+  }
+  for (const KvzResults::Errors& e : summary.results->errors) out.nrmse[e.role == Role::value] = e.nrmse;
+  if (meter_) {
+    const Fidelity fidelity = meter_->measure(*coded, line.callback());
+    if (const auto& a = fidelity.all.attention) {
+      out.attention = {a->output_nrmse, a->kl, fidelity.split, fidelity.queries};
+    }
+  }
+  return out;
+}
+
+}  // namespace kvzip::tool
