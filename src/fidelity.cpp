@@ -11,7 +11,7 @@ namespace kvzip::tool {
 namespace {
 
 void add_remark(std::string& note, const std::string& text) {
-  if (!text.empty()) note += (note.empty() ? "" : "; ") + text;
+  if (!text.empty()) note += fmt::format("{}{}", note.empty() ? "" : "; ", text);
 }
 
 }  // namespace
