@@ -163,11 +163,7 @@ Fidelity FidelityMeter::measure(DumpReader& decoded, const Progress& progress) {
     one.all = summarise(one.heads);
     if (!one.all.attention && !p.sets.empty()) ++without;
     if (!pairs_up(place) && p.sets.empty()) ++without;
-    for (const HeadFidelity& head : one.heads) {
-      if (head.attention) left_out += head.attention->left_out;
-      if (head.attention2) left_out += head.attention2->left_out;
-      if (head.proxy) left_out += head.proxy->keys_as_queries.left_out;
-    }
+    left_out += run.left_out();
     all.insert(all.end(), one.heads.begin(), one.heads.end());
   }
   out.all = summarise(all);

@@ -3,6 +3,8 @@
 
 #include <doctest/doctest.h>
 
+#include <limits>
+
 #include "src/query_set.hpp"
 #include "tests/support/cache_layouts.hpp"
 #include "tests/support/direct_attention.hpp"
@@ -163,6 +165,26 @@ TEST_CASE("fidelity: split, roles that stay, threads") {
   CHECK(refusal(original, options).find("--split 151") != std::string::npos);
   options.split = kTokens;
   CHECK(refusal(original, options).find("position 150") != std::string::npos);
+}
+
+TEST_CASE("fidelity: what is not finite counts apart, and nothing measured is no figure") {
+  Sides s;
+  const Made original = separate("HTD")(s.key, s.value, &s.query);
+  s.decoded_key.x[s.key.at(0, 0, 1, 7, 3)] = std::numeric_limits<float>::quiet_NaN();
+  const Made one = separate("HTD")(s.decoded_key, s.decoded_value, nullptr);
+  const Fidelity got = measured(original, one, all_queries());
+  check_same(*got.layers[0].heads[1].attention, direct_group(s, 0, 0, 1, 112));
+  CHECK(got.layers[0].all.key->nonfinite_mismatches == 1);
+  CHECK(got.note.find(fmt::format("{} pairs", kGroup * 38)) != std::string::npos);
+
+  FidelityOptions options = all_queries();
+  options.split = kTokens - 1;
+  Cache never = s.key;
+  for (float& x : never.x) x = std::numeric_limits<float>::infinity();
+  const Made all = separate("HTD")(never, s.value, &s.query);
+  const Fidelity none = measured(all, all, options);
+  CHECK_FALSE(none.all.attention);
+  CHECK_FALSE(none.all.key);
 }
 
 TEST_CASE("fidelity: queries are spread evenly") {
