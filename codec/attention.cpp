@@ -84,6 +84,20 @@ class TopTokens {
   std::vector<Entry> heap_;  // the smallest, and of those the latest, in front
 };
 
+/// Floats on cache lines of their own: loads of whole vectors that cross lines cost twice.
+template <typename T>
+struct LineAllocator {
+  using value_type = T;
+  static constexpr std::align_val_t kLine{64};
+  LineAllocator() = default;
+  template <typename U>
+  LineAllocator(const LineAllocator<U>&) {}
+  T* allocate(std::size_t n) { return static_cast<T*>(::operator new(n * sizeof(T), kLine)); }
+  void deallocate(T* p, std::size_t) noexcept { ::operator delete(p, kLine); }
+  bool operator==(const LineAllocator&) const { return true; }
+};
+using Lines = std::vector<float, LineAllocator<float>>;
+
 struct Query {
   bool finite = true, any = false;
   float m = 0, r = 0;
@@ -159,9 +173,9 @@ double AttentionError::output_cosine() const {
 struct AttentionMeter::State {
   Shape shape;
   std::vector<std::uint64_t> positions;
-  std::size_t tiles = 0;       // of one head
-  std::vector<float> queries;  // times the scale: head, tile, channel, query
-  std::vector<Query> state;    // tiles * kQueryTile of each head
+  std::size_t tiles = 0;     // of one head
+  Lines queries;             // times the scale: head, tile, channel, query
+  std::vector<Query> state;  // tiles * kQueryTile of each head
   std::vector<double> out, out_decoded;
   std::vector<AttentionError> errors;
   std::uint64_t next_position = 0, tokens = 0;
@@ -169,8 +183,8 @@ struct AttentionMeter::State {
   // The tokens of one block that are not left out.
   std::size_t kept = 0;
   std::array<std::uint64_t, kTokenBlock> position{};
-  const float *keys = nullptr, *values = nullptr, *decoded_keys = nullptr, *decoded_values = nullptr;
-  std::vector<float> compact, panels, differences, added;
+  Lines keys, values, decoded_keys, decoded_values;
+  Lines panels, differences, added;
   bool same_keys = false;
 
   State(const Shape& s, std::span<const float> q, std::span<const std::uint64_t> at);
@@ -210,7 +224,8 @@ AttentionMeter::State::State(const Shape& s, std::span<const float> q, std::span
     }
   }
   panels.resize(kTokenBlock * dim);
-  differences.resize(panels.size());
+  for (Lines* block : {&keys, &decoded_keys, &differences}) block->resize(panels.size());
+  for (Lines* block : {&values, &decoded_values}) block->resize(kTokenBlock * std::size_t{s.value_dim});
   added.resize(2 * kQueryTile * s.value_dim);
 }
 
@@ -223,25 +238,20 @@ void AttentionMeter::State::take(std::uint64_t first, std::size_t count, const s
     for (std::size_t i = 0; i < 4; ++i) good = good && usable(rows[i] + t * dims[i], dims[i]);
     if (good) position[kept++] = first + t;
   }
-  std::array<const float*, 4> from = rows;
-  if (kept < count) {
-    compact.resize(2 * kTokenBlock * (dims[0] + dims[1]));
-    float* to = compact.data();
-    for (std::size_t i = 0; i < 4; ++i) {
-      from[i] = to;
-      for (std::size_t t = 0; t < kept; ++t, to += dims[i]) {
-        std::memcpy(to, rows[i] + (position[t] - first) * dims[i], dims[i] * sizeof(float));
-      }
+  const std::array<Lines*, 4> to{&keys, &values, &decoded_keys, &decoded_values};
+  for (std::size_t i = 0; i < 4; ++i) {
+    for (std::size_t t = 0; t < kept; ++t) {
+      std::memcpy(to[i]->data() + t * dims[i], rows[i] + (position[t] - first) * dims[i], dims[i] * sizeof(float));
     }
   }
-  keys = from[0], values = from[1], decoded_keys = from[2], decoded_values = from[3];
 }
 
 void AttentionMeter::State::pack() {
   const std::size_t n = kept * shape.head_dim;
-  kernels::pack_panels(keys, kept, shape.head_dim, panels.data());
-  same_keys = std::equal(keys, keys + n, decoded_keys);
-  if (!same_keys) kernels::pack_difference(keys, decoded_keys, kept, shape.head_dim, differences.data());
+  kernels::pack_panels(keys.data(), kept, shape.head_dim, panels.data());
+  same_keys = std::equal(keys.data(), keys.data() + n, decoded_keys.data());
+  if (same_keys) return;
+  kernels::pack_difference(keys.data(), decoded_keys.data(), kept, shape.head_dim, differences.data());
 }
 
 /// Tokens of the block that a query at this position sees.
@@ -251,7 +261,6 @@ std::size_t AttentionMeter::State::seen(std::uint64_t query) const {
 }
 
 void AttentionMeter::State::run_block(std::uint64_t first, std::size_t count) {
-  if (positions.empty() || positions.back() < first) return;
   pack();
   for (std::size_t head = 0; head < shape.query_heads; ++head) {
     for (std::size_t tile = 0; tile < tiles; ++tile) run_tile(head, tile, first, count);
@@ -306,8 +315,8 @@ void AttentionMeter::State::run_tile(std::size_t head, std::size_t tile, std::ui
     if (asks) query.left_out += std::min<std::uint64_t>(count, positions[begin + i] - first + 1) - sees;
     factors[i] = weigh(query, sees, width, s.data() + i * kTokenBlock, d.data() + i * kTokenBlock);
   }
-  kernels::tile_outputs(s.data(), values, some, vdim, added.data());
-  kernels::tile_outputs(d.data(), decoded_values, some, vdim, added.data() + kQueryTile * vdim);
+  kernels::tile_outputs(s.data(), values.data(), some, vdim, added.data());
+  kernels::tile_outputs(d.data(), decoded_values.data(), some, vdim, added.data() + kQueryTile * vdim);
   for (std::size_t i = 0; i < asking; ++i) {
     kernels::scale_and_add(added.data() + i * vdim, vdim, factors[i].original, out.data() + (base + i) * vdim);
     kernels::scale_and_add(added.data() + (kQueryTile + i) * vdim, vdim, factors[i].decoded,
@@ -360,10 +369,12 @@ void AttentionMeter::add(std::uint64_t first_position, std::span<const float> ke
   }
   for (std::size_t t = 0; t < tokens; t += kTokenBlock) {
     const std::size_t count = std::min(kTokenBlock, tokens - t);
-    s.take(first_position + t, count,
-           {keys.data() + t * dim, values.data() + t * vdim, decoded_keys.data() + t * dim,
-            decoded_values.data() + t * vdim});
-    s.run_block(first_position + t, count);
+    if (!s.positions.empty() && s.positions.back() >= first_position + t) {
+      s.take(first_position + t, count,
+             {keys.data() + t * dim, values.data() + t * vdim, decoded_keys.data() + t * dim,
+              decoded_values.data() + t * vdim});
+      s.run_block(first_position + t, count);
+    }
     s.tokens += count;
   }
   s.next_position = first_position + tokens;

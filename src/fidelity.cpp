@@ -11,7 +11,7 @@ namespace kvzip::tool {
 namespace {
 
 void add_remark(std::string& note, const std::string& text) {
-  if (!text.empty()) note += (note.empty() ? "" : "; ") + text;
+  if (!text.empty()) note += fmt::format("{}{}", note.empty() ? "" : "; ", text);
 }
 
 }  // namespace
@@ -163,11 +163,7 @@ Fidelity FidelityMeter::measure(DumpReader& decoded, const Progress& progress) {
     one.all = summarise(one.heads);
     if (!one.all.attention && !p.sets.empty()) ++without;
     if (!pairs_up(place) && p.sets.empty()) ++without;
-    for (const HeadFidelity& head : one.heads) {
-      if (head.attention) left_out += head.attention->left_out;
-      if (head.attention2) left_out += head.attention2->left_out;
-      if (head.proxy) left_out += head.proxy->keys_as_queries.left_out;
-    }
+    left_out += run.left_out();
     all.insert(all.end(), one.heads.begin(), one.heads.end());
   }
   out.all = summarise(all);

@@ -218,13 +218,14 @@ void LayerRun::collect() {
   for (Asking& asking : asking_) {
     const AttentionError error = asking.meter.finish()[0];
     HeadFidelity& head = heads_[asking.head];
+    left_out_ += error.left_out;
+    if (error.queries == 0) continue;  // nothing was measured, which is not an error of nothing
     if (asking.who == 2) {
       head.proxy.emplace();
       head.proxy->keys_as_queries = error;
       pairs_[asking.head].finish(*head.proxy);
       continue;
     }
-    if (error.queries == 0 && error.left_out == 0) continue;
     std::optional<AttentionError>& of = asking.who == 0 ? head.attention : head.attention2;
     if (!of) of.emplace();
     of->merge(error);

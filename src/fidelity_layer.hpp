@@ -49,6 +49,7 @@ class LayerRun {
   std::vector<HeadFidelity> run(std::pair<std::uint32_t, std::uint64_t> layer, const LayerHeads& place);
   std::array<std::uint64_t, 2> queries() const { return queries_; }  // of a head
   std::uint64_t done() const { return done_; }                       // bytes
+  std::uint64_t left_out() const { return left_out_; }               // pairs of a query and a token
 
  private:
   /// A query head, or keys in the place of one, on its way.
@@ -70,7 +71,7 @@ class LayerRun {
   DumpReader& decoded_;
   const std::vector<std::size_t>& twins_;
   const Progress& progress_;
-  std::uint64_t done_, total_;
+  std::uint64_t done_, total_, left_out_ = 0;
   std::array<std::uint64_t, 2> queries_{};
   std::vector<Asking> asking_;
   std::vector<PairSums> pairs_;

@@ -13,7 +13,7 @@ constexpr std::uint32_t kMostTop = 1u << 20;
 void add_fidelity(CLI::App& app, FidelityOptions& options) {
   add_text(app, "--queries", options.queries, "FILE", "queries from another file than ORIGINAL");
   add_text(app, "--queries2", options.queries2, "FILE", "a second, later set of queries, measured apart");
-  app.add_option("--split", options.split, "tokens from N on are the original's; 3/4 of them unless given")
+  app.add_option("--split", options.split, "tokens from N on stay the original's")
       ->option_text("N");
   const auto per_head = [&options](const std::string& text) {
     std::uint32_t n = 0;
@@ -22,12 +22,12 @@ void add_fidelity(CLI::App& app, FidelityOptions& options) {
     }
     options.queries_per_head = n;
   };
-  app.add_option_function<std::string>("--queries-per-head", per_head, "evenly spaced; 256 unless given")
+  app.add_option_function<std::string>("--queries-per-head", per_head, "evenly spaced; default 256")
       ->option_text("N|all");
-  app.add_option("--top-k", options.top_k, "tokens whose overlap is measured; 16 unless given")
+  app.add_option("--top-k", options.top_k, "tokens whose overlap is measured; default 16")
       ->option_text("K")
       ->check(CLI::Range(1u, kMostTop));
-  app.add_option("--attention-scale", options.scale, "of logits; 1/sqrt(head_dim) unless given")
+  app.add_option("--attention-scale", options.scale, "of logits; default 1/sqrt(head_dim)")
       ->option_text("X")
       ->check(CLI::PositiveNumber);
 }

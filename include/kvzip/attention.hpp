@@ -27,9 +27,10 @@ struct AttentionError {
 };
 
 /// Measures one key-value head and the query heads that share it. Memory follows the queries, not the tokens. Results
-/// depend neither on how tokens are cut into calls nor on the instruction set.
-/// A token is left out, on both sides, when any of its four vectors holds a number that is not finite or beyond 1e30; a
-/// pair of a query and a token when its logit is beyond 1e15 on either side; a query that is not finite wholly.
+/// do not depend on the instruction set, nor on the calls' sizes as long as these are multiples of 128 tokens;
+/// otherwise their last digits do. A token is left out, on both sides, when any of its four vectors holds a number that
+/// is not finite or beyond 1e30; a pair of a query and a token when its logit is beyond 1e15 on either side; a query
+/// that is not finite wholly.
 class AttentionMeter {
  public:
   struct Shape {
@@ -49,7 +50,7 @@ class AttentionMeter {
   /// value_dim values of both sides.
   void add(std::uint64_t first_position, std::span<const float> keys, std::span<const float> values,
            std::span<const float> decoded_keys, std::span<const float> decoded_values);
-  /// One for each query head, after the last token. Queries that see no token are not counted.
+  /// One for each query head, after the last token. Queries that see no token, or none that counts, are not counted.
   std::span<const AttentionError> finish();
 
  private:

@@ -1,0 +1,107 @@
+# compare --attention: real queries, other files' queries, proxies, limits, outputs.
+kvzip synth -o a.safetensors --layers 3 --heads 2 --head-dim 32 --tokens 600
+kvzip compress -q a.safetensors -o a.kvz --preset kivi-2
+kvzip decompress -q a.kvz -o d.safetensors
+
+expect_status 0 kvzip compare a.safetensors a.safetensors --attention --max-attention 0 --max-kl 0
+expect_in stdout "attention: 150 queries a head of the dump, the first 450 of 600 tokens decoded"
+grep -qE '^all +0 +0 +1\.0000 +0 +1\.000000$' stdout
+if grep -q proxy stdout; then exit 1; fi
+
+expect_status 0 kvzip compare a.safetensors a.kvz --attention
+expect_in stdout "worst layer: "
+[ "$(grep -cE '^[012] ' stdout)" = 3 ]
+expect_status 0 kvzip compare a.safetensors a.kvz --attention -v
+[ "$(grep -cE '^[012] +[01] ' stdout)" = 6 ]
+expect_status 0 kvzip compare a.safetensors a.kvz
+if grep -q attention stdout; then exit 1; fi
+
+# Figures do not depend on threads or on the form of the file.
+kvzip compare a.safetensors a.kvz --attention --csv -j 1 | sed -n '/^scope,measure/,$p' >one
+kvzip compare a.safetensors a.kvz --attention --csv -j 4 | sed -n '/^scope,measure/,$p' | cmp - one
+kvzip compare a.safetensors d.safetensors --attention --csv | sed -n '/^scope,measure/,$p' | cmp - one
+[ "$(wc -l <one)" = 11 ]
+kvzip convert a.safetensors a.h5
+kvzip compare a.h5 a.kvz --attention --csv | sed -n '/^scope,measure/,$p' | cmp - one
+
+# Limits.
+expect_status 6 kvzip compare a.safetensors a.kvz --max-attention 0.0001
+expect_in stderr "misses --max-attention"
+expect_status 6 kvzip compare a.safetensors a.kvz --max-kl 0.000001
+expect_in stderr "misses --max-kl"
+expect_status 0 kvzip compare a.safetensors a.kvz --max-attention 10 --max-kl 10
+
+# A file without queries: proxies, by their name, and no limits.
+kvzip synth -o noq.safetensors --layers 3 --heads 2 --head-dim 32 --tokens 600 --no-query
+kvzip compress -q noq.safetensors -o noq.kvz --preset kivi-2
+expect_status 0 kvzip compare noq.safetensors noq.kvz --attention
+expect_in stdout "proxy for attention"
+expect_in stdout "proxy output nrmse"
+expect_in stdout "worst layer by the proxy: "
+if grep -q '^attention' stdout; then exit 1; fi
+expect_status 1 kvzip compare noq.safetensors noq.kvz --max-attention 0.5
+expect_in stderr "--queries FILE"
+
+# Queries of another file: those of the same cache give the same figures. The whole dump is such a file, too.
+kvzip decompress -q a.kvz -o q.safetensors --role query
+kvzip compare noq.safetensors noq.kvz --queries q.safetensors --csv | sed -n '/^scope,measure/,$p' | cmp - one
+kvzip compare noq.safetensors noq.kvz --queries a.safetensors --csv | sed -n '/^scope,measure/,$p' | cmp - one
+# A second set, at the same positions or later: a part of a longer dump's.
+kvzip synth -o long.safetensors --layers 3 --heads 2 --head-dim 32 --tokens 700
+kvzip compress -q long.safetensors -o long.kvz --preset lossless
+kvzip decompress -q long.kvz -o later.safetensors --role query --tokens 600:700
+expect_status 0 kvzip compare a.safetensors a.kvz --queries2 later.safetensors --queries-per-head 40
+expect_in stdout "attention: 40 queries"
+expect_in stdout "attention, second queries: 40 queries"
+expect_status 0 kvzip compare a.safetensors a.kvz --queries later.safetensors --queries-per-head all --top-k 4
+expect_in stdout "attention: 100 queries a head of later.safetensors, all 600 tokens decoded"
+expect_in stdout "top-4"
+expect_status 0 kvzip compare a.safetensors a.kvz --split 100 --attention-scale 0.3
+expect_in stdout "the first 100 of 600 tokens"
+expect_in stdout "attention: 256 queries"
+
+expect_status 6 kvzip compare a.safetensors a.kvz --queries2 later.safetensors --json --max-kl 0
+expect_in stdout '"met": false'
+if command -v python3 >/dev/null; then
+  kvzip compare a.safetensors a.kvz --queries2 later.safetensors --json >out.json
+  kvzip compare noq.safetensors noq.kvz --attention --json >proxy.json
+  python3 - out.json proxy.json one <<'PY'
+import csv, json, sys
+d, p = json.load(open(sys.argv[1])), json.load(open(sys.argv[2]))
+assert d["schema"] == 1 and "proxy" not in d and "attention" not in p and "attention2" not in p
+a = d["attention"]
+assert a["tokens"] == 600 and a["split"] == 450 and a["queries"] == 150 and len(a["layers"]) == 3
+assert all(len(layer["heads"]) == 2 for layer in a["layers"])
+assert d["attention2"]["queries"] == 100
+mean = sum(h["kl"] for layer in a["layers"] for h in layer["heads"]) / 6
+assert abs(a["total"]["kl"] - mean) < 1e-12
+square = sum(h["output_nrmse"] ** 2 for layer in a["layers"] for h in layer["heads"]) / 6
+assert abs(a["total"]["output_nrmse"] - square ** 0.5) < 1e-12
+rows = list(csv.DictReader(open(sys.argv[3])))
+assert rows[-1]["scope"] == "total" and abs(float(rows[-1]["kl"]) - mean) < 1e-12
+assert p["proxy"]["total"]["pair_nrmse"] > 0 and "pair_nrmse" not in a["total"]
+PY
+fi
+
+# What cannot be.
+expect_status 1 kvzip compare a.safetensors a.kvz --split 601
+expect_in stderr "600 tokens"
+expect_status 1 kvzip compare a.safetensors a.kvz --queries noq.safetensors
+expect_in stderr "none of its"
+expect_status 5 kvzip compare a.safetensors a.kvz --queries missing.safetensors
+expect_status 2 kvzip compare a.safetensors a.kvz --queries-per-head 0
+expect_status 2 kvzip compare a.safetensors a.kvz --top-k 0
+expect_status 2 kvzip compare a.safetensors a.kvz --attention-scale -1
+expect_status 2 bash -c 'kvzip compare a.safetensors - --attention <a.kvz'
+expect_in stderr "from a pipe"
+expect_status 0 bash -c 'kvzip compare a.safetensors - --attention <d.safetensors'
+kvzip synth -o none.safetensors --layers 1 --heads 1 --head-dim 8 --tokens 0
+expect_status 0 kvzip compare none.safetensors none.safetensors --attention
+expect_in stdout "no keys and values"
+kvzip synth -o one.safetensors --layers 1 --heads 1 --head-dim 8 --tokens 1
+expect_status 0 kvzip compare one.safetensors one.safetensors --attention --max-kl 0
+
+# Real keys and values, without queries.
+kvzip compress -q "$root/samples/books.safetensors" -o books.kvz --preset int4
+expect_status 0 kvzip compare "$root/samples/books.safetensors" books.kvz --attention
+expect_in stdout "the first 288 of 384 tokens"
