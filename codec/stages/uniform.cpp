@@ -6,8 +6,10 @@
 //   q = sign(x) floor(|x| / step + round); x' = sign(q) (|q| - d) step
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cmath>
 
+#include "codec/kernels/products.hpp"
 #include "codec/kernels/rows.hpp"
 #include "codec/kernels/uniform.hpp"
 #include "codec/stages/stages.hpp"
@@ -17,8 +19,9 @@ namespace kvzip {
 namespace {
 
 enum class Points : std::uint8_t { middle, centroid };
+enum class Unit : std::uint8_t { value, rms };
 constexpr std::uint32_t kMostSteps = 32767;
-constexpr double kLeastStep = 1e-30;  // as a float a normal number
+constexpr double kLargestStep = 1e12, kLeastStep = 1e-30;  // as a float a normal number
 
 class Uniform final : public Stage {
  public:
@@ -27,13 +30,17 @@ class Uniform final : public Stage {
 
   void fields(FieldVisitor& v) override {
     static constexpr std::array<std::string_view, 2> kPoints{"middle", "centroid"};
-    v.real("step", step_, kLeastStep, 1e12, "distance of neighbouring levels, in the units of the values");
+    static constexpr std::array<std::string_view, 2> kUnits{"value", "rms"};
+    v.real("step", step_, kLeastStep, kLargestStep, "distance of neighbouring levels");
+    v.choice("unit", unit_, kUnits, "steps as the values are, or in root mean squares of the tile");
     v.real("round", round_, 0, 0.5, "what is added before rounding down; below 0.5 zero gets a wider cell");
     v.choice("points", points_, kPoints, "a code stands for its level, or for the mean of the values that took it");
   }
 
   void encode(Tile& tile, StreamWriter& out) const override {
-    kernels::UniformSteps u = steps(kMostSteps);
+    const float step = unit_ == Unit::rms ? relative_step(tile) : static_cast<float>(step_);
+    kernels::UniformSteps u = steps(step, kMostSteps);
+    if (unit_ == Unit::rms) out.put(step_stream(step));
     u.zero = static_cast<float>(largest_code(tile, u));
     const auto range = static_cast<std::uint32_t>(u.zero);
     Stream low = code_stream(*tile.context, tile.shape, low_alphabet(range));
@@ -61,11 +68,12 @@ class Uniform final : public Stage {
   }
 
   void decode(Tile& tile, TileShape in, StreamReader& streams) const override {
+    const float step = unit_ == Unit::rms ? stored_step(streams) : static_cast<float>(step_);
     Stream stored = side_stream(2, 1);
     streams.get(stored);
     const std::uint32_t range = stored.data.at(0) + 256u * stored.data.at(1);
     if (range > kMostSteps) fail(ErrorCode::corrupt, "codes up to {}", range);
-    kernels::UniformSteps u = steps(range);
+    kernels::UniformSteps u = steps(step, range);
     if (points_ == Points::centroid) {
       Stream offsets = side_stream(1, 2);
       streams.get(offsets);
@@ -82,11 +90,33 @@ class Uniform final : public Stage {
   }
 
  private:
-  kernels::UniformSteps steps(std::uint32_t range) const {
-    kernels::UniformSteps u{static_cast<float>(step_), static_cast<float>(range)};
+  kernels::UniformSteps steps(float step, std::uint32_t range) const {
+    kernels::UniformSteps u{step, static_cast<float>(range)};
     u.dead_zone = round_ < 0.5;
     u.round = static_cast<float>(round_);
     return u;
+  }
+
+  /// A tile of zeros has no root mean square; any step serves it.
+  float relative_step(const Tile& tile) const {
+    const double energy = kernels::dot(tile.values.data(), tile.values.data(), tile.values.size());
+    const double rms = energy > 0 ? std::sqrt(energy / static_cast<double>(tile.values.size())) : 1;
+    return static_cast<float>(std::clamp(step_ * rms, kLeastStep, kLargestStep));
+  }
+  static Stream step_stream(float step) {
+    Stream s = side_stream(4, 1);
+    const auto bits = std::bit_cast<std::uint32_t>(step);
+    for (int i = 0; i < 4; ++i) s.data.push_back(static_cast<std::uint8_t>(bits >> 8 * i));
+    return s;
+  }
+  static float stored_step(StreamReader& streams) {
+    Stream s = side_stream(4, 1);
+    streams.get(s);
+    std::uint32_t bits = 0;
+    for (std::size_t i = 0; i < 4; ++i) bits |= std::uint32_t{s.data.at(i)} << 8 * i;
+    const auto step = std::bit_cast<float>(bits);
+    if (!(step > 0) || !std::isfinite(step)) fail(ErrorCode::corrupt, "a step of {}", step);
+    return step;
   }
 
   /// Codes grow with magnitudes, so the largest magnitude has the largest code.
@@ -157,6 +187,7 @@ class Uniform final : public Stage {
 
   double step_ = 0.1, round_ = 0.5;
   Points points_ = Points::middle;
+  Unit unit_ = Unit::value;
 };
 
 }  // namespace

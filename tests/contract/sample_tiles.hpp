@@ -190,6 +190,7 @@ inline constexpr PipelineCase kPipelineCases[] = {
     {"codebook:bits=1:scale=bf16,ac", 3.5},
     {"window:sink=2:recent=3,rotate,codebook:bits=5:scale=source,quant:bits=4,lowrank:rank=1,rans", 0.2},
     {"uniform:step=0.01,rans", 0.005},
+    {"uniform:step=0.25:unit=rms:points=centroid,rans", 0.2},
     {"uniform:step=0.25:round=0.3:points=centroid,ac", 0.2},
     {"uniform:step=30:points=centroid,pack", 1},
     {"uniform:step=1e-06,zstd", 1},
