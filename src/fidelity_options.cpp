@@ -13,8 +13,7 @@ constexpr std::uint32_t kMostTop = 1u << 20;
 void add_fidelity(CLI::App& app, FidelityOptions& options) {
   add_text(app, "--queries", options.queries, "FILE", "queries from another file than ORIGINAL");
   add_text(app, "--queries2", options.queries2, "FILE", "a second, later set of queries, measured apart");
-  app.add_option("--split", options.split, "tokens from N on stay the original's")
-      ->option_text("N");
+  app.add_option("--split", options.split, "tokens from N on stay the original's")->option_text("N");
   const auto per_head = [&options](const std::string& text) {
     std::uint32_t n = 0;
     if (text != "all" && (!CLI::detail::lexical_cast(text, n) || n == 0)) {

@@ -8,7 +8,7 @@
 
 namespace kvzip::kernels {
 
-inline constexpr std::size_t kQueryTile = 16;     // queries that go through the loops together
+inline constexpr std::size_t kQueryTile = 16;    // queries that go through the loops together
 inline constexpr std::size_t kTokenPanel = 32;   // tokens whose keys lie together
 inline constexpr std::size_t kTokenBlock = 128;  // tokens that are taken before sums are added up in double
 
