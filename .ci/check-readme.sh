@@ -1,7 +1,7 @@
 #!/bin/bash
 # Checks that README.md shows what the tool does: check-readme.sh KVZIP [--update]
 # Runs every line that starts with "$ " in its ```console blocks, all in one folder that holds samples/, and compares
-# what they print with what follows there; compares the table between the markers with what samples/table.sh prints.
+# what they print with what follows there; compares the table between the markers with what samples/sweep.sh prints.
 # With --update, README.md gets what was printed. Of the speed tables only the form is compared, not the figures, which
 # samples/speed.sh KVZIP measures: README.md holds those of the machine it names.
 set -euo pipefail
@@ -21,7 +21,7 @@ render() {
   while IFS= read -r line; do
     case $state:$line in
       text:'```console') state=console && printf '%s\n' "$line" ;;
-      text:'<!-- table:begin -->') state=table && printf '%s\n' "$line" && samples/table.sh "$kvzip" ;;
+      text:'<!-- table:begin -->') state=table && printf '%s\n' "$line" && samples/sweep.sh "$kvzip" ;;
       text:'<!-- speed:begin -->') state=speed && printf '%s\n' "$line" ;;
       speed:'<!-- speed:end -->') state=text && printf '%s\n' "$line" ;;
       console:'```' | table:'<!-- table:end -->') state=text && printf '%s\n' "$line" ;;

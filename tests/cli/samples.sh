@@ -34,3 +34,11 @@ expect_status 0 env TOKENS=16 bash "$samples/speed.sh" "$(command -v kvzip)" --r
 presets=$(kvzip list presets | awk 'NR > 1' | wc -l)
 [ "$(grep -c '^| `' stdout)" = $((2 * (presets + 3))) ]
 awk -F'|' '/^\|/ && NF != 12 { print; exit 1 }' stdout
+
+# Every preset on the sample, and the plot: a row for each, real attention with both sets of queries.
+expect_status 0 bash "$samples/sweep.sh" "$(command -v kvzip)" "$PWD/sweep.svg"
+[ "$(grep -c '^| `' stdout)" = "$presets" ]
+awk -F'|' '/^\|/ && NF != 11 { print; exit 1 }' stdout
+awk -F'|' '/^\| `gear-2`/ { exit !($8 > 0 && $9 > 0 && $10 > 0) }' stdout
+expect_in sweep.svg 'attention output nrmse'
+expect_in sweep.svg 'turboquant'

@@ -1,0 +1,22 @@
+#!/bin/bash
+# Every preset on the sample, as the table of README.md, and its plot: sweep.sh [KVZIP [PLOT.svg]]
+# Bytes are whole containers of keys and values. The first 288 of 384 tokens are decoded; the queries of the other 96,
+# and those of another text that follows the same 288 tokens, attend to them.
+set -euo pipefail
+kvzip=${1:-kvzip}
+plot=${2:-}
+cd "$(dirname "$0")"
+
+"$kvzip" sweep books.safetensors --queries books-queries.safetensors --queries2 books-queries2.safetensors \
+  --presets all --csv -q ${plot:+--plot "$plot" -f} | tr -d '"' | awk -F, '
+  NR == 1 { for (i = 1; i <= NF; ++i) at[$i] = i; next }
+  function error(column) { return $at[column] == 0 ? "exact" : sprintf("%.2g", $at[column]) }
+  BEGIN {
+    print "| preset | | ratio | bits/value | K nrmse | V nrmse | attention | KL | attention, other text |"
+    print "|---|---|---:|---:|---:|---:|---:|---:|---:|"
+  }
+  $at["scope"] == "file" {
+    printf "| `%s` | %s | %.2f | %.2f | %s | %s | %s | %s | %s |\n", $at["setting"], $at["pareto"] == 1 ? "*" : "",
+           $at["ratio"], $at["bits_per_value"], error("key_nrmse"), error("value_nrmse"),
+           error("attention_output_nrmse"), error("attention_kl"), error("attention2_output_nrmse")
+  }'
