@@ -191,7 +191,7 @@ std::string sweep_html(const Sweep& sweep, const Measure& measure) {
                      escape_markup(measure.label), kPageStyle);
   out += "<h1>Settings of kvzip compared</h1>\n";
   out += fmt::format(
-      "<p class=\"faint\">kvzip {}, {}; speeds are of one thread, in 1e6 bytes of source a second. "
+      "<p class=\"faint\">kvzip {} {}; speeds are of one thread, in 1e6 bytes of source a second. "
       "Sizes count every byte of the file.</p>\n<pre>{}</pre>\n",
       escape_markup(sweep.version), escape_markup(sweep.machine), escape_markup(sweep.command));
   for (std::size_t d = 0; d < sweep.dumps.size(); ++d) out += section_of(sweep, d, measure);
