@@ -226,21 +226,11 @@ std::vector<SweepTable> all_tables(const SweepDump& dump, const Measure& measure
   return out;
 }
 
-/// A line for all settings that the same is to be said of.
 Cells left_out_lines(const SweepDump& dump) {
-  std::vector<std::pair<std::string, std::string>> said;  // what, and of which
-  for (const std::size_t i : by_bytes(dump)) {
-    const SettingResult& s = dump.settings[i];
-    if (s.left_out.empty() || s.left_out == "nothing") continue;
-    const auto same = std::find_if(said.begin(), said.end(), [&](const auto& one) { return one.first == s.left_out; });
-    if (same == said.end()) {
-      said.emplace_back(s.left_out, s.name);
-    } else {
-      same->second += ", " + s.name;
-    }
-  }
   Cells out;
-  for (const auto& [what, names] : said) out.push_back(fmt::format("{}: not counted by the original: {}", names, what));
+  for (const auto& [names, what] : left_out(dump)) {
+    out.push_back(fmt::format("{}: not counted by the original: {}", names, what));
+  }
   return out;
 }
 
@@ -258,6 +248,21 @@ std::vector<std::size_t> by_bytes(const SweepDump& dump) {
     return dump.settings[a].file_bytes < dump.settings[b].file_bytes;
   });
   return order;
+}
+
+std::vector<LeftOut> left_out(const SweepDump& dump) {
+  std::vector<LeftOut> out;
+  for (const std::size_t i : by_bytes(dump)) {
+    const SettingResult& s = dump.settings[i];
+    if (s.left_out.empty() || s.left_out == "nothing") continue;
+    const auto same = std::find_if(out.begin(), out.end(), [&](const LeftOut& one) { return one.what == s.left_out; });
+    if (same == out.end()) {
+      out.push_back({s.name, s.left_out});
+    } else {
+      same->names += ", " + s.name;
+    }
+  }
+  return out;
 }
 
 std::optional<double> ratio_to_int8(const SweepDump& dump, const SettingResult& setting) {
