@@ -11,7 +11,7 @@ namespace kvzip::tool {
 namespace {
 
 std::string head_line() {
-  return machine_line() + ", one thread; GB/s of source bytes, median and range";
+  return fmt::format("kvzip {} {}, one thread; GB/s of source bytes, median and range", KVZIP_VERSION, machine_line());
 }
 
 std::string file_line(const BenchFile& file) {

@@ -38,6 +38,10 @@ std::vector<Setting> wanted_settings(const Options& o) {
 void check_outputs(const Options& o) {
   if (o.json + o.csv + o.markdown > 1) throw UsageError("--json, --csv and --markdown: choose one");
   if (!o.plot.empty()) as_typed("--plot", [&] { plot_format(o.plot); });
+  as_typed("--measure", [&] { find_measure(o.measure, {}); });
+  for (const Role role : o.request.selecting.selection().roles) {
+    if (role == Role::query || role == Role::other) throw UsageError("--role: a sweep is of keys and values");
+  }
   for (const std::string& path : {o.plot, o.report}) {
     if (path.empty()) continue;
     require_gnuplot();
@@ -48,9 +52,18 @@ void check_outputs(const Options& o) {
   }
 }
 
+void make_folder(const std::string& path) {
+  if (path.empty()) return;
+  std::error_code error;
+  std::filesystem::create_directories(path, error);
+  if (!std::filesystem::is_directory(path)) fail(ErrorCode::io, "{}: cannot make this folder", path);
+}
+
 int sweep(Options& o) {
   check_outputs(o);
   o.request.settings = wanted_settings(o);
+  parse_chunk_tokens(o.request.chunk_tokens);
+  make_folder(o.request.resume);
   o.request.quiet = o.common.quiet;
   Sweep all{KVZIP_VERSION, machine_line(), command_line(), {}};
   for (const std::string& path : o.dumps) {

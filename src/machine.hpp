@@ -12,7 +12,7 @@ struct Machine {
   unsigned processors = std::thread::hardware_concurrency();
 };
 Machine this_machine();
-/// "kvzip 0.1.0 (gcc 12.2.0), AVX2 of 2 x PROCESSOR"
+/// "(gcc 12.2.0), AVX2 of 2 x PROCESSOR": what follows the program's name and version.
 std::string machine_line();
 
 }  // namespace kvzip::tool

@@ -49,7 +49,7 @@ std::string left_out_of(std::string_view text) {
 }
 
 Setting preset_setting(const std::string& name, std::string_view option) {
-  Setting setting{name, family_of(name), "preset", load_rules(name, "", "", option), {}};
+  Setting setting{name, family_of(name), "preset", load_rules(name, "", "", option), {}, name};
   const auto known = builtin_presets();
   const auto row = std::find_if(known.begin(), known.end(), [&](const PresetText& p) { return p.name == name; });
   if (row != known.end() && setting.rules.name == name) {
@@ -67,6 +67,23 @@ struct GridAxis {
   std::vector<std::string> values;
 };
 
+/// A value of 0 may take a stage out, so that a slip in the field's name must not.
+void check_field(const GridAxis& axis) {
+  std::vector<ComponentDoc> known = describe_stages(), coders = describe_coders();
+  known.insert(known.end(), coders.begin(), coders.end());
+  const auto stage =
+      std::find_if(known.begin(), known.end(), [&](const ComponentDoc& doc) { return doc.name == axis.stage; });
+  if (stage == known.end()) {
+    throw UsageError(fmt::format("--grid {}.{}: there is no stage or coder '{}'; see 'kvzip list'", axis.stage,
+                                 axis.field, axis.stage));
+  }
+  if (std::none_of(stage->fields.begin(), stage->fields.end(),
+                   [&](const FieldDoc& field) { return field.name == axis.field; })) {
+    throw UsageError(fmt::format("--grid {}.{}: {} has no field '{}'; see 'kvzip list'", axis.stage, axis.field,
+                                 axis.stage, axis.field));
+  }
+}
+
 std::vector<GridAxis> parse_grid(const std::string& grid) {
   std::vector<GridAxis> axes;
   for (const std::string& part : split_text(grid, ';')) {
@@ -78,6 +95,7 @@ std::vector<GridAxis> parse_grid(const std::string& grid) {
     }
     axes.push_back(
         {part.substr(0, dot), part.substr(dot + 1, equals - dot - 1), split_text(part.substr(equals + 1), ',')});
+    check_field(axes.back());
   }
   if (axes.empty()) throw UsageError("--grid: expected STAGE.FIELD=VALUE,VALUE,...");
   return axes;
@@ -111,19 +129,21 @@ std::optional<std::string> with_field(const std::string& pipeline, const GridAxi
 
 /// Sets one value of one axis in all rules; false when no rule has the stage.
 bool apply(Setting& setting, const GridAxis& axis, const std::string& value) {
-  bool found = false;
+  bool found = false, differs = false;
   for (Rule& rule : setting.rules.rules) {
-    as_typed("--grid", [&] {
+    as_typed(fmt::format("--grid {}.{}={}", axis.stage, axis.field, value), [&] {
       if (const auto changed = with_field(rule.pipeline, axis, value)) {
+        differs |= rule.pipeline != *changed;
         rule.pipeline = *changed;
         found = true;
       }
     });
   }
-  if (found) {
+  if (differs) {
     const std::string mark = fmt::format("{}.{}={}", axis.stage, axis.field, value);
     setting.name += setting.kind == "grid" ? " " + mark : ", " + mark;
     setting.kind = "grid";
+    setting.preset.clear();
     setting.rules.name = setting.name;
   }
   return found;
@@ -173,8 +193,9 @@ std::vector<Setting> file_settings(const std::string& path) {
   std::string section, body;
   const auto close_section = [&] {
     if (section.empty()) return;
-    Setting setting{section, family_of(section), "file", {}, left_out_of(body)};
-    setting.rules = RuleSet::parse(body, section);
+    Setting setting{section, family_of(section), "file", {}, left_out_of(body), {}};
+    setting.rules = as_typed("--pipelines", [&] { return RuleSet::parse(body, path); });
+    setting.rules.name = section;
     out.push_back(std::move(setting));
     section.clear();
     body.clear();
@@ -187,6 +208,7 @@ std::vector<Setting> file_settings(const std::string& path) {
       close_section();
       section = std::string(trimmed(std::string_view(line).substr(1, line.size() - 2)));
       if (section.empty()) throw UsageError(fmt::format("{}, line {}: a section without a name", path, number));
+      body.assign(number, '\n');  // so that a refused rule is told by its line in the file
     } else if (!section.empty()) {
       body += whole + "\n";
     } else if (!line.empty()) {
@@ -197,6 +219,7 @@ std::vector<Setting> file_settings(const std::string& path) {
                            fmt::format("{}, line {}", path, number));
       if (colon != std::string::npos) {
         setting.name = setting.rules.name = std::string(trimmed(line.substr(0, colon)));
+        if (setting.name.empty()) throw UsageError(fmt::format("{}, line {}: a pipeline without a name", path, number));
         setting.family = family_of(setting.name);
       }
       out.push_back(std::move(setting));

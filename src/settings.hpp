@@ -14,6 +14,7 @@ struct Setting {
   std::string name, family, kind;  // kind: "preset", "file", "pipeline" or "grid"
   RuleSet rules;
   std::string left_out;  // of a baseline: what its original does not count; the preset's comment "Left out: "
+  std::string preset;    // what --preset takes to give these rules, or nothing
 };
 
 /// Names with commas between: presets and preset files; "all" is every built-in preset.
@@ -25,7 +26,7 @@ Setting pipeline_setting(const std::string& text, std::string_view option);
 std::vector<Setting> file_settings(const std::string& path);
 /// Every setting with every combination of values: "quant.bits=2,3,4;lowrank.rank=0,4". A field is set in all stages of
 /// that name; STAGE.FIELD=0 takes the stage out where the field cannot be 0. Settings that a combination leaves as
-/// they are stay once. UsageError when nothing has the stage, or no value fits.
+/// they are keep their names and stay once. UsageError when nothing has the stage, or it has no such field or value.
 std::vector<Setting> grid_settings(const std::vector<Setting>& settings, const std::string& grid);
 /// Makes names differ: of equal names the later ones get "#2", "#3", ...
 void make_names_differ(std::vector<Setting>& settings);

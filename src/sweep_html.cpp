@@ -99,14 +99,10 @@ std::string commands_of(const SweepDump& dump) {
 
 std::string notes_of(const SweepDump& dump) {
   std::string out;
-  for (const std::size_t i : by_bytes(dump)) {
-    const SettingResult& s = dump.settings[i];
-    if (s.left_out.empty()) continue;
-    out += fmt::format("<li><b>{}</b>: {}</li>\n", escape_markup(s.name), escape_markup(s.left_out));
+  for (const auto& [names, what] : left_out(dump)) {
+    out += fmt::format("<li><b>{}</b>: {}</li>\n", escape_markup(names), escape_markup(what));
   }
-  return out.empty()
-             ? out
-             : fmt::format("<h3>What the originals do not count, and these files do</h3>\n<ul>\n{}</ul>\n", out);
+  return out.empty() ? out : fmt::format("<h3>What the originals do not count</h3>\n<ul>\n{}</ul>\n", out);
 }
 
 std::string section_of(const Sweep& sweep, std::size_t number, const Measure& measure) {
@@ -191,7 +187,7 @@ std::string sweep_html(const Sweep& sweep, const Measure& measure) {
                      escape_markup(measure.label), kPageStyle);
   out += "<h1>Settings of kvzip compared</h1>\n";
   out += fmt::format(
-      "<p class=\"faint\">kvzip {}, {}; speeds are of one thread, in 1e6 bytes of source a second. "
+      "<p class=\"faint\">kvzip {} {}; speeds are of one thread, in 1e6 bytes of source a second. "
       "Sizes count every byte of the file.</p>\n<pre>{}</pre>\n",
       escape_markup(sweep.version), escape_markup(sweep.machine), escape_markup(sweep.command));
   for (std::size_t d = 0; d < sweep.dumps.size(); ++d) out += section_of(sweep, d, measure);

@@ -24,6 +24,11 @@ std::vector<SweepTable> sweep_tables(const SweepDump& dump, const Measure& measu
 std::vector<SweepTable> layer_tables(const SweepDump& dump, const Measure& measure);
 /// Indices of settings, in order of bytes.
 std::vector<std::size_t> by_bytes(const SweepDump& dump);
+/// What the originals of baselines do not count, each with the settings that it is said of.
+struct LeftOut {
+  std::string names, what;
+};
+std::vector<LeftOut> left_out(const SweepDump& dump);
 /// Bytes of int8 over the setting's; nothing when int8 was not measured.
 std::optional<double> ratio_to_int8(const SweepDump& dump, const SettingResult& setting);
 /// What the figures of a dump are of: one line, without its name.

@@ -141,8 +141,20 @@ void add_fidelity_rows(SettingResult& row, const Fidelity& fidelity) {
     row.layers.push_back(std::move(layer));
   }
   row.all = fidelity.all;
-  if (const LayerFidelity* worst = fidelity.worst()) row.worst_layer = worst->layer;
+  const auto exact = [](const std::optional<ValueFigures>& f) {
+    return !f || (f->nrmse == 0 && f->nonfinite_mismatches == 0);
+  };
+  const LayerFidelity* worst = fidelity.worst();
+  if (worst != nullptr && !(exact(row.all.key) && exact(row.all.value))) row.worst_layer = worst->layer;
 }
+
+/// A setting that is to be measured, or was.
+struct Candidate {
+  const Setting* setting;
+  Recipe recipe;
+  RowStore store;
+  std::optional<Sweep> kept;
+};
 
 /// What is the same for all settings on a dump.
 class DumpSweep {
@@ -165,47 +177,100 @@ class DumpSweep {
   }
 
   SweepDump run() {
+    std::vector<Candidate> all = candidates();
+    const auto total = static_cast<std::uint64_t>(
+        std::count_if(all.begin(), all.end(), [](const Candidate& one) { return !one.kept; }));
     ProgressLine line("sweep " + out_.path, !request_.quiet);
     const Progress progress = line.callback();
-    const Setting int8 = preset_settings("int8", "--presets").at(0);
-    const std::size_t all = request_.settings.size();
-    for (std::size_t i = 0; i < all; ++i) {
-      line.label(fmt::format("sweep {}, {} of {}, {}", out_.path, i + 1, all, request_.settings[i].name));
+    measure_int8(all);
+    std::uint64_t done = 0;
+    std::string refused;
+    for (Candidate& one : all) {
+      if (one.kept) {
+        take(one);
+        continue;
+      }
+      line.label(fmt::format("sweep {}, {} of {}, {}", out_.path, done + 1, total, one.setting->name));
       const auto share = [&](double part) {
         if (!progress) return;
-        const double done = (static_cast<double>(i) + part) * static_cast<double>(out_.source_bytes);
-        progress(static_cast<std::uint64_t>(done), all * out_.source_bytes);
+        const double parts = (static_cast<double>(done) + part) * static_cast<double>(out_.source_bytes);
+        progress(static_cast<std::uint64_t>(parts), total * out_.source_bytes);
       };
-      out_.settings.push_back(row(request_.settings[i], share));
-      if (request_.settings[i].rules.text() == int8.rules.text()) out_.int8_bytes = out_.settings.back().file_bytes;
+      try {
+        SettingResult row = write(*one.setting, one.recipe, &meter_, share);
+        one.store.save(out_, row);
+        out_.settings.push_back(std::move(row));
+      } catch (const Unsuited& error) {
+        refused += fmt::format("{}{}: {}", refused.empty() ? "" : "; ", one.setting->name, error.what());
+      }
+      ++done;
     }
-    if (out_.int8_bytes == 0) out_.int8_bytes = write(int8, nullptr, {}).file_bytes;
+    if (out_.settings.empty()) fail(ErrorCode::invalid_argument, "no setting suits it: {}", refused);
+    if (!refused.empty()) out_.note += fmt::format("{}left out: {}", out_.note.empty() ? "" : "; ", refused);
     return std::move(out_);
   }
 
  private:
   using Share = std::function<void(double)>;
+  /// A pipeline that these tensors cannot take.
+  struct Unsuited : std::runtime_error {
+    using std::runtime_error::runtime_error;
+  };
 
-  SettingResult row(const Setting& setting, const Share& share) {
-    const RowStore store(path_, request_, setting);
-    if (auto kept = store.load()) {
-      take_header(kept->dumps.at(0));
-      return std::move(kept->dumps.at(0).settings.at(0));
+  /// Settings in the order asked for, with the rows that an earlier run has left.
+  std::vector<Candidate> candidates() const {
+    std::vector<Candidate> out;
+    for (const Setting& setting : request_.settings) {
+      Recipe recipe = recipe_of(path_, request_, setting);
+      RowStore store(path_, request_, recipe);
+      auto kept = store.load();
+      out.push_back({&setting, std::move(recipe), std::move(store), std::move(kept)});
     }
-    SettingResult row = write(setting, &meter_, share);
-    store.save(out_, row);
-    return row;
+    return out;
   }
 
-  /// What a kept row knows of the queries holds for all rows.
-  void take_header(const SweepDump& from) {
+  /// The size that ratios to int8 are of; a kept row knows it.
+  void measure_int8(const std::vector<Candidate>& all) {
+    for (const Candidate& one : all) {
+      if (one.kept) out_.int8_bytes = std::max(out_.int8_bytes, one.kept->dumps[0].int8_bytes);
+    }
+    if (out_.int8_bytes != 0) return;
+    const Setting int8 = preset_settings("int8", "--presets").at(0);
+    try {
+      out_.int8_bytes = write(int8, recipe_of(path_, request_, int8), nullptr, {}).file_bytes;
+    } catch (const Unsuited&) {
+      // Then there is no ratio to it.
+    }
+  }
+
+  /// A kept row is of the same bytes; what it is called is this run's affair. What it knows of the queries holds for
+  /// all.
+  void take(Candidate& one) {
+    SweepDump& from = one.kept->dumps.at(0);
     out_.tokens = from.tokens, out_.split = from.split;
     out_.queries = from.queries, out_.queries2 = from.queries2;
     out_.queries_from = from.queries_from, out_.note = from.note;
+    describe(from.settings.at(0), *one.setting, one.recipe);
+    out_.settings.push_back(std::move(from.settings.at(0)));
+  }
+  static void describe(SettingResult& row, const Setting& setting, const Recipe& recipe) {
+    row.name = setting.name, row.family = setting.family, row.kind = setting.kind;
+    row.rules = setting.rules.text();
+    row.command = recipe.command;
+    row.left_out = setting.left_out;
+  }
+
+  std::unique_ptr<DumpWriter> create(const std::string& path, const Recipe& recipe) const {
+    try {
+      return create_kvz_writer(path, reader_->dump(), *reader_->recognition(), recipe.options, true);
+    } catch (const Error& error) {
+      if (error.code() != ErrorCode::invalid_argument && error.code() != ErrorCode::limit) throw;
+      throw Unsuited(error.what());
+    }
   }
 
   /// Encodes, decodes, and measures where there is a meter.
-  SettingResult write(const Setting& setting, FidelityMeter* meter, const Share& share) {
+  SettingResult write(const Setting& setting, const Recipe& recipe, FidelityMeter* meter, const Share& share) {
     const auto part_of = [&](double from, double width) -> Progress {
       if (!share) return {};
       return [=](std::uint64_t done, std::uint64_t total) {
@@ -213,17 +278,12 @@ class DumpSweep {
       };
     };
     SettingResult row;
-    row.name = setting.name, row.family = setting.family, row.kind = setting.kind;
-    row.rules = setting.rules.text();
-    row.command = compress_command(path_, request_, setting);
-    row.left_out = setting.left_out;
+    describe(row, setting, recipe);
     const unsigned threads = request_.fidelity.threads;
     const TemporaryFile file(temporary_directory() + "/sweep.kvz");
     const PeakMemory peak;
     {
-      const KvzOptions options{setting.rules, parse_chunk_tokens(request_.chunk_tokens), {}};
-      const Recognition& recognition = *reader_->recognition();
-      TimedWriter writer(create_kvz_writer(file.path(), reader_->dump(), recognition, options, true), recognition);
+      TimedWriter writer(create(file.path(), recipe), *reader_->recognition());
       transcode(*reader_, writer, threads, part_of(0, kEncodeShare));
       writer.finish();
       row.encode_mbs = writer.watch().mbs(out_.source_bytes);

@@ -2,6 +2,7 @@
 // Measuring settings on a dump: each one is written to a temporary container, decoded, and compared.
 #pragma once
 
+#include "formats/kvz.hpp"
 #include "selecting.hpp"
 #include "settings.hpp"
 #include "sweep.hpp"
@@ -21,7 +22,12 @@ struct SweepRequest {
 /// One row for each setting on the keys and values of a dump.
 SweepDump sweep_dump(const std::string& path, const SweepRequest& request);
 
-/// The command that writes the file a row is about: `setting` on `path`.
-std::string compress_command(const std::string& path, const SweepRequest& request, const Setting& setting);
+/// The command that writes the file a row is about, and what it writes with: the setting's rules under the name that
+/// the command gives them, which is a part of the file.
+struct Recipe {
+  std::string command;
+  KvzOptions options;
+};
+Recipe recipe_of(const std::string& path, const SweepRequest& request, const Setting& setting);
 
 }  // namespace kvzip::tool

@@ -52,22 +52,21 @@ bool has_proxy(const SweepDump& dump) {
 SweepTable summary_table(const SweepDump& dump, const Measure& measure) {
   SweepTable t{fmt::format("Rate, error and speed; * = Pareto-optimal in bytes and {}", measure.label), {}, {}, false};
   const bool attention = has_attention(dump), second = has_second(dump);
-  t.columns = {"setting", "*", ">ratio", ">x int8", ">bits", ">K nrmse", ">V nrmse", ">K dB", ">V dB"};
+  t.columns = {"setting", "*", ">file", ">ratio", ">x int8", ">bits", ">K nrmse", ">V nrmse"};
   if (attention) t.columns.insert(t.columns.end(), {">attention", ">KL"});
   if (second) t.columns.insert(t.columns.end(), {">attention 2", ">KL 2"});
-  t.columns.insert(t.columns.end(), {">enc MB/s", ">dec MB/s", ">peak", ">worst"});
+  t.columns.insert(t.columns.end(), {">enc MB/s", ">dec MB/s", ">peak", ">worst layer"});
   const std::vector<bool> front = pareto_front(dump, measure);
   for (const std::size_t i : by_bytes(dump)) {
     const SettingResult& s = dump.settings[i];
     Cells row{s.name,
               front[i] ? "*" : "",
+              size_text(s.file_bytes),
               fixed(ratio_of(dump.source_bytes, s.file_bytes), 2),
               fixed(ratio_to_int8(dump, s), 2),
               fixed(bits_of(s.file_bytes, dump.values), 3),
               error_cell(figure(s.all.key, &ValueFigures::nrmse)),
-              error_cell(figure(s.all.value, &ValueFigures::nrmse)),
-              snr_cell(s.all.key),
-              snr_cell(s.all.value)};
+              error_cell(figure(s.all.value, &ValueFigures::nrmse))};
     for (const auto& [wanted, figures] : {std::pair(attention, s.all.attention), std::pair(second, s.all.attention2)}) {
       if (!wanted) continue;
       row.push_back(error_cell(figure(figures, &AttentionFigures::output_nrmse)));
@@ -98,9 +97,9 @@ SweepTable bytes_table(const SweepDump& dump) {
 }
 
 SweepTable values_table(const SweepDump& dump) {
-  SweepTable t{"Errors of keys and values", {"setting"}, {}, true};
+  SweepTable t{"Errors of keys and values", {"setting"}, {}, false};
   for (const char role : {'K', 'V'}) {
-    for (const char* name : {"nrmse", "dB", "max abs", "cosine min", "cosine mean", "not finite"}) {
+    for (const char* name : {"nrmse", "dB", "max abs", "cosine", "min", "not finite"}) {
       t.columns.push_back(fmt::format(">{} {}", role, name));
     }
   }
@@ -109,8 +108,8 @@ SweepTable values_table(const SweepDump& dump) {
     for (const auto& f : {dump.settings[i].all.key, dump.settings[i].all.value}) {
       row.insert(row.end(),
                  {error_cell(figure(f, &ValueFigures::nrmse)), snr_cell(f),
-                  error_cell(figure(f, &ValueFigures::max_abs)), fixed(figure(f, &ValueFigures::cosine_min), 6),
-                  fixed(figure(f, &ValueFigures::cosine_mean), 6), f ? std::to_string(f->nonfinite_mismatches) : "-"});
+                  error_cell(figure(f, &ValueFigures::max_abs)), fixed(figure(f, &ValueFigures::cosine_mean), 6),
+                  fixed(figure(f, &ValueFigures::cosine_min), 4), f ? std::to_string(f->nonfinite_mismatches) : "-"});
     }
     t.rows.push_back(std::move(row));
   }
@@ -131,7 +130,7 @@ SweepTable attention_table(const SweepDump& dump, Attention which, std::string t
   SweepTable t{std::move(title),
                {"setting", ">output nrmse", ">output cosine", ">KL", ">top-k overlap", ">logits nrmse"},
                {},
-               !proxies};
+               !proxies || has_attention(dump)};
   if (proxies) t.columns.push_back(">pair nrmse");
   for (const std::size_t i : by_bytes(dump)) {
     const FidelitySummary& all = dump.settings[i].all;
@@ -229,15 +228,14 @@ std::vector<SweepTable> all_tables(const SweepDump& dump, const Measure& measure
 
 Cells left_out_lines(const SweepDump& dump) {
   Cells out;
-  for (const std::size_t i : by_bytes(dump)) {
-    const SettingResult& s = dump.settings[i];
-    if (!s.left_out.empty()) out.push_back(fmt::format("{}: not counted by the original: {}", s.name, s.left_out));
+  for (const auto& [names, what] : left_out(dump)) {
+    out.push_back(fmt::format("{}: not counted by the original: {}", names, what));
   }
   return out;
 }
 
 std::string head_line(const Sweep& sweep) {
-  return fmt::format("kvzip {}, {}; speeds are of one thread, in 1e6 bytes of source a second", sweep.version,
+  return fmt::format("kvzip {} {}; speeds are of one thread, in 1e6 bytes of source a second", sweep.version,
                      sweep.machine);
 }
 
@@ -250,6 +248,21 @@ std::vector<std::size_t> by_bytes(const SweepDump& dump) {
     return dump.settings[a].file_bytes < dump.settings[b].file_bytes;
   });
   return order;
+}
+
+std::vector<LeftOut> left_out(const SweepDump& dump) {
+  std::vector<LeftOut> out;
+  for (const std::size_t i : by_bytes(dump)) {
+    const SettingResult& s = dump.settings[i];
+    if (s.left_out.empty() || s.left_out == "nothing") continue;
+    const auto same = std::find_if(out.begin(), out.end(), [&](const LeftOut& one) { return one.what == s.left_out; });
+    if (same == out.end()) {
+      out.push_back({s.name, s.left_out});
+    } else {
+      same->names += ", " + s.name;
+    }
+  }
+  return out;
 }
 
 std::optional<double> ratio_to_int8(const SweepDump& dump, const SettingResult& setting) {

@@ -2,9 +2,9 @@
 // Sizes and errors on independent normal values, where both follow from closed forms, numerical integrals of the normal
 // law or simulations in double that share nothing with the codec.
 #include <array>
-#include <functional>
 #include <map>
 
+#include "tests/contract/normal_law.hpp"
 #include "tests/contract/reference_drive.hpp"
 
 using namespace kvzip;
@@ -14,19 +14,6 @@ namespace ref = kvzip::reference;
 namespace {
 
 constexpr std::size_t kRows = 4096, kDim = 128;
-
-/// Box and Muller 1958.
-std::vector<double> normals(std::size_t n, std::uint64_t seed) {
-  ref::Random random(seed);
-  std::vector<double> out;
-  while (out.size() < n) {
-    const double radius = std::sqrt(-2 * std::log(1 - random.uniform())), angle = 2 * M_PI * random.uniform();
-    out.push_back(radius * std::cos(angle));
-    out.push_back(radius * std::sin(angle));
-  }
-  out.resize(n);
-  return out;
-}
 
 const Matrix& gaussian() {
   static const Matrix kMatrix = [] {
@@ -50,59 +37,6 @@ Point measured(const std::string& text, Role role = Role::key, DType dtype = DTy
   MESSAGE(text, ": ", p.bits, " bits/value, error ", p.error);
   return p;
 }
-bool close(double a, double b, double share) {
-  return std::fabs(a / b - 1) <= share;
-}
-
-double density(double x) {
-  return std::exp(-x * x / 2) / std::sqrt(2 * M_PI);
-}
-double below(double x) {
-  return 0.5 * std::erfc(-x / std::sqrt(2.0));
-}
-double integral(double from, double to, const std::function<double(double)>& f) {
-  constexpr int kSteps = 2000;
-  double sum = 0;
-  for (int i = 0; i < kSteps; ++i) sum += f(from + (to - from) * (i + 0.5) / kSteps);
-  return sum * (to - from) / kSteps;
-}
-
-/// E[(max - min)^2] of n normal values: 2 times the integral, over x < y, of the chance that both x and y lie inside.
-double mean_squared_range(double n) {
-  constexpr double kStep = 0.02, kEnd = 7;
-  double sum = 0;
-  for (double y = -kEnd + kStep / 2; y < kEnd; y += kStep) {
-    const double all_below = std::pow(below(y), n);
-    for (double x = -kEnd + kStep / 2; x < y; x += kStep) {
-      const double inside = 1 - all_below - std::pow(1 - below(x), n) + std::pow(below(y) - below(x), n);
-      sum += inside * (y - x < kStep / 2 ? 0.5 : 1);
-    }
-  }
-  return 2 * sum * kStep * kStep;
-}
-/// E[max |x|^2] of n normal values.
-double mean_squared_maximum(double n) {
-  return integral(0, 8, [&](double x) { return 2 * x * (1 - std::pow(2 * below(x) - 1, n)); });
-}
-
-/// Error of minimum-maximum quantisation of groups of n values to 2^bits levels, in double.
-double simulated_min_max(std::size_t n, int bits) {
-  const std::vector<double> x = normals(n * 40000, 1234);
-  const double top = std::pow(2.0, bits) - 1;
-  double error = 0, power = 0;
-  for (std::size_t g = 0; g < x.size(); g += n) {
-    const auto [low, high] =
-        std::minmax_element(x.begin() + static_cast<std::ptrdiff_t>(g), x.begin() + static_cast<std::ptrdiff_t>(g + n));
-    const double step = (*high - *low) / top;
-    for (std::size_t i = g; i < g + n; ++i) {
-      const double back = *low + std::round((x[i] - *low) / step) * step;
-      error += (x[i] - back) * (x[i] - back);
-      power += x[i] * x[i];
-    }
-  }
-  return std::sqrt(error / power);
-}
-
 /// Entropy, in bits, and mean squared error of a uniform quantiser of step s around 0 with the cells' means.
 Point uniform_quantiser(double s, double round) {
   double entropy = 0, error = 1;
@@ -123,35 +57,11 @@ double log2_binomial(double n, double k) {
 
 }  // namespace
 
-namespace {
-
-/// Mean squared error of Max's levels on a coordinate of a random vector of D values and length sqrt(D), which is
-/// distributed as (1 - y^2 / D)^((D - 3) / 2) (TurboQuant, lemma 1), normal for large D.
-double sphere_distortion(const std::vector<double>& upper_levels) {
-  const auto law = [](double y) { return std::pow(1 - y * y / kDim, (kDim - 3) / 2.0); };
-  const double end = std::sqrt(double{kDim});
-  const double error = integral(0, end, [&](double y) {
-    double nearest = HUGE_VAL;
-    for (const double level : upper_levels) nearest = std::min(nearest, std::fabs(y - level));
-    return nearest * nearest * law(y);
-  });
-  return error / integral(0, end, law);
-}
-
-}  // namespace
-
 TEST_CASE("gaussian: turboquant has the distortion of Lloyd-Max quantisers at b + 16 / D bits") {
-  // Max 1960, table I.
-  const std::array<double, 4> distortion{0.3634, 0.1175, 0.03454, 0.009497};
-  const std::array<std::vector<double>, 4> levels{{{0.7980},
-                                                   {0.4528, 1.510},
-                                                   {0.2451, 0.7560, 1.344, 2.152},
-                                                   {0.1284, 0.3881, 0.6568, 0.9424, 1.256, 1.618, 2.069, 2.733}}};
   for (int bits = 1; bits <= 4; ++bits) {
     const Point p = measured(fmt::format("rotate,codebook:bits={},pack", bits));
-    const auto row = static_cast<std::size_t>(bits - 1);
-    CHECK(close(p.error, std::sqrt(sphere_distortion(levels[row])), 0.003));
-    CHECK(close(p.error, std::sqrt(distortion[row]), 0.01));  // 128 values of one length are not quite independent
+    CHECK(close(p.error, std::sqrt(sphere_distortion(bits, kDim)), 0.003));
+    CHECK(close(p.error, std::sqrt(max_distortion(bits)), 0.01));  // 128 values of one length are not quite independent
     CHECK(close(p.bits, bits + 16.0 / kDim, 0.001));
     if (bits > 1) {
       const Point preset = measured(preset_text(fmt::format("turboquant-{}", bits), Role::value), Role::value);
@@ -200,50 +110,19 @@ TEST_CASE("gaussian: kivi's groups of 32, the window exact") {
   CHECK(close(simulated_min_max(32, 4), step * std::sqrt(30.0 / 32 / 12), 0.01));
 }
 
-namespace {
-
-/// X - D - S: each channel's k smallest and k largest values exact, the rest in groups of 64 tokens between their
-/// minimum and maximum, with the channel's mean in the places of the others.
-std::vector<double> gear_residual(std::size_t k, int bits) {
-  std::vector<double> left(kRows * kDim);
-  for (std::size_t c = 0; c < kDim; ++c) {
-    std::vector<std::pair<double, std::size_t>> order;
-    double mean = 0;
-    for (std::size_t r = 0; r < kRows; ++r) {
-      order.emplace_back(gaussian().at(r, c), r);
-      mean += gaussian().at(r, c) / double{kRows};
-    }
-    std::sort(order.begin(), order.end());
-    std::vector<double> x(kRows);
-    std::vector<bool> exact(kRows);
-    for (std::size_t i = 0; i < kRows; ++i) {
-      exact[order[i].second] = i < k || i >= kRows - k;
-      x[order[i].second] = exact[order[i].second] ? mean : order[i].first;
-    }
-    for (std::size_t g = 0; g < kRows; g += 64) {
-      const auto begin = x.begin() + static_cast<std::ptrdiff_t>(g);
-      const auto [low, high] = std::minmax_element(begin, begin + 64);
-      const double step = (*high - *low) / (std::pow(2.0, bits) - 1);
-      for (std::size_t i = g; i < g + 64; ++i) {
-        if (!exact[i]) left[i * kDim + c] = x[i] - *low - std::round((x[i] - *low) / step) * step;
-      }
-    }
-  }
-  return left;
-}
-
-}  // namespace
-
 TEST_CASE("gaussian: gear-2 is quantisation less outliers less the largest singular values of noise") {
   const double k = std::floor(kRows * 0.01), share = 2 * k / kRows;
   const Point p = measured(preset_text("gear-2", Role::key), Role::key, DType::f16);
   const Point without = measured(preset_text("gear-l-2", Role::key), Role::key, DType::f16);
   double power = 0, noise = 0;
-  for (const double e : gear_residual(static_cast<std::size_t>(k), 2)) noise += e * e;
+  for (std::size_t c = 0; c < kDim; ++c) {
+    std::vector<double> channel;
+    for (std::size_t r = 0; r < kRows; ++r) channel.push_back(gaussian().at(r, c));
+    noise += gear_noise(channel, static_cast<std::size_t>(k), 2);
+  }
   for (const float v : gaussian().v) power += double{v} * v;
-  // Of noise of R x D values rank 4 takes at most 4 / D (1 + sqrt(D / R))^2 (Marchenko and Pastur 1967), and three
-  // power iterations from a random start take at least the average share.
-  const double most = 4.0 / kDim * std::pow(1 + std::sqrt(double{kDim} / kRows), 2), least = 4.0 / kDim;
+  // Three power iterations from a random start take at least the average share.
+  const double most = largest_share(4, kRows, kDim), least = 4.0 / kDim;
   CHECK(p.error > std::sqrt(noise / power * (1 - 1.02 * most)));
   CHECK(p.error < std::sqrt(noise / power * (1 - least)));
   CHECK(p.error < without.error);
