@@ -209,6 +209,7 @@ class DumpSweep {
         SettingResult row = write(*one.setting, one.recipe, &meter_, share);
         one.store.save(out_, row);
         out_.settings.push_back(std::move(row));
+        if (out_.settings.size() == 1) check_measure();
       } catch (const Unsuited& error) {
         refused += fmt::format("{}{}: {}", refused.empty() ? "" : "; ", one.setting->name, error.what());
       }
@@ -244,6 +245,11 @@ class DumpSweep {
       out.push_back({&setting, std::move(recipe), std::move(store), std::move(kept)});
     }
     return out;
+  }
+
+  void check_measure() const {
+    if (request_.measure.empty()) return;
+    as_typed("--measure", [&] { find_measure(request_.measure, {{}, {}, {}, {out_}}); });
   }
 
   /// The size that ratios to int8 are of; a kept row knows it.

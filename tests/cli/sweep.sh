@@ -53,6 +53,9 @@ done
 # Threads change nothing but speeds and memory.
 kvzip sweep a.safetensors $quick --presets int8,kivi-2,gear-2 --json -j 1 | settled >one.json
 settled <all.json | cmp - one.json
+expect_status 0 kvzip sweep a.safetensors $quick --presets int8,kivi-2,gear-2 --json -j 5
+[ ! -s stderr ]
+settled <stdout | cmp - one.json
 
 # Markdown: all lines of a table have the same number of cells.
 expect_status 0 kvzip sweep a.safetensors $quick --presets int8,gear-2 --markdown
