@@ -65,6 +65,8 @@ int sweep(Options& o) {
   parse_chunk_tokens(o.request.chunk_tokens);
   make_folder(o.request.resume);
   o.request.quiet = o.common.quiet;
+  // Of several dumps some may lack it.
+  if (o.dumps.size() == 1) o.request.measure = o.measure;
   Sweep all{KVZIP_VERSION, machine_line(), command_line(), {}};
   for (const std::string& path : o.dumps) {
     all.dumps.push_back(with_file(path, [&] { return sweep_dump(path, o.request); }));

@@ -75,23 +75,32 @@ class TimedWriter final : public DumpWriter {
   std::map<std::uint64_t, ChunkBytes> chunks_;
 };
 
-/// A reader whose decoding is timed.
-class TimedReader final : public DumpReader {
+/// Another's reader, so that a dump from a pipe, which comes but once, has several selections.
+class SameReader : public DumpReader {
  public:
-  explicit TimedReader(DumpReader& inner) : inner_(inner) {}
+  explicit SameReader(DumpReader& inner) : inner_(inner) {}
   const Dump& dump() const override { return inner_.dump(); }
   std::uint64_t part_count() const override { return inner_.part_count(); }
   Part part(std::uint64_t index) const override { return inner_.part(index); }
   void fetch(Part& part) override { inner_.fetch(part); }
-  void expand(Part& part) const override {
-    watch_.time([&] { inner_.expand(part); });
-  }
+  void expand(Part& part) const override { inner_.expand(part); }
   void read(const Slice& slice, std::span<std::byte> out) override { inner_.read(slice, out); }
   const Recognition* recognition() const override { return inner_.recognition(); }
-  const Stopwatch& watch() const { return watch_; }
 
  private:
   DumpReader& inner_;
+};
+
+/// A reader whose decoding is timed.
+class TimedReader final : public SameReader {
+ public:
+  using SameReader::SameReader;
+  void expand(Part& part) const override {
+    watch_.time([&] { SameReader::expand(part); });
+  }
+  const Stopwatch& watch() const { return watch_; }
+
+ private:
   mutable Stopwatch watch_;
 };
 
@@ -162,9 +171,9 @@ class DumpSweep {
   DumpSweep(const std::string& path, const SweepRequest& request)
       : path_(path),
         request_(request),
-        with_queries_(
-            open_selected(path, request.selecting, request.recognising, {Role::key, Role::value, Role::query})),
-        reader_(open_selected(path, request.selecting, request.recognising, {Role::key, Role::value})),
+        whole_(open_reader(path)),
+        with_queries_(selected({Role::key, Role::value, Role::query})),
+        reader_(selected({Role::key, Role::value})),
         meter_(*with_queries_, *with_queries_->recognition(), request.fidelity) {
     for (const TensorInfo& info : reader_->dump().tensors) {
       out_.source_bytes += info.bytes();
@@ -200,6 +209,7 @@ class DumpSweep {
         SettingResult row = write(*one.setting, one.recipe, &meter_, share);
         one.store.save(out_, row);
         out_.settings.push_back(std::move(row));
+        if (out_.settings.size() == 1) check_measure();
       } catch (const Unsuited& error) {
         refused += fmt::format("{}{}: {}", refused.empty() ? "" : "; ", one.setting->name, error.what());
       }
@@ -211,6 +221,14 @@ class DumpSweep {
   }
 
  private:
+  std::unique_ptr<DumpReader> selected(std::vector<Role> roles) {
+    Recognising recognising = request_.recognising;
+    recognising.strict = true;
+    Selection selection = request_.selecting.selection();
+    if (selection.roles.empty()) selection.roles = std::move(roles);
+    return select(std::make_unique<SameReader>(*whole_), recognise_input(*whole_, recognising, {}), selection);
+  }
+
   using Share = std::function<void(double)>;
   /// A pipeline that these tensors cannot take.
   struct Unsuited : std::runtime_error {
@@ -227,6 +245,11 @@ class DumpSweep {
       out.push_back({&setting, std::move(recipe), std::move(store), std::move(kept)});
     }
     return out;
+  }
+
+  void check_measure() const {
+    if (request_.measure.empty()) return;
+    as_typed("--measure", [&] { find_measure(request_.measure, {{}, {}, {}, {out_}}); });
   }
 
   /// The size that ratios to int8 are of; a kept row knows it.
@@ -313,7 +336,7 @@ class DumpSweep {
 
   std::string path_;
   const SweepRequest& request_;
-  std::unique_ptr<DumpReader> with_queries_, reader_;
+  std::unique_ptr<DumpReader> whole_, with_queries_, reader_;
   FidelityMeter meter_;
   SweepDump out_;
 };

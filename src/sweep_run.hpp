@@ -16,6 +16,7 @@ struct SweepRequest {
   FidelityOptions fidelity;
   std::string chunk_tokens;  // --chunk-tokens
   std::string resume;        // a folder that keeps finished rows; empty = none
+  std::string measure;       // one that the dump must have, or this is an error after its first row; empty = any
   bool quiet = false;
 };
 

@@ -275,7 +275,7 @@ std::string dump_line(const SweepDump& dump) {
       fmt::format("{} tokens, {} values in {}, {}", dump.tokens, dump.values, dump.dtype, size_text(dump.source_bytes));
   if (dump.queries > 0) out += fmt::format("; {} queries a head from {}", dump.queries, dump.queries_from);
   if (dump.queries2 > 0) out += fmt::format(", second set of {}", dump.queries2);
-  if (dump.split < dump.tokens) out += fmt::format("; tokens from {} on are the original's", dump.split);
+  if (dump.split < dump.tokens) out += fmt::format("; attention has tokens from {} on from the original", dump.split);
   return out;
 }
 

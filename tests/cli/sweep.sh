@@ -53,6 +53,9 @@ done
 # Threads change nothing but speeds and memory.
 kvzip sweep a.safetensors $quick --presets int8,kivi-2,gear-2 --json -j 1 | settled >one.json
 settled <all.json | cmp - one.json
+expect_status 0 kvzip sweep a.safetensors $quick --presets int8,kivi-2,gear-2 --json -j 5
+[ ! -s stderr ]
+settled <stdout | cmp - one.json
 
 # Markdown: all lines of a table have the same number of cells.
 expect_status 0 kvzip sweep a.safetensors $quick --presets int8,gear-2 --markdown
@@ -89,6 +92,8 @@ expect_status 0 kvzip sweep "$root/samples/books.safetensors" a.safetensors $qui
 expect_in stdout "Proxies, not attention of real queries"
 expect_status 0 bash -c "kvzip sweep - $quick --presets int8 <a.safetensors"
 expect_in stdout "standard input: "
+expect_status 0 bash -c "cat a.safetensors | kvzip sweep - $quick --presets int8 --resume piped"
+[ -z "$(ls -A piped)" ]
 
 # Plots and a report.
 expect_status 0 kvzip sweep a.safetensors $quick --presets int8,int4,kivi-2 --plot out.svg --report out.html --csv
@@ -116,7 +121,9 @@ expect_status 0 env PATH="$PWD/bin" kvzip sweep a.safetensors $quick --presets i
 presets=int4,zstd-19,kvtc-4,zstd-planes,lossless,kivi-2
 kvzip sweep "$root/samples/books.safetensors" --presets $presets --json | settled >whole.json
 mkdir temporary
-TMPDIR=$PWD/temporary kvzip sweep "$root/samples/books.safetensors" --presets $presets --resume rows/a --json >cut.json 2>cut.err &
+# A shell's background commands ignore SIGINT, but for env.
+env --default-signal=INT TMPDIR="$PWD/temporary" kvzip sweep "$root/samples/books.safetensors" --presets $presets \
+  --resume rows/a --json >cut.json 2>cut.err &
 child=$!
 for _ in $(seq 600); do
   [ "$(ls rows/a 2>/dev/null | wc -l)" -ge 2 ] && break

@@ -109,8 +109,9 @@ TEST_CASE("settings: a file of pipelines") {
                                                    "chunk = 512\nkey[0-3] = quant:bits=8,pack\n"
                                                    "key[*] = quant:bits=4,pack\nvalue[*] = quant:bits=2,pack\n"
                                                    "[other-7]\nkey = cast,pack\nvalue = cast,pack\n"));
-  REQUIRE(names(settings) == Names{"quant,pack", "half", "two rules", "other-7"});
+  REQUIRE(names(settings) == Names{"quant:bits=4,pack", "half", "two rules", "other-7"});
   CHECK(settings[0].kind == "pipeline");
+  CHECK(settings[0].family == "quant,pack");
   CHECK(key_of(settings[0]) == canonical_pipeline("quant:bits=4,pack"));
   CHECK(settings[1].family == "half");
   CHECK(key_of(settings[1]) == canonical_pipeline("cast:to=f16,pack"));

@@ -186,6 +186,8 @@ TEST_CASE("sweep of normal values: cachegen's 31 levels up to the largest magnit
   for (const auto& [symbol, count] : counts) entropy -= count / kSide * std::log2(count / kSide);
   CHECK(bits("cachegen-3", ByteKind::codes) > entropy * 0.995);
   CHECK(close(bits("cachegen-3", ByteKind::codes), entropy, 0.025));
-  CHECK(close(bits("cachegen-3", ByteKind::scales), 16.0 / n, 0.001));
+  // A scale has 16 bits, of which rANS may save what all scales share.
+  CHECK(bits("cachegen-3", ByteKind::scales) <= 16.0 / n * 1.01);
+  CHECK(bits("cachegen-3", ByteKind::scales) > 8.0 / n);
   CHECK(close(bits("cachegen-3"), entropy + 16.0 / n, 0.03));
 }

@@ -213,7 +213,7 @@ TEST_CASE("sweep: text and Markdown") {
   CHECK(text.find("layers, and heads") == std::string::npos);
   CHECK(more.find("int4: layers, and heads") != std::string::npos);
   for (const std::string& line : lines(text)) {
-    if (line.starts_with("int") || line.starts_with("setting")) CHECK(line.size() <= 170);
+    if (line.starts_with("int") || line.starts_with("setting")) CHECK(line.size() <= 175);
   }
   const std::string markdown = sweep_markdown(sweep, m, true);
   CHECK(markdown.find("\\<script\\>boom()\\</script\\> \\| \\*") != std::string::npos);
