@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "allocate.hpp"
+#include "src/allocate.hpp"
 
 #include <doctest/doctest.h>
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Targets on small dumps, each measured again on the container that comes out.
-#include "target.hpp"
+#include "src/target.hpp"
 
 #include <doctest/doctest.h>
 
@@ -10,7 +10,7 @@
 
 #include "formats/file.hpp"
 #include "kvzip/error.hpp"
-#include "synth.hpp"
+#include "src/synth.hpp"
 #include "tests/contract/sample_dumps.hpp"
 
 namespace kvzip::tool {
