@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "formats/json_depth.hpp"
 #include "formats/text.hpp"
 #include "kvzip/error.hpp"
 
@@ -14,8 +15,6 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 using Parsed = nlohmann::json;  // looked up by key, in a tree: hostile objects may have very many keys
-
-constexpr int kMaxDepth = 16;  // of nested lists and objects; a deep tree costs far more memory than its text
 
 constexpr std::array<std::string_view, 4> kRopeStates{"unknown", "none", "pre", "post"};
 constexpr std::array<std::string_view, 2> kRopeLayouts{"half", "interleaved"};
@@ -286,24 +285,6 @@ PlanGroup read_group(const Node& n, const ModelInfo& model) {
   return g;
 }
 
-void check_depth(std::string_view text) {
-  int depth = 0;
-  bool quoted = false;
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    const char c = text[i];
-    if (quoted) {
-      i += c == '\\';
-      quoted = c != '"';
-    } else if (c == '"') {
-      quoted = true;
-    } else if (c == '[' || c == '{') {
-      if (++depth > kMaxDepth) fail(ErrorCode::corrupt, "header: more than {} nested lists", kMaxDepth);
-    } else if (c == ']' || c == '}') {
-      --depth;
-    }
-  }
-}
-
 KvzHeader read_checked(const Parsed& json) {
   const Node root(json, "header");
   KvzHeader h;
@@ -379,7 +360,7 @@ std::string write_kvz_header(const KvzHeader& h) {
 }
 
 KvzHeader read_kvz_header(std::string_view text) {
-  check_depth(text);
+  check_json_depth(text, "header");
   const Parsed json = Parsed::parse(text, nullptr, false);
   if (json.is_discarded()) fail(ErrorCode::corrupt, "header: it is not JSON");
   try {

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "codec/pipeline.hpp"
@@ -60,6 +61,9 @@ void finish_plan(Plan& plan, const Dump& dump, const Recognition& recognition);
 /// A plan from rules.
 Plan make_plan(const Dump& dump, const Recognition& recognition, const RuleSet& rules,
                std::optional<std::uint64_t> chunk_tokens);
+
+/// Frames [first, last) of a group that may hold elements of the slice.
+std::pair<std::uint64_t, std::uint64_t> frames_touching(const PlanGroup& group, const Dump& dump, const Slice& slice);
 
 /// Elements of a frame's slices to tile order (tokens x channels, slots side by side), and back.
 Buffer<std::byte> gather_tile(const Plan& plan, const Dump& dump, const Part& part);

@@ -2,6 +2,7 @@
 // Reads a container: from a file by its index, from a pipe front to back.
 #include <algorithm>
 #include <list>
+#include <utility>
 
 #include "codec/bytes.hpp"
 #include "codec/limits.hpp"
@@ -48,7 +49,7 @@ class KvzReaderImpl final : public KvzReader {
       return;
     }
     while (next_frame_ <= part.index) {
-      Record record = next_known_record();
+      Record record = next_known_record(false);
       if (record.header.type != static_cast<std::uint16_t>(RecordType::frame)) {
         fail(ErrorCode::truncated, "frame {} is missing", next_frame_);
       }
@@ -90,7 +91,7 @@ class KvzReaderImpl final : public KvzReader {
     const std::size_t unit = slice_unit(header_.dump.tensors[slice.tensor]);
     for (const std::size_t g : groups_of_.at(slice.tensor)) {
       const PlanGroup& group = header_.plan.groups[g];
-      const auto [first, last] = frames_touching(group, slice);
+      const auto [first, last] = frames_touching(group, header_.dump, slice);
       for (std::uint64_t f = first; f < last; ++f) {
         Part empty = part(f);
         if (std::none_of(empty.slices.begin(), empty.slices.end(),
@@ -139,14 +140,14 @@ class KvzReaderImpl final : public KvzReader {
 
   /// What follows the last frame of a stream: index, end, footer, nothing.
   void read_ending() {
-    Record record = next_known_record();
+    Record record = next_known_record(true);
     if (record.header.type != static_cast<std::uint16_t>(RecordType::index) || !record.sound())
       fail(ErrorCode::corrupt, "the index is damaged");
     const std::uint64_t index_bytes = kRecordHeaderBytes + record.header.stored + kRecordTailBytes;
     const std::uint64_t index_offset = source_.position() - index_bytes;
     parse_index(unpack_description(record.header, std::move(record.payload)), index_offset);
     if (index_ != walked_) fail(ErrorCode::corrupt, "the index does not point to the frames");
-    record = next_known_record();
+    record = next_known_record(false);
     const std::uint64_t before = hash64(hashes_.view().first(hashes_.size() - sizeof record.hash));
     if (record.header.type != static_cast<std::uint16_t>(RecordType::end) || !record.sound())
       fail(ErrorCode::corrupt, "the end record is damaged");
@@ -206,13 +207,28 @@ class KvzReaderImpl final : public KvzReader {
     hashes_.put(record.hash);
     return record;
   }
-  /// Skips ancillary records.
-  Record next_known_record() {
+  /// Skips ancillary records, but for the results, which it takes.
+  Record next_known_record(bool results_may_stand_here) {
     for (;;) {
       Record record = next_record();
       if (record.header.type < kAncillary) return record;
-      if (!record.sound()) fail(ErrorCode::corrupt, "a record's checksum does not match");
+      if (record.header.type == static_cast<std::uint16_t>(RecordType::results)) {
+        check_place_of_results(results_may_stand_here);
+        take_results(record);
+      } else if (!record.sound()) {
+        fail(ErrorCode::corrupt, "a record's checksum does not match");
+      }
     }
+  }
+
+  /// They say what all frames came to, so they follow the last one; two could contradict each other.
+  void check_place_of_results(bool may_stand_here) {
+    if (!may_stand_here) fail(ErrorCode::corrupt, "the results do not stand between the last frame and the index");
+    if (std::exchange(has_results_, true)) fail(ErrorCode::corrupt, "there are results twice");
+  }
+  void take_results(const Record& record) {
+    if (!record.sound()) fail(ErrorCode::corrupt, "the checksum of the results does not match");
+    description_.results = read_kvz_results(as_text(record.payload));
   }
 
   Record record_at(std::uint64_t frame) {
@@ -274,24 +290,24 @@ class KvzReaderImpl final : public KvzReader {
     parse_index(unpack_description(record.header, record.payload), footer.index_offset);
     std::uint64_t at = after_header_;
     for (const FrameAt& frame : index_) {
-      check_between(at, frame.offset, false);
+      check_between(at, frame.offset, Between::frames);
       at = frame.offset + kRecordHeaderBytes + frame.stored + kRecordTailBytes;
     }
-    check_between(at, footer.index_offset, false);
-    check_between(after_index, size - kFooterBytes, true);
+    check_between(at, footer.index_offset, Between::frames_and_index);
+    check_between(after_index, size - kFooterBytes, Between::index_and_footer);
     load_results();
   }
 
   void load_results() {
-    if (!results_at_) return;
-    source_.seek(*results_at_);
-    const Record record = read_record(std::nullopt);
-    if (!record.sound()) fail(ErrorCode::corrupt, "the checksum of the results does not match");
-    description_.results = read_kvz_results(as_text(record.payload));
+    if (!has_results_) return;
+    source_.seek(results_at_);
+    take_results(read_record(std::nullopt));
   }
 
+  enum class Between { frames, frames_and_index, index_and_footer };
+
   /// What stands between two places that the index names: records that may be skipped, and the end record at the end.
-  void check_between(std::uint64_t at, std::uint64_t to, bool ending) {
+  void check_between(std::uint64_t at, std::uint64_t to, Between between) {
     while (at < to) {
       RecordHeaderBytes bytes;
       source_.seek(at);
@@ -299,10 +315,13 @@ class KvzReaderImpl final : public KvzReader {
       const RecordHeader h = parse_record_header(bytes, std::nullopt);
       constexpr std::uint64_t kOverhead = kRecordHeaderBytes + kRecordTailBytes;
       if (to - at < kOverhead || h.stored > to - at - kOverhead) fail(ErrorCode::corrupt, "records overlap");
+      if (h.type == static_cast<std::uint16_t>(RecordType::results)) {
+        check_place_of_results(between == Between::frames_and_index);
+        results_at_ = at;
+      }
       at += kOverhead + h.stored;
       const bool end = h.type == static_cast<std::uint16_t>(RecordType::end);
-      if (h.type == kResultsRecord && !ending) results_at_ = at - kOverhead - h.stored;
-      if (h.type < kAncillary && !(end && ending && at == to)) {
+      if (h.type < kAncillary && !(end && between == Between::index_and_footer && at == to)) {
         fail(ErrorCode::corrupt, "the index does not name a record of type {}", h.type);
       }
     }
@@ -324,42 +343,6 @@ class KvzReaderImpl final : public KvzReader {
       at += gap + stored + overhead;
     }
     in.expect_end();
-  }
-
-  /// Frames [first, last) of a group that may hold elements of the slice.
-  std::pair<std::uint64_t, std::uint64_t> frames_touching(const PlanGroup& group, const Slice& slice) const {
-    if (!group.tiled) return pass_frames_touching(group, slice);
-    std::uint64_t first = 0, last = group.frames;
-    for (const PlanSlot& slot : group.slots) {
-      const auto t = slot.axes.find('T');
-      if (slot.tensor != slice.tensor) continue;
-      first = slice.start[t] / group.chunk;
-      last = std::min(group.frames, (slice.start[t] + slice.count[t] - 1) / group.chunk + 1);
-    }
-    return {group.first_frame + first, group.first_frame + last};
-  }
-  /// Pass-through frames are consecutive runs of elements, in order.
-  std::pair<std::uint64_t, std::uint64_t> pass_frames_touching(const PlanGroup& group, const Slice& slice) const {
-    const auto shape = slice_shape(header_.dump.tensors[slice.tensor]);
-    const auto linear = [&](const Slice& s, bool last) {
-      std::uint64_t at = 0;
-      for (std::size_t a = 0; a < shape.size(); ++a) at = at * shape[a] + s.start[a] + (last ? s.count[a] - 1 : 0);
-      return at;
-    };
-    const auto count_until = [&](std::uint64_t element) {  // frames that start at or before the element
-      std::uint64_t low = 0, high = group.frames;
-      while (low < high) {
-        const std::uint64_t middle = low + (high - low) / 2;
-        if (linear(group.split->slice(middle), false) <= element) {
-          low = middle + 1;
-        } else {
-          high = middle;
-        }
-      }
-      return low;
-    };
-    return {group.first_frame + count_until(linear(slice, false)) - 1,
-            group.first_frame + count_until(linear(slice, true))};
   }
 
   /// Decoded frames are kept for neighbouring requests, up to kCacheBytes.
@@ -390,7 +373,8 @@ class KvzReaderImpl final : public KvzReader {
   std::vector<FrameAt> walked_;  // pipes: the frames as they came
   std::uint32_t sequence_ = 0;
   std::uint64_t next_frame_ = 0, after_header_ = 0;
-  std::optional<std::uint64_t> results_at_;
+  bool has_results_ = false;
+  std::uint64_t results_at_ = 0;
   ByteWriter hashes_;
   std::list<Part> cache_;
   std::uint64_t cache_bytes_ = 0;

@@ -98,13 +98,15 @@ RecordHeader parse_record_header(const RecordHeaderBytes& bytes, std::optional<s
   if (sequence && h.sequence != *sequence) {
     fail(ErrorCode::corrupt, "record {} stands where record {} should", h.sequence, *sequence);
   }
-  const bool known = h.type >= 1 && h.type <= 4;
+  const bool results = h.type == static_cast<std::uint16_t>(RecordType::results);
+  const bool known = (h.type >= 1 && h.type <= 4) || results;
   if (!known && (h.type & kAncillary) == 0) fail(ErrorCode::unsupported, "a record of the unknown type {}", h.type);
   const bool description = h.type == static_cast<std::uint16_t>(RecordType::header) ||
                            h.type == static_cast<std::uint16_t>(RecordType::index);
   if (known && (h.flags & ~(description ? kZstdPayload : 0)) != 0)
     fail(ErrorCode::unsupported, "record flags {:#x}", h.flags);
   if (known && h.flags == 0 && h.decoded != h.stored) fail(ErrorCode::corrupt, "a record's lengths differ");
+  if (results && h.stored > kMaxResults) fail(ErrorCode::corrupt, "results of {} bytes", h.stored);
   return h;
 }
 

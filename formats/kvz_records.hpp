@@ -14,9 +14,9 @@ namespace kvzip {
 inline constexpr unsigned kKvzMajor = 1, kKvzMinor = 0;
 inline constexpr std::size_t kPreludeBytes = 32, kRecordHeaderBytes = 32, kRecordTailBytes = 8, kFooterBytes = 40;
 inline constexpr std::uint64_t kMaxDescription = std::uint64_t{1} << 28;  // decoded bytes of a header or index record
+inline constexpr std::uint64_t kMaxResults = std::uint64_t{1} << 16;      // bytes of a results record
 
-enum class RecordType : std::uint16_t { header = 1, frame = 2, index = 3, end = 4 };
-inline constexpr std::uint16_t kResultsRecord = 0x8001;  // ancillary; after the last frame
+enum class RecordType : std::uint16_t { header = 1, frame = 2, index = 3, end = 4, results = 0x8001 };
 inline constexpr std::uint16_t kAncillary = 0x8000;  // type bit: a reader that does not know the type skips the record
 inline constexpr std::uint16_t kZstdPayload = 1;     // flag: the payload is one zstd frame
 

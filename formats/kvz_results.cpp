@@ -8,6 +8,7 @@
 #include <limits>
 #include <nlohmann/json.hpp>
 
+#include "formats/json_depth.hpp"
 #include "kvzip/error.hpp"
 
 namespace kvzip {
@@ -43,18 +44,28 @@ const Parsed& object_in(const Parsed& json, const char* name) {
   return *found;
 }
 
-template <typename T>
-std::optional<double> difference(const T* a, const T* b, std::size_t n) {
+std::optional<double> difference(std::span<const double> a, std::span<const double> b) {
   double largest = 0;
-  for (std::size_t i = 0; i < n; ++i) {
-    const auto x = static_cast<double>(a[i]), y = static_cast<double>(b[i]);
-    if (std::isfinite(x) && std::isfinite(y)) {
-      largest = std::max(largest, std::fabs(x - y));
-    } else if (!(x == y || (std::isnan(x) && std::isnan(y)))) {
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    if (std::isfinite(a[i]) && std::isfinite(b[i])) {
+      largest = std::max(largest, std::fabs(a[i] - b[i]));
+    } else if (!(a[i] == b[i] || (std::isnan(a[i]) && std::isnan(b[i])))) {
       return {};
     }
   }
   return largest;
+}
+
+/// Elements from `at` on. F64 does not pass through floats: as such two values could lie closer than they do.
+void to_double(DType dtype, ByteView elements, std::size_t at, std::span<double> out, std::span<float> narrow) {
+  const std::size_t unit = dtype_unit(dtype);
+  const ByteView piece = elements.subspan(at * unit, out.size() * unit);
+  if (dtype == DType::f64) {
+    std::memcpy(out.data(), piece.data(), piece.size());
+    return;
+  }
+  to_float(dtype, piece, narrow.first(out.size()));
+  std::copy_n(narrow.begin(), out.size(), out.begin());
 }
 
 }  // namespace
@@ -80,8 +91,7 @@ std::string write_kvz_results(const KvzResults& results) {
 }
 
 KvzResults read_kvz_results(std::string_view text) {
-  constexpr std::size_t kMaxText = std::size_t{1} << 16;
-  if (text.size() > kMaxText) fail(ErrorCode::corrupt, "results of {} bytes", text.size());
+  check_json_depth(text, "results");
   const Parsed json = Parsed::parse(text, nullptr, false);
   if (!json.is_object()) fail(ErrorCode::corrupt, "results: no JSON object");
   KvzResults out;
@@ -94,6 +104,9 @@ KvzResults read_kvz_results(std::string_view text) {
   }
   out.wanted = real_of(target, "wanted");
   if (json.contains("bound")) out.max_error = real_of(object_in(json, "bound"), "max_abs");
+  if (out.target == "max-error" && out.max_error != out.wanted) {
+    fail(ErrorCode::corrupt, "results: the bound is not the one that was asked for");
+  }
   const Parsed& errors = object_in(json, "errors");
   for (const Role role : {Role::key, Role::value}) {
     const std::string name(role_name(role));
@@ -108,24 +121,18 @@ KvzResults read_kvz_results(std::string_view text) {
   return out;
 }
 
-std::optional<double> largest_difference(DType dtype, std::span<const std::byte> a, std::span<const std::byte> b) {
+std::optional<double> largest_difference(DType dtype_a, ByteView a, DType dtype_b, ByteView b) {
   constexpr std::size_t kPiece = 4096;
-  const std::size_t unit = dtype_unit(dtype), values = a.size() / unit;
+  const std::size_t values = a.size() / dtype_unit(dtype_a);
+  if (values != b.size() / dtype_unit(dtype_b)) fail(ErrorCode::invalid_argument, "two sizes");
+  std::vector<double> x(std::min(kPiece, values)), y(x.size());
+  std::vector<float> narrow(x.size());
   double largest = 0;
   for (std::size_t at = 0; at < values; at += kPiece) {
     const std::size_t n = std::min(kPiece, values - at);
-    std::optional<double> piece;
-    if (dtype == DType::f64) {  // as floats they could lie closer than they do
-      std::array<double, kPiece> x, y;
-      std::memcpy(x.data(), a.data() + at * unit, n * unit);
-      std::memcpy(y.data(), b.data() + at * unit, n * unit);
-      piece = difference(x.data(), y.data(), n);
-    } else {
-      std::array<float, kPiece> x, y;
-      to_float(dtype, a.subspan(at * unit, n * unit), {x.data(), n});
-      to_float(dtype, b.subspan(at * unit, n * unit), {y.data(), n});
-      piece = difference(x.data(), y.data(), n);
-    }
+    to_double(dtype_a, a, at, {x.data(), n}, narrow);
+    to_double(dtype_b, b, at, {y.data(), n}, narrow);
+    const auto piece = difference(std::span(x).first(n), std::span(y).first(n));
     if (!piece) return {};
     largest = std::max(largest, *piece);
   }

@@ -4,12 +4,12 @@
 
 #include <cstdint>
 #include <optional>
-#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "kvzip/dtype.hpp"
+#include "kvzip/io.hpp"
 #include "kvzip/layout.hpp"
 
 namespace kvzip {
@@ -40,7 +40,7 @@ std::string write_kvz_results(const KvzResults& results);
 KvzResults read_kvz_results(std::string_view text);
 
 /// The largest difference of finite elements, in double; no value when one side is finite and the other is not, or both
-/// are not and differ.
-std::optional<double> largest_difference(DType dtype, std::span<const std::byte> a, std::span<const std::byte> b);
+/// are not and differ (one NaN is as good as another).
+std::optional<double> largest_difference(DType dtype_a, ByteView a, DType dtype_b, ByteView b);
 
 }  // namespace kvzip

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Element order: slices as tensors lie in files, tiles as tokens x channels.
+// Element order: slices as tensors lie in files, tiles as tokens x channels. Which frames hold which elements.
+#include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "formats/kvz_plan.hpp"
 
@@ -52,7 +54,45 @@ void for_each_piece(const SliceStrides& s, std::size_t unit, std::size_t row_byt
   }
 }
 
+using Frames = std::pair<std::uint64_t, std::uint64_t>;
+
+/// Pass-through frames are consecutive runs of elements, in order.
+Frames pass_frames_touching(const PlanGroup& group, const Dump& dump, const Slice& slice) {
+  const auto shape = slice_shape(dump.tensors[slice.tensor]);
+  const auto linear = [&](const Slice& s, bool last) {
+    std::uint64_t at = 0;
+    for (std::size_t a = 0; a < shape.size(); ++a) at = at * shape[a] + s.start[a] + (last ? s.count[a] - 1 : 0);
+    return at;
+  };
+  const auto count_until = [&](std::uint64_t element) {  // frames that start at or before the element
+    std::uint64_t low = 0, high = group.frames;
+    while (low < high) {
+      const std::uint64_t middle = low + (high - low) / 2;
+      if (linear(group.split->slice(middle), false) <= element) {
+        low = middle + 1;
+      } else {
+        high = middle;
+      }
+    }
+    return low;
+  };
+  return {group.first_frame + count_until(linear(slice, false)) - 1,
+          group.first_frame + count_until(linear(slice, true))};
+}
+
 }  // namespace
+
+std::pair<std::uint64_t, std::uint64_t> frames_touching(const PlanGroup& group, const Dump& dump, const Slice& slice) {
+  if (!group.tiled) return pass_frames_touching(group, dump, slice);
+  std::uint64_t first = 0, last = group.frames;
+  for (const PlanSlot& slot : group.slots) {
+    const auto t = slot.axes.find('T');
+    if (slot.tensor != slice.tensor) continue;
+    first = slice.start[t] / group.chunk;
+    last = std::min(group.frames, (slice.start[t] + slice.count[t] - 1) / group.chunk + 1);
+  }
+  return {group.first_frame + first, group.first_frame + last};
+}
 
 Buffer<std::byte> gather_tile(const Plan& plan, const Dump& dump, const Part& part) {
   const PlanGroup& group = plan.group_of(part.index);

@@ -73,7 +73,7 @@ class KvzWriter final : public DumpWriter {
     Buffer<std::byte> decoded(tile.size());
     pipeline.decode(group.context, shape, part.coded, decoded);
     if (results_->max_error) {
-      const auto difference = largest_difference(dtype, tile, decoded);
+      const auto difference = largest_difference(dtype, tile, dtype, decoded);
       if (!difference || *difference > *results_->max_error) {
         part.coded = Pipeline::raw(tile);
         std::memcpy(decoded.data(), tile.data(), tile.size());
@@ -100,7 +100,7 @@ class KvzWriter final : public DumpWriter {
       results_->errors.push_back({side == 0 ? Role::key : Role::value, d.values(), d.max_abs(), d.rmse(), d.nrmse()});
     }
     const std::string text = write_kvz_results(*results_);
-    append_record(static_cast<RecordType>(kResultsRecord), 0, std::as_bytes(std::span(text)), text.size());
+    append_record(RecordType::results, 0, std::as_bytes(std::span(text)), text.size());
   }
 
   void append_record(RecordType type, std::uint16_t flags, ByteView payload, std::uint64_t decoded) {

@@ -15,9 +15,9 @@ void parallel_for(std::size_t count, unsigned threads, const std::function<void(
     for (std::size_t i = 0; i < count; ++i) run(i);
     return;
   }
-  // More threads than processors, when they are asked for, need more than an arena.
+  // An arena alone gets no more threads than there are processors, and says so on standard error.
   std::optional<tbb::global_control> more;
-  if (static_cast<int>(threads) > tbb::info::default_concurrency()) {
+  if (threads > static_cast<unsigned>(tbb::info::default_concurrency())) {
     more.emplace(tbb::global_control::max_allowed_parallelism, threads);
   }
   tbb::task_arena arena(threads == 0 ? tbb::task_arena::automatic : static_cast<int>(threads));

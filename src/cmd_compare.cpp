@@ -2,6 +2,7 @@
 #include <cmath>
 #include <memory>
 
+#include "bound_check.hpp"
 #include "commands.hpp"
 #include "comparison.hpp"
 #include "fidelity_report.hpp"
@@ -97,7 +98,8 @@ Json measures_json(const Compared& c) {
 }
 
 Json comparison_json(const Options& o, const Dump& dump, const Comparison& comparison,
-                     const std::optional<Fidelity>& fidelity, const std::vector<std::string>& misses) {
+                     const std::optional<Fidelity>& fidelity, const std::optional<BoundCheck>& bound,
+                     const std::vector<std::string>& misses) {
   Json out{{"schema", 1}, {"original", input_name(o.a)}, {"other", input_name(o.b)}};
   Json tensors = Json::array();
   for (const TensorComparison& t : comparison.tensors) {
@@ -111,6 +113,7 @@ Json comparison_json(const Options& o, const Dump& dump, const Comparison& compa
   out["roles"] = std::move(roles);
   out["total"] = measures_json(comparison.total);
   if (fidelity) out.update(fidelity_json(*fidelity, o.fidelity));
+  if (bound) out["bound"] = bound->json();
   if (o.any_limit()) out["thresholds"] = {{"met", misses.empty()}, {"missed", misses}};
   return out;
 }
@@ -194,11 +197,12 @@ std::optional<Fidelity> measure_attention(const Options& o, DumpReader& a, DumpR
 }
 
 std::string all_text(const Options& o, const Dump& dump, const Comparison& comparison,
-                     const std::optional<Fidelity>& fidelity) {
+                     const std::optional<Fidelity>& fidelity, const std::optional<BoundCheck>& bound) {
   if (o.csv) {
     return comparison_csv(dump, comparison) + (fidelity ? "\n" + fidelity_csv(*fidelity) : std::string());
   }
-  const std::string text = comparison_text(o, dump, comparison);
+  std::string text = comparison_text(o, dump, comparison);
+  if (bound) text += bound->text() + "\n";
   return fidelity ? text + "\n" + fidelity_text(*fidelity, o.fidelity, o.common.verbose > 0) : text;
 }
 
@@ -220,13 +224,15 @@ int compare(const Options& o) {
     return compare_dumps(*a, *b, roles, options, progress.callback());
   });
   const std::optional<Fidelity> fidelity = measure_attention(o, *a, *b, roles);
+  const std::optional<BoundCheck> bound = check_bound(*b, comparison);
   std::vector<std::string> misses = missed(o, comparison);
   if (fidelity) with_file(o.a, [&] { add_missed(o, *fidelity, misses); });
   if (o.json) {
-    print_json(comparison_json(o, a->dump(), comparison, fidelity, misses));
+    print_json(comparison_json(o, a->dump(), comparison, fidelity, bound, misses));
   } else {
-    print(all_text(o, a->dump(), comparison, fidelity));
+    print(all_text(o, a->dump(), comparison, fidelity, bound));
   }
+  if (bound && !bound->holds()) misses.push_back(bound->text());
   for (const std::string& miss : misses) complain(fmt::format("{}: {}", input_name(o.b), miss));
   return misses.empty() ? kDone : kMissed;
 }
@@ -240,7 +246,8 @@ void add_compare(CLI::App& app, Action& action) {
             "  kvzip compare cache.safetensors cache.kvz --max-nrmse 0.05 --json > out.json\n\n"
             "Limits hold for the total of each role (key, value, query, other); then tensors\n"
             "that are not floats must be equal, too. Exit status 6 says that one is missed.\n"
-            "Without limits differences are only shown. Cosines are of vectors of head_dim."});
+            "Without limits differences are only shown. Cosines are of vectors of head_dim.\n"
+            "A bound that OTHER holds (compress --max-error) is checked always."});
   auto o = std::make_shared<Options>();
   command->add_option("ORIGINAL", o->a, "any file kvzip reads")->required();
   command->add_option("OTHER", o->b, "any file kvzip reads")->required();

@@ -139,6 +139,7 @@ class Comparer final : public DumpWriter {
       t.half[0].unlike += count_unlike(a, b, slice_unit(left));
       return;
     }
+    if (t.exact) t.exact->add(largest_difference(left.dtype, a, right.dtype, b));
     const std::size_t pair = pair_axis(t, slice.count.size());
     const bool second = pair != kNone && slice.start[pair] > 0;
     add_rows(t.half[second ? 1 : 0].distortion, slice.count, row_axis(t, slice.count.size()), left.dtype, a,
@@ -193,6 +194,13 @@ class Comparer final : public DumpWriter {
   std::vector<bool> boxed_;
 };
 
+/// A bound may be stored, which a pipe says only at its end.
+bool is_bounded(const DumpReader& other, std::size_t tensor) {
+  if (dynamic_cast<const KvzReader*>(&other) == nullptr) return false;
+  const Role role = other.recognition()->tensors[tensor].role;
+  return role == Role::key || role == Role::value || role == Role::pair;
+}
+
 std::vector<TensorComparison> match(const DumpReader& original, const DumpReader& other, const Recognition& roles,
                                     bool common) {
   const auto& left = original.dump().tensors;
@@ -221,6 +229,7 @@ std::vector<TensorComparison> match(const DumpReader& original, const DumpReader
     if (role->role == Role::other && other.recognition() != nullptr)
       role = &other.recognition()->tensors[found->second];
     TensorComparison t{i, found->second, role->role, role->layer, role->axes, floats, {}};
+    if (floats && is_bounded(other, found->second)) t.exact.emplace();
     out.push_back(std::move(t));
     place.erase(found);
   }

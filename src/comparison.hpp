@@ -2,6 +2,7 @@
 // Two files against each other, tensor by tensor. Never holds more than some parts of each.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <map>
 #include <optional>
@@ -28,13 +29,29 @@ struct Compared {
   void merge(const Compared& other);
 };
 
+/// Differences of elements in double, F64 as F64, where Distortion measures floats.
+class ExactDifference {
+ public:
+  void add(std::optional<double> difference) {
+    lost_ = lost_ || !difference;
+    largest_ = std::max(largest_, difference.value_or(0));
+  }
+  /// No value when something is finite on one side only.
+  std::optional<double> largest() const { return lost_ ? std::nullopt : std::optional(largest_); }
+
+ private:
+  double largest_ = 0;
+  bool lost_ = false;
+};
+
 struct TensorComparison {
   std::size_t tensor = 0, other = 0;  // places in the original and in the other
   Role role = Role::other;
   std::optional<std::uint32_t> layer;
   std::string axes;
   bool floats = false;
-  Compared half[2];  // a tensor of keys and values has two; of others the first is all
+  Compared half[2];                        // a tensor of keys and values has two; of others the first is all
+  std::optional<ExactDifference> exact{};  // of what a container holds as keys or values
 
   Compared all() const;
 };

@@ -90,10 +90,10 @@ class Candidates {
              const std::function<std::string(std::size_t, std::size_t)>& texts) {
     for (const PlanGroup& group : plan.groups) {
       auto& of_group = pipelines_.emplace_back();
-      if (!is_unit(group) || group.frames == 0) continue;
-      const std::size_t unit = units.at(key_of(group));
+      const auto unit = units.find(key_of(group));
+      if (!is_unit(group) || group.frames == 0 || unit == units.end()) continue;
       for (std::size_t c = 0; c < count; ++c) {
-        of_group.push_back(Pipeline::parse(texts(unit, c)));
+        of_group.push_back(Pipeline::parse(texts(unit->second, c)));
         of_group.back().resolve(group.context, plan.shape(dump, group.first_frame));
       }
     }
@@ -140,15 +140,16 @@ std::vector<Unit> find_units(const CurveInput& input) {
   return out;
 }
 
-std::vector<std::vector<Point>> measure_curves(const CurveInput& input, const std::vector<Unit>& units,
-                                               std::size_t candidates,
-                                               const std::function<std::string(std::size_t, std::size_t)>& texts,
-                                               double share, const Progress& progress) {
+Curves measure_curves(const CurveInput& input, const std::vector<Unit>& units, std::size_t candidates,
+                      const std::function<std::string(std::size_t, std::size_t)>& texts, double share,
+                      const Progress& progress) {
   const Plan plan = tile_plan(input);
   std::map<UnitKey, std::size_t> place;
   for (std::size_t u = 0; u < units.size(); ++u) place[{units[u].role, units[u].layer}] = u;
   const Candidates ready(plan, input.reader.dump(), place, candidates, texts);
-  std::vector<std::vector<Point>> out(units.size(), std::vector<Point>(candidates));
+  Curves curves;
+  std::vector<std::vector<Point>>& out = curves.points;
+  out.assign(units.size(), std::vector<Point>(candidates));
   std::vector<double> seen(units.size());
 
   const auto visit = [&](std::uint64_t frame, ByteView tile) {
@@ -176,13 +177,17 @@ std::vector<std::vector<Point>> measure_curves(const CurveInput& input, const st
       out[u][c].max_abs = std::max(out[u][c].max_abs, points[c].max_abs);
     }
   };
-  TileWalk walk(input, plan, sampled_frames(plan, share), visit, merge);
+  std::vector<std::uint64_t> frames = sampled_frames(plan, share);
+  const auto all = static_cast<double>(sampled_frames(plan, 1).size());
+  std::erase_if(frames, [&](std::uint64_t f) { return !place.contains(key_of(plan.group_of(f))); });
+  curves.encodes = all > 0 ? static_cast<double>(candidates * frames.size()) / all : 0;
+  TileWalk walk(input, plan, std::move(frames), visit, merge);
   transcode(input.reader, walk, input.threads, progress);
   for (std::size_t u = 0; u < units.size(); ++u) {
     const double scale = seen[u] > 0 ? static_cast<double>(units[u].values) / seen[u] : 0;
     for (Point& point : out[u]) point.bytes *= scale, point.squared_error *= scale;
   }
-  return out;
+  return curves;
 }
 
 double sampled_share(const CurveInput& input, double share) {

@@ -38,12 +38,16 @@ struct CurveInput {
 /// The units in order of role and layer, with their energy: one pass over the data.
 std::vector<Unit> find_units(const CurveInput& input);
 
-/// points[u][c]: candidate c on unit u, where texts(u, c) is its pipeline. Each tile that is sampled is read once and
-/// coded by all `candidates`. `share` of each group's frames are sampled, evenly, at least one.
-std::vector<std::vector<Point>> measure_curves(const CurveInput& input, const std::vector<Unit>& units,
-                                               std::size_t candidates,
-                                               const std::function<std::string(std::size_t, std::size_t)>& texts,
-                                               double share, const Progress& progress);
+struct Curves {
+  std::vector<std::vector<Point>> points;  // [u][c]: candidate c on unit u
+  double encodes = 0;                      // work, in encodes of all keys and values
+};
+/// texts(u, c) is the pipeline of candidate c on units[u]; keys and values of other units are left out. Each tile that
+/// is sampled is read once and coded by all `candidates`. `share` of each group's frames are sampled, evenly, at least
+/// one.
+Curves measure_curves(const CurveInput& input, const std::vector<Unit>& units, std::size_t candidates,
+                      const std::function<std::string(std::size_t, std::size_t)>& texts, double share,
+                      const Progress& progress);
 
 /// What `share` comes to when at least one frame of each group is taken.
 double sampled_share(const CurveInput& input, double share);

@@ -142,6 +142,38 @@ std::string totals_table(const KvzSummary& summary) {
   return table.text();
 }
 
+Json results_json(const KvzResults& r) {
+  Json out{{"target", {{"measure", r.target}, {"wanted", r.wanted}}}, {"bound", nullptr}};
+  if (r.max_error) out["bound"] = {{"max_abs", *r.max_error}};
+  Json errors = Json::object();
+  for (const KvzResults::Errors& e : r.errors) {
+    errors[std::string(role_name(e.role))] = {
+        {"values", e.values}, {"max_abs", e.max_abs}, {"rmse", e.rmse}, {"nrmse", e.nrmse}};
+  }
+  out["errors"] = std::move(errors);
+  if (const auto& a = r.attention) {
+    out["attention"] = {{"output_nrmse", a->output_nrmse}, {"kl", a->kl}, {"split", a->split}, {"queries", a->queries}};
+  }
+  return out;
+}
+
+/// What was asked for, and what the writer measured.
+std::string results_text(const KvzResults& r) {
+  std::string out = fmt::format("asked for: {} {:g}\n", r.target, r.wanted);
+  for (const KvzResults::Errors& e : r.errors) {
+    out += fmt::format("measured when written: {}s nrmse {:.4g}, rmse {:.4g}, max_abs {:.4g}\n", role_name(e.role),
+                       e.nrmse, e.rmse, e.max_abs);
+  }
+  if (const auto& a = r.attention) {
+    out += fmt::format(
+        "measured when written: attention output nrmse {:.4g}, KL {:.4g} ({} queries a head, the first "
+        "{} tokens decoded)\n",
+        a->output_nrmse, a->kl, a->queries, a->split);
+  }
+  if (r.max_error) out += fmt::format("certified: every key and value within {} of its original\n", *r.max_error);
+  return out;
+}
+
 }  // namespace
 
 std::string model_text(const ModelInfo& model) {
@@ -214,6 +246,7 @@ Json container_json(const std::string& name, const Dump& dump, const Recognition
   }
   out["groups"] = std::move(groups);
   out["totals"] = totals_json(summary);
+  if (summary.results) out["results"] = results_json(*summary.results);
   return out;
 }
 
@@ -223,6 +256,7 @@ std::string container_text(const std::string& name, const Dump& dump, const Reco
                                 summary.minor, printable(summary.writer), printable(summary.preset));
   out += model_text(recognition.model);
   for (const auto& [key, value] : summary.user) out += fmt::format("{} = {}\n", printable(key), printable(value));
+  if (summary.results) out += results_text(*summary.results);
   return out + "\n" + group_table(dump, recognition, summary, all) + "\n" + totals_table(summary);
 }
 

@@ -8,49 +8,24 @@
 #include <chrono>
 #include <cmath>
 #include <functional>
+#include <utility>
 
 #include "allocate.hpp"
 #include "formats/kvz_plan.hpp"
 #include "kvzip/error.hpp"
 #include "report.hpp"
 #include "target_attention.hpp"
+#include "target_control.hpp"
 #include "target_ladder.hpp"
 #include "target_trial.hpp"
 
 namespace kvzip::tool {
 namespace {
 
-constexpr double kTolerance = 0.01, kAim = 0.996;
+constexpr double kTolerance = 0.01;
 constexpr std::size_t kTrials = 7;
-constexpr double kLadderShare = 4.0 / (kRungs + 1);  // of the tiles: the whole ladder costs about four encodes
-
-/// One number that a factor on some units' steps is to bring to its limit.
-struct Control {
-  std::function<bool(const Unit&)> moves;
-  std::function<double(const Trial&)> value;
-  double limit = 0;
-  double slope = 1;  // of log2(value) along log2(factor); estimated anew from trials
-  double log_factor = 0;
-  std::optional<double> last_log, last_value;
-  std::optional<double> within, beyond;  // log2 factors known to be within and beyond the limit
-
-  /// Above 1 is beyond the limit.
-  double share(const Trial& trial) const { return limit > 0 ? value(trial) / limit : value(trial) > 0 ? 2 : 0; }
-  /// The next factor: a secant through the last two trials, kept between what is known to be within and beyond.
-  void move(double reached) {
-    const double at = log_factor, log_value = std::log2(std::max(reached, 1e-300));
-    (reached <= limit ? within : beyond) = at;
-    if (last_log && std::fabs(at - *last_log) > 1e-6) {
-      const double measured = (log_value - *last_value) / (at - *last_log);
-      if (measured * slope > 0) slope = measured;
-    }
-    last_log = at, last_value = log_value;
-    log_factor = at + std::clamp((std::log2(limit * kAim) - log_value) / slope, -3.0, 3.0);
-    if (!within || !beyond) return;
-    const double low = std::min(*within, *beyond), high = std::max(*within, *beyond), room = (high - low) * 0.02;
-    if (log_factor <= low + room || log_factor >= high - room) log_factor = (low + high) / 2;
-  }
-};
+constexpr double kLadderWork = 4;                            // encodes that measuring the ladder may cost
+constexpr double kLadderShare = kLadderWork / (kRungs + 1);  // of the tiles that are measured
 
 class TargetSearch {
  public:
@@ -83,8 +58,7 @@ class TargetSearch {
   }
 
   TargetOutcome run() {
-    transforms_ = choose_transforms(input_, units_, kLadderShare);
-    encodes_ += 4 * sampled_share(input_, kLadderShare);
+    transforms_ = choose_transforms(input_, units_, kLadderShare, encodes_);
     return target_.max_error ? run_bound(*target_.max_error) : run_ladder();
   }
 
@@ -108,17 +82,41 @@ class TargetSearch {
 
   std::string candidate(std::size_t u, std::size_t c) const {
     if (c == kLossless) return std::string(kLosslessPipeline);
-    const double step = rung_step(units_[u], static_cast<double>(c));
+    const double step = rung_step(units_[u], static_cast<double>(c), first_rung_);
     return ladder_pipeline(transforms_.of(units_[u].role), step, Points::centroid);
   }
 
+  /// Low enough for the target: at small steps a value takes log2(rms / step) + 2.05 bits (Gish and Pierce 1968) and
+  /// the error is step / sqrt(12).
+  double first_rung() const {
+    constexpr double kBits = 2.05, kBelow = 2, kFinest = -40;
+    double first = kFirstRung;
+    if (bytes_are_limited()) {
+      const double bits = target_.bits ? *target_.bits : source_bytes_ * 8 / values_ / *target_.ratio;
+      first = std::min(first, kBits - bits - kBelow);
+    } else {
+      first = std::min(first, log2_of(results_.wanted * std::sqrt(12)) - kBelow);
+    }
+    return std::max(first, kFinest);
+  }
+
+  /// Of a small dump one tile may be all there is; then some rungs are measured, and between them straight lines join
+  /// bytes and logarithms of errors.
   void measure_ladder() {
+    first_rung_ = first_rung();
     const auto text = [this](std::size_t u, std::size_t c) { return candidate(u, c); };
+    const double share = sampled_share(input_, kLadderShare);
+    const auto stride = static_cast<std::size_t>(std::max(1.0, std::round((kRungs + 1) * share / kLadderWork)));
+    std::vector<std::size_t> measured{kLossless};
+    for (std::size_t c = 0; c < kRungs - 1; c += stride) measured.push_back(c);
+    measured.push_back(kRungs - 1);
     {
       ProgressLine line("curves", !quiet_);
-      curves_ = measure_curves(input_, units_, kRungs + 1, text, kLadderShare, line.callback());
+      const auto some = [&](std::size_t u, std::size_t m) { return candidate(u, measured[m]); };
+      const Curves found = measure_curves(input_, units_, measured.size(), some, kLadderShare, line.callback());
+      curves_ = between_rungs(found.points, measured);
+      encodes_ += found.encodes;
     }
-    encodes_ += static_cast<double>(kRungs + 1) * sampled_share(input_, kLadderShare);
     // What the error of a unit counts: with queries what attention makes of it; for an error of all keys itself; else
     // relative to the layer, because layers differ in scale by what the next one makes up for.
     if (target_.attention || (bytes_are_limited() && has_queries_)) {
@@ -144,7 +142,7 @@ class TargetSearch {
       const bool ratio = target_.ratio.has_value();
       all.limit = ratio ? source_bytes_ / *target_.ratio : *target_.bits * values_ / 8;
       all.value = [ratio](const Trial& t) { return ratio ? t.file_bytes : t.unit_bytes; };
-      all.slope = -values_ / 8 / all.limit / std::log(2.0);  // a step twice as wide saves a bit of a value
+      all.slope = -values_ / 8 / all.limit / kLn2;  // a step twice as wide saves a bit of a value
       return {all};
     }
     if (target_.attention) {
@@ -208,14 +206,19 @@ class TargetSearch {
     return best;
   }
 
-  /// Bytes of the container that are not frames of units: those of a trial with the shortest of these.
+  /// Bytes of the container that are not frames of units. Where they matter, those of a trial with the shortest of
+  /// these.
   double other_bytes() {
+    constexpr double kMatters = 0.01;
+    double unit_source = 0, unit_frames = 0;
+    for (const Unit& unit : units_) unit_source += static_cast<double>(unit.source_bytes);
+    if (source_bytes_ - unit_source <= kMatters * source_bytes_ / *target_.ratio) return source_bytes_ - unit_source;
     std::vector<std::string> pipelines;
-    double unit_frames = 0;
-    for (std::size_t u = 0; u < units_.size(); ++u) pipelines.push_back(candidate(u, kRungs - 1));
-    const Trial trial = try_pipelines(pipelines);
-    for (std::size_t u = 0; u < units_.size(); ++u) unit_frames += curves_[u][kRungs - 1].bytes;
-    return std::max(0.0, trial.file_bytes - unit_frames);
+    for (std::size_t u = 0; u < units_.size(); ++u) {
+      pipelines.push_back(candidate(u, kRungs - 1));
+      unit_frames += curves_[u][kRungs - 1].bytes;
+    }
+    return std::max(0.0, try_pipelines(pipelines).file_bytes - unit_frames);
   }
 
   std::vector<std::string> pipelines_of(const std::vector<Control>& controls) const {
@@ -227,7 +230,8 @@ class TargetSearch {
       }
       double factor = 0;
       for (const Control& control : controls) factor += control.moves(units_[u]) ? control.log_factor : 0;
-      const double step = stated_step(rung_step(units_[u], static_cast<double>(pick_[u])) * std::exp2(factor));
+      const double step =
+          stated_step(rung_step(units_[u], static_cast<double>(pick_[u]), first_rung_) * exp2_of(factor));
       out.push_back(ladder_pipeline(transforms_.of(units_[u].role), step, Points::centroid));
     }
     return out;
@@ -253,44 +257,66 @@ class TargetSearch {
   }
 
   TargetOutcome run_ladder() {
-    measure_ladder();
     std::vector<Control> controls = make_controls();
     pick_.assign(units_.size(), kLossless);
-    for (const Control& control : controls) allocate(control);
+    if (results_.wanted > 0) {
+      measure_ladder();
+      for (const Control& control : controls) allocate(control);
+    }
     const bool lossless = std::all_of(pick_.begin(), pick_.end(), [](std::size_t p) { return p == kLossless; });
+    bool nothing_more = lossless;
     Tried best = attempt(controls), last = best;
     for (std::size_t i = 1; i < kTrials && !best.done() && !lossless; ++i) {
       for (Control& control : controls) {
         const double share = control.share(last.trial);
         if (share > 1 || share < 1 - kTolerance) control.move(control.value(last.trial));
       }
-      last = attempt(controls);
+      const Tried before = std::exchange(last, attempt(controls));
       if (last.rank() > best.rank()) best = last;
+      // Steps that change nothing more: a tensor of one value, or nothing left to leave out.
+      if (std::fabs(last.worst - before.worst) <= 1e-4 * before.worst &&
+          std::fabs(last.closest - before.closest) <= 1e-4 * before.closest) {
+        nothing_more = true;
+        break;
+      }
     }
-    return outcome(best.pipelines, best.trial, best.worst <= 1 + kTolerance);
+    const bool near = best.closest >= 1 - kTolerance || nothing_more;
+    return outcome(best.pipelines, best.trial, best.worst <= 1 + kTolerance && near);
+  }
+
+  /// For each unit the cheapest of its transform, no transform and no quantiser, then the widest step whose sampled
+  /// tiles keep the bound. Candidates: `fractions` steps with the transform, as many without, and the lossless one.
+  void choose_bounded(double bound, std::size_t fractions,
+                      const std::function<std::string(std::size_t, std::size_t)>& text) {
+    std::vector<std::size_t> measured;
+    for (std::size_t c = 0; c <= fractions; ++c) measured.push_back(c);
+    measured.push_back(2 * fractions);
+    ProgressLine line("curves", !quiet_);
+    const auto some = [&](std::size_t u, std::size_t m) { return text(u, measured[m]); };
+    const Curves found = measure_curves(input_, units_, measured.size(), some, kLadderShare, line.callback());
+    encodes_ += found.encodes;
+    for (std::size_t u = 0; u < units_.size(); ++u) {
+      const std::vector<Point>& points = found.points[u];
+      std::size_t fraction = 0;
+      while (fraction + 1 < fractions && points[fraction].max_abs > bound) ++fraction;
+      const bool plain = points[fractions].bytes < points[0].bytes;
+      const double bytes = std::min(points[fractions].bytes, points[0].bytes);
+      if (bytes < points.back().bytes) pick_[u] = fraction + (plain ? fractions : 0);
+    }
   }
 
   /// Steps of about twice the bound, the widest that rounding to the dump's type allows. A unit begins with what is
   /// cheapest on sampled tiles, and goes on to narrower steps while the writer has to store tiles as they are.
   TargetOutcome run_bound(double bound) {
     constexpr std::array<double, 4> kFractions{1, 0.97, 0.9, 0.5};
-    constexpr std::size_t kCount = kFractions.size(), kExact = 2 * kCount;
+    constexpr std::size_t kCount = kFractions.size(), kPlain = kCount, kExact = 2 * kCount;
     const auto text = [&](std::size_t u, std::size_t c) {
       if (c == kExact) return std::string(kLosslessPipeline);
-      const std::string transform = c < kCount ? transforms_.of(units_[u].role) : std::string();
+      const std::string transform = c < kPlain ? transforms_.of(units_[u].role) : std::string();
       return ladder_pipeline(transform, stated_step(2 * bound * kFractions[c % kCount]), Points::middle);
     };
     pick_.assign(units_.size(), kExact);
-    if (bound > 0) {
-      ProgressLine line("curves", !quiet_);
-      const auto points = measure_curves(input_, units_, kExact + 1, text, kLadderShare, line.callback());
-      encodes_ += static_cast<double>(kExact + 1) * sampled_share(input_, kLadderShare);
-      for (std::size_t u = 0; u < units_.size(); ++u) {
-        for (std::size_t c = 0; c < kExact; ++c) {
-          if (points[u][c].max_abs <= bound && points[u][c].bytes < points[u][pick_[u]].bytes) pick_[u] = c;
-        }
-      }
-    }
+    if (bound > 0) choose_bounded(bound, kCount, text);
     for (;;) {
       std::vector<std::string> pipelines;
       for (std::size_t u = 0; u < units_.size(); ++u) pipelines.push_back(text(u, pick_[u]));
@@ -332,7 +358,7 @@ class TargetSearch {
   Trials trials_;
   KvzResults results_;
   Transforms transforms_;
-  double source_bytes_ = 0, values_ = 0, encodes_ = 0, heads_ = 0;
+  double source_bytes_ = 0, values_ = 0, encodes_ = 0, heads_ = 0, first_rung_ = kFirstRung;
   std::vector<std::vector<Point>> curves_;
   std::vector<std::vector<double>> distortion_;  // [u][c]: what is to be small, or within a limit, in sum
   std::vector<std::size_t> pick_;                // of each unit, a candidate
@@ -343,7 +369,15 @@ class TargetSearch {
 
 void add_targets(CLI::App& app, TargetOptions& options) {
   const auto add = [&](const char* name, std::optional<double>& value, const char* text) {
-    app.add_option(name, value, text)->option_text("X")->check(CLI::Range(0.0, 1e12));
+    const bool positive = &value == &options.ratio || &value == &options.bits;
+    const CLI::Validator range(
+        [positive](const std::string& given) {
+          double x = 0;
+          const bool good = CLI::detail::lexical_cast(given, x) && x >= (positive ? 0.001 : 0) && x <= 1e12;
+          return good ? std::string() : fmt::format("{} is not a number from {} to 1e12", given, positive ? 0.001 : 0);
+        },
+        "");
+    app.add_option(name, value, text)->option_text("X")->check(range);
   };
   add("--target-ratio", options.ratio, "find the setting that makes the file X times smaller");
   add("--target-bits", options.bits, "... that takes X bits a value of K and V");

@@ -48,8 +48,8 @@ double between(const std::vector<Point>& curve, std::size_t c, const std::array<
   const double a = curve[kMeasured[hi - 1]].squared_error, b = curve[kMeasured[hi]].squared_error;
   const double from = error[hi - 1], to = error[hi];
   if (!(a > 0) || !(b > a) || !(x > 0) || !(from > 0) || !(to > 0)) return std::max(from, to);
-  const double t = std::clamp(std::log(x / a) / std::log(b / a), 0.0, 1.0);
-  return std::exp(std::log(from) + t * std::log(to / from));
+  const double t = std::clamp((log2_of(x) - log2_of(a)) / (log2_of(b) - log2_of(a)), 0.0, 1.0);
+  return exp2_of((1 - t) * log2_of(from) + t * log2_of(to));
 }
 
 }  // namespace

@@ -9,11 +9,18 @@
 namespace kvzip::test {
 namespace {
 
-Bytes small_container() {
+Bytes small_container(bool results = false) {
   auto reader = sample_reader({{"k", DType::f16, {1, 6, 4}, Role::key, 0, "HTD"},
                                {"v", DType::f16, {1, 6, 4}, Role::value, 0, "HTD"},
                                {"n", DType::i32, {2}, Role::other, {}, ""}});
-  return compressed(*reader, options_of("key = quant:bits=2,pack\nvalue = delta,quant:bits=4,ac", 4));
+  KvzOptions options = options_of("key = quant:bits=2,pack\nvalue = delta,quant:bits=4,ac", 4);
+  if (results) {
+    options.results.emplace();
+    options.results->target = "max-error";
+    options.results->wanted = 0.5;
+    options.results->max_error = 0.5;
+  }
+  return compressed(*reader, options);
 }
 
 bool noticed_by_verify(const std::string& path) {
@@ -44,8 +51,9 @@ bool noticed_by_stream(int fd) {
 
 }  // namespace
 
-TEST_CASE("no single flipped bit anywhere in a container goes unnoticed") {
-  const Bytes container = small_container();
+namespace {
+
+void check_every_bit(const Bytes& container) {
   // An index lets a reader do without the end record, which only who reads everything needs.
   std::size_t end_record = kPreludeBytes;
   for (const RawRecord& r : take_apart(container)) {
@@ -70,8 +78,18 @@ TEST_CASE("no single flipped bit anywhere in a container goes unnoticed") {
   CHECK(index == std::vector<std::size_t>{});
 }
 
+}  // namespace
+
+TEST_CASE("no single flipped bit anywhere in a container goes unnoticed") {
+  check_every_bit(small_container());
+}
+
+TEST_CASE("no single flipped bit goes unnoticed in a container with results") {
+  check_every_bit(small_container(true));
+}
+
 TEST_CASE("a container cut at any byte is refused") {
-  const Bytes container = small_container();
+  const Bytes container = small_container(true);
   for (std::size_t n = 0; n < container.size(); ++n) {
     CAPTURE(n);
     const MemoryFile file(ByteView(container).first(n));
