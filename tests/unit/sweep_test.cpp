@@ -205,6 +205,11 @@ TEST_CASE("sweep: a row is what its command and a comparison give") {
     CHECK(row.encode_mbs > 0);
     CHECK(row.decode_mbs > 0);
     if (row.name == "int8") CHECK(swept.int8_bytes == row.file_bytes);
+    for (const LayerResult& layer : row.layers) {
+      CHECK(layer.key_values == layer.value_values);
+      // Frames of both belong to both alike.
+      if (row.name == "mine.txt") CHECK(layer.value_bytes - layer.key_bytes <= 1);
+    }
   }
 }
 
