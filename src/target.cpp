@@ -189,7 +189,7 @@ class TargetSearch {
     }
     const Allocation& best = dynamic->cost <= hull->cost ? *dynamic : *hull;
     for (std::size_t i = 0; i < which.size(); ++i) pick_[which[i]] = best.pick[i];
-    methods_ += fmt::format("{} L-GreCo {:.4g}, Lagrangian {:.4g}, one rung for all {:.4g};",
+    methods_ += fmt::format(" {} L-GreCo {:.4g}, Lagrangian {:.4g}, one rung for all {:.4g};",
                             bytes_are_limited() ? "squared error by" : "bytes by", dynamic->cost, hull->cost,
                             sum_of(choices, uniform).cost);
   }
@@ -263,6 +263,7 @@ class TargetSearch {
   Tried search(double share) {
     std::vector<Control> controls = make_controls();
     pick_.assign(units_.size(), kLossless);
+    methods_.clear();
     if (results_.wanted > 0) {
       measure_ladder(share);
       for (const Control& control : controls) allocate(control);
@@ -341,8 +342,7 @@ class TargetSearch {
     Trial trial;
     for (bool narrower = true; narrower && trials_.count() + 1 < kTrials;) {
       trial = try_pipelines(pipelines_of_picks());
-      tried = pick_;
-      narrower = false;
+      tried = pick_, narrower = false;
       for (std::size_t u = 0; u < units_.size(); ++u) {
         const TrialUnit& of_unit = trial.units[{units_[u].role, units_[u].layer}];
         if (of_unit.bytes < least[u]) least[u] = of_unit.bytes, best[u] = pick_[u];
@@ -368,8 +368,8 @@ class TargetSearch {
     TargetOutcome out{options_for(pipelines), met, {}};
     out.options.results->attention = trial.attention;
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
-    out.said = fmt::format("{} {:g}: reached {};{} {} trials, work of {:.1f} encodes in {:.1f} s", results_.target,
-                           results_.wanted, reached(trial), methods_.empty() ? "" : " " + methods_, trials_.count(),
+    out.said = fmt::format("{} {:g}: reached {};{} {} trial{}, work of {:.1f} encodes in {:.1f} s", results_.target,
+                           results_.wanted, reached(trial), methods_, trials_.count(), trials_.count() == 1 ? "" : "s",
                            encodes_ + 1, seconds);
     return out;
   }
