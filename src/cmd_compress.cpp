@@ -89,6 +89,9 @@ int compress(const Options& o) {
     const Recognition recognition =
         part ? *reader->recognition() : recognise_input(*reader, o.recognising, options.user);
     bool met = true;
+    if (o.target.any() && o.in == "-" && dynamic_cast<KvzReader*>(reader.get()) != nullptr) {
+      throw UsageError("a target reads a container several times: give it as a file, not from a pipe");
+    }
     if (o.target.any()) {
       TargetOutcome outcome = find_target(*reader, recognition, o.target, options, o.common.threads, o.common.quiet);
       options = std::move(outcome.options);

@@ -8,6 +8,7 @@
 #include <chrono>
 #include <cmath>
 #include <functional>
+#include <limits>
 #include <utility>
 
 #include "allocate.hpp"
@@ -58,7 +59,7 @@ class TargetSearch {
   }
 
   TargetOutcome run() {
-    transforms_ = choose_transforms(input_, units_, kLadderShare, encodes_);
+    if (results_.wanted > 0) transforms_ = choose_transforms(input_, units_, kLadderShare, encodes_);
     return target_.max_error ? run_bound(*target_.max_error) : run_ladder();
   }
 
@@ -102,10 +103,10 @@ class TargetSearch {
 
   /// Of a small dump one tile may be all there is; then some rungs are measured, and between them straight lines join
   /// bytes and logarithms of errors.
-  void measure_ladder() {
+  void measure_ladder(double wanted_share) {
     first_rung_ = first_rung();
     const auto text = [this](std::size_t u, std::size_t c) { return candidate(u, c); };
-    const double share = sampled_share(input_, kLadderShare);
+    const double share = sampled_share(input_, wanted_share);
     const auto stride = static_cast<std::size_t>(std::max(1.0, std::round((kRungs + 1) * share / kLadderWork)));
     std::vector<std::size_t> measured{kLossless};
     for (std::size_t c = 0; c < kRungs - 1; c += stride) measured.push_back(c);
@@ -113,7 +114,7 @@ class TargetSearch {
     {
       ProgressLine line("curves", !quiet_);
       const auto some = [&](std::size_t u, std::size_t m) { return candidate(u, measured[m]); };
-      const Curves found = measure_curves(input_, units_, measured.size(), some, kLadderShare, line.callback());
+      const Curves found = measure_curves(input_, units_, measured.size(), some, wanted_share, line.callback());
       curves_ = between_rungs(found.points, measured);
       encodes_ += found.encodes;
     }
@@ -188,7 +189,7 @@ class TargetSearch {
     }
     const Allocation& best = dynamic->cost <= hull->cost ? *dynamic : *hull;
     for (std::size_t i = 0; i < which.size(); ++i) pick_[which[i]] = best.pick[i];
-    methods_ += fmt::format("{} L-GreCo {:.4g}, Lagrangian {:.4g}, one rung for all {:.4g};",
+    methods_ += fmt::format(" {} L-GreCo {:.4g}, Lagrangian {:.4g}, one rung for all {:.4g};",
                             bytes_are_limited() ? "squared error by" : "bytes by", dynamic->cost, hull->cost,
                             sum_of(choices, uniform).cost);
   }
@@ -243,7 +244,9 @@ class TargetSearch {
     double worst = 0, closest = 1;  // the largest share of a limit, and the smallest
     /// Within the limits the fullest use of them is best; beyond them the least excess.
     double rank() const { return worst <= 1 ? closest : 1 - worst; }
+    bool nothing_more = false;  // wider steps would change nothing
     bool done() const { return worst <= 1 && closest >= 1 - kTolerance; }
+    bool met() const { return worst <= 1 + kTolerance && (closest >= 1 - kTolerance || nothing_more); }
   };
 
   Tried attempt(const std::vector<Control>& controls) {
@@ -256,32 +259,43 @@ class TargetSearch {
     return now;
   }
 
-  TargetOutcome run_ladder() {
+  /// Trials from the curves of a share of the tiles.
+  Tried search(double share) {
     std::vector<Control> controls = make_controls();
     pick_.assign(units_.size(), kLossless);
+    methods_.clear();
     if (results_.wanted > 0) {
-      measure_ladder();
+      measure_ladder(share);
       for (const Control& control : controls) allocate(control);
     }
     const bool lossless = std::all_of(pick_.begin(), pick_.end(), [](std::size_t p) { return p == kLossless; });
-    bool nothing_more = lossless;
     Tried best = attempt(controls), last = best;
+    best.nothing_more = lossless;
     for (std::size_t i = 1; i < kTrials && !best.done() && !lossless; ++i) {
       for (Control& control : controls) {
-        const double share = control.share(last.trial);
-        if (share > 1 || share < 1 - kTolerance) control.move(control.value(last.trial));
+        const double part = control.share(last.trial);
+        if (part > 1 || part < 1 - kTolerance) control.move(control.value(last.trial));
       }
       const Tried before = std::exchange(last, attempt(controls));
       if (last.rank() > best.rank()) best = last;
       // Steps that change nothing more: a tensor of one value, or nothing left to leave out.
       if (std::fabs(last.worst - before.worst) <= 1e-4 * before.worst &&
           std::fabs(last.closest - before.closest) <= 1e-4 * before.closest) {
-        nothing_more = true;
+        best.nothing_more = true;
         break;
       }
     }
-    const bool near = best.closest >= 1 - kTolerance || nothing_more;
-    return outcome(best.pipelines, best.trial, best.worst <= 1 + kTolerance && near);
+    return best;
+  }
+
+  TargetOutcome run_ladder() {
+    Tried best = search(kLadderShare);
+    // An error that no factor brings down is one of a tile that was not sampled.
+    if (!best.met() && best.worst > 1 && !bytes_are_limited() && sampled_share(input_, kLadderShare) < 1) {
+      Tried all = search(1);
+      if (all.rank() > best.rank()) best = std::move(all);
+    }
+    return outcome(best.pipelines, best.trial, best.met());
   }
 
   /// For each unit the cheapest of its transform, no transform and no quantiser, then the widest step whose sampled
@@ -317,18 +331,29 @@ class TargetSearch {
     };
     pick_.assign(units_.size(), kExact);
     if (bound > 0) choose_bounded(bound, kCount, text);
-    for (;;) {
+    const auto pipelines_of_picks = [&] {
       std::vector<std::string> pipelines;
       for (std::size_t u = 0; u < units_.size(); ++u) pipelines.push_back(text(u, pick_[u]));
-      const Trial trial = try_pipelines(pipelines);
-      bool narrower = false;
+      return pipelines;
+    };
+    // The bound holds in every trial; of each unit the shortest one counts.
+    std::vector<std::size_t> best = pick_, tried;
+    std::vector<double> least(units_.size(), std::numeric_limits<double>::infinity());
+    Trial trial;
+    for (bool narrower = true; narrower && trials_.count() + 1 < kTrials;) {
+      trial = try_pipelines(pipelines_of_picks());
+      tried = pick_, narrower = false;
       for (std::size_t u = 0; u < units_.size(); ++u) {
-        if (pick_[u] == kExact || !trial.raw_units.contains({units_[u].role, units_[u].layer})) continue;
+        const TrialUnit& of_unit = trial.units[{units_[u].role, units_[u].layer}];
+        if (of_unit.bytes < least[u]) least[u] = of_unit.bytes, best[u] = pick_[u];
+        if (pick_[u] == kExact || of_unit.raw_frames == 0) continue;
         pick_[u] = pick_[u] % kCount + 1 == kCount ? kExact : pick_[u] + 1;
         narrower = true;
       }
-      if (!narrower || trials_.count() >= kTrials) return outcome(pipelines, trial, true);
     }
+    pick_ = best;
+    if (pick_ != tried) trial = try_pipelines(pipelines_of_picks());
+    return outcome(pipelines_of_picks(), trial, true);
   }
 
   std::string reached(const Trial& t) const {
@@ -343,8 +368,8 @@ class TargetSearch {
     TargetOutcome out{options_for(pipelines), met, {}};
     out.options.results->attention = trial.attention;
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
-    out.said = fmt::format("{} {:g}: reached {};{} {} trials, work of {:.1f} encodes in {:.1f} s", results_.target,
-                           results_.wanted, reached(trial), methods_.empty() ? "" : " " + methods_, trials_.count(),
+    out.said = fmt::format("{} {:g}: reached {};{} {} trial{}, work of {:.1f} encodes in {:.1f} s", results_.target,
+                           results_.wanted, reached(trial), methods_, trials_.count(), trials_.count() == 1 ? "" : "s",
                            encodes_ + 1, seconds);
     return out;
   }
@@ -366,26 +391,6 @@ class TargetSearch {
 };
 
 }  // namespace
-
-void add_targets(CLI::App& app, TargetOptions& options) {
-  const auto add = [&](const char* name, std::optional<double>& value, const char* text) {
-    const bool positive = &value == &options.ratio || &value == &options.bits;
-    const CLI::Validator range(
-        [positive](const std::string& given) {
-          double x = 0;
-          const bool good = CLI::detail::lexical_cast(given, x) && x >= (positive ? 0.001 : 0) && x <= 1e12;
-          return good ? std::string() : fmt::format("{} is not a number from {} to 1e12", given, positive ? 0.001 : 0);
-        },
-        "");
-    app.add_option(name, value, text)->option_text("X")->check(range);
-  };
-  add("--target-ratio", options.ratio, "find the setting that makes the file X times smaller");
-  add("--target-bits", options.bits, "... that takes X bits a value of K and V");
-  add("--target-nrmse", options.nrmse, "... with the error X of keys and of values");
-  add("--target-attention", options.attention, "... with the error X of attention outputs");
-  add("--max-error", options.max_error, "... with every value within X of its original,\nchecked and stored");
-  add_fidelity(app, options.fidelity);
-}
 
 TargetOutcome find_target(DumpReader& reader, const Recognition& recognition, const TargetOptions& target,
                           const KvzOptions& base, unsigned threads, bool quiet) {

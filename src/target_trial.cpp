@@ -30,10 +30,12 @@ Trial Trials::run(const KvzOptions& options, const std::string& label) {
   for (const KvzGroup& group : summary.groups) {
     if (!group.layer || (group.role != Role::key && group.role != Role::value)) {
       out.unit_bytes -= static_cast<double>(group.coded_bytes);
-    } else if (group.raw_frames > 0) {
-      out.raw_frames += group.raw_frames;
-      out.raw_units.insert({group.role, *group.layer});
+      continue;
     }
+    TrialUnit& unit = out.units[{group.role, *group.layer}];
+    unit.bytes += static_cast<double>(group.coded_bytes);
+    unit.raw_frames += group.raw_frames;
+    out.raw_frames += group.raw_frames;
   }
   for (const KvzResults::Errors& e : summary.results->errors) out.nrmse[e.role == Role::value] = e.nrmse;
   if (meter_) {

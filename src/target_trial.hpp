@@ -2,8 +2,8 @@
 // Whole containers, written to be measured.
 #pragma once
 
+#include <map>
 #include <optional>
-#include <set>
 #include <string>
 #include <utility>
 
@@ -12,6 +12,11 @@
 
 namespace kvzip::tool {
 
+struct TrialUnit {
+  double bytes = 0;  // of whole frame records
+  std::uint64_t raw_frames = 0;
+};
+
 /// What a container measures.
 struct Trial {
   double file_bytes = 0;
@@ -19,7 +24,7 @@ struct Trial {
   double nrmse[2] = {0, 0};  // of keys, of values
   std::optional<KvzResults::Attention> attention;
   std::uint64_t raw_frames = 0;  // of keys and values, stored as they are
-  std::set<std::pair<Role, std::uint32_t>> raw_units;
+  std::map<std::pair<Role, std::uint32_t>, TrialUnit> units;
 };
 
 class Trials {

@@ -75,6 +75,10 @@ kvzip compress -q q.safetensors -o many.kvz --target-bits 4 -j 5
 cmp one.kvz many.kvz
 kvzip compress -q q.safetensors -o - --target-bits 4 >piped.kvz
 cmp one.kvz piped.kvz
+kvzip compress -q - -o stdin.kvz --target-bits 4 <q.safetensors
+cmp one.kvz stdin.kvz
+kvzip compress -q one.kvz -o again.kvz --max-error 0.05
+expect_status 0 kvzip verify again.kvz
 expect_status 0 kvzip compress q.safetensors -o kv.kvz --role key,value --target-ratio 4
 within "$(awk -v f="$(stat -c %s kv.kvz)" 'BEGIN { print 2 * 2 * 2 * 32 * 320 * 2 / f }')" 4
 expect_status 0 kvzip compress q.safetensors -o keys.kvz --role key --target-nrmse 0.1
@@ -90,6 +94,8 @@ expect_in stderr "one target at a time"
 expect_status 2 kvzip compress q.safetensors -o y.kvz --max-error 4 --target-nrmse 3
 expect_status 2 kvzip compress q.safetensors -o y.kvz --target-ratio 4 --preset kivi-2
 expect_in stderr "leave out --preset"
+expect_status 2 bash -c 'kvzip compress - -o y.kvz --target-bits 4 <one.kvz'
+expect_in stderr "not from a pipe"
 expect_status 2 kvzip compress q.safetensors -o y.kvz --target-ratio 4 --key planes,pack
 for bad in -1 nan inf x 0; do expect_status 2 kvzip compress q.safetensors -o y.kvz --target-ratio "$bad"; done
 for bad in -1 nan inf x; do expect_status 2 kvzip compress q.safetensors -o y.kvz --max-error "$bad"; done

@@ -204,6 +204,23 @@ TEST_CASE("targets: a bound holds for every value, and is stored") {
   }
 }
 
+TEST_CASE("targets: a bound costs a unit with one hard tile that tile") {
+  // Eight tiles a unit; in one of layer 0 a number that no step of the bound's size can code.
+  SynthOptions o = small();
+  o.dtype = DType::f32, o.tokens = 2048, o.layers = 1;
+  const auto reader = in_memory(o);
+  const std::size_t plain = find(*reader, target_of(&TargetOptions::max_error, 0.01)).container.size();
+  std::size_t key = 0;
+  while (reader->stated->tensors[key].role != Role::key) ++key;
+  const float large = 1e30f;
+  std::memcpy(reader->data(key).data() + 4000, &large, sizeof large);
+  const Found f = find(*reader, target_of(&TargetOptions::max_error, 0.01));
+  CAPTURE(f.said);
+  CHECK(holds(*reader, f, 0.01));
+  const std::size_t tile = 256 * 64 * sizeof(float);
+  CHECK(f.container.size() < plain + tile);
+}
+
 TEST_CASE("targets: no error at all is lossless") {
   const auto reader = in_memory(small());
   for (const auto which : {&TargetOptions::nrmse, &TargetOptions::max_error}) {
@@ -254,6 +271,7 @@ TEST_CASE("targets: odd dumps have answers") {
       continue;
     }
     const Found nrmse = find(*reader, target_of(&TargetOptions::nrmse, 0.1));
+    CAPTURE(nrmse.said);
     CHECK(nrmse.met);
     if (what != "nan layer") CHECK(nrmse_of(*reader, nrmse, Role::key) <= 0.101);
     const Found bound = find(*reader, target_of(&TargetOptions::max_error, 0.1));
