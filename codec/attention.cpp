@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "codec/kernels/attention.hpp"
+#include "codec/portable_math.hpp"
 #include "kvzip/error.hpp"
 
 namespace kvzip {
@@ -98,6 +99,12 @@ struct LineAllocator {
 };
 using Lines = std::vector<float, LineAllocator<float>>;
 
+/// exp(), where what is far below the largest weight is none.
+double weight_of(double logit) {
+  constexpr double kLeast = -700;
+  return logit < kLeast ? 0 : portable::exp(std::min(logit, -kLeast));
+}
+
 struct Query {
   bool finite = true, any = false;
   float m = 0, r = 0;
@@ -115,10 +122,10 @@ struct Query {
     if (any && to_m == m && to_r == r) return f;
     if (any) {
       const double fall = double{m} - to_m, turn = double{to_r} - r;
-      f = {std::exp(fall), std::exp(fall + turn)};
+      f = {weight_of(fall), weight_of(fall + turn)};
       // f' - f, and f' - f - f turn, of second order in turn as B is.
       const bool small = std::fabs(turn) < 1;
-      const double first = small ? f.original * std::expm1(turn) : f.decoded - f.original;
+      const double first = small ? f.original * portable::expm1(turn) : f.decoded - f.original;
       second = f.original * second + first * change + (first - f.original * turn) * weights;
       change = f.decoded * change + first * weights;
       weights *= f.original;
@@ -131,7 +138,7 @@ struct Query {
 
   double divergence() const {
     const double x = change / weights;
-    return std::max(second / weights - (x - std::log1p(x)), 0.0);
+    return std::max(second / weights - (x - portable::log1p(x)), 0.0);
   }
 };
 

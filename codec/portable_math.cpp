@@ -34,6 +34,20 @@ double exp(double x) {
   return std::ldexp(sum, static_cast<int>(k));
 }
 
+double expm1(double x) {
+  double sum = 1;
+  for (int n = 20; n >= 2; --n) sum = 1 + sum * x / n;
+  return x * sum;
+}
+
+double log1p(double x) {
+  if (!(std::fabs(x) < 0.5)) return log(1 + x);
+  const double z = x / (2 + x), z2 = z * z;
+  double sum = 0;
+  for (int k = 41; k >= 1; k -= 2) sum = sum * z2 + 1.0 / k;
+  return 2 * z * sum;
+}
+
 SinCos sincos(double x) {
   const double k = std::floor(x * kTwoOverPi + 0.5);
   const double r = ((x - k * kPi2High) - k * kPi2Middle) - k * kPi2Low, r2 = r * r;

@@ -5,8 +5,10 @@
 
 namespace kvzip::portable {
 
-double log(double x);  // x > 0
-double exp(double x);  // |x| < 700
+double log(double x);    // x > 0
+double exp(double x);    // |x| < 700
+double expm1(double x);  // exp(x) - 1 for |x| <= 1
+double log1p(double x);  // log(1 + x), x > -1
 struct SinCos {
   double sin, cos;
 };

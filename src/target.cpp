@@ -118,20 +118,38 @@ class TargetSearch {
       curves_ = between_rungs(found.points, measured);
       encodes_ += found.encodes;
     }
-    // What the error of a unit counts: with queries what attention makes of it; for an error of all keys itself; else
-    // relative to the layer, because layers differ in scale by what the next one makes up for.
-    if (target_.attention || (bytes_are_limited() && has_queries_)) {
-      AttentionCurves found = measure_attention(input_, units_, curves_, text, target_.fidelity, quiet_);
-      distortion_ = std::move(found.error);
-      heads_ = static_cast<double>(found.heads);
-      encodes_ += static_cast<double>(found.encodes);
-      return;
-    }
+    // What the error of a unit counts: for an error of all keys or values itself; else relative to the layer, because
+    // layers differ in scale by what the next one makes up for.
     distortion_.assign(units_.size(), std::vector<double>(kRungs + 1));
     for (std::size_t u = 0; u < units_.size(); ++u) {
       const double scale = target_.nrmse ? 1 : units_[u].energy;
       for (std::size_t c = 0; c < kRungs; ++c) {
         distortion_[u][c] = scale > 0 ? curves_[u][c].squared_error / scale : 0;
+      }
+    }
+    if (!target_.attention && !(bytes_are_limited() && has_queries_)) return;
+    AttentionCurves found = measure_attention(input_, units_, curves_, text, target_.fidelity, quiet_);
+    heads_ = static_cast<double>(found.heads);
+    encodes_ += static_cast<double>(found.encodes);
+    if (target_.attention) {
+      distortion_ = std::move(found.error);
+    } else {
+      add_attention(found.error);
+    }
+  }
+
+  /// Within a size, what attention makes of the errors and the errors themselves count alike, each as a share of what
+  /// it comes to on the middle rung: queries show which layers matter, but a few of them do not show all that matters.
+  void add_attention(const std::vector<std::vector<double>>& attention) {
+    double errors = 0, outputs = 0;
+    for (std::size_t u = 0; u < units_.size(); ++u) {
+      errors += distortion_[u][kRungs / 2];
+      outputs += attention[u][kRungs / 2];
+    }
+    if (!(errors > 0) || !(outputs > 0)) return;
+    for (std::size_t u = 0; u < units_.size(); ++u) {
+      for (std::size_t c = 0; c < kRungs; ++c) {
+        distortion_[u][c] = distortion_[u][c] / errors + attention[u][c] / outputs;
       }
     }
   }

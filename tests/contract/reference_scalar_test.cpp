@@ -121,7 +121,7 @@ TEST_CASE("dtypes: random floats round as the reference does") {
 
 TEST_CASE("portable mathematics agrees with the standard library") {
   ref::Random random(51);
-  double log_error = 0, exp_error = 0, trig_error = 0;
+  double log_error = 0, exp_error = 0, near_error = 0, trig_error = 0;
   for (int i = 0; i < 300000; ++i) {
     const double x = std::exp((random.uniform() * 2 - 1) * (i % 3 == 0 ? 1e-3 : i % 3 == 1 ? 3 : 700));
     const long double l = std::log(static_cast<long double>(x));
@@ -129,6 +129,12 @@ TEST_CASE("portable mathematics agrees with the standard library") {
     const double y = (random.uniform() * 2 - 1) * (i % 2 == 0 ? 1 : 699);
     const long double e = std::exp(static_cast<long double>(y));
     exp_error = std::max(exp_error, static_cast<double>(std::fabs((portable::exp(y) - e) / e)));
+    const double small = (random.uniform() * 2 - 1) * (i % 2 == 0 ? 1 : 1e-6);
+    const long double m = std::expm1(static_cast<long double>(small));
+    if (m != 0) near_error = std::max(near_error, static_cast<double>(std::fabs((portable::expm1(small) - m) / m)));
+    const double above = small > -0.999 ? small * (i % 5 == 0 && small > 0 ? 1e6 : 1) : 0;
+    const long double p = std::log1p(static_cast<long double>(above));
+    if (p != 0) near_error = std::max(near_error, static_cast<double>(std::fabs((portable::log1p(above) - p) / p)));
     const double range = i % 3 == 0 ? 4 : i % 3 == 1 ? 1e5 : 0x1p30;
     // Angles next to a multiple of pi / 2 too, where the reduction cancels most.
     double angle = (random.uniform() * 2 - 1) * range;
@@ -141,6 +147,7 @@ TEST_CASE("portable mathematics agrees with the standard library") {
   MESSAGE("relative error of log ", log_error, ", exp ", exp_error, "; absolute error of sincos ", trig_error);
   CHECK(log_error < 1e-15);
   CHECK(exp_error < 1e-15);
+  CHECK(near_error < 1e-15);
   CHECK(trig_error < 1e-15);
   CHECK(portable::log(1) == 0);
   CHECK(portable::exp(0) == 1);
