@@ -70,6 +70,10 @@ void check_target(const Options& o) {
   const int given = t.ratio.has_value() + t.bits.has_value() + t.nrmse.has_value() + t.attention.has_value() +
                     t.max_error.has_value();
   if (given > 1) throw UsageError("one target at a time: --target-ratio, -bits, -nrmse, -attention or --max-error");
+  const FidelityOptions plain, &f = t.fidelity;
+  const bool asked = !f.queries.empty() || !f.queries2.empty() || f.split || f.top_k != plain.top_k ||
+                     f.queries_per_head != plain.queries_per_head || f.scale != plain.scale;
+  if (given == 0 && asked) throw UsageError("--queries and the other options of attention go with a target");
   if (given == 1 && !(o.preset.empty() && o.key.empty() && o.value.empty())) {
     throw UsageError("a target finds the setting itself: leave out --preset, --key and --value");
   }
@@ -93,6 +97,7 @@ int compress(const Options& o) {
       throw UsageError("a target reads a container several times: give it as a file, not from a pipe");
     }
     if (o.target.any()) {
+      refuse_existing(o.out, o.common.force);
       TargetOutcome outcome = find_target(*reader, recognition, o.target, options, o.common.threads, o.common.quiet);
       options = std::move(outcome.options);
       met = outcome.met;

@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <filesystem>
 #include <memory>
 
 #include "commands.hpp"
@@ -45,10 +44,7 @@ void check_outputs(const Options& o) {
   for (const std::string& path : {o.plot, o.report}) {
     if (path.empty()) continue;
     require_gnuplot();
-    std::error_code ignored;
-    if (!o.common.force && std::filesystem::is_regular_file(path, ignored)) {
-      fail(ErrorCode::invalid_argument, "{} exists; -f replaces it", path);
-    }
+    refuse_existing(path, o.common.force);
   }
 }
 

@@ -67,12 +67,19 @@ void FidelityMeter::Parts::choose_split() {
     if (*options.split > tokens) {
       fail(ErrorCode::invalid_argument, "--split {}: the cache has {} tokens", *options.split, tokens);
     }
+    if (*options.split == 0) {
+      fail(ErrorCode::invalid_argument, "--split 0: no token would be decoded, and nothing measured");
+    }
     split = *options.split;
     return;
   }
+  if (tokens < 2 && options.queries.empty() && !sets.empty()) {
+    sets.clear();
+    remark("of one token there is no query that sees a decoded one");
+  }
   const auto after = [&](const QuerySet& set) { return set.first_position() >= rope.first_position + tokens; };
   const bool all = !sets.empty() && std::all_of(sets.begin(), sets.end(), after);
-  split = all ? tokens : tokens / 4 * 3 + tokens % 4 * 3 / 4;
+  split = all || tokens < 2 ? tokens : tokens / 4 * 3 + tokens % 4 * 3 / 4;
 }
 
 void FidelityMeter::Parts::check_fit(const QuerySet& set) const {

@@ -198,6 +198,13 @@ void refuse_same_file(const std::string& in, const std::string& out) {
   }
 }
 
+void refuse_existing(const std::string& out, bool force) {
+  std::error_code ignored;
+  if (!force && !is_stream_output(out) && std::filesystem::is_regular_file(out, ignored)) {
+    fail(ErrorCode::invalid_argument, "{}: exists already (-f overwrites it)", out);
+  }
+}
+
 std::string output_format(const std::string& path, const std::string& to) {
   if (to == "kvz") throw UsageError("--to kvz: to make a container, use 'kvzip compress'");
   if (!to.empty()) {

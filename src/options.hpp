@@ -114,6 +114,8 @@ std::optional<std::uint64_t> parse_chunk_tokens(const std::string& text);
 
 /// fail(invalid_argument) when both names are the same file.
 void refuse_same_file(const std::string& in, const std::string& out);
+/// What the writer would refuse at the end of long work: a file of this name, unless it may be replaced.
+void refuse_existing(const std::string& out, bool force);
 /// The format to write: `to` when given, else the one of the extension.
 std::string output_format(const std::string& path, const std::string& to);
 

@@ -4,7 +4,6 @@
 #include "target.hpp"
 
 #include <algorithm>
-#include <array>
 #include <chrono>
 #include <cmath>
 #include <functional>
@@ -16,6 +15,7 @@
 #include "kvzip/error.hpp"
 #include "report.hpp"
 #include "target_attention.hpp"
+#include "target_bound.hpp"
 #include "target_control.hpp"
 #include "target_ladder.hpp"
 #include "target_trial.hpp"
@@ -38,8 +38,7 @@ class TargetSearch {
         quiet_(quiet),
         has_queries_(has_queries(recognition, target.fidelity)),
         start_(std::chrono::steady_clock::now()),
-        units_(find_units(input_)),
-        trials_(reader, recognition, has_queries_ ? &target.fidelity : nullptr, threads, quiet) {
+        units_(find_units(input_)) {
     for (const TensorInfo& info : reader.dump().tensors) source_bytes_ += static_cast<double>(info.bytes());
     if (units_.empty()) {
       fail(ErrorCode::invalid_argument, "it has no keys or values to give bits to; see 'kvzip inspect' and --map");
@@ -56,6 +55,7 @@ class TargetSearch {
     results_.wanted = target.ratio.value_or(
         target.bits.value_or(target.nrmse.value_or(target.attention.value_or(target.max_error.value_or(0)))));
     results_.max_error = target.max_error;
+    make_trials(recognition);
   }
 
   TargetOutcome run() {
@@ -68,6 +68,20 @@ class TargetSearch {
     return !fidelity.queries.empty() || std::any_of(recognition.tensors.begin(), recognition.tensors.end(),
                                                     [](const TensorRole& t) { return t.role == Role::query; });
   }
+  /// Queries that do not fit the cache stop what needs them; a size or an error can do without.
+  void make_trials(const Recognition& recognition) {
+    const bool needed = target_.attention || !target_.fidelity.queries.empty();
+    try {
+      trials_.emplace(input_.reader, recognition, has_queries_ ? &target_.fidelity : nullptr, input_.threads, quiet_);
+    } catch (const Error& error) {
+      if (needed || error.code() != ErrorCode::invalid_argument) throw;
+      if (!quiet_) note(fmt::format("queries are left out of account: {}", error.what()));
+      has_queries_ = false;
+      trials_.emplace(input_.reader, recognition, nullptr, input_.threads, quiet_);
+    }
+    // The place of what is known at the end only, so that a trial is as long as the file.
+    if (has_queries_) results_.attention = {0.123456, 0.123456, 100000, 1000};
+  }
   bool bytes_are_limited() const { return target_.ratio || target_.bits; }
 
   KvzOptions options_for(const std::vector<std::string>& pipelines) const {
@@ -78,7 +92,7 @@ class TargetSearch {
   }
   Trial try_pipelines(const std::vector<std::string>& pipelines) {
     encodes_ += 1;
-    return trials_.run(options_for(pipelines), fmt::format("trial {}", trials_.count() + 1));
+    return trials_->run(options_for(pipelines), fmt::format("trial {}", trials_->count() + 1));
   }
 
   std::string candidate(std::size_t u, std::size_t c) const {
@@ -166,7 +180,10 @@ class TargetSearch {
     }
     if (target_.attention) {
       all.limit = *target_.attention;
-      all.value = [](const Trial& t) { return t.attention ? t.attention->output_nrmse : 0; };
+      all.value = [](const Trial& t) {
+        // What was not measured is not within any limit.
+        return t.attention ? t.attention->output_nrmse : std::numeric_limits<double>::max();
+      };
       return {all};
     }
     std::vector<Control> out;
@@ -215,10 +232,10 @@ class TargetSearch {
   /// The same rung for all units: the cheapest one within the limit, else the lossless one.
   static std::vector<std::size_t> uniform_default(const std::vector<Choices>& choices, double limit) {
     std::vector<std::size_t> best(choices.size(), kLossless);
-    double cost = 0;
+    double cost = std::numeric_limits<double>::infinity();
     for (std::size_t c = 0; c <= kRungs; ++c) {
       Allocation sum = sum_of(choices, std::vector<std::size_t>(choices.size(), c));
-      if (sum.weight > limit || (cost > 0 && sum.cost >= cost)) continue;
+      if (sum.weight > limit || sum.cost >= cost) continue;
       cost = sum.cost;
       best = std::move(sum.pick);
     }
@@ -316,79 +333,32 @@ class TargetSearch {
     return outcome(best.pipelines, best.trial, best.met());
   }
 
-  /// For each unit the cheapest of its transform, no transform and no quantiser, then the widest step whose sampled
-  /// tiles keep the bound. Candidates: `fractions` steps with the transform, as many without, and the lossless one.
-  void choose_bounded(double bound, std::size_t fractions,
-                      const std::function<std::string(std::size_t, std::size_t)>& text) {
-    std::vector<std::size_t> measured;
-    for (std::size_t c = 0; c <= fractions; ++c) measured.push_back(c);
-    measured.push_back(2 * fractions);
-    ProgressLine line("curves", !quiet_);
-    const auto some = [&](std::size_t u, std::size_t m) { return text(u, measured[m]); };
-    const Curves found = measure_curves(input_, units_, measured.size(), some, kLadderShare, line.callback());
-    encodes_ += found.encodes;
-    for (std::size_t u = 0; u < units_.size(); ++u) {
-      const std::vector<Point>& points = found.points[u];
-      std::size_t fraction = 0;
-      while (fraction + 1 < fractions && points[fraction].max_abs > bound) ++fraction;
-      const bool plain = points[fractions].bytes < points[0].bytes;
-      const double bytes = std::min(points[fractions].bytes, points[0].bytes);
-      if (bytes < points.back().bytes) pick_[u] = fraction + (plain ? fractions : 0);
-    }
-  }
-
-  /// Steps of about twice the bound, the widest that rounding to the dump's type allows. A unit begins with what is
-  /// cheapest on sampled tiles, and goes on to narrower steps while the writer has to store tiles as they are.
   TargetOutcome run_bound(double bound) {
-    constexpr std::array<double, 4> kFractions{1, 0.97, 0.9, 0.5};
-    constexpr std::size_t kCount = kFractions.size(), kPlain = kCount, kExact = 2 * kCount;
-    const auto text = [&](std::size_t u, std::size_t c) {
-      if (c == kExact) return std::string(kLosslessPipeline);
-      const std::string transform = c < kPlain ? transforms_.of(units_[u].role) : std::string();
-      return ladder_pipeline(transform, stated_step(2 * bound * kFractions[c % kCount]), Points::middle);
-    };
-    pick_.assign(units_.size(), kExact);
-    if (bound > 0) choose_bounded(bound, kCount, text);
-    const auto pipelines_of_picks = [&] {
-      std::vector<std::string> pipelines;
-      for (std::size_t u = 0; u < units_.size(); ++u) pipelines.push_back(text(u, pick_[u]));
-      return pipelines;
-    };
-    // The bound holds in every trial; of each unit the shortest one counts.
-    std::vector<std::size_t> best = pick_, tried;
-    std::vector<double> least(units_.size(), std::numeric_limits<double>::infinity());
-    Trial trial;
-    for (bool narrower = true; narrower && trials_.count() + 1 < kTrials;) {
-      trial = try_pipelines(pipelines_of_picks());
-      tried = pick_, narrower = false;
-      for (std::size_t u = 0; u < units_.size(); ++u) {
-        const TrialUnit& of_unit = trial.units[{units_[u].role, units_[u].layer}];
-        if (of_unit.bytes < least[u]) least[u] = of_unit.bytes, best[u] = pick_[u];
-        if (pick_[u] == kExact || of_unit.raw_frames == 0) continue;
-        pick_[u] = pick_[u] % kCount + 1 == kCount ? kExact : pick_[u] + 1;
-        narrower = true;
-      }
-    }
-    pick_ = best;
-    if (pick_ != tried) trial = try_pipelines(pipelines_of_picks());
-    return outcome(pipelines_of_picks(), trial, true);
+    const auto attempt = [this](const std::vector<std::string>& pipelines) { return try_pipelines(pipelines); };
+    const Bounded found = search_bound({input_, units_, transforms_, bound, kLadderShare, kTrials, quiet_}, attempt);
+    encodes_ += found.encodes;
+    return outcome(found.pipelines, found.trial, true);
   }
 
   std::string reached(const Trial& t) const {
     if (target_.ratio) return fmt::format("{:.4g}", source_bytes_ / t.file_bytes);
     if (target_.bits) return fmt::format("{:.4g}", t.unit_bytes * 8 / values_);
     if (target_.nrmse) return fmt::format("keys {:.4g}, values {:.4g}", t.nrmse[0], t.nrmse[1]);
-    if (target_.attention) return fmt::format("{:.4g}", t.attention ? t.attention->output_nrmse : 0);
+    if (target_.attention) return t.attention ? fmt::format("{:.4g}", t.attention->output_nrmse) : "nothing measured";
     return fmt::format("every value checked, {} tiles stored as they are", t.raw_frames);
   }
 
   TargetOutcome outcome(const std::vector<std::string>& pipelines, const Trial& trial, bool met) {
     TargetOutcome out{options_for(pipelines), met, {}};
     out.options.results->attention = trial.attention;
+    // Six digits, as in the trials.
+    if (auto& a = out.options.results->attention) {
+      for (double* x : {&a->output_nrmse, &a->kl}) *x = std::isfinite(*x) ? std::stod(fmt::format("{:.6g}", *x)) : *x;
+    }
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
     out.said = fmt::format("{} {:g}: reached {};{} {} trial{}, work of {:.1f} encodes in {:.1f} s", results_.target,
-                           results_.wanted, reached(trial), methods_, trials_.count(), trials_.count() == 1 ? "" : "s",
-                           encodes_ + 1, seconds);
+                           results_.wanted, reached(trial), methods_, trials_->count(),
+                           trials_->count() == 1 ? "" : "s", encodes_ + 1, seconds);
     return out;
   }
 
@@ -398,7 +368,7 @@ class TargetSearch {
   bool quiet_, has_queries_;
   std::chrono::steady_clock::time_point start_;
   std::vector<Unit> units_;
-  Trials trials_;
+  std::optional<Trials> trials_;
   KvzResults results_;
   Transforms transforms_;
   double source_bytes_ = 0, values_ = 0, encodes_ = 0, heads_ = 0, first_rung_ = kFirstRung;

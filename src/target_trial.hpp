@@ -20,10 +20,10 @@ struct TrialUnit {
 /// What a container measures.
 struct Trial {
   double file_bytes = 0;
-  double unit_bytes = 0;     // the file without frames that hold neither keys nor values
-  double nrmse[2] = {0, 0};  // of keys, of values
-  std::optional<KvzResults::Attention> attention;
-  std::uint64_t raw_frames = 0;  // of keys and values, stored as they are
+  double unit_bytes = 0;                           // the file without frames that hold neither keys nor values
+  double nrmse[2] = {0, 0};                        // of keys, of values
+  std::optional<KvzResults::Attention> attention;  // of two sets of queries that of the larger output error
+  std::uint64_t raw_frames = 0;                    // of keys and values, stored as they are
   std::map<std::pair<Role, std::uint32_t>, TrialUnit> units;
 };
 
