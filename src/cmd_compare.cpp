@@ -13,6 +13,8 @@
 namespace kvzip::tool {
 namespace {
 
+constexpr double kMostLimit = 1e300;
+
 struct Limits {
   double max_abs = 0, max_rmse = 0, max_nrmse = 0, min_snr = 0, min_cosine = 0, max_attention = 0, max_kl = 0;
 };
@@ -187,13 +189,15 @@ std::optional<Fidelity> measure_attention(const Options& o, DumpReader& a, DumpR
   FidelityOptions options = o.fidelity;
   options.proxies = false;  // only where there are no queries
   options.threads = o.common.threads;
-  options.recognise.layout = o.recognising.layout;
-  for (const std::string& text : o.recognising.map) options.recognise.map.push_back(parse_map_rule(text));
-  FidelityMeter meter = with_file(o.a, [&] { return FidelityMeter(a, roles, options); });
-  return with_file(o.b, o.a, [&] {
+  options.recognise = recognise_options(o.recognising);
+  const std::vector<std::string> further{options.queries, options.queries2};
+  FidelityMeter meter = with_file(
+      o.a, o.a, [&] { return FidelityMeter(a, roles, options); }, further);
+  const auto measure = [&] {
     ProgressLine progress("attention", !o.common.quiet);
     return meter.measure(b, progress.callback());
-  });
+  };
+  return with_file(o.b, o.a, measure, further);
 }
 
 std::string all_text(const Options& o, const Dump& dump, const Comparison& comparison,
@@ -255,7 +259,9 @@ void add_compare(CLI::App& app, Action& action) {
   command->add_flag("--csv", o->csv, "a line for each tensor, each role and all");
   command->add_flag("--common", o->common_only, "leave out tensors that only one file has");
   const auto limit = [&](const char* name, double& value, const char* text) {
-    return command->add_option(name, value, text)->option_text("X");
+    const bool signed_limit = &value == &o->limits.min_snr || &value == &o->limits.min_cosine;
+    const auto range = finite_range(signed_limit ? -kMostLimit : 0, kMostLimit);
+    return command->add_option(name, value, text)->option_text("X")->check(range);
   };
   limit("--max-abs", o->limits.max_abs, "largest absolute error");
   limit("--max-rmse", o->limits.max_rmse, "root mean squared error");

@@ -87,7 +87,9 @@ int compress(const Options& o) {
   options.chunk_tokens = parse_chunk_tokens(o.chunk_tokens);
   options.user = parse_meta(o.recognising.meta);
   refuse_same_file(o.in, o.out);
-  return with_file(o.in, o.out, [&] {
+  TargetOptions target = o.target;
+  target.fidelity.recognise = recognise_options(o.recognising);
+  const auto run = [&] {
     const bool part = !o.selecting.selection().empty();
     const auto reader = part ? open_selected(o.in, o.selecting, o.recognising, {}, options.user) : open_reader(o.in);
     const Recognition recognition =
@@ -98,7 +100,7 @@ int compress(const Options& o) {
     }
     if (o.target.any()) {
       refuse_existing(o.out, o.common.force);
-      TargetOutcome outcome = find_target(*reader, recognition, o.target, options, o.common.threads, o.common.quiet);
+      TargetOutcome outcome = find_target(*reader, recognition, target, options, o.common.threads, o.common.quiet);
       options = std::move(outcome.options);
       met = outcome.met;
       if (!met) complain(fmt::format("{}: {}", input_name(o.in), outcome.said));
@@ -112,7 +114,8 @@ int compress(const Options& o) {
     writer->finish();
     if (!o.common.quiet) summarise(o, options.rules, recognition, tensor_bytes(reader->dump()));
     return met ? kDone : kMissed;
-  });
+  };
+  return with_file(o.in, o.out, run, {target.fidelity.queries, target.fidelity.queries2});
 }
 
 }  // namespace

@@ -25,8 +25,9 @@ std::vector<std::string> split_list(const std::string& list) {
   std::vector<std::string> out;
   for (std::size_t at = 0; !list.empty() && at <= list.size();) {
     const std::size_t end = std::min(list.find(',', at), list.size());
-    if (end == at) throw UsageError(fmt::format("--settings {}: an empty name", list));
-    out.push_back(list.substr(at, end - at));
+    const std::size_t first = std::min(list.find_first_not_of(' ', at), end);
+    if (first == end) throw UsageError(fmt::format("--settings {}: an empty name", list));
+    out.push_back(list.substr(first, list.find_last_not_of(' ', end - 1) + 1 - first));
     at = end + 1;
   }
   return out;

@@ -84,6 +84,10 @@ void FidelityMeter::Parts::choose_split() {
 
 void FidelityMeter::Parts::check_fit(const QuerySet& set) const {
   bool any = heads.empty();
+  if (!any && std::none_of(heads.begin(), heads.end(), [](const auto& layer) { return pairs_up(layer.second); })) {
+    fail(ErrorCode::invalid_argument,
+         "queries ask keys and values together, and no layer has one tensor of each, of as many heads and tokens");
+  }
   for (const auto& [layer, place] : heads) {
     const HeadRows* rows = set.of(layer);
     if (rows == nullptr || !pairs_up(place)) continue;

@@ -7,11 +7,12 @@ namespace kvzip::tool {
 namespace {
 
 constexpr std::uint32_t kMostTop = 1u << 20;
+constexpr double kLeastScale = 1e-6, kMostScale = 1e6;
 
 }  // namespace
 
 void add_fidelity(CLI::App& app, FidelityOptions& options) {
-  add_text(app, "--queries", options.queries, "FILE", "queries from another file than ORIGINAL");
+  add_text(app, "--queries", options.queries, "FILE", "queries from another file than the dump");
   add_text(app, "--queries2", options.queries2, "FILE", "a second, later set of queries, measured apart");
   app.add_option("--split", options.split, "tokens from N on stay the original's")->option_text("N");
   const auto per_head = [&options](const std::string& text) {
@@ -28,7 +29,7 @@ void add_fidelity(CLI::App& app, FidelityOptions& options) {
       ->check(CLI::Range(1u, kMostTop));
   app.add_option("--attention-scale", options.scale, "of logits; default 1/sqrt(head_dim)")
       ->option_text("X")
-      ->check(CLI::PositiveNumber);
+      ->check(finite_range(kLeastScale, kMostScale));
 }
 
 }  // namespace kvzip::tool

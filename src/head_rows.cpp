@@ -5,11 +5,13 @@
 #include <array>
 
 #include "codec/buffer.hpp"
+#include "kvzip/error.hpp"
 
 namespace kvzip::tool {
 namespace {
 
-constexpr std::uint64_t kPickTokens = 1024;  // read together
+constexpr std::uint64_t kPickTokens = 1024;                   // read together
+constexpr std::uint64_t kMostBoxes = std::uint64_t{1} << 20;  // as tile groups: a short file can claim any batch
 
 bool held(char axis) {
   return axis == 'B' || axis == 'L' || axis == '2';
@@ -78,6 +80,7 @@ std::vector<float> HeadRows::pick(DumpReader& reader, std::size_t in, const std:
 
 HeadMap find_heads(const Dump& dump, const Recognition& recognition, std::uint64_t head_dim) {
   HeadMap out;
+  std::uint64_t boxes = 0;
   for (std::size_t i = 0; i < dump.tensors.size() && i < recognition.tensors.size(); ++i) {
     const TensorRole& role = recognition.tensors[i];
     const std::vector<std::uint64_t>& shape = dump.tensors[i].shape;
@@ -95,7 +98,12 @@ HeadMap find_heads(const Dump& dump, const Recognition& recognition, std::uint64
     }
     std::array<std::uint64_t, 3> extent{};
     for (std::size_t a = 0; a < 3; ++a) extent[a] = at[a] < shape.size() ? shape[at[a]] : 1;
-    for (std::uint64_t box = 0; box < extent[0] * extent[1] * extent[2]; ++box) {
+    const std::uint64_t count = extent[0] * extent[1] * extent[2];  // at most the elements, which are counted
+    if (count > kMostBoxes - boxes) {
+      fail(ErrorCode::limit, "{}: more than {} layers and sequences to measure", dump.tensors[i].name, kMostBoxes);
+    }
+    boxes += count;
+    for (std::uint64_t box = 0; box < count; ++box) {
       const std::array<std::uint64_t, 3> index{box / extent[2] / extent[1], box / extent[2] % extent[1],
                                                box % extent[2]};
       for (std::size_t a = 0; a < 3; ++a) {

@@ -55,6 +55,7 @@ std::vector<ChunkBytes> frames_of(const KvzSummary& summary) {
 
 void set_chunks(LoadSource& source, std::uint64_t chunk_tokens) {
   if (source.tokens == 0) fail(ErrorCode::invalid_argument, "there are no tokens to load");
+  source.chunks.reserve(chunk_count(source.tokens, chunk_tokens));
   for (std::uint64_t first = 0; first < source.tokens;) {
     const std::uint64_t tokens = std::min(chunk_tokens, source.tokens - first);
     source.chunks.push_back({first, tokens});

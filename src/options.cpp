@@ -58,9 +58,13 @@ std::string input_name(const std::string& path) {
   return path == "-" ? "standard input" : path;
 }
 
-void add_file_name(Error& error, const std::string& path, const std::string& other) {
+void add_file_name(Error& error, const std::string& path, const std::string& other,
+                   const std::vector<std::string>& further) {
   const std::string_view text = error.what();
   if (text.starts_with("standard output")) return;
+  for (const std::string& name : further) {
+    if (!name.empty() && text.starts_with(input_name(name) + ": ")) return;
+  }
   for (const std::string& name : {path, other}) {
     if (text.find(name == "-" ? "standard " : name) != std::string_view::npos) return;
   }
@@ -102,6 +106,15 @@ CLI::Option* add_texts(CLI::App& app, const std::string& flags, std::vector<std:
   return app.add_option(flags, target, description)->option_text(value_name)->allow_extra_args(false);
 }
 
+CLI::Validator finite_range(double least, double most) {
+  return {[=](const std::string& given) {
+            double x = 0;
+            const bool good = CLI::detail::lexical_cast(given, x) && x >= least && x <= most;
+            return good ? std::string() : fmt::format("{} is not a number from {} to {:g}", given, least, most);
+          },
+          ""};
+}
+
 void add_recognising(CLI::App& app, Recognising& options) {
   add_text(app, "--layout", options.layout, "AXES", "axes of all K and V tensors, as BHTD or 2LTHD");
   add_texts(app, "--map", options.map, "P=ROLE:AXES", "role and axes of the tensors named like P");
@@ -121,12 +134,17 @@ KeyValues parse_meta(const std::vector<std::string>& texts) {
   return out;
 }
 
-Recognition recognise_input(const DumpReader& reader, const Recognising& options, const KeyValues& meta) {
-  RecogniseOptions wanted;
-  wanted.layout = options.layout;
+RecogniseOptions recognise_options(const Recognising& options) {
+  RecogniseOptions out;
+  out.layout = options.layout;
   for (const std::string& text : options.map) {
-    wanted.map.push_back(as_typed("--map", [&] { return parse_map_rule(text); }));
+    out.map.push_back(as_typed("--map", [&] { return parse_map_rule(text); }));
   }
+  return out;
+}
+
+Recognition recognise_input(const DumpReader& reader, const Recognising& options, const KeyValues& meta) {
+  const RecogniseOptions wanted = recognise_options(options);
   Recognition found;
   const bool overridden = !options.layout.empty() || !options.map.empty();
   if (reader.recognition() != nullptr && !overridden) {

@@ -56,14 +56,16 @@ auto as_typed(std::string_view option, F&& f) {
 
 /// "standard input" for "-".
 std::string input_name(const std::string& path);
-/// Runs f; an Error that names neither file yet gets the name of the first.
-void add_file_name(Error& error, const std::string& path, const std::string& other);
+/// Runs f; an Error that names neither file yet gets the name of the first. What begins with the name of one of
+/// `further` files, which f opens besides and names itself, stays as it is.
+void add_file_name(Error& error, const std::string& path, const std::string& other,
+                   const std::vector<std::string>& further);
 template <typename F>
-auto with_file(const std::string& path, const std::string& other, F&& f) {
+auto with_file(const std::string& path, const std::string& other, F&& f, const std::vector<std::string>& further = {}) {
   try {
     return f();
   } catch (Error& error) {
-    add_file_name(error, path, other);
+    add_file_name(error, path, other, further);
     throw;
   }
 }
@@ -91,6 +93,9 @@ CLI::Option* add_text(CLI::App& app, const std::string& flags, std::string& targ
 CLI::Option* add_texts(CLI::App& app, const std::string& flags, std::vector<std::string>& target,
                        const std::string& value_name, const std::string& description);
 
+/// A number that is finite and from `least` to `most`; not NaN.
+CLI::Validator finite_range(double least, double most);
+
 /// --layout, --map, --strict and (for compress) --meta: how tensors are recognised.
 struct Recognising {
   std::string layout;
@@ -98,6 +103,8 @@ struct Recognising {
   bool strict = false;
 };
 void add_recognising(CLI::App& app, Recognising& options);
+/// What --layout and --map say; UsageError for a rule that is none.
+RecogniseOptions recognise_options(const Recognising& options);
 using KeyValues = std::vector<std::pair<std::string, std::string>>;
 KeyValues parse_meta(const std::vector<std::string>& texts);
 /// The roles of a dump's tensors: a container's own unless --layout or --map say otherwise. `meta` stands in for the

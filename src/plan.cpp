@@ -176,12 +176,16 @@ LoadSchedule plan_load(const LoadProblem& problem, const BandwidthTrace& trace, 
   return Simulation(problem, trace, policy).run();
 }
 
-std::optional<std::vector<std::uint64_t>> chunk_bytes(const std::vector<ChunkBytes>& frames, std::uint64_t all_tokens,
-                                                      std::uint64_t tokens) {
+std::uint64_t chunk_count(std::uint64_t all_tokens, std::uint64_t tokens) {
   constexpr std::uint64_t kMostChunks = std::uint64_t{1} << 20;
   const std::uint64_t count = all_tokens / tokens + (all_tokens % tokens != 0);
   if (count > kMostChunks) fail(ErrorCode::limit, "{} chunks of {} tokens: more than {}", count, tokens, kMostChunks);
-  std::vector<std::uint64_t> out(count);
+  return count;
+}
+
+std::optional<std::vector<std::uint64_t>> chunk_bytes(const std::vector<ChunkBytes>& frames, std::uint64_t all_tokens,
+                                                      std::uint64_t tokens) {
+  std::vector<std::uint64_t> out(chunk_count(all_tokens, tokens));
   for (const ChunkBytes& frame : frames) {
     if (frame.tokens == 0) continue;
     if (frame.first >= all_tokens || frame.tokens > all_tokens - frame.first) return {};

@@ -67,6 +67,9 @@ struct LoadSchedule {
 };
 LoadSchedule plan_load(const LoadProblem& problem, const BandwidthTrace& trace, LoadPolicy policy);
 
+/// How many chunks of `tokens`, at least 1, all tokens make; fail(limit) for more than 2^20: a sweep's text may claim
+/// any number of tokens.
+std::uint64_t chunk_count(std::uint64_t all_tokens, std::uint64_t tokens);
 /// Sums frames into chunks of `tokens`, at least 1. Nothing when a frame reaches over the end of a chunk (a loader
 /// cannot change the quality there) or a chunk has no bytes.
 std::optional<std::vector<std::uint64_t>> chunk_bytes(const std::vector<ChunkBytes>& frames, std::uint64_t all_tokens,

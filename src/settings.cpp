@@ -84,6 +84,21 @@ void check_field(const GridAxis& axis) {
   }
 }
 
+/// A second axis would undo what the first has set and named.
+void check_once(const std::vector<GridAxis>& axes, const GridAxis& axis) {
+  const auto is_depth = [](const GridAxis& a) {
+    return a.stage == "quant" && (a.field == "bits" || a.field == "levels");
+  };
+  for (const GridAxis& other : axes) {
+    if (other.stage == axis.stage && other.field == axis.field) {
+      throw UsageError(fmt::format("--grid {}.{}: given twice", axis.stage, axis.field));
+    }
+    if (is_depth(other) && is_depth(axis)) {
+      throw UsageError("--grid: quant.bits and quant.levels take each other's place: give one");
+    }
+  }
+}
+
 std::vector<GridAxis> parse_grid(const std::string& grid) {
   std::vector<GridAxis> axes;
   for (const std::string& part : split_text(grid, ';')) {
@@ -93,9 +108,11 @@ std::vector<GridAxis> parse_grid(const std::string& grid) {
         equals + 1 == part.size()) {
       throw UsageError(fmt::format("--grid {}: expected STAGE.FIELD=VALUE,VALUE,...", part));
     }
-    axes.push_back(
-        {part.substr(0, dot), part.substr(dot + 1, equals - dot - 1), split_text(part.substr(equals + 1), ',')});
-    check_field(axes.back());
+    GridAxis axis{part.substr(0, dot), part.substr(dot + 1, equals - dot - 1),
+                  split_text(part.substr(equals + 1), ',')};
+    check_field(axis);
+    check_once(axes, axis);
+    axes.push_back(std::move(axis));
   }
   if (axes.empty()) throw UsageError("--grid: expected STAGE.FIELD=VALUE,VALUE,...");
   return axes;
@@ -140,8 +157,8 @@ bool apply(Setting& setting, const GridAxis& axis, const std::string& value) {
     });
   }
   if (differs) {
-    const std::string mark = fmt::format("{}.{}={}", axis.stage, axis.field, value);
-    setting.name += setting.kind == "grid" ? " " + mark : ", " + mark;
+    // No comma: plan --settings takes names with commas between.
+    setting.name += fmt::format(" {}.{}={}", axis.stage, axis.field, value);
     setting.kind = "grid";
     setting.preset.clear();
     setting.rules.name = setting.name;

@@ -84,7 +84,7 @@ std::string front_of(const Line& l) {
 
 std::string tail_of(const Sweep& sweep, const Line& l) {
   return fmt::format("{},{},{},{}\n", errors_of(l.errors), csv_text(l.setting.command), csv_text(sweep.version),
-                     csv_text(sweep.machine));
+                     csv_text(fmt::format("kvzip {} {}", sweep.version, sweep.machine)));
 }
 
 std::string file_line(const Sweep& sweep, const Line& l) {

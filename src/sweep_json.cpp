@@ -5,6 +5,7 @@
 #include <concepts>
 #include <limits>
 
+#include "formats/json_depth.hpp"
 #include "kvzip/error.hpp"
 #include "sweep_report.hpp"
 
@@ -224,6 +225,7 @@ Json sweep_json(const Sweep& sweep) {
 }
 
 Sweep read_sweep(std::string_view text) {
+  check_json_depth(text, "not a sweep of kvzip");
   Json json;
   try {
     json = Json::parse(text);

@@ -174,7 +174,7 @@ class DumpSweep {
         whole_(open_reader(path)),
         with_queries_(selected({Role::key, Role::value, Role::query})),
         reader_(selected({Role::key, Role::value})),
-        meter_(*with_queries_, *with_queries_->recognition(), request.fidelity) {
+        meter_(*with_queries_, *with_queries_->recognition(), fidelity_options()) {
     for (const TensorInfo& info : reader_->dump().tensors) {
       out_.source_bytes += info.bytes();
       out_.values += info.elements();
@@ -221,6 +221,13 @@ class DumpSweep {
   }
 
  private:
+  /// --layout and --map are of the files of queries, too, as in compare.
+  FidelityOptions fidelity_options() const {
+    FidelityOptions out = request_.fidelity;
+    out.recognise = recognise_options(request_.recognising);
+    return out;
+  }
+
   std::unique_ptr<DumpReader> selected(std::vector<Role> roles) {
     Recognising recognising = request_.recognising;
     recognising.strict = true;

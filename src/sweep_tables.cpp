@@ -49,8 +49,19 @@ bool has_proxy(const SweepDump& dump) {
          any(dump, [](const FidelitySummary& s) { return s.pair_nrmse; });
 }
 
+/// Without the measure there is no front to tell of.
+std::string summary_title(const SweepDump& dump, const Measure& measure) {
+  if (any(dump, measure.of)) {
+    return fmt::format("Rate, error and speed; * = Pareto-optimal in bytes and {}", measure.label);
+  }
+  const auto all = measures();
+  const bool some = std::any_of(all.begin(), all.end(), [&](const Measure& m) { return any(dump, m.of); });
+  return some ? fmt::format("Rate, error and speed; no setting has {}", measure.label)
+              : "Rate and speed; no error could be measured";
+}
+
 SweepTable summary_table(const SweepDump& dump, const Measure& measure) {
-  SweepTable t{fmt::format("Rate, error and speed; * = Pareto-optimal in bytes and {}", measure.label), {}, {}, false};
+  SweepTable t{summary_title(dump, measure), {}, {}, false};
   const bool attention = has_attention(dump), second = has_second(dump);
   t.columns = {"setting", "*", ">file", ">ratio", ">x int8", ">bits", ">K nrmse", ">V nrmse"};
   if (attention) t.columns.insert(t.columns.end(), {">attention", ">KL"});

@@ -46,6 +46,18 @@ expect_in stderr "--queries FILE"
 kvzip decompress -q a.kvz -o q.safetensors --role query
 kvzip compare noq.safetensors noq.kvz --queries q.safetensors --csv | sed -n '/^scope,measure/,$p' | cmp - one
 kvzip compare noq.safetensors noq.kvz --queries a.safetensors --csv | sed -n '/^scope,measure/,$p' | cmp - one
+# Queries whose name nothing knows: --map says what they are, to sweep and compress as well as to compare.
+sed 's/\([0-9]\)\.query"/\1.asker"/g' q.safetensors >asker.safetensors
+kvzip decompress -q a.kvz -o keys.safetensors --role key
+map="--queries asker.safetensors --map layers.{L}.asker=query:HTD"
+expect_status 1 kvzip compare noq.safetensors noq.kvz --queries asker.safetensors
+expect_in stderr "asker.safetensors: none of its"
+kvzip compare noq.safetensors noq.kvz $map --csv | sed -n '/^scope,measure/,$p' | cmp - one
+expect_status 0 kvzip sweep noq.safetensors --presets int4 --queries-per-head 4 $map
+expect_in stdout "4 queries a head from asker.safetensors"
+kvzip compress -q noq.safetensors -o mapped.kvz --target-attention 0.1 --queries-per-head 4 $map 2>stderr || [ $? = 6 ]
+expect_status 0 kvzip inspect mapped.kvz
+expect_in stdout "attention output nrmse"
 # A second set, at the same positions or later: a part of a longer dump's.
 kvzip synth -o long.safetensors --layers 3 --heads 2 --head-dim 32 --tokens 700
 kvzip compress -q long.safetensors -o long.kvz --preset lossless
@@ -89,6 +101,19 @@ expect_in stderr "600 tokens"
 expect_status 1 kvzip compare a.safetensors a.kvz --queries noq.safetensors
 expect_in stderr "none of its"
 expect_status 5 kvzip compare a.safetensors a.kvz --queries missing.safetensors
+for option in --queries --queries2; do
+  expect_status 5 kvzip compare a.safetensors a.kvz $option missing.safetensors
+  grep -q '^kvzip: missing.safetensors: ' stderr  # and not of a.safetensors
+done
+expect_status 1 kvzip compare keys.safetensors keys.safetensors --queries q.safetensors
+expect_in stderr "no layer has one tensor of each"
+for bad in nan inf 0 -1 x; do
+  expect_status 2 kvzip compare a.safetensors a.kvz --attention-scale "$bad"
+  expect_in stderr "$bad is not a number from 1e-06 to 1e+06"
+done
+for option in --max-kl --max-attention --max-abs --max-nrmse --min-snr --min-cosine; do
+  expect_status 2 kvzip compare a.safetensors a.kvz $option nan
+done
 expect_status 2 kvzip compare a.safetensors a.kvz --queries-per-head 0
 expect_status 2 kvzip compare a.safetensors a.kvz --top-k 0
 expect_status 2 kvzip compare a.safetensors a.kvz --attention-scale -1

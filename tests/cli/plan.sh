@@ -40,6 +40,15 @@ expect_status 3 kvzip plan a.safetensors --bandwidth link --slo 1 $never
 echo '{"schema": 1}' >sweep.json
 expect_status 3 kvzip plan sweep.json --bandwidth link --slo 1 $never
 expect_in stderr "kvzip sweep --json"
+# Settings of a grid by their names, and a sweep that claims more than can be listed.
+kvzip sweep -q a.safetensors --presets int8,gear-2 --grid 'lowrank.rank=2,4' --queries-per-head 4 --json >grid.json
+expect_status 0 kvzip plan grid.json --bandwidth link --slo 100 $never --settings "gear-2 lowrank.rank=2 , int8"
+expect_in stdout "gear-2 lowrank.rank=2"
+expect_status 1 kvzip plan grid.json --bandwidth link --slo 100 $never --settings "gear-2 lowrank.rank=4"  # gear-2 itself
+expect_status 2 kvzip plan grid.json --bandwidth link --slo 100 $never --settings "int8, "
+sed 's/"tokens": 600/"tokens": 4611686018427387904/' grid.json >huge.json
+expect_status 1 kvzip plan huge.json --bandwidth link --slo 100 $never --chunk-tokens 1
+expect_in stderr "more than 1048576"
 expect_status 5 kvzip plan missing.kvz --bandwidth link --slo 1 $never
 expect_status 5 kvzip plan int8.kvz --bandwidth missing --slo 1 $never
 expect_status 2 kvzip plan int8.kvz --slo 1 $never

@@ -95,6 +95,9 @@ expect_in stdout "standard input: "
 expect_status 0 bash -c "cat a.safetensors | kvzip sweep - $quick --presets int8 --resume piped"
 [ -z "$(ls -A piped)" ]
 
+expect_status 5 kvzip sweep a.safetensors $quick --presets int8 --queries2 missing
+grep -q '^kvzip: missing: ' stderr
+
 # Plots and a report.
 expect_status 0 kvzip sweep a.safetensors $quick --presets int8,int4,kivi-2 --plot out.svg --report out.html --csv
 [ ! -s stderr ]

@@ -199,4 +199,15 @@ TEST_CASE("plan: settings of a sweep, on the front or by name") {
   CHECK_THROWS_AS(sweep_levels(sweep, {dump, "", {"nope"}}, 256), Error);
   CHECK_THROWS_AS(sweep_levels(sweep, {"nope", "", {}}, 256), Error);
   CHECK_THROWS_AS(sweep_levels(sweep, {dump, "", {}}, 128), Error);  // frames of 256 tokens
+  // A sweep that claims more tokens than chunks can be listed for, one more than the limit and as many as there can be.
+  for (const std::uint64_t tokens : {(std::uint64_t{1} << 20) + 1, std::uint64_t{1} << 62, ~std::uint64_t{0}}) {
+    Sweep huge = sweep;
+    huge.dumps[0].tokens = tokens;
+    try {
+      sweep_levels(huge, {dump, "", {}}, 1);
+      FAIL("taken");
+    } catch (const Error& error) {
+      CHECK(error.code() == ErrorCode::limit);
+    }
+  }
 }

@@ -142,6 +142,9 @@ TEST_CASE("settings: what a file of pipelines may not hold is told by its line")
 
 TEST_CASE("settings: a grid takes every combination") {
   const auto made = grid("quant:bits=2,lowrank:rank=2,pack", "quant.bits=3,4;lowrank.rank=1,0");
+  // Names of presets stay free of commas, for plan --settings.
+  const auto preset = grid_settings(preset_settings("gear-2", "--presets"), "quant.bits=3;lowrank.rank=8");
+  CHECK(names(preset) == Names{"gear-2 quant.bits=3 lowrank.rank=8"});
   // 0 is no rank: the stage goes.
   std::set<std::string> found;
   for (const Setting& s : made) {
@@ -153,13 +156,13 @@ TEST_CASE("settings: a grid takes every combination") {
   CHECK(found == std::set<std::string>{
                      canonical_pipeline("quant:bits=3,lowrank:rank=1,pack"), canonical_pipeline("quant:bits=3,pack"),
                      canonical_pipeline("quant:bits=4,lowrank:rank=1,pack"), canonical_pipeline("quant:bits=4,pack")});
-  CHECK(made[1].name == "quant:bits=2,lowrank:rank=2,pack, quant.bits=3 lowrank.rank=0");
+  CHECK(made[1].name == "quant:bits=2,lowrank:rank=2,pack quant.bits=3 lowrank.rank=0");
 }
 
 TEST_CASE("settings: what a grid leaves as it is stays once, under its name") {
   const auto made = grid_settings(preset_settings("kivi-2,kivi-4,fp8", "--presets"), "quant.bits=2,4");
   // kivi-2 at 4 bits is kivi-4; nothing in fp8 has the stage.
-  CHECK(names(made) == Names{"kivi-2", "kivi-2, quant.bits=4", "fp8"});
+  CHECK(names(made) == Names{"kivi-2", "kivi-2 quant.bits=4", "fp8"});
   CHECK(made[0].preset == "kivi-2");
   CHECK(made[0].kind == "preset");
   CHECK(made[1].preset.empty());
@@ -186,6 +189,9 @@ TEST_CASE("settings: grids that mean nothing") {
   CHECK(holds(grid_refusal("quant.bits=99"), "--grid quant.bits=99: "));
   CHECK(holds(grid_refusal("quant.bits=2,many"), "--grid quant.bits=many: "));
   CHECK(holds(grid_refusal("quant.bits=2,"), "--grid quant.bits=: "));
+  // A second axis would undo what the first one's name says.
+  CHECK(holds(grid_refusal("quant.bits=2,3;lowrank.rank=1;quant.bits=4"), "--grid quant.bits: given twice"));
+  CHECK(holds(grid_refusal("quant.levels=3;quant.bits=4"), "quant.bits and quant.levels"));
   std::string many = "lowrank.rank=1";
   for (int rank = 2; rank <= 101; ++rank) many += fmt::format(",{}", rank);
   std::string levels = "quant.levels=3";

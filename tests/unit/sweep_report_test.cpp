@@ -121,6 +121,16 @@ TEST_CASE("sweep: the Pareto front") {
   CHECK(pareto_front(SweepDump{}, measure("kl")).empty());
 }
 
+TEST_CASE("sweep: a heading names no measure that nothing has") {
+  SweepDump dump;
+  dump.settings = {setting(100, 0.5), setting(200, {})};
+  const auto title = [&](std::string_view id) { return sweep_tables(dump, measure(id)).at(0).title; };
+  CHECK(title("k-nrmse") == "Rate, error and speed; * = Pareto-optimal in bytes and nrmse of keys");
+  CHECK(title("v-nrmse") == "Rate, error and speed; no setting has nrmse of values");
+  dump.settings = {setting(100, {})};
+  CHECK(title("attention") == "Rate and speed; no error could be measured");
+}
+
 TEST_CASE("sweep: JSON there and back") {
   const Sweep sweep = test::made_up_sweep();
   const std::string text = sweep_json(sweep).dump();
@@ -162,6 +172,9 @@ TEST_CASE("sweep: other JSON is refused") {
     CHECK_FALSE(refusal(other).empty());
   }
   CHECK(refusal("{\"kind\":\"sweep\",\"schema\":2}").find("schema 2") != std::string::npos);
+  // A tree costs far more memory than its text, so its depth is judged first: 17 is one too many.
+  CHECK(refusal(std::string(17, '[') + std::string(17, ']')).find("nested") != std::string::npos);
+  CHECK(refusal(std::string(16, '[') + std::string(16, ']')).find("nested") == std::string::npos);
   const auto with = [&](auto change) {
     Json json = Json::parse(text);
     change(json["dumps"][0]["settings"][0]);
