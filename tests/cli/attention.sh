@@ -124,7 +124,11 @@ kvzip synth -o none.safetensors --layers 1 --heads 1 --head-dim 8 --tokens 0
 expect_status 0 kvzip compare none.safetensors none.safetensors --attention
 expect_in stdout "no keys and values"
 kvzip synth -o one.safetensors --layers 1 --heads 1 --head-dim 8 --tokens 1
-expect_status 0 kvzip compare one.safetensors one.safetensors --attention --max-kl 0
+# Of one token no query sees a decoded one: nothing is measured, and nothing is met.
+expect_status 0 kvzip compare one.safetensors one.safetensors --attention
+expect_status 1 kvzip compare one.safetensors one.safetensors --attention --max-kl 0
+expect_status 1 kvzip compare a.safetensors a.safetensors --split 0
+expect_in stderr "nothing measured"
 
 # Real keys and values, without queries.
 kvzip compress -q "$root/samples/books.safetensors" -o books.kvz --preset int4

@@ -109,7 +109,7 @@ expect_status 0 kvzip sweep a.safetensors $quick --presets int8,int4 --plot out.
 [ "$(head -c 4 out.png | tail -c 3)" = PNG ]
 cp out.svg before.svg
 expect_status 1 kvzip sweep a.safetensors $quick --presets int8 --plot out.svg
-expect_in stderr "out.svg exists; -f replaces it"
+expect_in stderr "out.svg: exists already (-f overwrites it)"
 [ ! -s stdout ]
 cmp out.svg before.svg
 expect_status 0 kvzip sweep a.safetensors $quick --presets int8 --plot out.svg -f
