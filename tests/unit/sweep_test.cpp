@@ -88,7 +88,7 @@ void check_bytes(const SettingResult& row, const std::string& file) {
   std::uint64_t frames = 0, values = 0;
   for (const KvzGroup& group : summary.groups) {
     for (std::size_t l = 0; l < kStreamLabels; ++l) streams[l] += group.stream_bytes[l];
-    layers[*group.layer] += group.coded_bytes;
+    layers[group.layer.value_or(0)] += group.coded_bytes;
     frames += group.coded_bytes;
     values += group.values;
   }
