@@ -1,5 +1,6 @@
 #!/bin/bash
-# Checks the direction of includes, src -> formats -> codec -> include/kvzip, and that each library stays in its place.
+# Checks the direction of includes, left to right: src (commands), src/load, src/sweep, src/cli and src/bench, src/tune,
+# src/report, src/measure and src/synth, formats, codec, include/kvzip; and that each library stays in its place.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -16,23 +17,31 @@ awk '
     bad("only " places " may")
   }
   BEGIN {
-    rank["include"] = 0; rank["kvzip"] = 0; rank["codec"] = 1; rank["formats"] = 2; rank["src"] = 3
-    rank["samples"] = 4; rank["tests"] = 5
+    rank["include"] = 0; rank["kvzip"] = 0; rank["codec"] = 1; rank["formats"] = 2
+    rank["src/measure"] = 3; rank["src/synth"] = 3; rank["src/report"] = 4; rank["src/tune"] = 5
+    rank["src/cli"] = 6; rank["src/bench"] = 6; rank["src/sweep"] = 7; rank["src/load"] = 8; rank["src"] = 9
+    rank["samples"] = 10; rank["tests"] = 11
+  }
+  # place(PATH): the folder that has a rank.
+  function place(path) {
+    if (match(path, /^src\/[a-z]+\//)) return substr(path, 1, RLENGTH - 1)
+    sub(/\/.*/, "", path)
+    return path
   }
   {
-    from = $1; sub(/\/.*/, "", from)
+    from = place($1)
     to = substr($2, 2)
-    to = to ~ /\// ? substr(to, 1, index(to, "/") - 1) : from # no folder: a neighbour
+    to = to ~ /\// ? place(to) : from # no folder: a neighbour
     if ($2 ~ /^"/ && !(to in rank)) bad("no folder of this name")
     if ($2 ~ /^"/ && rank[to] > rank[from]) bad(from " may not know " to)
-    keep("CLI/", "src/")
-    keep("(hdf5|H5[A-Z]*(public|pubconf)?|hdf5_hl)[.]h", "formats/hdf5")
+    keep("CLI/", "src/cli/|src/cmd_|src/main.cpp|src/commands.hpp")
+    keep("(hdf5|H5[A-Z]*(public|pubconf)?|hdf5_hl)[.]h", "formats/hdf5/")
     keep("nlohmann/", "formats/|src/|tests/")
-    keep("(zstd|zdict)", "codec/coders/zstd.cpp|src/bench_peers.cpp") # bench measures zstd itself, contexts reused
-    keep("zlib", "codec/coders/deflate.cpp|formats/hdf5_chunks.cpp|tests/contract/reference_deflate_test.cpp")
+    keep("(zstd|zdict)", "codec/coders/zstd.cpp|src/bench/bench_peers.cpp") # bench measures zstd itself, contexts reused
+    keep("zlib", "codec/coders/deflate.cpp|formats/hdf5/hdf5_chunks.cpp|tests/contract/reference_deflate_test.cpp")
     keep("(oneapi|tbb)/", "formats/transcode.cpp|formats/parallel.cpp")
     keep("doctest", "tests/")
-    keep("xxh", "formats/kvz_records.cpp")
+    keep("xxh", "formats/kvz/kvz_records.cpp")
     keep("hwy/", "codec/kernels/|tests/bench/limits.cpp") # limits of each instruction set
     keep("benchmark/", "tests/bench/")
     keep("Eigen/", "codec/")

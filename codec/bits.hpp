@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
+#include "codec/fail.hpp"
 
 #include "codec/bytes.hpp"
 

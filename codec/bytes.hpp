@@ -7,7 +7,7 @@
 #include <type_traits>
 #include <vector>
 
-#include "kvzip/error.hpp"
+#include "codec/fail.hpp"
 #include "kvzip/io.hpp"
 
 namespace kvzip {

@@ -11,8 +11,8 @@
 #include <cstring>
 #include <limits>
 
+#include "codec/fail.hpp"
 #include "codec/kernels/convert.hpp"
-#include "kvzip/error.hpp"
 
 namespace kvzip {
 namespace {

@@ -4,7 +4,7 @@
 #include <charconv>
 #include <cmath>
 
-#include "kvzip/error.hpp"
+#include "codec/fail.hpp"
 
 namespace kvzip {
 namespace {

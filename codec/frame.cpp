@@ -5,12 +5,12 @@
 #include <cstring>
 
 #include "codec/bytes.hpp"
+#include "codec/fail.hpp"
 #include "codec/kernels/rows.hpp"
 #include "codec/limits.hpp"
 #include "codec/pipeline.hpp"
 #include "codec/stage_clock.hpp"
 #include "codec/stages/planes.hpp"
-#include "kvzip/error.hpp"
 
 namespace kvzip {
 namespace {

@@ -4,8 +4,8 @@
 
 #include <algorithm>
 
+#include "codec/fail.hpp"
 #include "codec/limits.hpp"
-#include "kvzip/error.hpp"
 
 namespace kvzip {
 namespace {

@@ -4,8 +4,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "codec/fail.hpp"
 #include "codec/portable_math.hpp"
-#include "kvzip/error.hpp"
 
 namespace kvzip {
 namespace {

@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <charconv>
 
+#include "codec/fail.hpp"
 #include "codec/pipeline.hpp"
-#include "kvzip/error.hpp"
 
 namespace kvzip {
 namespace {

@@ -4,8 +4,8 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "codec/fail.hpp"
 #include "formats/text.hpp"
-#include "kvzip/error.hpp"
 
 namespace kvzip {
 namespace {

@@ -4,9 +4,9 @@
 #include <algorithm>
 #include <cstring>
 
+#include "codec/fail.hpp"
 #include "formats/parts.hpp"
 #include "formats/text.hpp"
-#include "kvzip/error.hpp"
 
 namespace kvzip {
 namespace {

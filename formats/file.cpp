@@ -10,8 +10,8 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "codec/fail.hpp"
 #include "formats/file_calls.hpp"
-#include "kvzip/error.hpp"
 
 namespace kvzip {
 namespace {

@@ -7,10 +7,10 @@
 #include <array>
 #include <cstring>
 
-#include "formats/hdf5.hpp"
-#include "formats/kvz.hpp"
+#include "codec/fail.hpp"
+#include "formats/hdf5/hdf5.hpp"
+#include "formats/kvz/kvz.hpp"
 #include "formats/safetensors.hpp"
-#include "kvzip/error.hpp"
 
 namespace kvzip {
 namespace {

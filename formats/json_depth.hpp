@@ -4,7 +4,7 @@
 
 #include <string_view>
 
-#include "kvzip/error.hpp"
+#include "codec/fail.hpp"
 
 namespace kvzip {
 

@@ -4,9 +4,9 @@
 // earlier.
 #include "formats/map_rules.hpp"
 
+#include "codec/fail.hpp"
 #include "formats/axes.hpp"
 #include "formats/name_patterns.hpp"
-#include "kvzip/error.hpp"
 #include "kvzip/layout.hpp"
 
 namespace kvzip {

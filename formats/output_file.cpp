@@ -16,9 +16,9 @@
 #include <limits>
 #include <system_error>
 
+#include "codec/fail.hpp"
 #include "formats/file.hpp"
 #include "formats/file_calls.hpp"
-#include "kvzip/error.hpp"
 
 namespace kvzip {
 namespace {

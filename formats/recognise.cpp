@@ -5,12 +5,12 @@
 #include <string>
 #include <unordered_map>
 
+#include "codec/fail.hpp"
 #include "formats/axes.hpp"
 #include "formats/map_rules.hpp"
 #include "formats/model_info.hpp"
 #include "formats/name_patterns.hpp"
 #include "formats/text.hpp"
-#include "kvzip/error.hpp"
 #include "kvzip/layout.hpp"
 
 namespace kvzip {

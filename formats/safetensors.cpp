@@ -5,10 +5,10 @@
 
 #include <cstring>
 
+#include "codec/fail.hpp"
 #include "formats/parts.hpp"
 #include "formats/safetensors_header.hpp"
 #include "formats/text.hpp"
-#include "kvzip/error.hpp"
 
 namespace kvzip {
 namespace {

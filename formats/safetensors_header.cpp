@@ -7,9 +7,9 @@
 #include <nlohmann/json.hpp>
 #include <numeric>
 
+#include "codec/fail.hpp"
 #include "formats/attribute_text.hpp"
 #include "formats/text.hpp"
-#include "kvzip/error.hpp"
 
 namespace kvzip {
 namespace {

@@ -6,8 +6,8 @@
 #include <cstdio>
 #include <vector>
 
-#include "formats/kvz.hpp"
 #include "kvzip/error.hpp"
+#include "formats/kvz/kvz.hpp"
 #include "kvzip/io.hpp"
 #include "kvzip/metrics.hpp"
 
@@ -41,7 +41,7 @@ void measure(const char* from, const char* to) {
   const std::vector<kvzip::TensorRole> roles = kvzip::recognise(original->dump()).tensors;
   const auto key =
       std::find_if(roles.begin(), roles.end(), [](const auto& role) { return role.role == kvzip::Role::key; });
-  if (key == roles.end()) kvzip::fail(kvzip::ErrorCode::invalid_argument, "{} has no keys", from);
+  if (key == roles.end()) throw kvzip::Error(kvzip::ErrorCode::invalid_argument, std::string(from) + " has no keys");
   const std::size_t tensor = static_cast<std::size_t>(key - roles.begin());  // a container keeps the order of the dump
   const kvzip::TensorInfo& info = original->dump().tensors[tensor];
   kvzip::Distortion distortion;

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <memory>
+#include "codec/fail.hpp"
 
-#include "bench_report.hpp"
-#include "codec/kernels/target.hpp"
-#include "commands.hpp"
-#include "selecting.hpp"
-#include "settings.hpp"
+#include "codec/kernels/instruction_set.hpp"
+#include "src/bench/bench_report.hpp"
+#include "src/cli/selecting.hpp"
+#include "src/commands.hpp"
+#include "src/sweep/settings.hpp"
 
 namespace kvzip::tool {
 namespace {

@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <cmath>
 #include <memory>
+#include "codec/fail.hpp"
 
-#include "bound_check.hpp"
-#include "commands.hpp"
-#include "comparison.hpp"
-#include "fidelity_report.hpp"
-#include "formats/kvz.hpp"
-#include "inspect_kvz.hpp"
-#include "report.hpp"
+#include "formats/kvz/kvz.hpp"
+#include "src/cli/measure_options.hpp"
+#include "src/commands.hpp"
+#include "src/measure/comparison.hpp"
+#include "src/report/bound_check.hpp"
+#include "src/report/fidelity_report.hpp"
+#include "src/report/inspect_kvz.hpp"
+#include "src/report/report.hpp"
 
 namespace kvzip::tool {
 namespace {

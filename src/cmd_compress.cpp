@@ -1,15 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <fmt/format.h>
+
 #include <sys/stat.h>
 
 #include <map>
 #include <memory>
 
-#include "commands.hpp"
 #include "formats/file.hpp"
-#include "formats/kvz.hpp"
-#include "report.hpp"
-#include "selecting.hpp"
-#include "target.hpp"
+#include "formats/kvz/kvz.hpp"
+#include "src/cli/measure_options.hpp"
+#include "src/cli/selecting.hpp"
+#include "src/commands.hpp"
+#include "src/report/report.hpp"
+#include "src/tune/target.hpp"
 
 namespace kvzip::tool {
 namespace {

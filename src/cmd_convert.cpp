@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <fmt/format.h>
+
 #include <memory>
 
-#include "commands.hpp"
-#include "report.hpp"
+#include "src/commands.hpp"
+#include "src/report/report.hpp"
 
 namespace kvzip::tool {
 namespace {

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <memory>
+#include "codec/fail.hpp"
 
-#include "commands.hpp"
-#include "report.hpp"
-#include "selecting.hpp"
+#include "src/cli/selecting.hpp"
+#include "src/commands.hpp"
+#include "src/report/report.hpp"
 
 namespace kvzip::tool {
 namespace {

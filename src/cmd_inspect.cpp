@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <fmt/format.h>
+
 #include <map>
 #include <memory>
 
-#include "commands.hpp"
-#include "formats/kvz.hpp"
-#include "inspect_kvz.hpp"
-#include "report.hpp"
+#include "formats/kvz/kvz.hpp"
+#include "src/commands.hpp"
+#include "src/report/inspect_kvz.hpp"
+#include "src/report/report.hpp"
 
 namespace kvzip::tool {
 namespace {

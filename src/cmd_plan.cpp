@@ -2,11 +2,12 @@
 #include <algorithm>
 #include <cmath>
 #include <memory>
+#include "codec/fail.hpp"
 
-#include "commands.hpp"
 #include "formats/file.hpp"
-#include "load_source.hpp"
-#include "report.hpp"
+#include "src/commands.hpp"
+#include "src/load/load_source.hpp"
+#include "src/report/report.hpp"
 
 namespace kvzip::tool {
 namespace {

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <memory>
 
-#include "commands.hpp"
-#include "gnuplot.hpp"
-#include "kvzip/error.hpp"
-#include "machine.hpp"
-#include "report.hpp"
-#include "sweep_report.hpp"
-#include "sweep_run.hpp"
+#include "codec/fail.hpp"
+#include "src/cli/measure_options.hpp"
+#include "src/commands.hpp"
+#include "src/report/machine.hpp"
+#include "src/report/report.hpp"
+#include "src/sweep/gnuplot.hpp"
+#include "src/sweep/sweep_report.hpp"
+#include "src/sweep/sweep_run.hpp"
 
 namespace kvzip::tool {
 namespace {

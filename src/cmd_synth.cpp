@@ -2,9 +2,9 @@
 #include <algorithm>
 #include <memory>
 
-#include "commands.hpp"
-#include "report.hpp"
-#include "synth.hpp"
+#include "src/commands.hpp"
+#include "src/report/report.hpp"
+#include "src/synth/synth.hpp"
 
 namespace kvzip::tool {
 namespace {

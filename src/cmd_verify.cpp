@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <memory>
 
-#include "commands.hpp"
-#include "formats/kvz.hpp"
-#include "report.hpp"
+#include "formats/kvz/kvz.hpp"
+#include "src/commands.hpp"
+#include "src/report/report.hpp"
 
 namespace kvzip::tool {
 namespace {

@@ -2,7 +2,7 @@
 // The commands. Each puts itself on the command line and, when it is the one that was asked for, sets `action`.
 #pragma once
 
-#include "options.hpp"
+#include "src/cli/options.hpp"
 
 namespace kvzip::tool {
 

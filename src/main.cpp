@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <fmt/format.h>
+
 #include <exception>
 #include <new>
 #include <string>
@@ -7,9 +9,9 @@
 #include <malloc.h>
 #endif
 
-#include "commands.hpp"
 #include "formats/file.hpp"
-#include "report.hpp"
+#include "src/commands.hpp"
+#include "src/report/report.hpp"
 
 namespace {
 

@@ -8,7 +8,7 @@
 #include "codec/coders/cachegen_ac.hpp"
 #include "codec/coders/coders.hpp"
 #include "codec/coders/static_tables.hpp"
-#include "kvzip/error.hpp"
+#include "codec/fail.hpp"
 
 namespace kvzip {
 namespace {

@@ -9,8 +9,8 @@
 #include <limits>
 
 #include "codec/coders/coders.hpp"
-#include "codec/kernels/bits.hpp"
-#include "kvzip/error.hpp"
+#include "codec/fail.hpp"
+#include "codec/kernels/bit_packing.hpp"
 
 namespace kvzip {
 namespace {

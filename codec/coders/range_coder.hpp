@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include "codec/fail.hpp"
 
 #include "codec/bytes.hpp"
 

@@ -14,8 +14,8 @@
 #include "codec/coders/coders.hpp"
 #include "codec/coders/rans_choose.hpp"
 #include "codec/coders/rans_range.hpp"
-#include "codec/kernels/bits.hpp"
-#include "kvzip/error.hpp"
+#include "codec/fail.hpp"
+#include "codec/kernels/bit_packing.hpp"
 
 namespace kvzip {
 namespace {

@@ -7,7 +7,7 @@
 #include <bit>
 
 #include "codec/bits.hpp"
-#include "kvzip/error.hpp"
+#include "codec/fail.hpp"
 
 namespace kvzip {
 namespace {

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "codec/bits.hpp"
-#include "kvzip/error.hpp"
+#include "codec/fail.hpp"
 
 namespace kvzip {
 namespace {

@@ -6,7 +6,7 @@
 #include <span>
 #include <vector>
 
-#include "codec/kernels/rans.hpp"
+#include "codec/kernels/rans_lanes.hpp"
 #include "codec/stream.hpp"
 
 namespace kvzip {

@@ -7,7 +7,7 @@
 #include <array>
 
 #include "codec/coders/coders.hpp"
-#include "kvzip/error.hpp"
+#include "codec/fail.hpp"
 
 namespace kvzip {
 namespace {

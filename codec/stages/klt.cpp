@@ -7,13 +7,13 @@
 #include <array>
 #include <cmath>
 
+#include "codec/fail.hpp"
 #include "codec/kernels/products.hpp"
 #include "codec/kernels/rows.hpp"
 #include "codec/side.hpp"
 #include "codec/stages/klt_basis.hpp"
 #include "codec/stages/klt_bits.hpp"
 #include "codec/stages/stages.hpp"
-#include "kvzip/error.hpp"
 
 namespace kvzip {
 namespace {

@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "kvzip/error.hpp"
+#include "codec/fail.hpp"
 
 namespace kvzip {
 namespace {

@@ -8,10 +8,10 @@
 #include <cmath>
 #include <limits>
 
+#include "codec/fail.hpp"
 #include "codec/kernels/products.hpp"
 #include "codec/side.hpp"
 #include "codec/stages/stages.hpp"
-#include "kvzip/error.hpp"
 
 namespace kvzip {
 namespace {

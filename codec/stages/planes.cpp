@@ -10,9 +10,9 @@
 #include <cstring>
 #include <limits>
 
-#include "codec/kernels/planes.hpp"
+#include "codec/fail.hpp"
+#include "codec/kernels/byte_planes.hpp"
 #include "codec/stages/stages.hpp"
-#include "kvzip/error.hpp"
 
 namespace kvzip {
 namespace {

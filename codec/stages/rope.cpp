@@ -3,9 +3,9 @@
 // key channel keeps its mean along the tokens (KVQuant, arXiv 2401.18079 section 3.2).
 #include <array>
 
+#include "codec/fail.hpp"
 #include "codec/rotary.hpp"
 #include "codec/stages/stages.hpp"
-#include "kvzip/error.hpp"
 
 namespace kvzip {
 namespace {

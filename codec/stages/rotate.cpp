@@ -6,9 +6,9 @@
 #include <bit>
 #include <cmath>
 
+#include "codec/fail.hpp"
 #include "codec/kernels/hadamard.hpp"
 #include "codec/stages/stages.hpp"
-#include "kvzip/error.hpp"
 
 namespace kvzip {
 namespace {

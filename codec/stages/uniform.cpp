@@ -9,11 +9,11 @@
 #include <bit>
 #include <cmath>
 
+#include "codec/fail.hpp"
 #include "codec/kernels/products.hpp"
 #include "codec/kernels/rows.hpp"
-#include "codec/kernels/uniform.hpp"
+#include "codec/kernels/uniform_steps.hpp"
 #include "codec/stages/stages.hpp"
-#include "kvzip/error.hpp"
 
 namespace kvzip {
 namespace {

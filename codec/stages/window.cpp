@@ -5,9 +5,9 @@
 #include <algorithm>
 #include <array>
 
+#include "codec/fail.hpp"
 #include "codec/side.hpp"
 #include "codec/stages/stages.hpp"
-#include "kvzip/error.hpp"
 
 namespace kvzip {
 namespace {

@@ -2,8 +2,6 @@
 // The one exception type of the library. The library never prints and never exits.
 #pragma once
 
-#include <fmt/format.h>
-
 #include <exception>
 #include <string>
 #include <string_view>
@@ -26,16 +24,11 @@ class Error : public std::exception {
   ErrorCode code() const noexcept { return code_; }
   const char* what() const noexcept override { return message_.c_str(); }
   /// Puts "context: " before the message. Context is added at stage, chunk and file only.
-  void add_context(std::string_view context) { message_ = fmt::format("{}: {}", context, message_); }
+  void add_context(std::string_view context) { message_ = std::string(context) + ": " + message_; }
 
  private:
   ErrorCode code_;
   std::string message_;
 };
-
-template <typename... Args>
-[[noreturn]] void fail(ErrorCode code, fmt::format_string<Args...> format, Args&&... args) {
-  throw Error(code, fmt::format(format, std::forward<Args>(args)...));
-}
 
 }  // namespace kvzip

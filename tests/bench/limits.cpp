@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-#include "codec/kernels/target.hpp"
+#include "codec/kernels/instruction_set.hpp"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "tests/bench/limits.cpp"

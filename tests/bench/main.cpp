@@ -5,7 +5,7 @@
 #include <cstdio>
 #include <stdexcept>
 
-#include "codec/kernels/target.hpp"
+#include "codec/kernels/instruction_set.hpp"
 #include "tests/bench/bench.hpp"
 
 namespace kvzip::bench {

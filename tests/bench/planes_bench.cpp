@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Elements to byte planes and back; the limit is memcpy.
-#include "codec/kernels/planes.hpp"
+#include "codec/kernels/byte_planes.hpp"
 
 #include "tests/bench/bench.hpp"
 

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Every coder, with every choice of its parameters, on every type of stream.
+#include <fmt/format.h>
+
 #include <doctest/doctest.h>
 
 #include <set>

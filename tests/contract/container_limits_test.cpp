@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a file may cost: memory only for what its bytes have earned; and writers stay within what readers allow.
+#include <fmt/format.h>
+
 #include "tests/contract/hostile_containers.hpp"
 
 namespace kvzip::test {

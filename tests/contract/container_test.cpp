@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Dumps through a container and back: dtypes, shapes, layouts, threads, pipes, random access.
+#include <fmt/format.h>
+
 #include <doctest/doctest.h>
 
 #include <set>

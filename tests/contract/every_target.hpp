@@ -6,7 +6,7 @@
 #include <cstring>
 #include <optional>
 
-#include "codec/kernels/target.hpp"
+#include "codec/kernels/instruction_set.hpp"
 #include "tests/contract/reference_drive.hpp"
 
 namespace kvzip::test {

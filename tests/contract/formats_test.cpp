@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Every format that dumps can be written in gives back what it was given; content decides over the file's name.
+#include <fmt/format.h>
+
 #include <doctest/doctest.h>
 
 #include <fstream>

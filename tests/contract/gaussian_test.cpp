@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Sizes and errors on independent normal values, where both follow from closed forms, numerical integrals of the normal
 // law or simulations in double that share nothing with the codec.
+#include <fmt/format.h>
+
 #include <array>
 #include <map>
 

@@ -7,10 +7,10 @@
 #include <cmath>
 #include <cstring>
 
-#include "codec/kernels/bits.hpp"
+#include "codec/kernels/bit_packing.hpp"
+#include "codec/kernels/instruction_set.hpp"
 #include "codec/kernels/quantise.hpp"
 #include "codec/kernels/rows.hpp"
-#include "codec/kernels/target.hpp"
 #include "tests/contract/sample_dumps.hpp"
 
 namespace kvzip::test {

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Every stage, through representative pipelines, on every dtype and kind of data.
+#include <fmt/format.h>
+
 #include <doctest/doctest.h>
 
 #include <algorithm>

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // File sizes against the papers' arithmetic, container and all.
+#include <fmt/format.h>
+
 #include <array>
 
 #include "tests/contract/reference_drive.hpp"

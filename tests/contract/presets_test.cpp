@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Every built-in preset, on every dtype and awkward length; and the rules that presets are made of.
+#include <fmt/format.h>
+
 #include <doctest/doctest.h>
 
 #include <algorithm>

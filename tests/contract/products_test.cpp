@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Products give the same bits on every instruction set, and what plain code in double gives.
+#include <fmt/format.h>
+
 #include "codec/kernels/products.hpp"
 
 #include <array>

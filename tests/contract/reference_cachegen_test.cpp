@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // CacheGen (arXiv 2310.07240) and the serde of its released code: arithmetic coder, tables, quantiser, differences to
 // anchors, and which layer gets how many bins.
+#include <fmt/format.h>
+
 #include <array>
 #include <set>
 

@@ -2,6 +2,8 @@
 // Runs matrices through pipelines and containers, for comparison with the reference.
 #pragma once
 
+#include <fmt/format.h>
+
 #include <doctest/doctest.h>
 
 #include <cstring>
@@ -11,7 +13,7 @@
 #include <vector>
 
 #include "codec/pipeline.hpp"
-#include "formats/kvz.hpp"
+#include "formats/kvz/kvz.hpp"
 #include "kvzip/error.hpp"
 #include "tests/contract/reference.hpp"
 #include "tests/support/memory_dump.hpp"

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // GEAR (arXiv 2403.05527): X = D + L + S. Outliers exact, quantiser by the formulas, low rank against a published power
 // iteration and against the best approximation there is.
+#include <fmt/format.h>
+
 #include <array>
 
 #include "codec/stages/stages.hpp"

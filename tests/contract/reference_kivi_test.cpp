@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // KIVI (arXiv 2402.02750): decoded values against the formulas, and the two rules of the recent window.
+#include <fmt/format.h>
+
 #include "tests/contract/reference_drive.hpp"
 
 using namespace kvzip;

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The stage `klt`: its streams are read by a second decoder, written from man/kvz.5; basis and error are held against
 // eigenvalues found by other means.
+#include <fmt/format.h>
+
 #include "codec/stages/klt_bits.hpp"
 #include "codec/stages/stages.hpp"
 #include "tests/contract/reference_drive.hpp"

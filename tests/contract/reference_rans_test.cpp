@@ -10,7 +10,7 @@
 #include <fmt/format.h>
 
 #include "codec/coders/coders.hpp"
-#include "codec/kernels/target.hpp"
+#include "codec/kernels/instruction_set.hpp"
 #include "tests/contract/sample_tiles.hpp"
 
 namespace kvzip::test {

@@ -2,10 +2,12 @@
 // The random rotation and the Lloyd-Max codebook of TurboQuant (arXiv 2504.19874) against their definitions: the
 // rotation as a matrix in double built from kvz(5), the levels against Max 1960 and the two conditions of an optimal
 // quantiser.
+#include <fmt/format.h>
+
 #include <array>
 #include <bit>
 
-#include "codec/kernels/codebook.hpp"
+#include "codec/kernels/codewords.hpp"
 #include "codec/kernels/hadamard.hpp"
 #include "codec/stages/lloyd_max.hpp"
 #include "codec/stages/stages.hpp"

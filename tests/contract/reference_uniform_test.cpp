@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // The uniform quantiser with an absolute step against its formula, code by code.
+#include <fmt/format.h>
+
 #include <array>
 
-#include "codec/kernels/uniform.hpp"
+#include "codec/kernels/uniform_steps.hpp"
 #include "codec/stages/stages.hpp"
 #include "tests/contract/every_target.hpp"
 

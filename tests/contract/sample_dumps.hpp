@@ -4,6 +4,7 @@
 
 #include <sys/mman.h>
 #include <unistd.h>
+#include "codec/fail.hpp"
 
 #include <array>
 #include <memory>
@@ -11,7 +12,7 @@
 #include <vector>
 
 #include "formats/file.hpp"
-#include "formats/kvz.hpp"
+#include "formats/kvz/kvz.hpp"
 #include "tests/contract/sample_tiles.hpp"
 #include "tests/support/memory_dump.hpp"
 

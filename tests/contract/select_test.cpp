@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Selection gives the same on every instruction set, and what full sorts give.
+#include <fmt/format.h>
+
 #include "codec/kernels/select.hpp"
 
 #include "codec/stages/stages.hpp"

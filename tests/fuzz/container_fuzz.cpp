@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Any bytes, read as a container by its index and front to back, give Errors or values; both ways agree on the values.
 // An input's last byte says whether checksums are made right first, so that the fuzzer gets behind them.
+#include <fmt/format.h>
+
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -8,7 +10,7 @@
 #include <optional>
 
 #include "formats/file.hpp"
-#include "formats/kvz.hpp"
+#include "formats/kvz/kvz.hpp"
 #include "kvzip/error.hpp"
 #include "tests/support/container_parts.hpp"
 

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "codec/bytes.hpp"
-#include "formats/kvz_records.hpp"
+#include "formats/kvz/kvz_records.hpp"
 
 namespace kvzip::test {
 

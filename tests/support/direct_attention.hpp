@@ -8,7 +8,7 @@
 #include <span>
 #include <vector>
 
-#include "kvzip/attention.hpp"
+#include "src/measure/attention_meter.hpp"
 
 namespace kvzip::test {
 

@@ -7,7 +7,7 @@
 #include <limits>
 #include <string>
 
-#include "src/sweep.hpp"
+#include "src/sweep/sweep.hpp"
 
 namespace kvzip::test {
 

@@ -9,8 +9,8 @@
 #include <utility>
 #include <vector>
 
+#include "codec/fail.hpp"
 #include "kvzip/dump.hpp"
-#include "kvzip/error.hpp"
 #include "kvzip/io.hpp"
 
 namespace kvzip::test {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "src/allocate.hpp"
+#include "src/tune/allocate.hpp"
 
 #include <doctest/doctest.h>
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "kvzip/attention.hpp"
+#include "src/measure/attention_meter.hpp"
 
 #include <doctest/doctest.h>
 

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // The arithmetic of measuring and the checks inside it. Nothing here depends on how fast the machine is.
-#include "src/bench.hpp"
+#include "src/bench/bench.hpp"
 
 #include <doctest/doctest.h>
 
-#include "kvzip/error.hpp"
+#include "codec/fail.hpp"
 #include "kvzip/layout.hpp"
 #include "kvzip/pipeline.hpp"
-#include "src/bench_codecs.hpp"
-#include "src/bench_report.hpp"
+#include "src/bench/bench_codecs.hpp"
+#include "src/bench/bench_report.hpp"
 #include "tests/support/memory_dump.hpp"
 
 using namespace kvzip;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "src/comparison.hpp"
+#include "src/measure/comparison.hpp"
 
 #include <doctest/doctest.h>
 

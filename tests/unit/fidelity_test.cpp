@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "src/fidelity.hpp"
+#include <fmt/format.h>
+
+#include "src/measure/fidelity.hpp"
 
 #include <doctest/doctest.h>
 
 #include <limits>
 
-#include "src/query_set.hpp"
+#include "src/measure/query_set.hpp"
 #include "tests/support/cache_layouts.hpp"
 #include "tests/support/direct_attention.hpp"
 #include "tests/unit/scratch_directory.hpp"

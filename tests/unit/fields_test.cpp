@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Parameters of stages and coders: parsing, printing, ranges, documentation; and the order of chains.
+#include <fmt/format.h>
+
 #include "codec/fields.hpp"
 
 #include <doctest/doctest.h>

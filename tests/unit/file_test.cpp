@@ -13,7 +13,7 @@
 #include <thread>
 
 #include "kvzip/error.hpp"
-#include "scratch_directory.hpp"
+#include "tests/unit/scratch_directory.hpp"
 
 namespace kvzip {
 namespace {

@@ -4,7 +4,7 @@
 #include <doctest/doctest.h>
 
 #include "kvzip/error.hpp"
-#include "scratch_directory.hpp"
+#include "tests/unit/scratch_directory.hpp"
 
 namespace kvzip {
 namespace {

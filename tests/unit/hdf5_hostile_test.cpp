@@ -7,8 +7,8 @@
 #include <fstream>
 #include <iterator>
 
-#include "formats/hdf5.hpp"
-#include "formats/hdf5_chunks.hpp"
+#include "formats/hdf5/hdf5.hpp"
+#include "formats/hdf5/hdf5_chunks.hpp"
 #include "kvzip/error.hpp"
 
 using namespace kvzip;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // HDF5 files that h5py wrote (tests/golden/hdf5/make.py).
-#include "hdf5_support.hpp"
+#include "tests/unit/hdf5_support.hpp"
 
 using namespace hdf5_test;
 

@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-#include "formats/hdf5.hpp"
+#include "formats/hdf5/hdf5.hpp"
 #include "kvzip/error.hpp"
 
 namespace hdf5_test {

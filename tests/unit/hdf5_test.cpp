@@ -5,8 +5,8 @@
 #include <iterator>
 #include <thread>
 
-#include "formats/hdf5_boxes.hpp"
-#include "hdf5_support.hpp"
+#include "formats/hdf5/hdf5_boxes.hpp"
+#include "tests/unit/hdf5_support.hpp"
 
 using namespace hdf5_test;
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Where the heads of a dump are: what a short file may claim.
-#include "src/head_rows.hpp"
+#include <fmt/format.h>
+
+#include "src/measure/head_rows.hpp"
 
 #include <doctest/doctest.h>
 

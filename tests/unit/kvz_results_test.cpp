@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The text of the record "results", and the difference that a bound is about.
-#include "formats/kvz_results.hpp"
+#include "formats/kvz/kvz_results.hpp"
 
 #include <doctest/doctest.h>
 

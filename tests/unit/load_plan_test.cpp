@@ -3,8 +3,8 @@
 #include <doctest/doctest.h>
 
 #include "kvzip/error.hpp"
-#include "src/load_source.hpp"
-#include "src/plan.hpp"
+#include "src/load/load_schedule.hpp"
+#include "src/load/load_source.hpp"
 #include "tests/support/made_up_sweep.hpp"
 
 using namespace kvzip;

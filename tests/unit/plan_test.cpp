@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // The plan of a container: how tensors fall into groups and frames, and how elements go into tiles and back.
-#include "formats/kvz_plan.hpp"
+#include "formats/kvz/kvz_plan.hpp"
 
 #include <doctest/doctest.h>
 
+#include <cstring>
 #include <numeric>
 
 #include "kvzip/error.hpp"

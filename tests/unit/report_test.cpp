@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "src/report.hpp"
+#include "src/report/report.hpp"
 
 #include <doctest/doctest.h>
 

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Preset text: what its lines mean, and what is refused with the line's number.
+#include <fmt/format.h>
+
 #include <doctest/doctest.h>
 
 #include "kvzip/error.hpp"

@@ -5,7 +5,7 @@
 #include <doctest/doctest.h>
 
 #include "formats/attribute_text.hpp"
-#include "safetensors_text.hpp"
+#include "tests/unit/safetensors_text.hpp"
 
 namespace kvzip {
 namespace {

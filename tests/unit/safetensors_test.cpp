@@ -7,8 +7,8 @@
 #include <cstring>
 #include <random>
 
-#include "safetensors_text.hpp"
-#include "scratch_directory.hpp"
+#include "tests/unit/safetensors_text.hpp"
+#include "tests/unit/scratch_directory.hpp"
 
 namespace kvzip {
 namespace {

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <fmt/format.h>
+
 #include <doctest/doctest.h>
 
 #include <algorithm>
 #include <string>
 #include <vector>
 
-#include "formats/select.hpp"
+#include "formats/selection.hpp"
 #include "kvzip/error.hpp"
 #include "tests/support/memory_dump.hpp"
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The settings of a sweep: lists of presets, files of pipelines, grids.
-#include "src/settings.hpp"
+#include <fmt/format.h>
+
+#include "src/sweep/settings.hpp"
 
 #include <doctest/doctest.h>
 

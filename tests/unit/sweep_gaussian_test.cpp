@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // A whole sweep of independent normal keys and values: its rates and errors are those of the closed forms and of the
 // table in the state of the art, section 6.
+#include <fmt/format.h>
+
 #include <doctest/doctest.h>
 
 #include <map>
 
-#include "src/sweep_run.hpp"
+#include "src/sweep/sweep_run.hpp"
 #include "tests/contract/normal_law.hpp"
 #include "tests/support/dump_file.hpp"
 #include "tests/unit/scratch_directory.hpp"

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "src/sweep_report.hpp"
+#include "src/sweep/sweep_report.hpp"
 
 #include <doctest/doctest.h>
 #include <stdlib.h>
@@ -7,9 +7,9 @@
 #include <algorithm>
 
 #include "kvzip/error.hpp"
-#include "src/gnuplot.hpp"
-#include "src/markup.hpp"
-#include "src/plot_labels.hpp"
+#include "src/report/markup.hpp"
+#include "src/sweep/gnuplot.hpp"
+#include "src/sweep/plot_labels.hpp"
 #include "tests/support/made_up_sweep.hpp"
 #include "tests/unit/scratch_directory.hpp"
 

@@ -7,13 +7,13 @@
 #include <map>
 #include <numeric>
 
-#include "formats/kvz.hpp"
+#include "formats/kvz/kvz.hpp"
 #include "kvzip/error.hpp"
 #include "src/commands.hpp"
-#include "src/comparison.hpp"
-#include "src/sweep_report.hpp"
-#include "src/sweep_run.hpp"
-#include "src/synth.hpp"
+#include "src/measure/comparison.hpp"
+#include "src/sweep/sweep_report.hpp"
+#include "src/sweep/sweep_run.hpp"
+#include "src/synth/synth.hpp"
 #include "tests/support/dump_file.hpp"
 #include "tests/unit/scratch_directory.hpp"
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "src/synth.hpp"
+#include "src/synth/synth.hpp"
 
 #include <doctest/doctest.h>
 

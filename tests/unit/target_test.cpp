@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Targets on small dumps, each measured again on the container that comes out.
-#include "src/target.hpp"
+#include <fmt/format.h>
+
+#include "src/tune/target.hpp"
 
 #include <doctest/doctest.h>
 
@@ -10,7 +12,7 @@
 
 #include "formats/file.hpp"
 #include "kvzip/error.hpp"
-#include "src/synth.hpp"
+#include "src/synth/synth.hpp"
 #include "tests/contract/sample_dumps.hpp"
 
 namespace kvzip::tool {

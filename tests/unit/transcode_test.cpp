@@ -8,7 +8,7 @@
 #include <thread>
 #include <vector>
 
-#include "kvzip/error.hpp"
+#include "codec/fail.hpp"
 #include "kvzip/io.hpp"
 #include "tests/support/memory_dump.hpp"
 

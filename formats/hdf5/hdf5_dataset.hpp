@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: Apache-2.0
+// One dataset's type, shape and storage, checked.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "formats/hdf5/hdf5_library.hpp"
+#include "formats/hdf5/hdf5_walk.hpp"
+#include "kvzip/dump.hpp"
+
+namespace kvzip::hdf5 {
+
+/// Describes an open dataset, all but the tensor's name. Takes the attributes `kvzip.dtype` and `kvzip.shape` out of
+/// `attributes` where they say what the writer of such files says with them.
+TensorInfo describe_dataset(Id dataset, std::uint64_t file_size, std::vector<Attribute>& attributes,
+                            StoredTensor& stored);
+
+}  // namespace kvzip::hdf5

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "formats/hdf5/hdf5_library.hpp"
+#include "codec/fail.hpp"
+
+#include <hdf5.h>
+
+#include <string>
+#include <type_traits>
+
+#include "formats/text.hpp"
+
+namespace kvzip::hdf5 {
+
+static_assert(std::is_same_v<Id, hid_t>, "HDF5 1.10 or later");
+
+namespace {
+
+std::recursive_mutex& library_mutex() {
+  static std::recursive_mutex mutex;
+  return mutex;
+}
+
+/// After a damaged file the library cannot always clean up when the process ends, and prints that. Every file is closed
+/// by its owner, so nothing is left to do then.
+void skip_cleanup_at_exit() {
+  static const int done = H5dont_atexit();
+  static_cast<void>(done);
+}
+
+struct Fault {
+  std::string text;
+  bool truncated = false, system = false;
+};
+
+/// Called from the innermost error outwards. Exceptions must not cross the library's frames.
+herr_t note_fault(unsigned, const H5E_error2_t* error, void* data) noexcept {
+  Fault& fault = *static_cast<Fault*>(data);
+  try {
+    if (fault.text.empty() && error->desc != nullptr) fault.text = error->desc;
+  } catch (...) {
+    return -1;
+  }
+  if (error->min_num == H5E_TRUNCATED || error->min_num == H5E_OVERFLOW) fault.truncated = true;
+  // The system's refusals carry errno in their text; reading past the end is no refusal.
+  if (error->maj_num == H5E_IO && fault.text.find("errno = ") != std::string::npos) fault.system = true;
+  return 0;
+}
+
+/// Of "file write failed: time = ..., filename = ..., errno = 28, error message = 'No space left on device', ...",
+/// the part for people.
+std::string system_reason(const std::string& text) {
+  constexpr std::string_view kBefore = "error message = '";
+  const std::size_t begin = text.find(kBefore);
+  if (begin == std::string::npos) return text;
+  const std::size_t from = begin + kBefore.size();
+  return text.substr(from, text.find('\'', from) - from);
+}
+
+}  // namespace
+
+Session::Session() : lock_(library_mutex()) {
+  skip_cleanup_at_exit();
+  H5Eget_auto2(H5E_DEFAULT, &report_, &report_data_);
+  H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);
+}
+
+Session::~Session() {
+  H5Eset_auto2(H5E_DEFAULT, report_, report_data_);
+}
+
+void fail_library(ErrorCode code, std::string_view what) {
+  Fault fault;
+  H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, note_fault, &fault);
+  if (fault.text.empty()) fault.text = "no reason given";
+  if (code == ErrorCode::corrupt && fault.truncated) code = ErrorCode::truncated;
+  if (fault.system) fail(ErrorCode::io, "{}: {}", what, system_reason(fault.text));
+  fail(code, "{}: HDF5 says {}", what, quoted(fault.text));
+}
+
+}  // namespace kvzip::hdf5

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+// The file behind the library: bytes at HDF5 addresses. The HDF5 library trusts lengths inside objects and follows
+// them out of its buffers, so what it is about to decode is checked here first.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "formats/file.hpp"
+#include "formats/hdf5/hdf5_library.hpp"
+
+namespace kvzip::hdf5 {
+
+/// Reads little-endian fields; fail(corrupt) instead of passing the end.
+class Cursor {
+ public:
+  explicit Cursor(ByteView bytes) : bytes_(bytes) {}
+  std::uint64_t number(std::size_t bytes);
+  Cursor take(std::uint64_t bytes);
+  void skip(std::uint64_t bytes) { take(bytes); }
+  /// Skips a NUL-terminated name, and what rounds it up to a multiple of `round` bytes.
+  void skip_name(std::size_t round);
+  std::size_t left() const { return bytes_.size(); }
+  ByteView rest() const { return bytes_; }
+
+ private:
+  ByteView bytes_;
+};
+
+/// Where HDF5 addresses lie in a file.
+class RawFile {
+ public:
+  /// `file` is the library's id of the same file.
+  RawFile(const InputFile& input, Id file);
+  std::uint64_t size() const { return input_.size(); }
+  /// fail(truncated) unless these bytes are in the file.
+  void check(std::uint64_t address, std::uint64_t bytes) const;
+  Bytes read(std::uint64_t address, std::uint64_t bytes) const;
+
+ private:
+  const InputFile& input_;
+  std::uint64_t base_ = 0;
+};
+
+/// fail(corrupt) unless every message of the object header at `address` keeps within its bounds.
+void check_header(const RawFile& file, std::uint64_t address);
+
+/// The global heap, where variable-length strings are. The library's own reader of it can be led out of its buffers
+/// and round in circles.
+class Heap {
+ public:
+  explicit Heap(const RawFile& file) : file_(file) {}
+  /// A string from its reference: length, address of the collection, index.
+  std::string text(std::uint64_t length, std::uint64_t address, std::uint64_t index);
+
+ private:
+  struct Collection {
+    Bytes bytes;
+    std::map<std::uint64_t, ByteView> objects;
+  };
+  const Collection& load(std::uint64_t address);
+
+  const RawFile& file_;
+  std::map<std::uint64_t, Collection> collections_;
+  std::uint64_t loaded_ = 0;
+};
+
+}  // namespace kvzip::hdf5

@@ -1,0 +1,273 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <hdf5.h>
+#include "codec/fail.hpp"
+
+#include <cstring>
+#include <optional>
+#include <set>
+#include <unordered_set>
+
+#include "formats/file.hpp"
+#include "formats/hdf5/hdf5.hpp"
+#include "formats/hdf5/hdf5_attributes.hpp"
+#include "formats/hdf5/hdf5_space.hpp"
+#include "formats/hdf5/hdf5_types.hpp"
+#include "formats/parts.hpp"
+#include "formats/text.hpp"
+
+namespace kvzip {
+namespace hdf5 {
+namespace {
+
+constexpr auto kIo = ErrorCode::io;
+constexpr auto kArgument = ErrorCode::invalid_argument;
+
+/// fail() unless HDF5 can make an object of this path and find it again under it.
+void check_path(std::string_view path) {
+  const auto refuse = [&] { fail(kArgument, "HDF5 cannot hold an object named {}", quoted(path)); };
+  if (!is_utf8(path) || path.find('\0') != std::string_view::npos) refuse();
+  for (std::size_t begin = 0; begin <= path.size();) {
+    const std::size_t end = std::min(path.find('/', begin), path.size());
+    const std::string_view component = path.substr(begin, end - begin);
+    if (component.empty() || component == "." || component == "..") refuse();
+    begin = end + 1;
+  }
+}
+
+/// What the file will hold beside the datasets' data, checked before anything is written.
+struct Layout {
+  struct Object {
+    std::string path;
+    const TensorInfo* tensor = nullptr;  // none: a group
+  };
+  std::vector<Object> objects;  // in order of creation: each after the group that holds it
+  std::unordered_set<std::string> datasets, groups;
+  std::vector<Attribute> attributes;
+
+  void add_group(const std::string& path) {
+    if (path.empty() || groups.contains(path)) return;
+    add_parents(path);
+    if (datasets.contains(path)) fail(kArgument, "{} is both a tensor and a group", quoted(path));
+    groups.insert(path);
+    objects.push_back({path});
+  }
+  void add_parents(const std::string& path) {
+    for (std::size_t slash = path.find('/'); slash != std::string::npos; slash = path.find('/', slash + 1)) {
+      const std::string parent = path.substr(0, slash);
+      if (datasets.contains(parent)) fail(kArgument, "{} is both a tensor and a group", quoted(parent));
+      if (groups.insert(parent).second) objects.push_back({parent});
+    }
+  }
+};
+
+Attribute text_attribute(const std::string& object, std::string name, std::string_view value) {
+  return {object, std::move(name), {std::string(value)}, {}, {}, {}};
+}
+
+Attribute shape_attribute(const TensorInfo& info) {
+  Attribute out{info.name, "kvzip.shape", {}, DType::u64, {info.shape.size()}, {}};
+  out.data.resize(info.shape.size() * sizeof(std::uint64_t));
+  if (!info.shape.empty()) std::memcpy(out.data.data(), info.shape.data(), out.data.size());
+  return out;
+}
+
+Layout plan_layout(const Dump& dump) {
+  Layout layout;
+  for (const TensorInfo& info : dump.tensors) {
+    check_path(info.name);
+    if (info.shape.size() > H5S_MAX_RANK) {
+      fail(ErrorCode::limit, "tensor {}: HDF5 holds at most {} dimensions", quoted(info.name), H5S_MAX_RANK);
+    }
+    if (!layout.datasets.insert(info.name).second) fail(kArgument, "two tensors are named {}", quoted(info.name));
+  }
+  std::set<std::pair<std::string, std::string>> seen;
+  const auto add = [&](Attribute attribute) {
+    check_attribute(attribute);
+    if (seen.emplace(attribute.object, attribute.name).second) layout.attributes.push_back(std::move(attribute));
+  };
+  for (const TensorInfo& info : dump.tensors) {
+    layout.add_parents(info.name);
+    layout.objects.push_back({info.name, &info});
+    if (needs_name(info.dtype)) add(text_attribute(info.name, "kvzip.dtype", dtype_name(info.dtype)));
+    if (dtype_bits(info.dtype) < 8) add(shape_attribute(info));
+  }
+  const auto notation = seen;  // the tensors' own; the dump's values of these names give way
+  for (const Attribute& attribute : dump.attributes) {
+    if (!attribute.object.empty()) check_path(attribute.object);
+    if (!layout.datasets.contains(attribute.object)) layout.add_group(attribute.object);
+    if (attribute.name.empty() && attribute.strings.empty() && !attribute.dtype) continue;
+    const std::pair<std::string, std::string> key(attribute.object, attribute.name);
+    if (notation.contains(key)) continue;
+    if (seen.contains(key)) {
+      fail(kArgument, "attribute {} of {} is given twice", quoted(attribute.name), quoted("/" + attribute.object));
+    }
+    add(attribute);
+  }
+  return layout;
+}
+
+/// Objects without times, with their attributes in order: the same dump gives the same bytes.
+Handle make_options(Id kind) {
+  Handle options = own(H5Pcreate(kind), H5Pclose, kIo, "cannot describe an object");
+  constexpr unsigned kOrder = H5P_CRT_ORDER_TRACKED | H5P_CRT_ORDER_INDEXED;
+  check(H5Pset_obj_track_times(options.get(), false), kIo, "cannot describe an object");
+  check(H5Pset_attr_creation_order(options.get(), kOrder), kIo, "cannot describe an object");
+  if (kind != H5P_DATASET_CREATE) {
+    check(H5Pset_link_creation_order(options.get(), kOrder), kIo, "cannot describe a group");
+  }
+  return options;
+}
+
+/// Where the file is made: beside its final name, or anywhere when it goes to a stream.
+class Target {
+ public:
+  Target(const std::string& path, bool overwrite) {
+    if (is_stream_output(path)) {
+      stream_.emplace(path, overwrite);
+      copy_.emplace(temporary_directory() + "/kvzip", 0600);
+    } else {
+      pending_.emplace(path, overwrite);
+    }
+  }
+  const std::string& working_path() const { return pending_ ? pending_->temporary_path() : copy_->path(); }
+  void finish() {
+    if (pending_) return pending_->commit();
+    constexpr std::size_t kCopyBytes = std::size_t{1} << 20;
+    Bytes buffer(kCopyBytes);
+    const InputFile file(copy_->path());
+    for (std::uint64_t at = 0; at < file.size(); at += buffer.size()) {
+      buffer.resize(std::min<std::uint64_t>(buffer.size(), file.size() - at));
+      file.read_at(at, buffer);
+      stream_->append(buffer);
+    }
+    stream_->finish();
+  }
+
+ private:
+  std::optional<PendingFile> pending_;
+  std::optional<OutputFile> stream_;
+  std::optional<TemporaryFile> copy_;
+};
+
+class Writer final : public DumpWriter {
+ public:
+  Writer(const std::string& path, const Dump& dump, bool overwrite)
+      : path_(path), dump_(dump), layout_(plan_layout(dump_)), target_(path, overwrite) {
+    for (const TensorInfo& info : dump_.tensors) missing_.push_back(info.bytes());
+    try {
+      create_file();
+      const Handle link = own(H5Pcreate(H5P_LINK_CREATE), H5Pclose, kIo, "cannot describe a link");
+      check(H5Pset_char_encoding(link.get(), H5T_CSET_UTF8), kIo, "cannot describe a link");
+      create_objects(link.get());
+      create_attributes();
+    } catch (Error& error) {
+      error.add_context(path_);
+      throw;
+    }
+  }
+
+  ~Writer() override {
+    const Session session;
+    data_ = Handle();
+    type_ = Handle();
+    file_ = Handle();
+  }
+
+  void append(Part& part) override {
+    if (part.slices.size() != part.data.size()) {
+      fail(kArgument, "part {}: {} slices with data for {}", part.index, part.slices.size(), part.data.size());
+    }
+    for (std::size_t i = 0; i < part.slices.size(); ++i) write(part.slices[i], part.data[i]);
+  }
+
+  void finish() override {
+    for (std::size_t t = 0; t < missing_.size(); ++t) {
+      if (missing_[t] == 0) continue;
+      fail(kArgument, "{}: tensor {}: {} bytes were never written", path_, quoted(dump_.tensors[t].name), missing_[t]);
+    }
+    {
+      const Session session;
+      data_ = Handle();
+      type_ = Handle();
+      check(file_.close(), kIo, path_ + ": cannot complete the file");
+    }
+    target_.finish();
+  }
+
+ private:
+  void create_file() {
+    const Handle access = own(H5Pcreate(H5P_FILE_ACCESS), H5Pclose, kIo, "cannot create");
+    // From 1.8 on, metadata has checksums and large attributes have a place.
+    check(H5Pset_libver_bounds(access.get(), H5F_LIBVER_V18, H5F_LIBVER_LATEST), kIo, "cannot create");
+    check(H5Pset_fclose_degree(access.get(), H5F_CLOSE_STRONG), kIo, "cannot create");
+    check(H5Pset_file_locking(access.get(), false, true), kIo, "cannot create");
+    const Handle options = make_options(H5P_FILE_CREATE);
+    file_ = own(H5Fcreate(target_.working_path().c_str(), H5F_ACC_TRUNC, options.get(), access.get()), H5Fclose, kIo,
+                "cannot create");
+  }
+
+  void create_objects(Id link) {
+    const Handle group_options = make_options(H5P_GROUP_CREATE), options = make_options(H5P_DATASET_CREATE);
+    check(H5Pset_layout(options.get(), H5D_CONTIGUOUS), kIo, "cannot describe a dataset");
+    check(H5Pset_alloc_time(options.get(), H5D_ALLOC_TIME_EARLY), kIo, "cannot describe a dataset");
+    check(H5Pset_fill_time(options.get(), H5D_FILL_TIME_NEVER), kIo, "cannot describe a dataset");
+    for (const auto& [path, tensor] : layout_.objects) {
+      const std::string what = fmt::format("cannot create {}", quoted(path));
+      if (tensor == nullptr) {
+        own(H5Gcreate2(file_.get(), path.c_str(), link, group_options.get(), H5P_DEFAULT), H5Gclose, kIo, what);
+        continue;
+      }
+      const Handle type = make_type(tensor->dtype);
+      const Handle space = make_space(slice_shape(*tensor));
+      own(H5Dcreate2(file_.get(), path.c_str(), type.get(), space.get(), link, options.get(), H5P_DEFAULT), H5Dclose,
+          kIo, what);
+    }
+  }
+
+  void create_attributes() {
+    for (const Attribute& attribute : layout_.attributes) {
+      const Handle object = own(H5Oopen(file_.get(), ("/" + attribute.object).c_str(), H5P_DEFAULT), H5Oclose, kIo,
+                                fmt::format("cannot open {}", quoted(attribute.object)));
+      write_attribute(object.get(), attribute);
+    }
+    layout_ = {};
+  }
+
+  void write(const Slice& slice, ByteView data) {
+    check_slice(dump_, slice, data.size());
+    const TensorInfo& info = dump_.tensors[slice.tensor];
+    if (data.size() > missing_[slice.tensor]) {
+      fail(kArgument, "{}: tensor {}: bytes were written twice", path_, quoted(info.name));
+    }
+    missing_[slice.tensor] -= data.size();
+    if (data.empty()) return;
+    const Session session;
+    const auto what = [&] { return fmt::format("{}: cannot write dataset {}", path_, quoted(info.name)); };
+    if (open_ != slice.tensor) {
+      data_ = own(H5Dopen2(file_.get(), ("/" + info.name).c_str(), H5P_DEFAULT), H5Dclose, kIo, what());
+      type_ = own(H5Dget_type(data_.get()), H5Tclose, kIo, what());
+      open_ = slice.tensor;
+    }
+    const Handle space = own(H5Dget_space(data_.get()), H5Sclose, kIo, what());
+    const Handle memory = select_slice(space.get(), slice, kIo);
+    check(H5Dwrite(data_.get(), type_.get(), memory.get(), space.get(), H5P_DEFAULT, data.data()), kIo, what());
+  }
+
+  std::string path_;
+  Dump dump_;
+  Layout layout_;
+  Target target_;
+  std::vector<std::uint64_t> missing_;  // bytes per tensor
+  Handle file_, data_, type_;           // data_ and type_: the dataset written last
+  std::optional<std::size_t> open_;     // its tensor
+};
+
+}  // namespace
+}  // namespace hdf5
+
+std::unique_ptr<DumpWriter> create_hdf5(const std::string& path, const Dump& dump, bool overwrite) {
+  const hdf5::Session session;
+  return std::make_unique<hdf5::Writer>(path, dump, overwrite);
+}
+
+}  // namespace kvzip

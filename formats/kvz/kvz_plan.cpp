@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "formats/kvz/kvz_plan.hpp"
+
+#include <algorithm>
+#include <limits>
+#include <map>
+#include <set>
+
+#include "codec/fail.hpp"
+#include "codec/limits.hpp"
+
+namespace kvzip {
+namespace {
+
+std::uint64_t extent(const TensorInfo& info, const std::string& axes, char axis) {
+  const auto at = axes.find(axis);
+  return at == std::string::npos ? 1 : info.shape[at];
+}
+
+/// Channels a slot contributes: the free ones of H, D and C.
+std::uint64_t slot_channels(const TensorInfo& info, const PlanSlot& slot) {
+  std::uint64_t channels = 1;
+  for (std::size_t a = 0; a < slot.axes.size(); ++a) {
+    if (slot.axes[a] == 'T' || slot.fixed[a] != PlanSlot::kFree) continue;
+    if (__builtin_mul_overflow(channels, info.shape[a], &channels)) fail(ErrorCode::limit, "too many channels");
+  }
+  return channels;
+}
+
+/// Each letter once, T, and either D or C: what the element order of a tile is computed from.
+bool are_tile_axes(const std::string& axes) {
+  const auto times = [&](char letter) { return std::count(axes.begin(), axes.end(), letter); };
+  return axes.find_first_not_of("B2LHTDC") == std::string::npos && times('T') == 1 && times('D') + times('C') == 1 &&
+         times('H') <= 1 && times('B') <= 1 && times('L') <= 1 && times('2') <= 1;
+}
+
+void check_slot(const PlanGroup& group, PlanSlot& slot, const Dump& dump, const Recognition& recognition) {
+  if (slot.tensor >= dump.tensors.size()) fail(ErrorCode::corrupt, "a group names tensor {}", slot.tensor);
+  const TensorInfo& info = dump.tensors[slot.tensor];
+  if (!group.tiled) return;
+  const std::string& axes = recognition.tensors[slot.tensor].axes;
+  if (axes.size() != info.shape.size() || slot.fixed.size() != axes.size() || !are_tile_axes(axes) ||
+      dtype_bits(info.dtype) < 8) {
+    fail(ErrorCode::corrupt, "{}: its axes '{}' do not fit its shape", info.name, axes);
+  }
+  for (std::size_t a = 0; a < axes.size(); ++a) {
+    const bool free = slot.fixed[a] == PlanSlot::kFree;
+    const bool inside = axes[a] == 'T' || axes[a] == 'D' || axes[a] == 'C';
+    if (free ? !inside && axes[a] != 'H' : inside || slot.fixed[a] >= info.shape[a]) {
+      fail(ErrorCode::corrupt, "{}: a group's index along axis {} is impossible", info.name, axes[a]);
+    }
+  }
+  slot.axes = axes;
+  if (info.dtype != dump.tensors[group.slots[0].tensor].dtype) {
+    fail(ErrorCode::invalid_argument, "{}: tensors of one tile have different dtypes", info.name);
+  }
+}
+
+void derive_tiled(PlanGroup& group, const Plan& plan, const Dump& dump) {
+  const PlanSlot& first = group.slots.at(0);
+  group.rows = extent(dump.tensors[first.tensor], first.axes, 'T');
+  std::uint64_t channels = 0;
+  for (const PlanSlot& slot : group.slots) {
+    if (extent(dump.tensors[slot.tensor], slot.axes, 'T') != group.rows) {
+      fail(ErrorCode::invalid_argument, "{}: keys and values of one tile differ in tokens",
+           dump.tensors[slot.tensor].name);
+    }
+    if (__builtin_add_overflow(channels, slot_channels(dump.tensors[slot.tensor], slot), &channels)) {
+      fail(ErrorCode::limit, "too many channels");
+    }
+  }
+  const std::uint64_t heads = group.context.heads, dim = group.context.head_dim;
+  const std::uint64_t most = std::min(group.rows, group.chunk);
+  if (heads == 0 || heads * dim != channels) {
+    fail(ErrorCode::corrupt, "{} heads of {} are not {} channels", heads, dim, channels);
+  }
+  if (group.chunk == 0) fail(ErrorCode::corrupt, "a chunk of 0 tokens");
+  if (channels != 0 && most > limits::kFrameValues / channels) {
+    fail(ErrorCode::limit, "{}: a chunk of {} tokens x {} channels is larger than 2^30 values; use --chunk-tokens",
+         dump.tensors[first.tensor].name, most, channels);
+  }
+  if (channels == 0 || group.rows == 0) return;
+  group.frames = (group.rows - 1) / group.chunk + 1;
+  group.context.total_tokens = group.rows;
+  group.context.source = dump.tensors[first.tensor].dtype;
+  // A trial run over the largest tile's shape: whatever a stage refuses, it refuses before any data is read.
+  Pipeline trial = plan.pipelines[group.pipeline];
+  trial.resolve(group.context, {static_cast<std::uint32_t>(most), static_cast<std::uint32_t>(channels), 0, true, true});
+}
+
+void derive_pass(PlanGroup& group, const Plan& plan, const Dump& dump) {
+  const TensorInfo& info = dump.tensors[group.slots.at(0).tensor];
+  if (group.slots.size() != 1 || !plan.pipelines[group.pipeline].exact()) {
+    fail(ErrorCode::corrupt, "{}: a tensor that passes through needs an exact pipeline", info.name);
+  }
+  if (group.chunk == 0 || group.chunk > limits::kFrameValues)
+    fail(ErrorCode::corrupt, "a frame of {} bytes", group.chunk);
+  const Role role = group.context.role;
+  group.context = {};
+  group.context.role = role;
+  group.context.source = dtype_bits(info.dtype) < 8 ? DType::u8 : info.dtype;
+  group.split.emplace(info, group.slots[0].tensor, group.chunk);
+  group.frames = group.split->count();
+}
+
+/// True when two slots leave the same axes free.
+bool same_form(const std::vector<std::uint64_t>& a, const std::vector<std::uint64_t>& b) {
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(),
+                    [](std::uint64_t x, std::uint64_t y) { return (x == PlanSlot::kFree) == (y == PlanSlot::kFree); });
+}
+
+/// Every element of every tensor belongs to exactly one group.
+void check_coverage(const Plan& plan, const Dump& dump) {
+  std::vector<std::set<std::vector<std::uint64_t>>> seen(dump.tensors.size());
+  std::vector<std::uint64_t> covered(dump.tensors.size());
+  for (const PlanGroup& group : plan.groups) {
+    for (const PlanSlot& slot : group.slots) {
+      const TensorInfo& info = dump.tensors[slot.tensor];
+      // Boxes of one form that differ in an index share nothing; boxes of different forms could overlap.
+      auto& others = seen[slot.tensor];
+      const std::vector<std::uint64_t> fixed = group.tiled ? slot.fixed : std::vector<std::uint64_t>{};
+      if (!others.empty() && !same_form(*others.begin(), fixed)) {
+        fail(ErrorCode::corrupt, "{}: its groups cut it in different ways", info.name);
+      }
+      if (!others.insert(fixed).second) {
+        fail(ErrorCode::corrupt, "{}: some of its elements are stored twice", info.name);
+      }
+      covered[slot.tensor] += group.tiled ? slot_channels(info, slot) * group.rows : info.elements();
+    }
+  }
+  for (std::size_t i = 0; i < covered.size(); ++i) {
+    if (covered[i] != dump.tensors[i].elements()) {
+      fail(ErrorCode::corrupt, "{}: {} of {} elements are stored", dump.tensors[i].name, covered[i],
+           dump.tensors[i].elements());
+    }
+  }
+}
+
+}  // namespace
+
+void finish_plan(Plan& plan, const Dump& dump, const Recognition& recognition) {
+  plan.frames = 0;
+  for (PlanGroup& group : plan.groups) {
+    if (group.slots.empty() || group.pipeline >= plan.pipelines.size())
+      fail(ErrorCode::corrupt, "a group without slots or pipeline");
+    for (PlanSlot& slot : group.slots) check_slot(group, slot, dump, recognition);
+    group.first_frame = plan.frames;
+    group.frames = 0;
+    try {
+      if (group.tiled) {
+        derive_tiled(group, plan, dump);
+      } else {
+        derive_pass(group, plan, dump);
+      }
+    } catch (Error& e) {
+      e.add_context(dump.tensors[group.slots[0].tensor].name);
+      throw;
+    }
+    if (group.frames > kMaxFrames - plan.frames) fail(ErrorCode::limit, "more than 2^28 frames; use larger chunks");
+    plan.frames += group.frames;
+  }
+  check_coverage(plan, dump);
+}
+
+const PlanGroup& Plan::group_of(std::uint64_t frame) const {
+  const auto after = std::partition_point(groups.begin(), groups.end(),
+                                          [&](const PlanGroup& g) { return g.first_frame + g.frames <= frame; });
+  return *after;
+}
+
+Part Plan::part(const Dump& dump, std::uint64_t frame) const {
+  const PlanGroup& group = group_of(frame);
+  Part part;
+  part.index = frame;
+  const std::uint64_t at = frame - group.first_frame;
+  if (!group.tiled) {
+    part.slices.push_back(group.split->slice(at));
+    return part;
+  }
+  for (const PlanSlot& slot : group.slots) {
+    Slice slice{slot.tensor, std::vector<std::uint64_t>(slot.axes.size(), 0), dump.tensors[slot.tensor].shape};
+    for (std::size_t a = 0; a < slot.axes.size(); ++a) {
+      if (slot.axes[a] == 'T') {
+        slice.start[a] = at * group.chunk;
+        slice.count[a] = std::min(group.chunk, group.rows - slice.start[a]);
+      } else if (slot.fixed[a] != PlanSlot::kFree) {
+        slice.start[a] = slot.fixed[a];
+        slice.count[a] = 1;
+      }
+    }
+    part.slices.push_back(std::move(slice));
+  }
+  return part;
+}
+
+TileShape Plan::shape(const Dump& dump, std::uint64_t frame) const {
+  const PlanGroup& group = group_of(frame);
+  const std::uint64_t at = frame - group.first_frame;
+  if (group.tiled) {
+    const std::uint64_t first = at * group.chunk;
+    return {static_cast<std::uint32_t>(std::min(group.chunk, group.rows - first)), group.context.channels(), first,
+            true, true};
+  }
+  const std::uint64_t bytes = group.split->slice(at).elements() * slice_unit(dump.tensors[group.slots[0].tensor]);
+  return {static_cast<std::uint32_t>(bytes / dtype_unit(group.context.source)), 1, 0, true, true};
+}
+
+}  // namespace kvzip

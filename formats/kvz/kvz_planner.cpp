@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: Apache-2.0
+// Rules to plan: which pipeline each layer's keys and values get, and how they group.
+#include <algorithm>
+#include <map>
+
+#include "codec/fail.hpp"
+#include "formats/kvz/kvz_plan.hpp"
+
+namespace kvzip {
+namespace {
+
+constexpr std::string_view kPassPipeline = "planes,zstd";
+constexpr std::size_t kMaxGroups = std::size_t{1} << 20;  // encoder only: a sparse file can claim any number of layers
+
+class Planner {
+ public:
+  Planner(const Dump& dump, const Recognition& recognition, const RuleSet& rules, std::uint64_t chunk_tokens)
+      : dump_(dump), recognition_(recognition), rules_(rules), chunk_(chunk_tokens) {}
+
+  Plan plan() {
+    for (std::size_t i = 0; i < dump_.tensors.size(); ++i) add_tensor(i);
+    for (const auto& [key, group] : pairs_) {
+      if (group.slots.size() != 2) {
+        fail(ErrorCode::invalid_argument, "{}: a kv rule needs a key and a value of the same layer",
+             dump_.tensors[group.slots[0].tensor].name);
+      }
+    }
+    for (std::size_t g = 0; g < plan_.groups.size(); ++g) {
+      if (const auto pair = pair_at_.find(g); pair != pair_at_.end()) {
+        const std::size_t pipeline = plan_.groups[g].pipeline;
+        plan_.groups[g] = pairs_.at(pair->second);
+        plan_.groups[g].pipeline = pipeline;
+      }
+    }
+    finish_plan(plan_, dump_, recognition_);
+    resolve_pipelines();
+    return std::move(plan_);
+  }
+
+ private:
+  using PairKey = std::pair<std::uint64_t, std::uint64_t>;  // layer, batch
+
+  void add_tensor(std::size_t index) {
+    const TensorInfo& info = dump_.tensors[index];
+    const TensorRole& role = recognition_.tensors[index];
+    const bool empty = std::find(info.shape.begin(), info.shape.end(), 0u) != info.shape.end();
+    if (role.role == Role::other || role.axes.empty() || empty) return pass(index, role.role);
+    // Every index combination of the axes outside the tile is a sequence of its own.
+    std::vector<std::uint64_t> at(role.axes.size(), 0);
+    for (;;) {
+      if (!add_sequence(index, at)) return pass(index, role.role);
+      std::size_t a = at.size();
+      while (a > 0 && (is_inside(role.axes[a - 1]) || ++at[a - 1] == info.shape[a - 1])) at[--a] = 0;
+      if (a == 0) return;
+    }
+  }
+
+  static bool is_inside(char axis) { return axis == 'T' || axis == 'H' || axis == 'D' || axis == 'C'; }
+
+  /// False when no rule wants the tensor as tiles.
+  bool add_sequence(std::size_t index, const std::vector<std::uint64_t>& at) {
+    const TensorInfo& info = dump_.tensors[index];
+    const TensorRole& role = recognition_.tensors[index];
+    if (plan_.groups.size() >= kMaxGroups) fail(ErrorCode::limit, "{}: more than 2^20 tile groups", info.name);
+    PlanSlot slot{index, at, {}};
+    std::uint64_t batch = 0;
+    std::uint32_t layer = role.layer.value_or(0);
+    Role kind = role.role;
+    for (std::size_t a = 0; a < at.size(); ++a) {
+      if (is_inside(role.axes[a])) slot.fixed[a] = PlanSlot::kFree;
+      if (role.axes[a] == 'B') batch = at[a];
+      if (role.axes[a] == 'L') layer = static_cast<std::uint32_t>(at[a]);
+      if (role.axes[a] == '2') kind = at[a] == 0 ? Role::key : Role::value;
+    }
+    const Rule* rule = find_rule(kind, layer);
+    if (rule == nullptr) {
+      // Inside a tensor of several sequences each needs a pipeline; the exact one serves those without a rule.
+      if (role.axes.find_first_of("2L") == std::string::npos) return false;
+    }
+    PlanGroup group;
+    group.tiled = true;
+    group.context.role = kind;
+    group.context.layer = layer;
+    group.context.layers = recognition_.model.layers;
+    group.context.rope = recognition_.model.rope;
+    group.pipeline = pipeline(rule == nullptr ? pass_text() : rule->pipeline);
+    group.chunk = chunk_ == 0 ? std::max<std::uint64_t>(1, token_count(info, role.axes)) : chunk_;
+    set_heads(group.context, info, role.axes);
+    group.slots.push_back(std::move(slot));
+    if (rule != nullptr && rule->scope == Rule::Scope::head) {
+      add_heads(group, role.axes);
+    } else if (rule != nullptr && rule->scope == Rule::Scope::pair) {
+      add_pair(std::move(group), {layer, batch});
+    } else {
+      plan_.groups.push_back(std::move(group));
+    }
+    return true;
+  }
+
+  const Rule* find_rule(Role kind, std::uint32_t layer) const {
+    for (const Rule& rule : rules_.rules) {
+      const bool pair = rule.scope == Rule::Scope::pair && (kind == Role::key || kind == Role::value);
+      if (rule.matches(pair ? Role::pair : kind, layer, recognition_.model.layers)) return &rule;
+    }
+    return nullptr;
+  }
+
+  static std::uint64_t token_count(const TensorInfo& info, const std::string& axes) {
+    return info.shape[axes.find('T')];
+  }
+
+  void set_heads(TileContext& context, const TensorInfo& info, const std::string& axes) const {
+    std::uint64_t heads = 1, dim = 1;
+    for (std::size_t a = 0; a < axes.size(); ++a) {
+      if (axes[a] == 'H') heads = info.shape[a];
+      if (axes[a] == 'D' || axes[a] == 'C') dim = info.shape[a];
+    }
+    const std::uint64_t known = recognition_.model.kv_heads, width = recognition_.model.head_dim;
+    if (axes.find('C') != std::string::npos) {
+      // Merged channels: the model's own numbers say where heads begin; without them all channels are one head.
+      if (width > 1 && dim % width == 0) {
+        heads = dim / width;
+      } else if (known > 1 && dim % known == 0) {
+        heads = known;
+      }
+      dim /= heads;
+    }
+    if (heads > 0xffffffffu || dim > 0xffffffffu) fail(ErrorCode::limit, "{}: too many channels", info.name);
+    context.heads = static_cast<std::uint32_t>(heads);
+    context.head_dim = static_cast<std::uint32_t>(dim);
+  }
+
+  void add_heads(const PlanGroup& whole, const std::string& axes) {
+    const auto axis = axes.find('H');
+    if (axis == std::string::npos) {
+      fail(ErrorCode::invalid_argument, "{}: a rule per head needs an axis H",
+           dump_.tensors[whole.slots[0].tensor].name);
+    }
+    for (std::uint32_t h = 0; h < whole.context.heads; ++h) {
+      PlanGroup group = whole;
+      group.context.heads = 1;
+      group.slots[0].fixed[axis] = h;
+      plan_.groups.push_back(std::move(group));
+    }
+  }
+
+  void add_pair(PlanGroup group, PairKey key) {
+    const auto found = pairs_.find(key);
+    if (found == pairs_.end()) {
+      pair_at_.emplace(plan_.groups.size(), key);
+      plan_.groups.push_back(group);
+      pairs_.emplace(key, std::move(group));
+      return;
+    }
+    PlanGroup& pair = found->second;
+    if (pair.slots.size() != 1 || pair.context.role == group.context.role) {
+      fail(ErrorCode::invalid_argument, "{}: layer {} has more than one tensor of this role",
+           dump_.tensors[group.slots[0].tensor].name, key.first);
+    }
+    if (pair.context.head_dim == group.context.head_dim) {
+      pair.context.heads += group.context.heads;
+    } else {
+      pair.context.head_dim = pair.context.channels() + group.context.channels();
+      pair.context.heads = 1;
+    }
+    const bool key_first = pair.context.role == Role::key;
+    pair.slots.insert(key_first ? pair.slots.end() : pair.slots.begin(), group.slots[0]);
+    pair.context.role = Role::pair;
+  }
+
+  std::string pass_text() const {
+    for (const Rule& rule : rules_.rules) {
+      if (rule.role == Role::other) return rule.pipeline;
+    }
+    return std::string(kPassPipeline);
+  }
+
+  void pass(std::size_t index, Role role) {
+    PlanGroup group;
+    group.slots.push_back({index, {}, {}});
+    group.chunk = kPassChunk;
+    group.pipeline = pipeline(pass_text());
+    group.context.role = role;
+    plan_.groups.push_back(std::move(group));
+  }
+
+  std::size_t pipeline(const std::string& text) {
+    const auto [it, is_new] = known_.emplace(text, plan_.pipelines.size());
+    if (is_new) plan_.pipelines.push_back(Pipeline::parse(text));
+    return it->second;
+  }
+
+  /// Pipelines whose "auto" fields the groups fill differently become different pipelines.
+  void resolve_pipelines() {
+    std::map<std::string, std::size_t> known;
+    std::vector<Pipeline> resolved;
+    for (PlanGroup& group : plan_.groups) {
+      Pipeline p = plan_.pipelines[group.pipeline];
+      if (group.tiled && group.frames > 0) p.resolve(group.context, plan_.shape(dump_, group.first_frame));
+      const auto [it, is_new] = known.emplace(p.text(true), resolved.size());
+      if (is_new) resolved.push_back(Pipeline::parse(it->first));
+      group.pipeline = it->second;
+    }
+    plan_.pipelines = std::move(resolved);
+  }
+
+  const Dump& dump_;
+  const Recognition& recognition_;
+  const RuleSet& rules_;
+  std::uint64_t chunk_;
+  Plan plan_;
+  std::map<std::string, std::size_t> known_;
+  std::map<PairKey, PlanGroup> pairs_;
+  std::map<std::size_t, PairKey> pair_at_;
+};
+
+}  // namespace
+
+Plan make_plan(const Dump& dump, const Recognition& recognition, const RuleSet& rules,
+               std::optional<std::uint64_t> chunk_tokens) {
+  const std::uint64_t chunk = chunk_tokens ? *chunk_tokens : rules.chunk_tokens.value_or(kDefaultChunk);
+  return Planner(dump, recognition, rules, chunk).plan();
+}
+
+}  // namespace kvzip

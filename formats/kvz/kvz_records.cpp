@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "formats/kvz/kvz_records.hpp"
+
+#include <xxhash.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "codec/bytes.hpp"
+#include "codec/coders/coders.hpp"
+#include "codec/fail.hpp"
+
+namespace kvzip {
+namespace {
+
+constexpr std::array<std::uint8_t, 8> kMagic{0x89, 'K', 'V', 'Z', 0x0d, 0x0a, 0x1a, 0x0a};
+constexpr std::array<std::uint8_t, 8> kTailMagic{0x0a, 'K', 'V', 'Z', 'E', 'N', 'D', 0x89};
+constexpr std::array<std::uint8_t, 4> kSync{'K', 'V', 'R', 1};
+constexpr std::uint64_t kMaxRatio = 1024;  // a description unfolds at most this much
+
+template <std::size_t N>
+std::array<std::byte, N> to_array(const ByteWriter& writer) {
+  std::array<std::byte, N> out{};
+  std::copy(writer.view().begin(), writer.view().end(), out.begin());
+  return out;
+}
+std::uint32_t check32(ByteView bytes) {
+  return static_cast<std::uint32_t>(hash64(bytes));
+}
+
+}  // namespace
+
+std::uint64_t hash64(ByteView bytes) {
+  return XXH3_64bits(bytes.data(), bytes.size());
+}
+
+Prelude make_prelude(unsigned minor) {
+  ByteWriter w;
+  w.put(kMagic);
+  w.put(static_cast<std::uint16_t>(kKvzMajor));
+  w.put(static_cast<std::uint16_t>(minor));
+  w.put(std::uint32_t{0});  // flags a reader must understand
+  w.put(std::uint32_t{0});  // flags a reader may ignore
+  w.put(std::uint64_t{0});  // reserved
+  w.put(check32(w.view()));
+  return to_array<kPreludeBytes>(w);
+}
+
+unsigned check_prelude(const Prelude& prelude) {
+  ByteReader in(prelude);
+  const auto magic = in.get<std::array<std::uint8_t, 8>>();
+  if (magic != kMagic) {
+    if (std::equal(magic.begin(), magic.begin() + 4, kMagic.begin())) {
+      fail(ErrorCode::corrupt, "the file was changed by a text-mode transfer (its line ends were translated)");
+    }
+    fail(ErrorCode::corrupt, "not a .kvz file");
+  }
+  const auto major = in.get<std::uint16_t>(), minor = in.get<std::uint16_t>();
+  if (major != kKvzMajor) {
+    fail(ErrorCode::unsupported, "format {}.{}; this build reads {}.x: a newer kvzip is needed", major, minor,
+         kKvzMajor);
+  }
+  if (check32(ByteView(prelude).first(28)) != ByteReader(ByteView(prelude).subspan(28)).get<std::uint32_t>()) {
+    fail(ErrorCode::corrupt, "the first 32 bytes are damaged");
+  }
+  const auto critical = in.get<std::uint32_t>();
+  if (critical != 0)
+    fail(ErrorCode::unsupported, "the file needs a feature of format {}.{} (flags {:#x})", major, minor, critical);
+  in.get<std::uint32_t>();
+  if (in.get<std::uint64_t>() != 0) fail(ErrorCode::corrupt, "reserved bytes of the prelude are not zero");
+  return minor;
+}
+
+RecordHeaderBytes make_record_header(const RecordHeader& h) {
+  ByteWriter w;
+  w.put(kSync);
+  w.put(h.type);
+  w.put(h.flags);
+  w.put(h.stored);
+  w.put(h.decoded);
+  w.put(h.sequence);
+  w.put(check32(w.view()));
+  return to_array<kRecordHeaderBytes>(w);
+}
+
+RecordHeader parse_record_header(const RecordHeaderBytes& bytes, std::optional<std::uint32_t> sequence) {
+  ByteReader in(bytes);
+  if (in.get<std::array<std::uint8_t, 4>>() != kSync)
+    fail(ErrorCode::corrupt, "a record does not start where it should");
+  RecordHeader h;
+  h.type = in.get<std::uint16_t>();
+  h.flags = in.get<std::uint16_t>();
+  h.stored = in.get<std::uint64_t>();
+  h.decoded = in.get<std::uint64_t>();
+  h.sequence = in.get<std::uint32_t>();
+  if (in.get<std::uint32_t>() != check32(ByteView(bytes).first(28)))
+    fail(ErrorCode::corrupt, "a record's header is damaged");
+  if (sequence && h.sequence != *sequence) {
+    fail(ErrorCode::corrupt, "record {} stands where record {} should", h.sequence, *sequence);
+  }
+  const bool results = h.type == static_cast<std::uint16_t>(RecordType::results);
+  const bool known = (h.type >= 1 && h.type <= 4) || results;
+  if (!known && (h.type & kAncillary) == 0) fail(ErrorCode::unsupported, "a record of the unknown type {}", h.type);
+  const bool description = h.type == static_cast<std::uint16_t>(RecordType::header) ||
+                           h.type == static_cast<std::uint16_t>(RecordType::index);
+  if (known && (h.flags & ~(description ? kZstdPayload : 0)) != 0)
+    fail(ErrorCode::unsupported, "record flags {:#x}", h.flags);
+  if (known && h.flags == 0 && h.decoded != h.stored) fail(ErrorCode::corrupt, "a record's lengths differ");
+  if (results && h.stored > kMaxResults) fail(ErrorCode::corrupt, "results of {} bytes", h.stored);
+  return h;
+}
+
+Footer make_footer(const FooterInfo& info) {
+  ByteWriter w;
+  w.put(info.index_offset);
+  w.put(info.file_bytes);
+  w.put(std::uint64_t{0});
+  w.put(std::uint32_t{0});
+  w.put(check32(w.view()));
+  w.put(kTailMagic);
+  return to_array<kFooterBytes>(w);
+}
+
+FooterInfo parse_footer(const Footer& footer) {
+  ByteReader in(footer);
+  FooterInfo info;
+  info.index_offset = in.get<std::uint64_t>();
+  info.file_bytes = in.get<std::uint64_t>();
+  const auto reserved = in.get<std::uint64_t>() | in.get<std::uint32_t>();
+  const auto check = in.get<std::uint32_t>();
+  if (in.get<std::array<std::uint8_t, 8>>() != kTailMagic) {
+    fail(ErrorCode::truncated, "the file does not end with a footer: it is truncated, or something was appended");
+  }
+  if (check != check32(ByteView(footer).first(28)) || reserved != 0) fail(ErrorCode::corrupt, "the footer is damaged");
+  return info;
+}
+
+Packed pack_description(ByteView bytes) {
+  if (bytes.size() > kMaxDescription) {
+    fail(ErrorCode::limit, "names, attributes and tile groups take {} bytes; {} are allowed", bytes.size(),
+         kMaxDescription);
+  }
+  const auto zstd = make_zstd();
+  Stream s;
+  s.type = StreamType::bytes;
+  const auto* p = reinterpret_cast<const std::uint8_t*>(bytes.data());
+  s.data.assign(p, p + bytes.size());
+  Bytes table, body;
+  zstd->encode(s, table, body);
+  if (body[0] == std::byte{0} || bytes.size() / kMaxRatio > body.size() - 1)
+    return {Bytes(bytes.begin(), bytes.end()), 0};
+  return {Bytes(body.begin() + 1, body.end()), kZstdPayload};
+}
+
+Bytes unpack_description(const RecordHeader& header, Bytes stored) {
+  if (header.decoded > kMaxDescription || header.decoded / kMaxRatio > header.stored) {
+    fail(ErrorCode::limit, "a description of {} bytes", header.decoded);
+  }
+  if (header.flags == 0) return stored;
+  Stream s;
+  s.type = StreamType::elements;
+  s.rows = 1;
+  s.cols = static_cast<std::uint32_t>(header.decoded);
+  stored.insert(stored.begin(), std::byte{1});
+  make_zstd()->decode(s, {}, stored);
+  const auto bytes = std::as_bytes(std::span(s.data));
+  return Bytes(bytes.begin(), bytes.end());
+}
+
+}  // namespace kvzip

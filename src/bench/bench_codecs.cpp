@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "src/bench/bench_codecs.hpp"
+
+#include <algorithm>
+#include <map>
+#include <set>
+#include <tuple>
+
+#include "codec/fail.hpp"
+#include "codec/stage_clock.hpp"
+#include "formats/file.hpp"
+#include "formats/kvz/kvz.hpp"
+
+namespace kvzip::tool {
+namespace {
+
+constexpr std::size_t kUnused = static_cast<std::size_t>(-1);
+
+template <typename T>
+std::string name_of(std::span<const ComponentRow<T>> table, unsigned id) {
+  const auto row = std::find_if(table.begin(), table.end(), [&](const auto& r) { return r.id == id; });
+  return std::string(row->name);
+}
+
+/// Names of the clock's steps for a pipeline; empty where it has none.
+std::vector<std::string> step_names(const Pipeline& pipeline) {
+  const Pipeline::Ids ids = pipeline.ids();
+  std::vector<std::string> names(StageClock::kSteps);
+  for (std::size_t i = 0; i < ids.stages.size(); ++i) names[i] = name_of(stage_table(), ids.stages[i]);
+  names[StageClock::kCoder] = name_of(coder_table(), ids.coder);
+  if (!pipeline.exact()) names[StageClock::kConvert] = "convert";
+  names[StageClock::kFrame] = "frame";
+  return names;
+}
+
+}  // namespace
+
+std::vector<Bytes> read_tensors(DumpReader& reader) {
+  std::vector<Bytes> out;
+  const Dump& dump = reader.dump();
+  for (std::size_t t = 0; t < dump.tensors.size(); ++t) {
+    const TensorInfo& info = dump.tensors[t];
+    const std::vector<std::uint64_t> shape = slice_shape(info);
+    Bytes& bytes = out.emplace_back(info.bytes());
+    if (!bytes.empty()) reader.read({t, std::vector<std::uint64_t>(shape.size(), 0), shape}, bytes);
+  }
+  return out;
+}
+
+TiledDump::TiledDump(DumpReader& reader, const Recognition& recognition, RuleSet rules,
+                     std::optional<std::uint64_t> chunk_tokens)
+    : dump_(reader.dump()),
+      recognition_(recognition),
+      rules_(std::move(rules)),
+      chunk_tokens_(chunk_tokens),
+      plan_(make_plan(dump_, recognition_, rules_, chunk_tokens)) {
+  for (std::uint64_t f = 0; f < plan_.frames; ++f) {
+    Part part = plan_.part(dump_, f);
+    part.index = f;
+    for (const Slice& slice : part.slices) {
+      reader.read(slice, part.data.emplace_back(slice_bytes(dump_, slice)));
+    }
+    const Buffer<std::byte> tile = gather_tile(plan_, dump_, part);
+    tiles_.emplace_back(tile.begin(), tile.end());
+  }
+  find_steps();
+}
+
+void TiledDump::find_steps() {
+  // Pipelines of a role differ by layer and by what they took from the data; steps of one name are counted together, in
+  // the order of the longest pipeline.
+  struct Found {
+    std::size_t rank = 0;
+    std::vector<std::pair<std::size_t, std::size_t>> places;  // group, step of the clock
+  };
+  std::map<std::pair<Role, std::string>, Found> found;
+  for (std::size_t g = 0; g < plan_.groups.size(); ++g) {
+    const std::vector<std::string> names = step_names(plan_.pipelines[plan_.groups[g].pipeline]);
+    for (std::size_t s = 0; s < names.size(); ++s) {
+      if (names[s].empty()) continue;
+      Found& one = found[{plan_.groups[g].context.role, names[s]}];
+      one.rank = std::max(one.rank, s == StageClock::kConvert ? 0 : 1 + s);
+      one.places.emplace_back(g, s);
+    }
+  }
+  using Entry = std::pair<const std::pair<Role, std::string>, Found>;
+  std::vector<const Entry*> order;
+  for (const Entry& entry : found) order.push_back(&entry);
+  std::sort(order.begin(), order.end(), [](const Entry* a, const Entry* b) {
+    return std::tie(a->first.first, a->second.rank) < std::tie(b->first.first, b->second.rank);
+  });
+  step_of_.assign(plan_.groups.size(), std::vector<std::size_t>(StageClock::kSteps, kUnused));
+  for (const Entry* entry : order) {
+    for (const auto& [g, s] : entry->second.places) step_of_[g][s] = steps_.size();
+    steps_.push_back({entry->first.first, entry->first.second, 0});
+  }
+  for (std::size_t i = 0; i < tiles_.size(); ++i) {
+    const auto g = static_cast<std::size_t>(&plan_.group_of(i) - plan_.groups.data());
+    for (const std::size_t step : std::set<std::size_t>(step_of_[g].begin(), step_of_[g].end())) {
+      if (step != kUnused) steps_[step].bytes += tiles_[i].size();
+    }
+  }
+}
+
+std::string TiledDump::piece_name(std::size_t piece) const {
+  const PlanGroup& group = plan_.group_of(piece);
+  const std::string& tensor = dump_.tensors[group.slots[0].tensor].name;
+  if (!group.tiled) return fmt::format("preset {}, tensor {}", rules_.name, tensor);
+  const TileShape shape = plan_.shape(dump_, piece);
+  return fmt::format("preset {}, tensor {}, tokens {}-{}", rules_.name, tensor, shape.first_token,
+                     shape.first_token + shape.rows - 1);
+}
+
+std::vector<std::uint64_t> TiledDump::step_bytes() const {
+  std::vector<std::uint64_t> bytes;
+  for (const Step& step : steps_) bytes.push_back(step.bytes);
+  return bytes;
+}
+
+void TiledDump::add_times(std::size_t piece, const StageClock& clock, std::span<double> steps) const {
+  const auto g = static_cast<std::size_t>(&plan_.group_of(piece) - plan_.groups.data());
+  for (std::size_t s = 0; s < StageClock::kSteps; ++s) {
+    if (step_of_[g][s] != kUnused) steps[step_of_[g][s]] += static_cast<double>(clock.nanoseconds[s]) * 1e-9;
+  }
+}
+
+ByteView TiledDump::encode(std::size_t piece, std::span<double> steps) {
+  StageClock clock;
+  coded_ = pipeline(piece).encode(plan_.group_of(piece).context, plan_.shape(dump_, piece), tiles_[piece], &clock);
+  add_times(piece, clock, steps);
+  return coded_;
+}
+
+void TiledDump::decode(std::size_t piece, ByteView coded, std::span<std::byte> out, std::span<double> steps) {
+  StageClock clock;
+  pipeline(piece).decode(plan_.group_of(piece).context, plan_.shape(dump_, piece), coded, out, &clock);
+  add_times(piece, clock, steps);
+}
+
+Errors TiledDump::errors(const std::vector<Bytes>& decoded) const {
+  KeyValueErrors all;
+  for (std::size_t i = 0; i < tiles_.size(); ++i) {
+    const PlanGroup& group = plan_.group_of(i);
+    const Role role = group.context.role;
+    if (!group.tiled || role == Role::query || role == Role::other) continue;
+    const KeyValueErrors one = tile_errors(group.context, plan_.shape(dump_, i), tiles_[i], decoded[i]);
+    for (std::size_t side = 0; side < all.size(); ++side) all[side].merge(one[side]);
+  }
+  const auto nrmse = [](const Distortion& d) { return d.values() > 0 ? std::optional(d.nrmse()) : std::nullopt; };
+  return {nrmse(all[0]), nrmse(all[1])};
+}
+
+std::uint64_t TiledDump::file_bytes(std::vector<Bytes>& coded, const std::vector<Bytes>& decoded) const {
+  const TemporaryFile file(temporary_directory() + "/bench.kvz");
+  KvzOptions options{rules_, chunk_tokens_, {}};
+  const auto writer = create_kvz_writer(file.path(), dump_, recognition_, options, true);
+  for (std::uint64_t f = 0; f < plan_.frames; ++f) {
+    Part part = writer->part(f);
+    part.index = f;
+    part.coded = std::move(coded[f]);
+    writer->append(part);
+  }
+  writer->finish();
+  const auto reader = open_kvz(file.path());
+  for (std::uint64_t f = 0; f < plan_.frames; ++f) {
+    Part part = reader->part(f);
+    part.index = f;
+    reader->fetch(part);
+    reader->expand(part);
+    const Buffer<std::byte> tile = gather_tile(plan_, dump_, part);
+    if (!same_bytes(tile, decoded[f])) {
+      fail(ErrorCode::corrupt, "{}: a file gives other values than memory; this is a bug in kvzip, please report it",
+           piece_name(f));
+    }
+  }
+  return reader->summary().file_bytes;
+}
+
+}  // namespace kvzip::tool

@@ -1,0 +1,247 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "src/cli/options.hpp"
+#include "codec/fail.hpp"
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+
+#include "formats/file.hpp"
+#include "formats/format_table.hpp"
+
+namespace kvzip::tool {
+namespace {
+
+/// A page that shows the synopsis as the project writes it, the options, and nothing that the synopsis says already.
+class PageFormatter : public CLI::Formatter {
+ public:
+  explicit PageFormatter(std::string synopsis) : synopsis_(std::move(synopsis)) { column_width(27); }
+  std::string make_usage(const CLI::App*, std::string) const override { return fmt::format("Usage: {}\n", synopsis_); }
+  std::string make_positionals(const CLI::App*) const override { return {}; }
+
+ private:
+  std::string synopsis_;
+};
+
+}  // namespace
+
+ExitStatus exit_status(ErrorCode code) {
+  switch (code) {
+    case ErrorCode::corrupt:
+    case ErrorCode::truncated:
+      return kCorrupt;
+    case ErrorCode::unsupported:
+      return kUnsupported;
+    case ErrorCode::io:
+      return kIo;
+    case ErrorCode::invalid_argument:
+    case ErrorCode::limit:
+      return kError;
+  }
+  return kError;
+}
+
+std::string& command_line() {
+  static std::string text;
+  return text;
+}
+
+std::string shell_word(const std::string& text) {
+  constexpr std::string_view kPlain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-/:=,%+@";
+  if (!text.empty() && text.find_first_not_of(kPlain) == std::string::npos) return text;
+  std::string out = "'";
+  for (const char c : text) out += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return out + "'";
+}
+
+std::string input_name(const std::string& path) {
+  return path == "-" ? "standard input" : path;
+}
+
+void add_file_name(Error& error, const std::string& path, const std::string& other,
+                   const std::vector<std::string>& further) {
+  const std::string_view text = error.what();
+  if (text.starts_with("standard output")) return;
+  for (const std::string& name : further) {
+    if (!name.empty() && text.starts_with(input_name(name) + ": ")) return;
+  }
+  for (const std::string& name : {path, other}) {
+    if (text.find(name == "-" ? "standard " : name) != std::string_view::npos) return;
+  }
+  error.add_context(input_name(path));
+}
+
+CLI::App* add_command(CLI::App& app, const Page& page) {
+  CLI::App* command = app.add_subcommand(page.name, page.description);
+  command->group("Commands");
+  command->formatter(std::make_shared<PageFormatter>(page.synopsis));
+  command->footer("Examples:\n" + page.examples);
+  command->set_help_flag("-h,--help", "show this help");
+  return command;
+}
+
+void add_verbosity(CLI::App& app, Common& common) {
+  app.add_flag("-q,--quiet", common.quiet, "say nothing but errors");
+  app.add_flag("-v,--verbose", common.verbose, "say more");
+}
+
+void add_threads(CLI::App& app, Common& common) {
+  app.add_option("-j,--threads", common.threads, "threads; 0 (the default) = all")
+      ->option_text("N")
+      ->check(CLI::Range(0u, 4096u));
+}
+
+void add_force(CLI::App& app, Common& common) {
+  app.add_flag("-f,--force", common.force, "replace an existing output file");
+}
+
+CLI::Option* add_text(CLI::App& app, const std::string& flags, std::string& target, const std::string& value_name,
+                      const std::string& description) {
+  const auto some = [](const std::string& text) { return text.empty() ? "may not be empty" : ""; };
+  return app.add_option(flags, target, description)->option_text(value_name)->check(some);
+}
+
+CLI::Option* add_texts(CLI::App& app, const std::string& flags, std::vector<std::string>& target,
+                       const std::string& value_name, const std::string& description) {
+  return app.add_option(flags, target, description)->option_text(value_name)->allow_extra_args(false);
+}
+
+CLI::Validator finite_range(double least, double most) {
+  return {[=](const std::string& given) {
+            double x = 0;
+            const bool good = CLI::detail::lexical_cast(given, x) && x >= least && x <= most;
+            return good ? std::string() : fmt::format("{} is not a number from {} to {:g}", given, least, most);
+          },
+          ""};
+}
+
+void add_recognising(CLI::App& app, Recognising& options) {
+  add_text(app, "--layout", options.layout, "AXES", "axes of all K and V tensors, as BHTD or 2LTHD");
+  add_texts(app, "--map", options.map, "P=ROLE:AXES", "role and axes of the tensors named like P");
+  app.add_flag("--strict", options.strict, "refuse a dump without recognised K or V");
+}
+
+KeyValues parse_meta(const std::vector<std::string>& texts) {
+  KeyValues out;
+  for (const std::string& text : texts) {
+    const std::size_t at = text.find('=');
+    if (at == 0 || at == std::string::npos) throw UsageError(fmt::format("--meta {}: expected KEY=VALUE", text));
+    std::string name = text.substr(0, at);
+    const auto same = [&](const auto& pair) { return pair.first == name; };
+    if (std::any_of(out.begin(), out.end(), same)) throw UsageError(fmt::format("--meta {} is given twice", name));
+    out.emplace_back(std::move(name), text.substr(at + 1));
+  }
+  return out;
+}
+
+RecogniseOptions recognise_options(const Recognising& options) {
+  RecogniseOptions out;
+  out.layout = options.layout;
+  for (const std::string& text : options.map) {
+    out.map.push_back(as_typed("--map", [&] { return parse_map_rule(text); }));
+  }
+  return out;
+}
+
+Recognition recognise_input(const DumpReader& reader, const Recognising& options, const KeyValues& meta) {
+  const RecogniseOptions wanted = recognise_options(options);
+  Recognition found;
+  const bool overridden = !options.layout.empty() || !options.map.empty();
+  if (reader.recognition() != nullptr && !overridden) {
+    found = *reader.recognition();
+  } else {
+    Dump seen = reader.dump();
+    for (const auto& [name, value] : meta) {
+      std::erase_if(seen.attributes, [&](const Attribute& a) { return a.object.empty() && a.name == name; });
+      seen.attributes.push_back({"", name, {value}, {}, {}, {}});
+    }
+    found = recognise(seen, wanted);
+  }
+  if (options.strict && found.recognised == 0) {
+    fail(ErrorCode::invalid_argument,
+         "none of its {} tensors was recognised as key or value; see 'kvzip inspect', and name them with --map",
+         found.tensors.size());
+  }
+  return found;
+}
+
+std::string read_rules_text(const std::string& path) {
+  constexpr std::size_t kMaxPreset = std::size_t{1} << 20;
+  std::ifstream in(path, std::ios::binary);
+  std::string text(kMaxPreset + 1, '\0');
+  if (in) in.read(text.data(), static_cast<std::streamsize>(text.size()));
+  if (in.bad() || !in.is_open()) fail(ErrorCode::io, "{}: cannot read this preset file", path);
+  text.resize(static_cast<std::size_t>(in.gcount()));
+  if (text.size() > kMaxPreset) fail(ErrorCode::limit, "{}: too long for a preset file", path);
+  return text;
+}
+
+RuleSet load_rules(const std::string& preset, const std::string& key, const std::string& value,
+                   std::string_view option) {
+  const auto known = builtin_presets();
+  const bool builtin = std::any_of(known.begin(), known.end(), [&](const PresetText& p) { return p.name == preset; });
+  std::error_code ignored;
+  RuleSet rules;
+  if (preset.find_first_of("/.") != std::string::npos ||
+      (!builtin && std::filesystem::is_regular_file(preset, ignored))) {
+    const std::string name = std::filesystem::path(preset).filename().string();
+    rules = with_file(preset, [&] { return RuleSet::parse(read_rules_text(preset), name); });
+  } else {
+    rules = as_typed(option, [&] { return RuleSet::builtin(preset); });
+  }
+  if (!key.empty()) as_typed("--key", [&] { rules.override_role(Role::key, canonical_pipeline(key)); });
+  if (!value.empty()) as_typed("--value", [&] { rules.override_role(Role::value, canonical_pipeline(value)); });
+  return rules;
+}
+
+std::optional<std::uint64_t> parse_chunk_tokens(const std::string& text) {
+  if (text.empty()) return {};
+  if (text == "all") return 0;
+  std::uint64_t tokens = 0;
+  for (const char c : text) {
+    if (c < '0' || c > '9' || tokens > (std::uint64_t{1} << 48)) {
+      throw UsageError(fmt::format("--chunk-tokens {}: expected a number of tokens, or 'all'", text));
+    }
+    tokens = tokens * 10 + static_cast<std::uint64_t>(c - '0');
+  }
+  if (tokens == 0) throw UsageError("--chunk-tokens 0: a chunk holds at least one token; 'all' makes one chunk");
+  return tokens;
+}
+
+void refuse_same_file(const std::string& in, const std::string& out) {
+  if (in == "-" || is_stream_output(out)) return;
+  const auto source = file_identity(in), target = file_identity(out);
+  if (source && target && *source == *target) {
+    fail(ErrorCode::invalid_argument, "{}: input and output are the same file", out);
+  }
+}
+
+void refuse_existing(const std::string& out, bool force) {
+  std::error_code ignored;
+  if (!force && !is_stream_output(out) && std::filesystem::is_regular_file(out, ignored)) {
+    fail(ErrorCode::invalid_argument, "{}: exists already (-f overwrites it)", out);
+  }
+}
+
+std::string output_format(const std::string& path, const std::string& to) {
+  if (to == "kvz") throw UsageError("--to kvz: to make a container, use 'kvzip compress'");
+  if (!to.empty()) {
+    const auto known = format_table();
+    if (std::any_of(known.begin(), known.end(), [&](const Format& f) { return f.name == to; })) return to;
+    throw UsageError(fmt::format("--to {}: there is no such format; see 'kvzip list formats'", to));
+  }
+  if (is_standard_output(path)) {
+    throw UsageError("standard output has no extension to tell the format: give it with --to safetensors or --to hdf5");
+  }
+  const std::string format(format_of_path(path));
+  if (format.empty()) {
+    throw UsageError(fmt::format(
+        "{}: no known format has this extension: name it .safetensors or .h5, or give --to safetensors or --to hdf5",
+        path));
+  }
+  if (format == "kvz") throw UsageError(fmt::format("{}: to make a container, use 'kvzip compress'", path));
+  return format;
+}
+
+}  // namespace kvzip::tool

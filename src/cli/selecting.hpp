@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+// --layers, --tokens and --role: a part of an input.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "formats/selection.hpp"
+#include "src/cli/options.hpp"
+
+namespace kvzip::tool {
+
+struct Selecting {
+  std::string layers, tokens, role;
+  Selection selection() const;
+};
+/// `roles` says what is taken without --role.
+void add_selecting(CLI::App& app, Selecting& selecting, const std::string& roles);
+
+/// An input of which only what is selected shows; without --role, `roles` do (empty = all). Where `roles` are asked
+/// for, a dump without recognised keys or values is refused.
+std::unique_ptr<DumpReader> open_selected(const std::string& path, const Selecting& selecting, Recognising recognising,
+                                          const std::vector<Role>& roles, const KeyValues& meta = {});
+
+}  // namespace kvzip::tool

@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "src/measure/fidelity_layer.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+#include "formats/kvz/kvz.hpp"
+#include "formats/parallel.hpp"
+
+namespace kvzip::tool {
+namespace {
+
+constexpr std::uint64_t kMostTokens = 8192, kMostValues = std::uint64_t{1} << 22;  // read at a time
+/// Tokens are read in multiples of this, so that sums do not depend on how a container is cut.
+constexpr std::uint64_t kTokenStep = 128;
+
+/// Tokens of the longest frames of keys and values; 0 for files that are not cut along the tokens.
+std::uint64_t chunk_tokens(const DumpReader& reader) {
+  const auto* kvz = dynamic_cast<const KvzReader*>(&reader);
+  std::uint64_t chunk = 0;
+  if (kvz == nullptr) return chunk;
+  for (const KvzGroup& group : kvz->description().groups) {
+    if (group.layer) chunk = std::max(chunk, group.chunk_rows);  // tensors that pass through have none
+  }
+  return chunk;
+}
+
+/// Whole frames as far as that goes, so that each is decoded once.
+std::uint64_t tokens_at_a_time(std::uint64_t chunk, std::uint64_t channels, std::uint64_t tokens) {
+  const std::uint64_t most = std::clamp(kMostValues / channels, kTokenStep, kMostTokens);
+  std::uint64_t step = std::min(std::max(chunk, std::uint64_t{1}), tokens);
+  if (step < most) step *= most / step;
+  return (step + kTokenStep - 1) / kTokenStep * kTokenStep;
+}
+
+}  // namespace
+
+bool pairs_up(const LayerHeads& layer) {
+  return layer.keys.size() == 1 && layer.values.size() == 1 && layer.keys[0].heads == layer.values[0].heads &&
+         layer.keys[0].tokens == layer.values[0].tokens;
+}
+
+PairSums::PairSums(const Rope& rope, std::size_t dims) : energy_(dims), error_(dims) {
+  const bool known = rope.state == Rope::State::pre || rope.state == Rope::State::post || rope.theta != 0;
+  const std::size_t all = rope.dims == 0 ? dims : std::min<std::size_t>(rope.dims, dims);
+  const std::size_t half = rope.state == Rope::State::none || !known ? 0 : all / 2;
+  for (std::size_t c = 0; c < dims; ++c) {
+    if (c >= 2 * half) {
+      pair_.push_back(c);
+    } else {
+      pair_.push_back(rope.layout == Rope::Layout::interleaved ? c / 2 * 2 : c % half);
+    }
+  }
+}
+
+void PairSums::add(const float* key, const float* decoded, std::size_t tokens) {
+  for (std::size_t t = 0; t < tokens; ++t) {
+    for (std::size_t c = 0; c < pair_.size(); ++c, ++key, ++decoded) {
+      if (!std::isfinite(*key) || !std::isfinite(*decoded)) continue;
+      const double x = *key, e = x - *decoded;
+      energy_[pair_[c]] += x * x;
+      error_[pair_[c]] += e * e;
+    }
+  }
+}
+
+void PairSums::finish(Proxy& proxy) const {
+  for (std::size_t i = 0; i < pair_.size(); ++i) {
+    proxy.pair_error += energy_[i] * error_[i];
+    proxy.pair_energy += energy_[i] * energy_[i];
+  }
+}
+
+/// heads x count x channels of both sides.
+struct LayerRun::Block {
+  std::uint64_t first = 0, count = 0;
+  std::size_t key_dims = 0, value_dims = 0;  // 0: none
+  std::vector<float> keys, values, decoded_keys, decoded_values;
+
+  static std::span<float> of(std::vector<float>& x, std::size_t head, std::size_t each) {
+    return std::span(x).subspan(head * each, each);
+  }
+};
+
+std::vector<HeadFidelity> LayerRun::run(std::pair<std::uint32_t, std::uint64_t> layer, const LayerHeads& place) {
+  const auto count = [](const std::vector<HeadRows>& list) {
+    std::uint64_t heads = 0;
+    for (const HeadRows& rows : list) heads += rows.heads;
+    return heads;
+  };
+  heads_.assign(std::max(count(place.keys), count(place.values)), {});
+  if (pairs_up(place)) {
+    ask(layer, place);
+    stream(&place.keys[0], &place.values[0], 0);
+    collect();
+    return std::move(heads_);
+  }
+  std::size_t first = 0;
+  for (const HeadRows& rows : place.keys) {
+    stream(&rows, nullptr, first);
+    first += rows.heads;
+  }
+  first = 0;
+  for (const HeadRows& rows : place.values) {
+    stream(nullptr, &rows, first);
+    first += rows.heads;
+  }
+  return std::move(heads_);
+}
+
+/// Query head j asks key head j / (query heads / key heads) (grouped-query attention, arXiv 2305.13245).
+void LayerRun::ask(std::pair<std::uint32_t, std::uint64_t> layer, const LayerHeads& place) {
+  const HeadRows &keys = place.keys[0], &values = place.values[0];
+  for (std::size_t who = 0; who < s_.sets.size(); ++who) {
+    const HeadRows* rows = s_.sets[who].of(layer);
+    if (rows == nullptr) continue;
+    const auto chosen = s_.sets[who].choose(*rows, s_.rope.first_position + s_.split, s_.options.queries_per_head);
+    if (chosen.empty()) continue;
+    const std::vector<float> queries = s_.sets[who].read(*rows, chosen, s_.rotary ? &*s_.rotary : nullptr);
+    std::vector<std::uint64_t> positions;
+    for (const std::uint64_t token : chosen) positions.push_back(s_.sets[who].first_position() + token);
+    queries_[who] = std::max<std::uint64_t>(queries_[who], chosen.size());
+    const AttentionMeter::Shape shape{1, static_cast<std::uint32_t>(keys.dims), static_cast<std::uint32_t>(values.dims),
+                                      s_.options.scale, s_.options.top_k};
+    const std::size_t each = chosen.size() * rows->dims;
+    for (std::size_t j = 0; j < rows->heads; ++j) {
+      asking_.push_back({j / (rows->heads / keys.heads), who,
+                         AttentionMeter(shape, std::span(queries).subspan(j * each, each), positions)});
+    }
+  }
+  if (s_.options.proxies || s_.sets.empty()) ask_keys(keys, values);
+}
+
+/// Keys from the split on ask as queries would; without any, those of the last quarter.
+void LayerRun::ask_keys(const HeadRows& keys, const HeadRows& values) {
+  const std::uint64_t tokens = keys.tokens;
+  const std::uint64_t first = s_.split < tokens ? s_.split : tokens - std::max<std::uint64_t>(tokens / 4, 1);
+  const std::vector<std::uint64_t> chosen = spread(first, tokens, s_.options.queries_per_head);
+  std::vector<float> queries = keys.pick(s_.original, keys.tensor, chosen);
+  std::vector<std::uint64_t> positions;
+  for (const std::uint64_t token : chosen) positions.push_back(s_.rope.first_position + token);
+  const std::size_t each = chosen.size() * keys.dims;
+  const AttentionMeter::Shape shape{1, static_cast<std::uint32_t>(keys.dims), static_cast<std::uint32_t>(values.dims),
+                                    s_.options.scale, s_.options.top_k};
+  for (std::size_t head = 0; head < keys.heads; ++head) {
+    for (std::size_t i = 0; s_.rotary && i < chosen.size(); ++i) {
+      s_.rotary->turn(positions[i], 1, 1, 1, keys.dims, queries.data() + head * each + i * keys.dims);
+    }
+    asking_.push_back({head, 2, AttentionMeter(shape, std::span(queries).subspan(head * each, each), positions)});
+    pairs_.emplace_back(s_.rope, keys.dims);
+  }
+}
+
+void LayerRun::read(const HeadRows& rows, bool take_decoded, std::uint64_t first, std::uint64_t count,
+                    std::vector<float>& original, std::vector<float>& decoded) {
+  rows.read(s_.original, rows.tensor, first, count, original);
+  if (take_decoded) {
+    rows.read(decoded_, twins_[rows.tensor], first, count, decoded);
+  } else {
+    decoded = original;
+  }
+  const std::size_t unit = dtype_unit(s_.original.dump().tensors[rows.tensor].dtype);
+  done_ += original.size() * unit;
+  if (progress_) progress_(done_, total_);
+}
+
+void LayerRun::stream(const HeadRows* keys, const HeadRows* values, std::size_t first_head) {
+  const HeadRows& any = keys != nullptr ? *keys : *values;
+  Block block;
+  if (keys != nullptr) block.key_dims = keys->dims;
+  if (values != nullptr) block.value_dims = values->dims;
+  const std::uint64_t chunk = std::max(chunk_tokens(s_.original), chunk_tokens(decoded_));
+  const std::uint64_t channels = any.heads * std::max(block.key_dims, block.value_dims);
+  const std::uint64_t step = tokens_at_a_time(chunk, channels, any.tokens);
+  for (block.first = 0; block.first < any.tokens; block.first += step) {
+    block.count = std::min(step, any.tokens - block.first);
+    if (keys != nullptr) {
+      read(*keys, s_.options.decoded_keys, block.first, block.count, block.keys, block.decoded_keys);
+    }
+    if (values != nullptr) {
+      read(*values, s_.options.decoded_values, block.first, block.count, block.values, block.decoded_values);
+    }
+    parallel_for(any.heads, s_.options.threads, [&](std::size_t head) {
+      measure_head(block, head, heads_[first_head + head], pairs_.empty() ? nullptr : &pairs_[head]);
+    });
+    parallel_for(asking_.size(), s_.options.threads, [&](std::size_t i) {
+      const auto part = [&](std::vector<float>& x, std::size_t dims) {
+        return Block::of(x, asking_[i].head, block.count * dims);
+      };
+      asking_[i].meter.add(s_.rope.first_position + block.first, part(block.keys, block.key_dims),
+                           part(block.values, block.value_dims), part(block.decoded_keys, block.key_dims),
+                           part(block.decoded_values, block.value_dims));
+    });
+  }
+}
+
+/// Errors of values are of all tokens; what attention sees is decoded before the split only, and rotated.
+void LayerRun::measure_head(Block& block, std::size_t head, HeadFidelity& out, PairSums* pairs) const {
+  const std::uint64_t kept = s_.split > block.first ? std::min(s_.split - block.first, block.count) : 0;
+  const auto measure = [&](std::vector<float>& original, std::vector<float>& decoded, std::size_t dims,
+                           Distortion& distortion) {
+    const std::span<float> x = Block::of(original, head, block.count * dims);
+    const std::span<float> y = Block::of(decoded, head, block.count * dims);
+    distortion.add(x, y, dims);
+    if (pairs != nullptr && &distortion == &out.key) pairs->add(x.data(), y.data(), block.count);
+    std::copy(x.begin() + static_cast<std::ptrdiff_t>(kept * dims), x.end(),
+              y.begin() + static_cast<std::ptrdiff_t>(kept * dims));
+    if (asking_.empty() || !s_.rotary || &distortion != &out.key) return;
+    for (const std::span<float> side : {x, y}) {
+      s_.rotary->turn(s_.rope.first_position + block.first, 1, block.count, 1, dims, side.data());
+    }
+  };
+  if (block.key_dims != 0) measure(block.keys, block.decoded_keys, block.key_dims, out.key);
+  if (block.value_dims != 0) measure(block.values, block.decoded_values, block.value_dims, out.value);
+}
+
+void LayerRun::collect() {
+  for (Asking& asking : asking_) {
+    const AttentionError error = asking.meter.finish()[0];
+    HeadFidelity& head = heads_[asking.head];
+    left_out_ += error.left_out;
+    if (error.queries == 0) continue;  // nothing was measured, which is not an error of nothing
+    if (asking.who == 2) {
+      head.proxy.emplace();
+      head.proxy->keys_as_queries = error;
+      pairs_[asking.head].finish(*head.proxy);
+      continue;
+    }
+    std::optional<AttentionError>& of = asking.who == 0 ? head.attention : head.attention2;
+    if (!of) of.emplace();
+    of->merge(error);
+  }
+}
+
+}  // namespace kvzip::tool

@@ -1,0 +1,265 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "src/report/inspect_kvz.hpp"
+
+#include <fmt/format.h>
+
+#include <array>
+#include <map>
+
+#include "kvzip/error.hpp"
+
+namespace kvzip::tool {
+namespace {
+
+struct Sums {
+  std::uint64_t groups = 0, values = 0, source_bytes = 0, coded_bytes = 0, frames = 0, raw_frames = 0;
+  std::array<std::uint64_t, kStreamLabels> stream_bytes{};
+
+  /// Frames of containers that come through a pipe are not measured.
+  bool measured() const { return coded_bytes > 0 || values == 0; }
+  std::optional<double> bits() const { return measured() ? bits_of(coded_bytes, values) : std::nullopt; }
+  void add(const KvzGroup& group) {
+    ++groups;
+    values += group.values;
+    source_bytes += group.source_bytes;
+    coded_bytes += group.coded_bytes;
+    frames += group.frames;
+    raw_frames += group.raw_frames;
+    for (std::size_t i = 0; i < kStreamLabels; ++i) stream_bytes[i] += group.stream_bytes[i];
+  }
+};
+
+Json streams_json(const Sums& sums) {
+  Json out = Json::object();
+  for (std::size_t i = 0; i < kStreamLabels; ++i) {
+    if (sums.stream_bytes[i] == 0) continue;
+    out[std::string(stream_label_name(static_cast<StreamLabel>(i)))] = sums.stream_bytes[i];
+  }
+  return out;
+}
+
+std::string streams_text(const Sums& sums) {
+  std::string out;
+  for (std::size_t i = 0; i < kStreamLabels; ++i) {
+    if (sums.stream_bytes[i] == 0) continue;
+    if (!out.empty()) out += ", ";
+    out += fmt::format("{} {}", stream_label_name(static_cast<StreamLabel>(i)), size_text(sums.stream_bytes[i]));
+  }
+  return out.empty() ? "-" : out;
+}
+
+Json sums_json(const Sums& sums) {
+  return {{"values", sums.values},
+          {"source_bytes", sums.source_bytes},
+          {"coded_bytes", sums.measured() ? Json(sums.coded_bytes) : Json(nullptr)},
+          {"frames", sums.frames},
+          {"raw_frames", sums.raw_frames},
+          {"streams", streams_json(sums)},
+          {"bits_per_value", json_number(sums.bits())},
+          {"ratio", json_number(ratio_of(sums.source_bytes, sums.coded_bytes))}};
+}
+
+std::map<Role, Sums> sums_by_role(const KvzSummary& summary) {
+  std::map<Role, Sums> out;
+  for (const KvzGroup& group : summary.groups) out[group.role].add(group);
+  return out;
+}
+
+Json totals_json(const KvzSummary& summary) {
+  Json out = Json::object();
+  Sums all;
+  for (const auto& [role, sums] : sums_by_role(summary)) out[std::string(role_name(role))] = sums_json(sums);
+  for (const KvzGroup& group : summary.groups) all.add(group);
+  Json file{{"values", all.values}, {"source_bytes", all.source_bytes}, {"file_bytes", nullptr}};
+  // From a pipe the size of the whole file is not known.
+  const bool known = summary.file_bytes > 0;
+  if (known) file["file_bytes"] = summary.file_bytes;
+  file["bits_per_value"] = known ? json_number(bits_of(summary.file_bytes, all.values)) : Json(nullptr);
+  file["ratio"] = known ? json_number(ratio_of(all.source_bytes, summary.file_bytes)) : Json(nullptr);
+  out["file"] = std::move(file);
+  return out;
+}
+
+/// Groups of what passes through have no layer of their own; the tensor's name may give one.
+std::optional<std::uint32_t> layer_of(const KvzGroup& group, const Recognition& recognition) {
+  return group.layer || group.tensors.empty() ? group.layer : recognition.tensors[group.tensors[0]].layer;
+}
+
+std::string group_names(const Dump& dump, const KvzGroup& group, std::optional<std::uint32_t> pattern_layer) {
+  std::string out;
+  for (const std::size_t tensor : group.tensors) {
+    const std::string& name = dump.tensors[tensor].name;
+    if (!out.empty()) out += " + ";
+    out += name_pattern(name, pattern_layer);
+  }
+  return out;
+}
+
+struct Row {
+  Sums sums;
+  std::vector<std::uint32_t> layers;
+};
+
+std::string group_table(const Dump& dump, const Recognition& recognition, const KvzSummary& summary, bool all) {
+  const bool grouped = !all && summary.groups.size() > kManyRows;
+  std::vector<std::vector<std::string>> order;
+  std::map<std::vector<std::string>, Row> rows;
+  for (std::size_t i = 0; i < summary.groups.size(); ++i) {
+    const KvzGroup& group = summary.groups[i];
+    const TensorInfo& first = dump.tensors[group.tensors.at(0)];
+    const auto layer = layer_of(group, recognition);
+    std::vector<std::string> cells{group_names(dump, group, grouped ? layer : std::nullopt),
+                                   std::string(role_name(group.role)), shape_text(first.shape),
+                                   std::string(dtype_name(first.dtype)), group.pipeline};
+    if (!grouped) cells.push_back(std::to_string(i));
+    const auto [at, fresh] = rows.try_emplace(cells);
+    if (fresh) order.push_back(cells);
+    Row& row = at->second;
+    row.sums.add(group);
+    // Several groups of one layer (its heads) follow each other.
+    if (layer && (row.layers.empty() || row.layers.back() != *layer)) row.layers.push_back(*layer);
+  }
+  Table table({"tensor", "role", "layer", "shape", "dtype", ">bits", ">ratio", ">coded", "streams", "pipeline"});
+  for (const auto& c : order) {
+    const Row& row = rows[c];
+    table.add({c[0], c[1], ranges_text(row.layers), c[2], c[3], number_text(row.sums.bits()),
+               number_text(ratio_of(row.sums.source_bytes, row.sums.coded_bytes)),
+               row.sums.measured() ? size_text(row.sums.coded_bytes) : "-", streams_text(row.sums), c[4]});
+  }
+  return table.text();
+}
+
+std::string totals_table(const KvzSummary& summary) {
+  Table table({"total", ">source", ">coded", ">bits", ">ratio", ">frames", ">raw", "streams"});
+  const auto add = [&](std::string name, const Sums& s, std::uint64_t coded) {
+    table.add({std::move(name), size_text(s.source_bytes), coded > 0 ? size_text(coded) : "-",
+               number_text(coded > 0 ? bits_of(coded, s.values) : std::nullopt),
+               number_text(ratio_of(s.source_bytes, coded)), std::to_string(s.frames), std::to_string(s.raw_frames),
+               streams_text(s)});
+  };
+  Sums all;
+  for (const auto& [role, sums] : sums_by_role(summary)) add(std::string(role_name(role)), sums, sums.coded_bytes);
+  for (const KvzGroup& group : summary.groups) all.add(group);
+  add("file", all, summary.file_bytes);
+  return table.text();
+}
+
+Json results_json(const KvzResults& r) {
+  Json out{{"target", {{"measure", r.target}, {"wanted", r.wanted}}}, {"bound", nullptr}};
+  if (r.max_error) out["bound"] = {{"max_abs", *r.max_error}};
+  Json errors = Json::object();
+  for (const KvzResults::Errors& e : r.errors) {
+    errors[std::string(role_name(e.role))] = {
+        {"values", e.values}, {"max_abs", e.max_abs}, {"rmse", e.rmse}, {"nrmse", e.nrmse}};
+  }
+  out["errors"] = std::move(errors);
+  if (const auto& a = r.attention) {
+    out["attention"] = {{"output_nrmse", a->output_nrmse}, {"kl", a->kl}, {"split", a->split}, {"queries", a->queries}};
+  }
+  return out;
+}
+
+/// What was asked for, and what the writer measured.
+std::string results_text(const KvzResults& r) {
+  std::string out = fmt::format("asked for: {} {:g}\n", r.target, r.wanted);
+  for (const KvzResults::Errors& e : r.errors) {
+    out += fmt::format("measured when written: {}s nrmse {:.4g}, rmse {:.4g}, max_abs {:.4g}\n", role_name(e.role),
+                       e.nrmse, e.rmse, e.max_abs);
+  }
+  if (const auto& a = r.attention) {
+    out += fmt::format(
+        "measured when written: attention output nrmse {:.4g}, KL {:.4g} ({} queries a head, the first "
+        "{} tokens decoded)\n",
+        a->output_nrmse, a->kl, a->queries, a->split);
+  }
+  if (r.max_error) out += fmt::format("certified: every key and value within {} of its original\n", *r.max_error);
+  return out;
+}
+
+}  // namespace
+
+std::string model_text(const ModelInfo& model) {
+  std::string out = "model: " + (model.model.empty() ? std::string("not named") : printable(model.model));
+  if (model.layers > 0) out += fmt::format(", {} layers", model.layers);
+  if (model.kv_heads > 0) out += fmt::format(", {} heads", model.kv_heads);
+  if (model.head_dim > 0) out += fmt::format(", head dimension {}", model.head_dim);
+  const Rope& rope = model.rope;
+  switch (rope.state) {
+    case Rope::State::unknown:
+      out += "; rotary embedding unknown (rope_theta not given)";
+      break;
+    case Rope::State::none:
+      out += "; no rotary embedding";
+      break;
+    case Rope::State::pre:
+    case Rope::State::post:
+      out += fmt::format("; keys {} rotary embedding, theta {}, {} layout",
+                         rope.state == Rope::State::pre ? "before" : "after", rope.theta,
+                         rope.layout == Rope::Layout::half ? "half" : "interleaved");
+      break;
+  }
+  return out + "\n";
+}
+
+Json container_json(const std::string& name, const Dump& dump, const Recognition& recognition,
+                    const KvzSummary& summary) {
+  Json out{{"schema", 1},
+           {"file", name},
+           {"kind", "kvz"},
+           {"format", fmt::format("{}.{}", summary.major, summary.minor)},
+           {"writer", summary.writer},
+           {"preset", summary.preset}};
+  Json user = Json::object();
+  for (const auto& [key, value] : summary.user) user[key] = value;
+  out["user"] = std::move(user);
+  Json metadata = Json::object();
+  for (const Attribute& attribute : dump.attributes) {
+    if (attribute.object.empty() && !attribute.name.empty()) metadata[attribute.name] = dump.text(attribute.name);
+  }
+  out["metadata"] = std::move(metadata);
+  out["model"] = json_model(recognition.model);
+  out["recognised"] = recognition.recognised;
+  Json tensors = Json::array();
+  for (std::size_t i = 0; i < dump.tensors.size(); ++i) {
+    const TensorInfo& info = dump.tensors[i];
+    const TensorRole& role = recognition.tensors[i];
+    tensors.push_back({{"name", info.name},
+                       {"role", role_name(role.role)},
+                       {"layer", json_layer(role.layer)},
+                       {"axes", role.axes},
+                       {"shape", info.shape},
+                       {"dtype", dtype_name(info.dtype)},
+                       {"bytes", info.bytes()}});
+  }
+  out["tensors"] = std::move(tensors);
+  Json groups = Json::array();
+  for (const KvzGroup& group : summary.groups) {
+    Json names = Json::array();
+    for (const std::size_t tensor : group.tensors) names.push_back(dump.tensors[tensor].name);
+    Json one{{"tensors", std::move(names)},
+             {"role", role_name(group.role)},
+             {"layer", json_layer(layer_of(group, recognition))},
+             {"pipeline", group.pipeline},
+             {"chunk_rows", group.chunk_rows}};
+    Sums sums;
+    sums.add(group);
+    one.update(sums_json(sums));
+    groups.push_back(std::move(one));
+  }
+  out["groups"] = std::move(groups);
+  out["totals"] = totals_json(summary);
+  if (summary.results) out["results"] = results_json(*summary.results);
+  return out;
+}
+
+std::string container_text(const std::string& name, const Dump& dump, const Recognition& recognition,
+                           const KvzSummary& summary, bool all) {
+  std::string out = fmt::format("{}: kvz {}.{}, written by {}, preset {}\n", printable(name), summary.major,
+                                summary.minor, printable(summary.writer), printable(summary.preset));
+  out += model_text(recognition.model);
+  for (const auto& [key, value] : summary.user) out += fmt::format("{} = {}\n", printable(key), printable(value));
+  if (summary.results) out += results_text(*summary.results);
+  return out + "\n" + group_table(dump, recognition, summary, all) + "\n" + totals_table(summary);
+}
+
+}  // namespace kvzip::tool

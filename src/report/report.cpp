@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "src/report/report.hpp"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+
+#include "codec/fail.hpp"
+
+namespace kvzip::tool {
+namespace {
+
+using namespace std::chrono_literals;
+constexpr auto kPatience = 500ms, kRefresh = 200ms;
+constexpr auto kSettled = 2s;  // from then on the time left is worth saying
+
+/// Columns a terminal gives the text: one per UTF-8 sequence.
+std::size_t width_of(std::string_view text) {
+  return static_cast<std::size_t>(
+      std::count_if(text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xc0) != 0x80; }));
+}
+
+}  // namespace
+
+void print(std::string_view text) {
+  if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0) {
+    fail(ErrorCode::io, "standard output: cannot write");
+  }
+}
+
+void print_json(const Json& json) {
+  print(json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
+}
+
+void complain(std::string_view text) {
+  note(fmt::format("kvzip: {}", text));
+}
+
+void note(std::string_view text) {
+  const std::string line = printable(text) + "\n";
+  std::fwrite(line.data(), 1, line.size(), stderr);
+}
+
+std::string printable(std::string_view text) {
+  std::string out;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    const auto byte = static_cast<unsigned char>(text[i]);
+    const auto next = static_cast<unsigned char>(i + 1 < text.size() ? text[i + 1] : 0);
+    if (byte < 0x20 || byte == 0x7f) {
+      out += fmt::format("\\x{:02x}", byte);
+    } else if (byte == 0xc2 && next >= 0x80 && next < 0xa0) {  // the control characters above ASCII
+      out += fmt::format("\\x{:02x}\\x{:02x}", byte, next);
+      ++i;
+    } else {
+      out += text[i];
+    }
+  }
+  return out;
+}
+
+std::string size_text(std::uint64_t bytes) {
+  if (bytes < 1000) return fmt::format("{} B", bytes);
+  constexpr std::string_view kUnits[] = {"kB", "MB", "GB", "TB", "PB", "EB"};
+  double value = static_cast<double>(bytes) / 1000;
+  std::size_t unit = 0;
+  // 999.95 would be printed as 1000.0.
+  for (; value >= 999.95 && unit + 1 < std::size(kUnits); value /= 1000) ++unit;
+  return fmt::format("{:.{}f} {}", value, value < 99.995 ? 2 : 1, kUnits[unit]);
+}
+
+std::string shape_text(const std::vector<std::uint64_t>& shape) {
+  if (shape.empty()) return "scalar";
+  return fmt::format("{}", fmt::join(shape, "x"));
+}
+
+std::string ranges_text(const std::vector<std::uint32_t>& numbers) {
+  std::string out;
+  for (std::size_t i = 0; i < numbers.size();) {
+    std::size_t end = i + 1;
+    while (end < numbers.size() && numbers[end] == numbers[end - 1] + 1) ++end;
+    if (!out.empty()) out += ',';
+    out += std::to_string(numbers[i]);
+    if (end - i > 1) out += fmt::format("-{}", numbers[end - 1]);
+    i = end;
+  }
+  return out.empty() ? "-" : out;
+}
+
+std::string number_text(std::optional<double> value) {
+  return value ? fmt::format("{:.4g}", *value) : "-";
+}
+
+std::string layer_text(std::optional<std::uint32_t> layer) {
+  return layer ? std::to_string(*layer) : "-";
+}
+
+std::string name_pattern(std::string_view name, std::optional<std::uint32_t> layer) {
+  if (!layer) return std::string(name);
+  const std::string digits = std::to_string(*layer);
+  const auto is_digit = [](char c) { return c >= '0' && c <= '9'; };
+  std::string out;
+  for (std::size_t i = 0; i < name.size();) {
+    std::size_t end = i;
+    while (end < name.size() && is_digit(name[end])) ++end;
+    if (end == i) {
+      out += name[i++];
+      continue;
+    }
+    out += name.substr(i, end - i) == digits ? "#" : std::string(name.substr(i, end - i));
+    i = end;
+  }
+  return out;
+}
+
+Json json_number(std::optional<double> value) {
+  return value && std::isfinite(*value) ? Json(*value) : Json(nullptr);
+}
+
+Json json_layer(std::optional<std::uint32_t> layer) {
+  return layer ? Json(*layer) : Json(nullptr);
+}
+
+Json json_model(const ModelInfo& model) {
+  constexpr std::string_view kStates[] = {"unknown", "none", "pre", "post"};
+  constexpr std::string_view kScalings[] = {"none", "linear", "llama3", "yarn"};
+  const Rope& rope = model.rope;
+  Json json{{"name", model.model},
+            {"layers", model.layers},
+            {"kv_heads", model.kv_heads},
+            {"head_dim", model.head_dim},
+            {"rope", {{"state", kStates[static_cast<std::size_t>(rope.state)]}}}};
+  if (rope.theta == 0) return json;
+  Json& out = json["rope"];
+  out["theta"] = rope.theta;
+  out["layout"] = rope.layout == Rope::Layout::half ? "half" : "interleaved";
+  out["dims"] = rope.dims;
+  out["first_position"] = rope.first_position;
+  out["scaling"] = kScalings[static_cast<std::size_t>(rope.scaling)];
+  if (rope.scaling == Rope::Scaling::none) return json;
+  out["factor"] = rope.factor;
+  if (rope.scaling == Rope::Scaling::linear) return json;
+  out["original_context"] = rope.original_context;
+  if (rope.scaling == Rope::Scaling::yarn) return json;
+  out["low_freq_factor"] = rope.low_freq_factor;
+  out["high_freq_factor"] = rope.high_freq_factor;
+  return json;
+}
+
+std::string csv_text(std::string_view text) {
+  std::string out = "\"";
+  for (const char c : text) out += c == '"' ? std::string("\"\"") : std::string(1, c);
+  return out + "\"";
+}
+
+std::optional<double> ratio_of(std::uint64_t source, std::uint64_t coded) {
+  if (coded == 0) return {};
+  return static_cast<double>(source) / static_cast<double>(coded);
+}
+
+std::optional<double> bits_of(std::uint64_t bytes, std::uint64_t values) {
+  if (values == 0) return {};
+  return static_cast<double>(bytes) * 8 / static_cast<double>(values);
+}
+
+Table::Table(std::vector<std::string> columns) {
+  for (std::string& name : columns) {
+    right_.push_back(name.starts_with('>'));
+    if (right_.back()) name.erase(0, 1);
+  }
+  rows_.push_back(std::move(columns));
+}
+
+void Table::add(std::vector<std::string> row) {
+  for (std::string& cell : row) cell = printable(cell);
+  rows_.push_back(std::move(row));
+}
+
+std::string Table::text() const {
+  std::vector<std::size_t> width(right_.size());
+  for (const auto& row : rows_) {
+    for (std::size_t c = 0; c < row.size(); ++c) width[c] = std::max(width[c], width_of(row[c]));
+  }
+  std::string out;
+  for (const auto& row : rows_) {
+    std::string line;
+    for (std::size_t c = 0; c < row.size(); ++c) {
+      const std::string pad(width[c] - width_of(row[c]), ' ');
+      if (c > 0) line += "  ";
+      line += right_[c] ? pad + row[c] : row[c] + pad;
+    }
+    line.erase(line.find_last_not_of(' ') + 1);
+    out += line + "\n";
+  }
+  return out;
+}
+
+ProgressLine::ProgressLine(std::string label, bool wanted)
+    : label_(printable(label)),
+      wanted_(wanted && isatty(STDERR_FILENO) == 1),
+      start_(std::chrono::steady_clock::now()),
+      next_(start_ + kPatience) {}
+
+void ProgressLine::label(std::string_view text) {
+  label_ = printable(text);
+}
+
+ProgressLine::~ProgressLine() {
+  if (shown_) std::fputs("\r\033[K", stderr);
+}
+
+Progress ProgressLine::callback() {
+  if (!wanted_) return {};
+  return [this](std::uint64_t done, std::uint64_t total) { show(done, total); };
+}
+
+void ProgressLine::show(std::uint64_t done, std::uint64_t total) {
+  const auto now = std::chrono::steady_clock::now();
+  if (now < next_) return;
+  next_ = now + kRefresh;
+  shown_ = true;
+  const double share = total == 0 ? 1 : static_cast<double>(done) / static_cast<double>(total);
+  std::string line = fmt::format("\r{}: {} of {} ({:.0f} %)", label_, size_text(done), size_text(total), 100 * share);
+  if (share > 0.01 && now - start_ > kSettled) {
+    const double spent = std::chrono::duration<double>(now - start_).count();
+    line += fmt::format(", {:.0f} s left", std::ceil(spent / share - spent));
+  }
+  line += "\033[K";
+  std::fwrite(line.data(), 1, line.size(), stderr);
+  std::fflush(stderr);
+}
+
+}  // namespace kvzip::tool

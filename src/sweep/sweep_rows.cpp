@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "src/sweep/sweep_rows.hpp"
+
+#include <fmt/format.h>
+
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+
+#include "formats/file.hpp"
+#include "formats/kvz/kvz_records.hpp"
+#include "kvzip/error.hpp"
+
+namespace kvzip::tool {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// A file as make(1) knows it: where it is, how long, and when it changed.
+std::string stamp(const std::string& path) {
+  if (path.empty()) return path;
+  std::error_code missing;
+  const auto changed = fs::last_write_time(path, missing).time_since_epoch().count();
+  const auto size = fs::file_size(path, missing);
+  return fmt::format("{} {} {}", fs::absolute(path).lexically_normal().string(), size, changed);
+}
+
+struct TwoPipelines {
+  std::string key, value;
+};
+/// --key and --value, where the rules are one pipeline for all keys and one for all values.
+std::optional<TwoPipelines> two_pipelines(const RuleSet& rules) {
+  auto [key, value] = TwoPipelines{};
+  for (const Rule& rule : rules.rules) {
+    if (!rule.any_layer || rule.scope != Rule::Scope::tensor || rule.layers_min != 0 ||
+        rule.layers_max != Rule{}.layers_max) {
+      return {};
+    }
+    if (rule.role == Role::key && key.empty()) key = rule.pipeline;
+    if (rule.role == Role::value && value.empty()) value = rule.pipeline;
+  }
+  if (key.empty() || value.empty()) return {};
+  return TwoPipelines{key, value};
+}
+
+}  // namespace
+
+RowStore::RowStore(const std::string& path, const SweepRequest& request, const Recipe& recipe) {
+  if (request.resume.empty() || path == "-" || request.fidelity.queries == "-" || request.fidelity.queries2 == "-") {
+    return;
+  }
+  const FidelityOptions& f = request.fidelity;
+  std::string all = KVZIP_VERSION "\n";
+  // The command holds the selection, the chunks and how tensors are recognised.
+  for (const std::string& part : {stamp(path), recipe.command, recipe.options.rules.name, recipe.options.rules.text(),
+                                  stamp(f.queries), stamp(f.queries2)}) {
+    all += part + "\n";
+  }
+  all += fmt::format("{} {} {} {} {}", f.split ? std::to_string(*f.split) : "", f.queries_per_head, f.top_k, f.scale,
+                     f.proxies);
+  file_ = fmt::format("{}/{:016x}.json", request.resume, hash64(std::as_bytes(std::span(all))));
+}
+
+std::optional<Sweep> RowStore::load() const {
+  if (file_.empty()) return {};
+  std::ifstream in(file_, std::ios::binary);
+  if (!in) return {};
+  const std::string text{std::istreambuf_iterator<char>(in), {}};
+  try {
+    Sweep sweep = read_sweep(text);
+    if (sweep.dumps.size() == 1 && sweep.dumps[0].settings.size() == 1) return sweep;
+  } catch (const Error&) {
+    // Measured again, and written anew.
+  }
+  return {};
+}
+
+void RowStore::save(const SweepDump& dump, const SettingResult& row) const {
+  if (file_.empty()) return;
+  SweepDump one = dump;
+  one.settings = {row};
+  const std::string text = sweep_json({KVZIP_VERSION, {}, {}, {std::move(one)}}).dump() + "\n";
+  OutputFile out(file_, true);
+  out.append(std::as_bytes(std::span(text)));
+  out.finish();
+}
+
+Recipe recipe_of(const std::string& path, const SweepRequest& request, const Setting& setting) {
+  Recipe out;
+  std::string& command = out.command;
+  RuleSet& rules = out.options.rules;
+  const Selecting& part = request.selecting;
+  command = fmt::format("kvzip compress {} -o OUT.kvz --role {}", shell_word(path),
+                        part.role.empty() ? "key,value" : shell_word(part.role));
+  if (!part.layers.empty()) command += " --layers " + shell_word(part.layers);
+  if (!part.tokens.empty()) command += " --tokens " + shell_word(part.tokens);
+  std::string chunk = request.chunk_tokens;
+  rules = setting.rules;
+  if (!setting.preset.empty()) {
+    command += " --preset " + shell_word(setting.preset);
+  } else if (const auto pipelines = two_pipelines(setting.rules)) {
+    rules = load_rules(std::string(kDefaultPreset), pipelines->key, pipelines->value);
+    command += fmt::format(" --key {} --value {}", shell_word(pipelines->key), shell_word(pipelines->value));
+    if (chunk.empty() && setting.rules.chunk_tokens) {
+      chunk = *setting.rules.chunk_tokens == 0 ? "all" : std::to_string(*setting.rules.chunk_tokens);
+    }
+  } else {
+    rules.name = "RULES.txt";  // the row's rules, saved under this name
+    command += " --preset ./" + rules.name;
+  }
+  if (!chunk.empty()) command += " --chunk-tokens " + chunk;
+  out.options.chunk_tokens = parse_chunk_tokens(chunk);
+  if (!request.recognising.layout.empty()) command += " --layout " + shell_word(request.recognising.layout);
+  for (const std::string& rule : request.recognising.map) command += " --map " + shell_word(rule);
+  return out;
+}
+
+}  // namespace kvzip::tool
