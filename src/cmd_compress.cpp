@@ -98,7 +98,7 @@ int compress(const Options& o) {
     const Recognition recognition =
         part ? *reader->recognition() : recognise_input(*reader, o.recognising, options.user);
     bool met = true;
-    if (o.target.any() && o.in == "-" && dynamic_cast<KvzReader*>(reader.get()) != nullptr) {
+    if (o.target.any() && reader->traits().once) {
       throw UsageError("a target reads a container several times: give it as a file, not from a pipe");
     }
     if (o.target.any()) {
