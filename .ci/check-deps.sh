@@ -39,7 +39,7 @@ awk '
     keep("nlohmann/", "formats/|src/|tests/")
     keep("(zstd|zdict)", "codec/coders/zstd.cpp|src/bench/bench_peers.cpp") # bench measures zstd itself, contexts reused
     keep("zlib", "codec/coders/deflate.cpp|formats/hdf5/hdf5_chunks.cpp|tests/contract/reference_deflate_test.cpp")
-    keep("(oneapi|tbb)/", "formats/transcode.cpp|formats/parallel.cpp")
+    keep("(oneapi|tbb)/", "formats/walk.cpp|formats/parallel.cpp")
     keep("doctest", "tests/")
     keep("xxh", "formats/kvz/kvz_records.cpp")
     keep("hwy/", "codec/kernels/|tests/bench/limits.cpp") # limits of each instruction set

@@ -204,19 +204,21 @@ class SelectReader : public DumpReader {
     return part;
   }
 
-  /// Until expand(), the part is the inner reader's.
+  /// Until expand(), the part is the inner reader's but for its index.
   void fetch(Part& part) override {
-    const std::uint64_t source = source_parts_.at(part.index);
+    const std::uint64_t index = part.index, source = source_parts_.at(index);
     part = inner_->part(source);
     part.index = source;
     inner_->fetch(part);
+    part.index = index;
   }
 
   void expand(Part& part) const override {
-    inner_->expand(part);
     Part cropped;
-    const auto source = std::ranges::lower_bound(source_parts_, part.index);
-    cropped.index = static_cast<std::uint64_t>(source - source_parts_.begin());
+    cropped.index = part.index;
+    part.index = source_parts_.at(part.index);
+    inner_->expand(part);
+    cropped.result = std::move(part.result);
     for (std::size_t i = 0; i < part.slices.size(); ++i) {
       auto outer = map(part.slices[i]);
       if (!outer) continue;
@@ -233,6 +235,12 @@ class SelectReader : public DumpReader {
     source.tensor = kept.source;
     for (std::size_t a = 0; a < source.start.size(); ++a) source.start[a] += kept.start[a];
     inner_->read(source, out);
+  }
+
+  ReaderTraits traits() override {
+    ReaderTraits traits = inner_->traits();
+    traits.container = nullptr;
+    return traits;
   }
 
  private:

@@ -1,174 +1,95 @@
 // SPDX-License-Identifier: Apache-2.0
-// The loop from a reader to a writer. Errors travel through the pipeline with their part and are raised where parts are
-// in order again, so that the first part in order decides which error is reported, whatever the threads did.
-#include <oneapi/tbb/global_control.h>
-#include <oneapi/tbb/info.h>
-#include <oneapi/tbb/parallel_pipeline.h>
-#include <oneapi/tbb/task_arena.h>
-
-#include <algorithm>
-#include <atomic>
-#include <exception>
-#include <memory>
-#include <mutex>
-#include <optional>
-#include <vector>
-
+// What goes through the walk: a reader's own parts, or another's, whose slices are read one by one.
 #include "formats/parts.hpp"
+#include "formats/walk.hpp"
 #include "kvzip/io.hpp"
 
 namespace kvzip {
 namespace {
 
-constexpr unsigned kMaxThreads = 256;
-
-struct Item {
-  Part part;
-  std::uint64_t source_bytes = 0;
-  std::exception_ptr error;
-};
-
-/// Items that have gone through. Their arrays serve the parts to come: fresh ones would cost the kernel a page fault
-/// for every 4 KiB that moves.
-class Spares {
- public:
-  std::shared_ptr<Item> take() {
-    const std::lock_guard lock(mutex_);
-    if (items_.empty()) return std::make_shared<Item>();
-    auto item = std::move(items_.back());
-    items_.pop_back();
-    return item;
-  }
-  void give(std::shared_ptr<Item> item) {
-    const std::lock_guard lock(mutex_);
-    items_.push_back(std::move(item));
-  }
-
- private:
-  std::mutex mutex_;
-  std::vector<std::shared_ptr<Item>> items_;
-};
-
-/// Runs a step on an item; an item with an error takes no further steps.
-template <typename F>
-void guarded(Item& item, F&& step) {
-  if (item.error) return;
-  try {
-    step();
-  } catch (...) {
-    item.error = std::current_exception();
-  }
+/// Makes a part that went through before into a fresh one, which keeps its arrays.
+void renew(Part& part, Part fresh) {
+  fresh.data = std::move(part.data);
+  part = std::move(fresh);
 }
 
-class Transfer {
+/// Source bytes, as parts are done.
+class Meter {
  public:
-  Transfer(DumpReader& in, DumpWriter& out, const Progress& progress)
-      : in_(in), out_(out), progress_(progress), writer_parts_(out.plans()) {
-    parts_ = writer_parts_ ? out.part_count() : in.part_count();
-    for (const TensorInfo& tensor : in.dump().tensors) total_bytes_ += tensor.bytes();
+  Meter(const Dump& dump, const Progress& progress) : progress_(progress) {
+    for (const TensorInfo& tensor : dump.tensors) total_ += tensor.bytes();
   }
-
-  std::uint64_t parts() const { return parts_; }
-
-  void fetch(Item& item, std::uint64_t index) {
-    guarded(item, [&] {
-      Part& part = item.part;
-      std::vector<Bytes> room = std::move(part.data);
-      part = writer_parts_ ? out_.part(index) : in_.part(index);
-      part.index = index;
-      part.data = std::move(room);
-      item.source_bytes = 0;
-      if (!writer_parts_) return in_.fetch(part);
-      part.data.resize(part.slices.size());
-      for (std::size_t i = 0; i < part.slices.size(); ++i) {
-        part.data[i].resize(slice_bytes(in_.dump(), part.slices[i]));
-        in_.read(part.slices[i], part.data[i]);
-      }
-    });
-  }
-
-  void convert(Item& item) const {
-    guarded(item, [&] {
-      if (!writer_parts_) in_.expand(item.part);
-      for (const Bytes& data : item.part.data) item.source_bytes += data.size();
-      out_.prepare(item.part);
-    });
-  }
-
-  void append(Item& item) {
-    guarded(item, [&] {
-      out_.append(item.part);
-      done_bytes_ += item.source_bytes;
-      if (progress_) progress_(done_bytes_, total_bytes_);
-    });
+  void add(std::uint64_t bytes) {
+    done_ += bytes;
+    if (progress_) progress_(done_, total_);
   }
 
  private:
-  DumpReader& in_;
-  DumpWriter& out_;
   const Progress& progress_;
-  bool writer_parts_;
-  std::uint64_t parts_ = 0, done_bytes_ = 0, total_bytes_ = 0;
+  std::uint64_t done_ = 0, total_ = 0;
 };
 
-void run_serial(Transfer& transfer) {
-  Item item;
-  for (std::uint64_t index = 0; index < transfer.parts(); ++index) {
-    transfer.fetch(item, index);
-    transfer.convert(item);
-    transfer.append(item);
-    if (item.error) std::rethrow_exception(item.error);
-  }
+std::uint64_t source_bytes(const Dump& dump, const Part& part) {
+  std::uint64_t bytes = 0;
+  for (const Slice& slice : part.slices) bytes += slice.elements() * slice_unit(dump.tensors[slice.tensor]);
+  return bytes;
 }
 
-void run_pipeline(Transfer& transfer, unsigned threads) {
-  using ItemPtr = std::shared_ptr<Item>;
-  std::uint64_t next = 0;
-  std::exception_ptr first_error;
-  std::atomic<bool> stop = false;
-  Spares spares;
-  const auto fetch = tbb::make_filter<void, ItemPtr>(tbb::filter_mode::serial_in_order, [&](tbb::flow_control& flow) {
-    if (stop || next == transfer.parts()) {
-      flow.stop();
-      return ItemPtr();
-    }
-    ItemPtr item = spares.take();
-    transfer.fetch(*item, next++);
-    if (item->error) stop = true;
-    return item;
-  });
-  const auto convert = tbb::make_filter<ItemPtr, ItemPtr>(tbb::filter_mode::parallel, [&](ItemPtr item) {
-    transfer.convert(*item);
-    if (item->error) stop = true;
-    return item;
-  });
-  const auto append = tbb::make_filter<ItemPtr, void>(tbb::filter_mode::serial_in_order, [&](const ItemPtr& item) {
-    if (first_error) return;
-    transfer.append(*item);
-    first_error = item->error;
-    if (first_error) {
-      stop = true;
-    } else {
-      spares.give(item);
-    }
-  });
-  tbb::parallel_pipeline(2 * std::size_t{threads}, fetch & convert & append);
-  if (first_error) std::rethrow_exception(first_error);
+/// Visits after `expand`; counts what is merged.
+void take_through(DumpReader& reader, Walk steps, const PartStep& expand, const PartStep& visit, const PartStep& merge,
+                  unsigned threads, const Progress& progress) {
+  Meter meter(reader.dump(), progress);
+  steps.visit = [&](Part& part) {
+    if (expand) expand(part);
+    if (visit) visit(part);
+  };
+  steps.merge = [&](Part& part) {
+    if (merge) merge(part);
+    meter.add(source_bytes(reader.dump(), part));
+  };
+  walk(steps, threads);
 }
 
 }  // namespace
 
+void for_each_part(DumpReader& reader, const PartStep& visit, const PartStep& merge, unsigned threads,
+                   const Progress& progress) {
+  Walk steps;
+  steps.parts = reader.part_count();
+  steps.fetch = [&](Part& part, std::uint64_t index) {
+    renew(part, reader.part(index));
+    part.index = index;
+    reader.fetch(part);
+  };
+  take_through(
+      reader, std::move(steps), [&](Part& part) { reader.expand(part); }, visit, merge, threads, progress);
+}
+
+void for_each_part(DumpReader& reader, const PartList& parts, const PartStep& visit, const PartStep& merge,
+                   unsigned threads, const Progress& progress) {
+  Walk steps;
+  steps.parts = parts.count;
+  steps.fetch = [&](Part& part, std::uint64_t index) {
+    renew(part, parts.part(index));
+    part.data.resize(part.slices.size());
+    for (std::size_t i = 0; i < part.slices.size(); ++i) {
+      part.data[i].resize(slice_bytes(reader.dump(), part.slices[i]));
+      reader.read(part.slices[i], part.data[i]);
+    }
+  };
+  take_through(reader, std::move(steps), {}, visit, merge, threads, progress);
+}
+
 void transcode(DumpReader& in, DumpWriter& out, unsigned threads, const Progress& progress) {
-  Transfer transfer(in, out, progress);
-  const unsigned hardware = static_cast<unsigned>(std::max(1, tbb::info::default_concurrency()));
-  if (threads == 0) threads = hardware;
-  threads = std::min(threads, kMaxThreads);
-  if (threads == 1 || transfer.parts() <= 1) return run_serial(transfer);
-  // An arena alone gets no more threads than there are processors; what was asked for is what is used.
-  std::optional<tbb::global_control> more;
-  if (threads > hardware) more.emplace(tbb::global_control::max_allowed_parallelism, threads);
-  tbb::task_arena arena(static_cast<int>(threads));
-  arena.execute([&] { run_pipeline(transfer, threads); });
+  const PartStep prepare = [&](Part& part) { out.prepare(part); };
+  const PartStep append = [&](Part& part) { out.append(part); };
+  if (!out.plans()) return for_each_part(in, prepare, append, threads, progress);
+  const PartList parts{out.part_count(), [&](std::uint64_t index) {
+                         Part part = out.part(index);
+                         part.index = index;
+                         return part;
+                       }};
+  for_each_part(in, parts, prepare, append, threads, progress);
 }
 
 }  // namespace kvzip

@@ -65,7 +65,7 @@ BenchRow bench_rules(const Setting& wanted, DumpReader& reader, const Options& o
 }
 
 BenchFile bench_file(const Options& o, const std::string& path, const std::vector<Setting>& codecs) {
-  const auto reader = open_selected(path, o.selecting, o.recognising, {Role::key, Role::value});
+  const auto reader = open_selected({path}, o.selecting, o.recognising, {Role::key, Role::value});
   BenchFile file{input_name(path), reader->dump().tensors.size(), 0, 0, {}};
   for (const TensorInfo& info : reader->dump().tensors) {
     file.bytes += info.bytes();

@@ -217,10 +217,7 @@ int compare(const Options& o) {
   if (o.a == "-" && o.b == "-") throw UsageError("only one of the two files can be standard input");
   const auto a = with_file(o.a, [&] { return open_reader(o.a); });
   const auto b = with_file(o.b, [&] { return open_reader(o.b); });
-  const auto piped = [](const std::string& path, const DumpReader& reader) {
-    return path == "-" && dynamic_cast<const KvzReader*>(&reader) != nullptr;
-  };
-  if (o.attention && (piped(o.a, *a) || piped(o.b, *b))) {
+  if (o.attention && (a->traits().once || b->traits().once)) {
     throw UsageError("--attention reads a container twice: give it as a file, not from a pipe");
   }
   const Recognition roles = with_file(o.a, [&] { return recognise_input(*a, o.recognising, {}); });

@@ -22,8 +22,15 @@ struct Options {
   Recognising recognising;
   Selecting selecting;
   TargetOptions target;
-  std::string in, out, preset, key, value, chunk_tokens;
+  std::vector<std::string> in;
+  std::string out, preset, key, value, chunk_tokens;
 };
+
+/// "a.safetensors", "a.safetensors and 2 more".
+std::string inputs_name(const Options& o) {
+  const std::string first = input_name(o.in[0]);
+  return o.in.size() == 1 ? first : fmt::format("{} and {} more", first, o.in.size() - 1);
+}
 
 std::uint64_t tensor_bytes(const Dump& dump) {
   std::uint64_t bytes = 0;
@@ -41,7 +48,7 @@ std::string recipe(const Options& o, const RuleSet& rules) {
 
 /// What was done, measured on the finished file. A pipe cannot be looked at again.
 void summarise(const Options& o, const RuleSet& rules, const Recognition& recognition, std::uint64_t source_bytes) {
-  std::string line = fmt::format("{}: {} -> ", input_name(o.in), size_text(source_bytes));
+  std::string line = fmt::format("{}: {} -> ", inputs_name(o), size_text(source_bytes));
   if (is_stream_output(o.out)) {
     note(line + fmt::format("{}, {}", is_standard_output(o.out) ? "standard output" : o.out, recipe(o, rules)));
     return;
@@ -83,22 +90,23 @@ void check_target(const Options& o) {
 }
 
 int compress(const Options& o) {
+  if (o.out.empty()) throw UsageError("several inputs give no name for the container: give one with -o");
   KvzOptions options;
   if (!o.target.any())
     options.rules = load_rules(o.preset.empty() ? std::string(kDefaultPreset) : o.preset, o.key, o.value);
   check_target(o);
   options.chunk_tokens = parse_chunk_tokens(o.chunk_tokens);
   options.user = parse_meta(o.recognising.meta);
-  refuse_same_file(o.in, o.out);
+  for (const std::string& in : o.in) refuse_same_file(in, o.out);
   TargetOptions target = o.target;
   target.fidelity.recognise = recognise_options(o.recognising);
   const auto run = [&] {
     const bool part = !o.selecting.selection().empty();
-    const auto reader = part ? open_selected(o.in, o.selecting, o.recognising, {}, options.user) : open_reader(o.in);
+    const auto reader = part ? open_selected(o.in, o.selecting, o.recognising, {}, options.user) : open_inputs(o.in);
     const Recognition recognition =
         part ? *reader->recognition() : recognise_input(*reader, o.recognising, options.user);
     bool met = true;
-    if (o.target.any() && o.in == "-" && dynamic_cast<KvzReader*>(reader.get()) != nullptr) {
+    if (o.target.any() && reader->traits().once) {
       throw UsageError("a target reads a container several times: give it as a file, not from a pipe");
     }
     if (o.target.any()) {
@@ -106,31 +114,34 @@ int compress(const Options& o) {
       TargetOutcome outcome = find_target(*reader, recognition, target, options, o.common.threads, o.common.quiet);
       options = std::move(outcome.options);
       met = outcome.met;
-      if (!met) complain(fmt::format("{}: {}", input_name(o.in), outcome.said));
+      if (!met) complain(fmt::format("{}: {}", inputs_name(o), outcome.said));
       if (met && !o.common.quiet) note(outcome.said);
     }
     const auto writer = create_kvz_writer(o.out, reader->dump(), recognition, options, o.common.force);
     {
-      ProgressLine progress(input_name(o.in), !o.common.quiet);
+      ProgressLine progress(inputs_name(o), !o.common.quiet);
       transcode(*reader, *writer, o.common.threads, progress.callback());
     }
     writer->finish();
     if (!o.common.quiet) summarise(o, options.rules, recognition, tensor_bytes(reader->dump()));
     return met ? kDone : kMissed;
   };
-  return with_file(o.in, o.out, run, {target.fidelity.queries, target.fidelity.queries2});
+  std::vector<std::string> further{target.fidelity.queries, target.fidelity.queries2};
+  further.insert(further.end(), o.in.begin() + 1, o.in.end());
+  return with_file(o.in[0], o.out, run, further);
 }
 
 }  // namespace
 
 void add_compress(CLI::App& app, Action& action) {
   CLI::App* command =
-      add_command(app, {"compress", "compress a dump into a .kvz container", "kvzip compress IN [-o OUT] [OPTIONS]",
+      add_command(app, {"compress", "compress a dump into a .kvz container", "kvzip compress IN... [-o OUT] [OPTIONS]",
                         "  kvzip compress cache.safetensors -o cache.kvz --preset gear-2\n"
+                        "  kvzip compress layer-*.safetensors -o cache.kvz\n"
                         "  kvzip synth --layers 8 --heads 2 --head-dim 128 --tokens 1024 -o - \\\n"
                         "    --to safetensors | kvzip compress - --preset kivi-2 -o cache.kvz"});
   auto o = std::make_shared<Options>();
-  command->add_option("IN", o->in, "dump or container to read")->required();
+  command->add_option("IN", o->in, "dump or container to read; of several, all tensors together")->required();
   add_text(*command, "-o,--output", o->out, "OUT", "container to write (default: IN.kvz)");
   add_text(*command, "--preset", o->preset, "NAME|FILE", fmt::format("how to code (default: {})", kDefaultPreset));
   add_text(*command, "--key", o->key, "SPEC", "pipeline for keys, instead of the preset's");
@@ -145,7 +156,7 @@ void add_compress(CLI::App& app, Action& action) {
   add_force(*command, o->common);
   add_verbosity(*command, o->common);
   command->callback([o, &action] {
-    if (o->out.empty()) o->out = o->in == "-" ? "-" : o->in + ".kvz";
+    if (o->out.empty() && o->in.size() == 1) o->out = o->in[0] == "-" ? "-" : o->in[0] + ".kvz";
     action = [o] { return compress(*o); };
   });
 }

@@ -96,9 +96,9 @@ int inspect(const Options& o) {
     const auto reader = open_reader(o.file);
     const Recognition recognition = recognise_input(*reader, o.recognising, {});
     const bool all = o.common.verbose > 0;
-    if (auto* kvz = dynamic_cast<KvzReader*>(reader.get())) {
+    if (KvzReader* kvz = reader->traits().container) {
       // What frames take is known only to who can look at all of them, so not from a pipe.
-      const KvzSummary summary = o.file == "-" ? kvz->description() : kvz->summary();
+      const KvzSummary summary = reader->traits().once ? kvz->description() : kvz->summary();
       if (o.json) {
         print_json(container_json(name, reader->dump(), recognition, summary));
       } else {

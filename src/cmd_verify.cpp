@@ -16,13 +16,6 @@ struct Options {
   std::vector<std::string> files;
 };
 
-/// Takes everything and keeps nothing.
-class Sink final : public DumpWriter {
- public:
-  void append(Part&) override {}
-  void finish() override {}
-};
-
 int verify_file(const Options& o, const std::string& path) {
   ProgressLine progress(input_name(path), !o.common.quiet);
   // By name first: a container too damaged to be opened can still be walked.
@@ -30,12 +23,11 @@ int verify_file(const Options& o, const std::string& path) {
   auto reader = named_kvz ? nullptr : open_reader(path);
   std::vector<std::string> damage;
   std::string what = "container";
-  if (path != "-" && (named_kvz || dynamic_cast<KvzReader*>(reader.get()) != nullptr)) {
+  if (path != "-" && (named_kvz || reader->traits().container != nullptr)) {
     reader.reset();
     damage = verify_kvz(path, o.common.threads, progress.callback());
   } else {
-    Sink sink;
-    transcode(*reader, sink, o.common.threads, progress.callback());
+    for_each_part(*reader, {}, {}, o.common.threads, progress.callback());
     what = reader->recognition() != nullptr ? "container" : fmt::format("{} tensors", reader->dump().tensors.size());
   }
   for (const std::string& line : damage) complain(fmt::format("{}: {}", input_name(path), line));

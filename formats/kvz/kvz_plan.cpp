@@ -162,16 +162,25 @@ void finish_plan(Plan& plan, const Dump& dump, const Recognition& recognition) {
   check_coverage(plan, dump);
 }
 
-const PlanGroup& Plan::group_of(std::uint64_t frame) const {
+std::size_t Plan::group_of(std::uint64_t frame) const {
   const auto after = std::partition_point(groups.begin(), groups.end(),
                                           [&](const PlanGroup& g) { return g.first_frame + g.frames <= frame; });
-  return *after;
+  return static_cast<std::size_t>(after - groups.begin());
+}
+
+const PlanGroup& Plan::group(const Part& part) const {
+  if (part.group < groups.size()) {
+    const PlanGroup& found = groups[part.group];
+    if (part.index >= found.first_frame && part.index - found.first_frame < found.frames) return found;
+  }
+  fail(ErrorCode::invalid_argument, "frame {} is not of group {}", part.index, part.group);
 }
 
 Part Plan::part(const Dump& dump, std::uint64_t frame) const {
-  const PlanGroup& group = group_of(frame);
   Part part;
   part.index = frame;
+  part.group = group_of(frame);
+  const PlanGroup& group = groups.at(part.group);
   const std::uint64_t at = frame - group.first_frame;
   if (!group.tiled) {
     part.slices.push_back(group.split->slice(at));
@@ -193,8 +202,7 @@ Part Plan::part(const Dump& dump, std::uint64_t frame) const {
   return part;
 }
 
-TileShape Plan::shape(const Dump& dump, std::uint64_t frame) const {
-  const PlanGroup& group = group_of(frame);
+TileShape Plan::shape(const Dump& dump, const PlanGroup& group, std::uint64_t frame) const {
   const std::uint64_t at = frame - group.first_frame;
   if (group.tiled) {
     const std::uint64_t first = at * group.chunk;

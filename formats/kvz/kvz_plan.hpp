@@ -43,11 +43,14 @@ struct Plan {
   std::vector<PlanGroup> groups;
   std::uint64_t frames = 0;
 
-  const PlanGroup& group_of(std::uint64_t frame) const;
-  /// The slices of a frame, in the order of the group's slots.
+  /// Its number; searched for.
+  std::size_t group_of(std::uint64_t frame) const;
+  /// The slices of a frame, in the order of the group's slots; and its group.
   Part part(const Dump& dump, std::uint64_t frame) const;
+  /// The group of a part that part() made; fail(invalid_argument) when that cannot be.
+  const PlanGroup& group(const Part& part) const;
   /// Shape of a frame's matrix: tokens x channels, or elements x 1.
-  TileShape shape(const Dump& dump, std::uint64_t frame) const;
+  TileShape shape(const Dump& dump, const PlanGroup& group, std::uint64_t frame) const;
 };
 
 inline constexpr std::uint64_t kMaxFrames = std::uint64_t{1} << 28;

@@ -196,7 +196,7 @@ class Planner {
     std::vector<Pipeline> resolved;
     for (PlanGroup& group : plan_.groups) {
       Pipeline p = plan_.pipelines[group.pipeline];
-      if (group.tiled && group.frames > 0) p.resolve(group.context, plan_.shape(dump_, group.first_frame));
+      if (group.tiled && group.frames > 0) p.resolve(group.context, plan_.shape(dump_, group, group.first_frame));
       const auto [it, is_new] = known.emplace(p.text(true), resolved.size());
       if (is_new) resolved.push_back(Pipeline::parse(it->first));
       group.pipeline = it->second;

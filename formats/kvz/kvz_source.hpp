@@ -1,68 +1,61 @@
 // SPDX-License-Identifier: Apache-2.0
-// Where a container's records come from.
+// Where a container's records come from: a file, at any offset, or a stream, one after another.
 #pragma once
 
-#include <algorithm>
+#include <cstdint>
 #include <optional>
 #include <utility>
 
-#include "codec/fail.hpp"
+#include "codec/bytes.hpp"
 #include "formats/file.hpp"
 #include "formats/kvz/kvz_records.hpp"
 
 namespace kvzip {
 
-/// Bytes come in steps, so that a hostile length allocates no more than the input really has.
-inline constexpr std::uint64_t kReadStep = std::uint64_t{16} << 20;
-
-/// Where records come from: a file, at any offset, or a stream, at the current place only.
-class RecordSource {
- public:
-  explicit RecordSource(InputFile file) : file_(std::move(file)) {}
-  explicit RecordSource(InputStream& stream) : stream_(&stream) {}
-
-  bool seekable() const { return file_.has_value(); }
-  const InputFile& file() const { return *file_; }
-  void seek(std::uint64_t offset) { at_ = offset; }
-  std::uint64_t position() const { return at_; }
-
-  void read(std::span<std::byte> out) {
-    if (file_) {
-      file_->read_at(at_, out);
-    } else if (stream_->read(out) != out.size()) {
-      fail(ErrorCode::truncated, "the input ends too early");
-    }
-    at_ += out.size();
-  }
-  Bytes read_bytes(std::uint64_t count) {
-    if (file_ && count > file_->size() - std::min(at_, file_->size())) {
-      fail(ErrorCode::truncated, "a record of {} bytes reaches beyond the end of the file", count);
-    }
-    Bytes bytes;
-    while (bytes.size() < count) {
-      const std::size_t before = bytes.size();
-      bytes.resize(before + std::min(count - before, kReadStep));
-      read(std::span(bytes).subspan(before));
-    }
-    return bytes;
-  }
-  void expect_end() {
-    if (file_ ? at_ != file_->size() : !stream_->peek(1).empty()) {
-      fail(ErrorCode::corrupt, "something follows the end of the container");
-    }
-  }
-
- private:
-  std::optional<InputFile> file_;
-  InputStream* stream_ = nullptr;
-  std::uint64_t at_ = 0;
-};
-
 struct Record {
   RecordHeader header;
   Bytes payload;
   std::uint64_t hash = 0;  // as stored
+
+  bool is(RecordType type) const { return header.type == static_cast<std::uint16_t>(type); }
   bool sound() const { return hash64(payload) == hash; }
+};
+
+/// Bytes of a record besides its payload.
+inline constexpr std::uint64_t kRecordOverhead = kRecordHeaderBytes + kRecordTailBytes;
+
+class RecordFile {
+ public:
+  explicit RecordFile(InputFile file) : file_(std::move(file)) {}
+  std::uint64_t size() const { return file_.size(); }
+  void read_at(std::uint64_t offset, std::span<std::byte> out) const { file_.read_at(offset, out); }
+  RecordHeader header_at(std::uint64_t offset) const;
+  /// fail(truncated) before anything is allocated when the record reaches beyond the end of the file.
+  Record record_at(std::uint64_t offset, std::optional<std::uint32_t> sequence = {}) const;
+
+ private:
+  InputFile file_;
+};
+
+class RecordStream {
+ public:
+  /// `stream` must outlive the object.
+  explicit RecordStream(InputStream& stream) : stream_(&stream) {}
+  void read(std::span<std::byte> out);
+  /// The next record, which must have the next number. No more is allocated than the input has, or little more.
+  Record next();
+  void expect_end();
+
+  std::uint64_t position() const { return position_; }
+  std::uint32_t count() const { return count_; }
+  /// Of the stored checksums of all records but the last.
+  std::uint64_t hash_before_last() const;
+
+ private:
+  InputStream* stream_;
+  std::uint64_t position_ = 0;
+  std::uint32_t count_ = 0;
+  ByteWriter hashes_;
 };
 
 }  // namespace kvzip

@@ -95,9 +95,9 @@ std::pair<std::uint64_t, std::uint64_t> frames_touching(const PlanGroup& group, 
 }
 
 Buffer<std::byte> gather_tile(const Plan& plan, const Dump& dump, const Part& part) {
-  const PlanGroup& group = plan.group_of(part.index);
+  const PlanGroup& group = plan.group(part);
   if (!group.tiled) return {part.data[0].begin(), part.data[0].end()};
-  const TileShape shape = plan.shape(dump, part.index);
+  const TileShape shape = plan.shape(dump, group, part.index);
   const std::size_t unit = dtype_unit(group.context.source), row_bytes = std::size_t{shape.cols} * unit;
   Buffer<std::byte> tile(row_bytes * shape.rows);
   std::size_t column = 0;
@@ -112,13 +112,13 @@ Buffer<std::byte> gather_tile(const Plan& plan, const Dump& dump, const Part& pa
 }
 
 void scatter_tile(const Plan& plan, const Dump& dump, ByteView tile, Part& part) {
-  const PlanGroup& group = plan.group_of(part.index);
+  const PlanGroup& group = plan.group(part);
   part.data.resize(part.slices.size());
   if (!group.tiled) {
     part.data[0].assign(tile.begin(), tile.end());
     return;
   }
-  const TileShape shape = plan.shape(dump, part.index);
+  const TileShape shape = plan.shape(dump, group, part.index);
   const std::size_t unit = dtype_unit(group.context.source), row_bytes = std::size_t{shape.cols} * unit;
   std::size_t column = 0;
   for (std::size_t i = 0; i < part.slices.size(); ++i) {

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Checks a container front to back, going on after a damaged frame.
-#include <map>
-#include <mutex>
 #include <optional>
 
+#include "formats/borrowed_reader.hpp"
 #include "formats/file.hpp"
 #include "formats/kvz/kvz.hpp"
 #include "kvzip/error.hpp"
@@ -11,40 +10,18 @@
 namespace kvzip {
 namespace {
 
-/// Passes parts on; an error in one is noted and the rest goes on.
-class VerifyingReader final : public DumpReader {
+/// A reader whose damaged parts are read all the same: without data, and with what is wrong as their result.
+class TolerantReader final : public BorrowedReader {
  public:
-  explicit VerifyingReader(DumpReader& inner) : inner_(inner) {}
-  const Dump& dump() const override { return inner_.dump(); }
-  std::uint64_t part_count() const override { return inner_.part_count(); }
-  Part part(std::uint64_t index) const override { return inner_.part(index); }
-  void fetch(Part& part) override { inner_.fetch(part); }
+  using BorrowedReader::BorrowedReader;
   void expand(Part& part) const override {
     try {
-      inner_.expand(part);
+      BorrowedReader::expand(part);
     } catch (const Error& e) {
-      const std::lock_guard lock(mutex_);
-      damage_.emplace(part.index, e.what());
+      part.result = std::string(e.what());
       part.data.clear();
     }
   }
-  void read(const Slice&, std::span<std::byte>) override {}
-  std::vector<std::string> damage() const {
-    std::vector<std::string> lines;
-    for (const auto& [index, line] : damage_) lines.push_back(line);
-    return lines;
-  }
-
- private:
-  DumpReader& inner_;
-  mutable std::mutex mutex_;
-  mutable std::map<std::uint64_t, std::string> damage_;
-};
-
-class NullWriter final : public DumpWriter {
- public:
-  void append(Part&) override {}
-  void finish() override {}
 };
 
 }  // namespace
@@ -60,14 +37,14 @@ std::vector<std::string> verify_kvz(const std::string& path, unsigned threads, c
     stream.emplace(front_to_back->descriptor(), path);
   }
   const std::unique_ptr<KvzReader> reader = open_kvz(stream ? *stream : stdin_stream());
-  VerifyingReader verifying(*reader);
-  NullWriter nowhere;
+  TolerantReader tolerant(*reader);
   std::vector<std::string> damage;
+  const PartStep note = [&](Part& part) {
+    if (const auto* line = std::any_cast<std::string>(&part.result)) damage.push_back(*line);
+  };
   try {
-    transcode(verifying, nowhere, threads, progress);
-    return verifying.damage();
+    for_each_part(tolerant, {}, note, threads, progress);
   } catch (const Error& e) {
-    damage = verifying.damage();
     damage.push_back(e.what());
   }
   return damage;

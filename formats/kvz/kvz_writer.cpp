@@ -1,13 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Writes a container front to back, without seeking: prelude, header, frames in plan order, index, end, footer.
-#include <cstring>
-#include <map>
-#include <mutex>
-
 #include "codec/bytes.hpp"
 #include "codec/fail.hpp"
 #include "formats/file.hpp"
 #include "formats/kvz/kvz.hpp"
+#include "formats/kvz/kvz_encoder.hpp"
 #include "formats/kvz/kvz_header.hpp"
 #include "formats/kvz/kvz_records.hpp"
 
@@ -16,9 +13,9 @@ namespace {
 
 class KvzWriter final : public DumpWriter {
  public:
-  KvzWriter(const std::string& path, KvzHeader header, std::optional<KvzResults> results, bool overwrite)
+  KvzWriter(const std::string& path, KvzHeader header, std::unique_ptr<TileEncoder> encoder, bool overwrite)
       : header_(std::move(header)),
-        results_(std::move(results)),
+        encoder_(std::move(encoder)),
         out_(path, overwrite, OutputFile::Access::sequential) {
     out_.append(make_prelude(kKvzMinor));
     const std::string text = write_kvz_header(header_);
@@ -31,12 +28,10 @@ class KvzWriter final : public DumpWriter {
   Part part(std::uint64_t index) const override { return header_.plan.part(header_.dump, index); }
 
   void prepare(Part& part) const override {
-    const PlanGroup& group = header_.plan.group_of(part.index);
+    const PlanGroup& group = header_.plan.group(part);
     const Buffer<std::byte> tile = gather_tile(header_.plan, header_.dump, part);
-    const TileShape shape = header_.plan.shape(header_.dump, part.index);
-    const Pipeline& pipeline = header_.plan.pipelines[group.pipeline];
-    part.coded = pipeline.encode(group.context, shape, tile);
-    if (results_ && group.tiled && group.context.role != Role::query) check(part, group, shape, pipeline, tile);
+    const TileShape shape = header_.plan.shape(header_.dump, group, part.index);
+    part.coded = encoder_->encode(header_.plan.pipelines[group.pipeline], group, shape, tile, part.result);
   }
 
   void append(Part& part) override {
@@ -46,13 +41,16 @@ class KvzWriter final : public DumpWriter {
     append_record(RecordType::frame, 0, part.coded, part.coded.size());
     index_end_ = out_.position();
     ++frames_;
-    merge_errors(part.index);
+    encoder_->merge(part.result);
   }
 
   void finish() override {
     if (frames_ != header_.plan.frames)
       fail(ErrorCode::invalid_argument, "{} of {} frames written", frames_, header_.plan.frames);
-    if (results_) append_results();
+    if (const auto results = encoder_->results()) {
+      const std::string text = write_kvz_results(*results);
+      append_record(RecordType::results, 0, std::as_bytes(std::span(text)), text.size());
+    }
     FooterInfo footer{out_.position(), 0};
     const Packed packed = pack_description(index_.view());
     append_record(RecordType::index, packed.flags, packed.stored, index_.size());
@@ -67,42 +65,6 @@ class KvzWriter final : public DumpWriter {
   }
 
  private:
-  /// Decodes what was just encoded, and puts the elements themselves in its place where the bound does not hold.
-  void check(Part& part, const PlanGroup& group, TileShape shape, const Pipeline& pipeline, ByteView tile) const {
-    const DType dtype = group.context.source;
-    Buffer<std::byte> decoded(tile.size());
-    pipeline.decode(group.context, shape, part.coded, decoded);
-    if (results_->max_error) {
-      const auto difference = largest_difference(dtype, tile, dtype, decoded);
-      if (!difference || *difference > *results_->max_error) {
-        part.coded = Pipeline::raw(tile);
-        std::memcpy(decoded.data(), tile.data(), tile.size());
-      }
-    }
-    const KeyValueErrors errors = tile_errors(group.context, shape, tile, decoded);
-    const std::lock_guard lock(mutex_);
-    pending_.emplace(part.index, errors);
-  }
-
-  /// In the order of the frames, so that the sums do not depend on threads.
-  void merge_errors(std::uint64_t frame) {
-    const std::lock_guard lock(mutex_);
-    const auto found = pending_.find(frame);
-    if (found == pending_.end()) return;
-    for (std::size_t side = 0; side < errors_.size(); ++side) errors_[side].merge(found->second[side]);
-    pending_.erase(found);
-  }
-
-  void append_results() {
-    for (std::size_t side = 0; side < errors_.size(); ++side) {
-      const Distortion& d = errors_[side];
-      if (d.values() == 0) continue;
-      results_->errors.push_back({side == 0 ? Role::key : Role::value, d.values(), d.max_abs(), d.rmse(), d.nrmse()});
-    }
-    const std::string text = write_kvz_results(*results_);
-    append_record(RecordType::results, 0, std::as_bytes(std::span(text)), text.size());
-  }
-
   void append_record(RecordType type, std::uint16_t flags, ByteView payload, std::uint64_t decoded) {
     out_.append(make_record_header({static_cast<std::uint16_t>(type), flags, payload.size(), decoded, sequence_++}));
     out_.append(payload);
@@ -114,10 +76,7 @@ class KvzWriter final : public DumpWriter {
   }
 
   KvzHeader header_;
-  std::optional<KvzResults> results_;
-  mutable std::mutex mutex_;
-  mutable std::map<std::uint64_t, KeyValueErrors> pending_;  // of frames that are encoded and not yet written
-  KeyValueErrors errors_;
+  std::unique_ptr<TileEncoder> encoder_;
   OutputFile out_;
   ByteWriter index_, hashes_;
   std::uint64_t index_end_ = 0, frames_ = 0;
@@ -134,7 +93,9 @@ std::unique_ptr<DumpWriter> create_kvz_writer(const std::string& path, const Dum
                    dump,
                    recognition,
                    make_plan(dump, recognition, options.rules, options.chunk_tokens)};
-  return std::make_unique<KvzWriter>(path, std::move(header), options.results, overwrite);
+  auto encoder = std::make_unique<TileEncoder>();
+  if (options.results) encoder = make_checked_encoder(std::move(encoder), *options.results);
+  return std::make_unique<KvzWriter>(path, std::move(header), std::move(encoder), overwrite);
 }
 
 }  // namespace kvzip

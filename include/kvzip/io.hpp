@@ -2,10 +2,12 @@
 // Readers and writers of dumps, and the one loop between them.
 #pragma once
 
+#include <any>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -25,6 +27,18 @@ struct Part {
   std::vector<Slice> slices;
   std::vector<Bytes> data;  // data[i]: the elements of slices[i], row-major, little-endian
   Bytes coded;              // a frame, between fetch and expand or between prepare and append
+  std::size_t group = 0;    // of a container's parts: the tile group, as the container numbers them
+  std::any result;          // what a step on any thread leaves for the step that follows in order
+};
+
+class KvzReader;
+
+/// What a reader is beyond its dump. Of a container from a pipe some is known only after its last part.
+struct ReaderTraits {
+  KvzReader* container = nullptr;     // itself, when it is one whole container
+  bool once = false;                  // comes from a pipe: each part is fetched once, and read() fails
+  std::uint64_t chunk_tokens = 0;     // of the longest parts of keys and values; 0 = not cut along the tokens
+  std::optional<double> max_error{};  // no finite key or value is further from its original than this
 };
 
 class DumpReader {
@@ -35,9 +49,10 @@ class DumpReader {
   /// The parts this reader reads best, covering every element of every tensor once.
   virtual std::uint64_t part_count() const = 0;
   virtual Part part(std::uint64_t index) const = 0;  // slices only
-  /// Reads what expand() needs. One caller at a time, ascending parts (parts may be left out).
+  /// Reads what expand() needs. One caller at a time, ascending parts (parts may be left out). `part` is what part()
+  /// gave; until expand() its index stays, and its slices are the reader's own affair.
   virtual void fetch(Part& part) = 0;
-  /// Turns fetched bytes into `data`. Any thread.
+  /// Turns fetched bytes into `data`, of the slices that part() gave. Any thread.
   virtual void expand(Part&) const {}
 
   /// Random access: the elements of one slice. One caller at a time. `out` has exactly the slice's bytes.
@@ -45,6 +60,8 @@ class DumpReader {
 
   /// A container states its own roles; other readers give nothing and recognise() is used.
   virtual const Recognition* recognition() const { return nullptr; }
+
+  virtual ReaderTraits traits() { return {}; }
 };
 
 class DumpWriter {
@@ -68,6 +85,14 @@ using Progress = std::function<void(std::uint64_t done, std::uint64_t total)>;
 /// Moves everything from reader to writer through a bounded pipeline: reading and writing are serial and in order,
 /// expand and prepare run on `threads` threads (0 = all). Output does not depend on `threads`. Does not call finish().
 void transcode(DumpReader& in, DumpWriter& out, unsigned threads, const Progress& progress = {});
+
+/// A step on a part; none = nothing to do.
+using PartStep = std::function<void(Part& part)>;
+/// Reads every part of a dump: `visit` runs on any of `threads` threads (0 = all) and leaves what it found in the
+/// part's result, `merge` runs for one part at a time, in their order. Of several errors that of the first part in
+/// order is thrown, once all parts before it are merged.
+void for_each_part(DumpReader& reader, const PartStep& visit, const PartStep& merge, unsigned threads,
+                   const Progress& progress = {});
 
 /// Opens a dump or container by content (magic bytes), never by name. "-" reads standard input; formats that need
 /// seeking are first copied to an unnamed temporary file.

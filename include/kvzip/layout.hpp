@@ -40,6 +40,8 @@ struct Rope {
   double original_context = 8192;                    // llama3, yarn: original_max_position_embeddings
   std::uint32_t dims = 0;                            // rotary dimensions of a head; 0 = all
   std::uint64_t first_position = 0;                  // position of token 0 of the dump
+
+  bool operator==(const Rope&) const = default;
 };
 
 /// What the dump as a whole says of its model.
@@ -49,6 +51,8 @@ struct ModelInfo {
   std::uint32_t kv_heads = 0;  // from metadata; 0 = unknown
   std::uint32_t head_dim = 0;  // from metadata; 0 = unknown
   Rope rope;
+
+  bool operator==(const ModelInfo&) const = default;
 };
 
 struct Recognition {

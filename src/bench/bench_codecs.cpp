@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <map>
+#include <numeric>
 #include <set>
 #include <tuple>
 
@@ -10,6 +11,7 @@
 #include "codec/stage_clock.hpp"
 #include "formats/file.hpp"
 #include "formats/kvz/kvz.hpp"
+#include "formats/kvz/tile_walk.hpp"
 
 namespace kvzip::tool {
 namespace {
@@ -54,15 +56,14 @@ TiledDump::TiledDump(DumpReader& reader, const Recognition& recognition, RuleSet
       rules_(std::move(rules)),
       chunk_tokens_(chunk_tokens),
       plan_(make_plan(dump_, recognition_, rules_, chunk_tokens)) {
-  for (std::uint64_t f = 0; f < plan_.frames; ++f) {
-    Part part = plan_.part(dump_, f);
-    part.index = f;
-    for (const Slice& slice : part.slices) {
-      reader.read(slice, part.data.emplace_back(slice_bytes(dump_, slice)));
-    }
-    const Buffer<std::byte> tile = gather_tile(plan_, dump_, part);
-    tiles_.emplace_back(tile.begin(), tile.end());
-  }
+  std::vector<std::uint64_t> frames(plan_.frames);
+  std::iota(frames.begin(), frames.end(), std::uint64_t{0});
+  for_each_tile<Bytes>(
+      reader, plan_, frames, [](const PlannedTile& t) { return Bytes(t.elements.begin(), t.elements.end()); },
+      [&](const PlannedTile& t, Bytes elements) {
+        tiles_.push_back({t.group, t.shape, std::move(elements)});
+      },
+      1);
   find_steps();
 }
 
@@ -95,18 +96,18 @@ void TiledDump::find_steps() {
     steps_.push_back({entry->first.first, entry->first.second, 0});
   }
   for (std::size_t i = 0; i < tiles_.size(); ++i) {
-    const auto g = static_cast<std::size_t>(&plan_.group_of(i) - plan_.groups.data());
-    for (const std::size_t step : std::set<std::size_t>(step_of_[g].begin(), step_of_[g].end())) {
-      if (step != kUnused) steps_[step].bytes += tiles_[i].size();
+    const std::vector<std::size_t>& steps = step_of_[tiles_[i].group];
+    for (const std::size_t step : std::set<std::size_t>(steps.begin(), steps.end())) {
+      if (step != kUnused) steps_[step].bytes += tiles_[i].elements.size();
     }
   }
 }
 
 std::string TiledDump::piece_name(std::size_t piece) const {
-  const PlanGroup& group = plan_.group_of(piece);
+  const PlanGroup& group = group_of(piece);
   const std::string& tensor = dump_.tensors[group.slots[0].tensor].name;
   if (!group.tiled) return fmt::format("preset {}, tensor {}", rules_.name, tensor);
-  const TileShape shape = plan_.shape(dump_, piece);
+  const TileShape& shape = tiles_[piece].shape;
   return fmt::format("preset {}, tensor {}, tokens {}-{}", rules_.name, tensor, shape.first_token,
                      shape.first_token + shape.rows - 1);
 }
@@ -118,7 +119,7 @@ std::vector<std::uint64_t> TiledDump::step_bytes() const {
 }
 
 void TiledDump::add_times(std::size_t piece, const StageClock& clock, std::span<double> steps) const {
-  const auto g = static_cast<std::size_t>(&plan_.group_of(piece) - plan_.groups.data());
+  const std::size_t g = tiles_[piece].group;
   for (std::size_t s = 0; s < StageClock::kSteps; ++s) {
     if (step_of_[g][s] != kUnused) steps[step_of_[g][s]] += static_cast<double>(clock.nanoseconds[s]) * 1e-9;
   }
@@ -126,24 +127,25 @@ void TiledDump::add_times(std::size_t piece, const StageClock& clock, std::span<
 
 ByteView TiledDump::encode(std::size_t piece, std::span<double> steps) {
   StageClock clock;
-  coded_ = pipeline(piece).encode(plan_.group_of(piece).context, plan_.shape(dump_, piece), tiles_[piece], &clock);
+  const Tile& tile = tiles_[piece];
+  coded_ = pipeline(piece).encode(group_of(piece).context, tile.shape, tile.elements, &clock);
   add_times(piece, clock, steps);
   return coded_;
 }
 
 void TiledDump::decode(std::size_t piece, ByteView coded, std::span<std::byte> out, std::span<double> steps) {
   StageClock clock;
-  pipeline(piece).decode(plan_.group_of(piece).context, plan_.shape(dump_, piece), coded, out, &clock);
+  pipeline(piece).decode(group_of(piece).context, tiles_[piece].shape, coded, out, &clock);
   add_times(piece, clock, steps);
 }
 
 Errors TiledDump::errors(const std::vector<Bytes>& decoded) const {
   KeyValueErrors all;
   for (std::size_t i = 0; i < tiles_.size(); ++i) {
-    const PlanGroup& group = plan_.group_of(i);
+    const PlanGroup& group = group_of(i);
     const Role role = group.context.role;
     if (!group.tiled || role == Role::query || role == Role::other) continue;
-    const KeyValueErrors one = tile_errors(group.context, plan_.shape(dump_, i), tiles_[i], decoded[i]);
+    const KeyValueErrors one = tile_errors(group.context, tiles_[i].shape, tiles_[i].elements, decoded[i]);
     for (std::size_t side = 0; side < all.size(); ++side) all[side].merge(one[side]);
   }
   const auto nrmse = [](const Distortion& d) { return d.values() > 0 ? std::optional(d.nrmse()) : std::nullopt; };

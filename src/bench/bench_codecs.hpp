@@ -46,7 +46,7 @@ class TiledDump final : public Codec {
             std::optional<std::uint64_t> chunk_tokens);
 
   std::size_t pieces() const override { return tiles_.size(); }
-  ByteView source(std::size_t piece) const override { return tiles_[piece]; }
+  ByteView source(std::size_t piece) const override { return tiles_[piece].elements; }
   std::string piece_name(std::size_t piece) const override;
   bool exact(std::size_t piece) const override { return pipeline(piece).exact(); }
   std::vector<std::uint64_t> step_bytes() const override;
@@ -60,7 +60,13 @@ class TiledDump final : public Codec {
   std::uint64_t file_bytes(std::vector<Bytes>& coded, const std::vector<Bytes>& decoded) const;
 
  private:
-  const Pipeline& pipeline(std::size_t piece) const { return plan_.pipelines[plan_.group_of(piece).pipeline]; }
+  struct Tile {
+    std::size_t group = 0;  // index into plan_.groups
+    TileShape shape;
+    Bytes elements;
+  };
+  const PlanGroup& group_of(std::size_t piece) const { return plan_.groups[tiles_[piece].group]; }
+  const Pipeline& pipeline(std::size_t piece) const { return plan_.pipelines[group_of(piece).pipeline]; }
   void find_steps();
   void add_times(std::size_t piece, const class StageClock& clock, std::span<double> steps) const;
 
@@ -69,7 +75,7 @@ class TiledDump final : public Codec {
   RuleSet rules_;
   std::optional<std::uint64_t> chunk_tokens_;
   Plan plan_;
-  std::vector<Bytes> tiles_;
+  std::vector<Tile> tiles_;  // by frame
   std::vector<Step> steps_;
   std::vector<std::vector<std::size_t>> step_of_;  // of each group: steps_ index of each step of the clock
   Bytes coded_;

@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "src/cli/selecting.hpp"
 
+#include <utility>
+
+#include "formats/join.hpp"
+
 namespace kvzip::tool {
 
 Selection Selecting::selection() const {
@@ -13,14 +17,23 @@ void add_selecting(CLI::App& app, Selecting& selecting, const std::string& roles
   add_text(app, "--role", selecting.role, "ROLE", roles);
 }
 
-std::unique_ptr<DumpReader> open_selected(const std::string& path, const Selecting& selecting, Recognising recognising,
-                                          const std::vector<Role>& roles, const KeyValues& meta) {
+std::unique_ptr<DumpReader> open_inputs(const std::vector<std::string>& paths) {
+  std::vector<JoinInput> inputs;
+  for (const std::string& path : paths) {
+    inputs.push_back({input_name(path), with_file(path, [&] { return open_reader(path); })});
+  }
+  return join(std::move(inputs));
+}
+
+std::unique_ptr<DumpReader> open_selected(const std::vector<std::string>& paths, const Selecting& selecting,
+                                          Recognising recognising, const std::vector<Role>& roles,
+                                          const KeyValues& meta) {
   Selection selection = selecting.selection();
   if (selection.roles.empty() && !roles.empty()) {
     selection.roles = roles;
     recognising.strict = true;
   }
-  auto reader = open_reader(path);
+  auto reader = open_inputs(paths);
   const Recognition recognition = recognise_input(*reader, recognising, meta);
   return select(std::move(reader), recognition, selection);
 }

@@ -18,9 +18,13 @@ struct Selecting {
 /// `roles` says what is taken without --role.
 void add_selecting(CLI::App& app, Selecting& selecting, const std::string& roles);
 
-/// An input of which only what is selected shows; without --role, `roles` do (empty = all). Where `roles` are asked
+/// Files whose tensors stand side by side; one is itself.
+std::unique_ptr<DumpReader> open_inputs(const std::vector<std::string>& paths);
+
+/// Inputs of which only what is selected shows; without --role, `roles` do (empty = all). Where `roles` are asked
 /// for, a dump without recognised keys or values is refused.
-std::unique_ptr<DumpReader> open_selected(const std::string& path, const Selecting& selecting, Recognising recognising,
-                                          const std::vector<Role>& roles, const KeyValues& meta = {});
+std::unique_ptr<DumpReader> open_selected(const std::vector<std::string>& paths, const Selecting& selecting,
+                                          Recognising recognising, const std::vector<Role>& roles,
+                                          const KeyValues& meta = {});
 
 }  // namespace kvzip::tool

@@ -76,7 +76,7 @@ std::uint64_t count_unlike(ByteView a, ByteView b, std::size_t unit) {
   return unlike;
 }
 
-class Comparer final : public DumpWriter {
+class Comparer {
  public:
   Comparer(DumpReader& a, DumpReader& b, std::vector<TensorComparison>& tensors)
       : a_(a), b_(b), b_leads_(b.recognition() != nullptr), tensors_(tensors) {
@@ -88,9 +88,9 @@ class Comparer final : public DumpWriter {
   }
 
   DumpReader& leader() { return b_leads_ ? b_ : a_; }
-  void finish() override {}
 
-  void append(Part& part) override {
+  /// A part of the leader's.
+  void add(const Part& part) {
     for (std::size_t i = 0; i < part.slices.size(); ++i) {
       const std::size_t at = of_leader_[part.slices[i].tensor];
       if (at == kNone || boxed_[at]) continue;
@@ -195,13 +195,13 @@ class Comparer final : public DumpWriter {
 };
 
 /// A bound may be stored, which a pipe says only at its end.
-bool is_bounded(const DumpReader& other, std::size_t tensor) {
-  if (dynamic_cast<const KvzReader*>(&other) == nullptr) return false;
+bool is_bounded(DumpReader& other, std::size_t tensor) {
+  if (other.traits().container == nullptr) return false;
   const Role role = other.recognition()->tensors[tensor].role;
   return role == Role::key || role == Role::value || role == Role::pair;
 }
 
-std::vector<TensorComparison> match(const DumpReader& original, const DumpReader& other, const Recognition& roles,
+std::vector<TensorComparison> match(const DumpReader& original, DumpReader& other, const Recognition& roles,
                                     bool common) {
   const auto& left = original.dump().tensors;
   const auto& right = other.dump().tensors;
@@ -294,11 +294,12 @@ Comparison compare_dumps(DumpReader& original, DumpReader& other, const Recognit
   Comparison out;
   out.tensors = match(original, other, roles, options.common);
   Comparer comparer(original, other, out.tensors);
-  transcode(comparer.leader(), comparer, options.threads, progress);
+  const PartStep add = [&](Part& part) { comparer.add(part); };
+  for_each_part(comparer.leader(), {}, add, options.threads, progress);
   comparer.compare_boxed();
 
   std::optional<KvzSummary> summary;
-  auto* kvz = dynamic_cast<KvzReader*>(&other);
+  KvzReader* kvz = other.traits().container;
   if (kvz != nullptr && options.other_sizes) summary = kvz->summary();
   const bool sizes = kvz == nullptr || summary;
   std::vector<double> coded;

@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <cmath>
 
-#include "formats/kvz/kvz.hpp"
 #include "formats/parallel.hpp"
 
 namespace kvzip::tool {
@@ -13,17 +12,6 @@ namespace {
 constexpr std::uint64_t kMostTokens = 8192, kMostValues = std::uint64_t{1} << 22;  // read at a time
 /// Tokens are read in multiples of this, so that sums do not depend on how a container is cut.
 constexpr std::uint64_t kTokenStep = 128;
-
-/// Tokens of the longest frames of keys and values; 0 for files that are not cut along the tokens.
-std::uint64_t chunk_tokens(const DumpReader& reader) {
-  const auto* kvz = dynamic_cast<const KvzReader*>(&reader);
-  std::uint64_t chunk = 0;
-  if (kvz == nullptr) return chunk;
-  for (const KvzGroup& group : kvz->description().groups) {
-    if (group.layer) chunk = std::max(chunk, group.chunk_rows);  // tensors that pass through have none
-  }
-  return chunk;
-}
 
 /// Whole frames as far as that goes, so that each is decoded once.
 std::uint64_t tokens_at_a_time(std::uint64_t chunk, std::uint64_t channels, std::uint64_t tokens) {
@@ -169,7 +157,7 @@ void LayerRun::stream(const HeadRows* keys, const HeadRows* values, std::size_t 
   Block block;
   if (keys != nullptr) block.key_dims = keys->dims;
   if (values != nullptr) block.value_dims = values->dims;
-  const std::uint64_t chunk = std::max(chunk_tokens(s_.original), chunk_tokens(decoded_));
+  const std::uint64_t chunk = std::max(s_.original.traits().chunk_tokens, decoded_.traits().chunk_tokens);
   const std::uint64_t channels = any.heads * std::max(block.key_dims, block.value_dims);
   const std::uint64_t step = tokens_at_a_time(chunk, channels, any.tokens);
   for (block.first = 0; block.first < any.tokens; block.first += step) {

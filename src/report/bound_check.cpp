@@ -5,8 +5,6 @@
 
 #include <algorithm>
 
-#include "formats/kvz/kvz.hpp"
-
 namespace kvzip::tool {
 
 std::string BoundCheck::text() const {
@@ -27,10 +25,10 @@ Json BoundCheck::json() const {
 }
 
 std::optional<BoundCheck> check_bound(DumpReader& other, const Comparison& comparison) {
-  const auto* kvz = dynamic_cast<const KvzReader*>(&other);
-  if (kvz == nullptr || !kvz->description().results || !kvz->description().results->max_error) return {};
+  const std::optional<double> stored = other.traits().max_error;
+  if (!stored) return {};
   BoundCheck out;
-  out.bound = *kvz->description().results->max_error;
+  out.bound = *stored;
   bool any = false;
   for (const TensorComparison& t : comparison.tensors) {
     if (!t.exact || out.lost) continue;

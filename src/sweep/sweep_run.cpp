@@ -7,6 +7,7 @@
 #include <map>
 
 #include "codec/fail.hpp"
+#include "formats/borrowed_reader.hpp"
 #include "formats/file.hpp"
 #include "formats/kvz/kvz.hpp"
 #include "formats/kvz/kvz_records.hpp"
@@ -75,39 +76,17 @@ class TimedWriter final : public DumpWriter {
   std::map<std::uint64_t, ChunkBytes> chunks_;
 };
 
-/// Another's reader, so that a dump from a pipe, which comes but once, has several selections.
-class SameReader : public DumpReader {
- public:
-  explicit SameReader(DumpReader& inner) : inner_(inner) {}
-  const Dump& dump() const override { return inner_.dump(); }
-  std::uint64_t part_count() const override { return inner_.part_count(); }
-  Part part(std::uint64_t index) const override { return inner_.part(index); }
-  void fetch(Part& part) override { inner_.fetch(part); }
-  void expand(Part& part) const override { inner_.expand(part); }
-  void read(const Slice& slice, std::span<std::byte> out) override { inner_.read(slice, out); }
-  const Recognition* recognition() const override { return inner_.recognition(); }
-
- private:
-  DumpReader& inner_;
-};
-
 /// A reader whose decoding is timed.
-class TimedReader final : public SameReader {
+class TimedReader final : public BorrowedReader {
  public:
-  using SameReader::SameReader;
+  using BorrowedReader::BorrowedReader;
   void expand(Part& part) const override {
-    watch_.time([&] { SameReader::expand(part); });
+    watch_.time([&] { BorrowedReader::expand(part); });
   }
   const Stopwatch& watch() const { return watch_; }
 
  private:
   mutable Stopwatch watch_;
-};
-
-class NoWriter final : public DumpWriter {
- public:
-  void append(Part&) override {}
-  void finish() override {}
 };
 
 /// Where a setting's frames went: kinds of bytes, and layers.
@@ -233,7 +212,8 @@ class DumpSweep {
     recognising.strict = true;
     Selection selection = request_.selecting.selection();
     if (selection.roles.empty()) selection.roles = std::move(roles);
-    return select(std::make_unique<SameReader>(*whole_), recognise_input(*whole_, recognising, {}), selection);
+    // A dump from a pipe, which comes but once, has several selections.
+    return select(std::make_unique<BorrowedReader>(*whole_), recognise_input(*whole_, recognising, {}), selection);
   }
 
   using Share = std::function<void(double)>;
@@ -326,8 +306,7 @@ class DumpSweep {
     }
     {
       TimedReader reader(*coded);
-      NoWriter nowhere;
-      transcode(reader, nowhere, threads, part_of(kEncodeShare, kDecodeShare));
+      for_each_part(reader, {}, {}, threads, part_of(kEncodeShare, kDecodeShare));
       row.decode_mbs = reader.watch().mbs(out_.source_bytes);
     }
     row.peak_bytes = peak.bytes();

@@ -65,12 +65,12 @@ TEST_CASE("each layer and batch is a group, each chunk of tokens a frame") {
   const Part part = plan.part(in.dump, 14);  // layer 1, batch 1, last chunk
   CHECK(part.slices[0].start == std::vector<std::uint64_t>{1, 1, 0, 8, 0});
   CHECK(part.slices[0].count == std::vector<std::uint64_t>{1, 1, 2, 2, 4});
-  const TileShape shape = plan.shape(in.dump, 14);
+  const TileShape shape = plan.shape(in.dump, plan.group(part), part.index);
   CHECK(shape.rows == 2);
   CHECK(shape.cols == 8);
   CHECK(shape.first_token == 8);
   for (std::uint64_t f = 0; f < plan.frames; ++f) {
-    const PlanGroup& g = plan.group_of(f);
+    const PlanGroup& g = plan.groups.at(plan.group_of(f));
     CHECK(f >= g.first_frame);
     CHECK(f < g.first_frame + g.frames);
   }

@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "formats/join.hpp"
+
+#include <algorithm>
+#include <map>
+#include <optional>
+#include <unordered_map>
+#include <utility>
+
+#include "codec/fail.hpp"
+#include "formats/parts.hpp"
+#include "formats/text.hpp"
+
+namespace kvzip {
+namespace {
+
+class JoinReader final : public DumpReader {
+ public:
+  explicit JoinReader(std::vector<JoinInput> inputs) {
+    inputs_.reserve(inputs.size());
+    for (JoinInput& input : inputs) {
+      DumpReader& reader = *input.reader;
+      inputs_.push_back({std::move(input), dump_.tensors.size(), parts_});
+      const std::vector<TensorInfo>& tensors = reader.dump().tensors;
+      dump_.tensors.insert(dump_.tensors.end(), tensors.begin(), tensors.end());
+      if (__builtin_add_overflow(parts_, reader.part_count(), &parts_)) {
+        fail(ErrorCode::limit, "the files together have more parts than 64 bits can count");
+      }
+    }
+    check_names();
+    join_attributes();
+    join_recognition();
+  }
+
+  const Dump& dump() const override { return dump_; }
+  const Recognition* recognition() const override { return recognition_ ? &*recognition_ : nullptr; }
+  std::uint64_t part_count() const override { return parts_; }
+
+  Part part(std::uint64_t index) const override {
+    const Input& input = with_part(index);
+    Part part = input.reader().part(index - input.first_part);
+    part.index = index;
+    for (Slice& slice : part.slices) slice.tensor += input.first_tensor;
+    return part;
+  }
+
+  /// Until expand(), the part is the input's but for its index.
+  void fetch(Part& part) override {
+    const Input& input = with_part(part.index);
+    for (Slice& slice : part.slices) slice.tensor -= input.first_tensor;
+    part.index -= input.first_part;
+    with_name(input, [&] { input.reader().fetch(part); });
+    part.index += input.first_part;
+  }
+
+  void expand(Part& part) const override {
+    const Input& input = with_part(part.index);
+    part.index -= input.first_part;
+    with_name(input, [&] { input.reader().expand(part); });
+    part.index += input.first_part;
+    for (Slice& slice : part.slices) slice.tensor += input.first_tensor;
+  }
+
+  void read(const Slice& slice, std::span<std::byte> out) override {
+    check_slice(dump_, slice, out.size());
+    const Input& input = with_tensor(slice.tensor);
+    Slice own = slice;
+    own.tensor -= input.first_tensor;
+    with_name(input, [&] { input.reader().read(own, out); });
+  }
+
+  ReaderTraits traits() override {
+    ReaderTraits joined = inputs_[0].reader().traits();
+    joined.container = nullptr;
+    for (const Input& input : inputs_) {
+      const ReaderTraits one = input.reader().traits();
+      joined.once = joined.once || one.once;
+      joined.chunk_tokens = std::max(joined.chunk_tokens, one.chunk_tokens);
+      // What is said of some says nothing of all.
+      joined.max_error =
+          joined.max_error && one.max_error ? std::optional(std::max(*joined.max_error, *one.max_error)) : std::nullopt;
+    }
+    return joined;
+  }
+
+ private:
+  struct Input {
+    JoinInput from;
+    std::size_t first_tensor = 0;
+    std::uint64_t first_part = 0;
+    DumpReader& reader() const { return *from.reader; }
+  };
+
+  /// The last input that starts at or before `at`; those without any come before it.
+  template <typename T>
+  const Input& holding(T at, T Input::*first) const {
+    const auto after = std::upper_bound(inputs_.begin(), inputs_.end(), at,
+                                        [&](T value, const Input& input) { return value < input.*first; });
+    return *(after - 1);
+  }
+  const Input& with_part(std::uint64_t index) const {
+    if (index >= parts_) fail(ErrorCode::invalid_argument, "there is no part {} of {}", index, parts_);
+    return holding(index, &Input::first_part);
+  }
+  const Input& with_tensor(std::size_t tensor) const { return holding(tensor, &Input::first_tensor); }
+
+  template <typename F>
+  static void with_name(const Input& input, F&& step) {
+    try {
+      step();
+    } catch (Error& e) {
+      e.add_context(input.from.name);
+      throw;
+    }
+  }
+
+  void check_names() const {
+    std::unordered_map<std::string_view, std::size_t> seen;
+    for (std::size_t i = 0; i < dump_.tensors.size(); ++i) {
+      const auto [at, fresh] = seen.emplace(dump_.tensors[i].name, i);
+      if (fresh) continue;
+      fail(ErrorCode::invalid_argument, "tensor {} is both in {} and in {}", quoted(dump_.tensors[i].name),
+           with_tensor(at->second).from.name, with_tensor(i).from.name);
+    }
+  }
+
+  void join_attributes() {
+    std::map<std::pair<std::string, std::string>, const Input*> owner;  // of an object's attribute
+    for (const Input& input : inputs_) {
+      for (const Attribute& attribute : input.reader().dump().attributes) {
+        const auto [at, fresh] = owner.emplace(std::pair(attribute.object, attribute.name), &input);
+        if (fresh || at->second == &input) {
+          dump_.attributes.push_back(attribute);
+          continue;
+        }
+        const std::vector<Attribute>& others = at->second->reader().dump().attributes;
+        if (std::find(others.begin(), others.end(), attribute) != others.end()) continue;
+        fail(ErrorCode::invalid_argument, "attribute {}{} is not the same in {} and in {}", quoted(attribute.name),
+             attribute.object.empty() ? std::string() : " of " + quoted(attribute.object), at->second->from.name,
+             input.from.name);
+      }
+    }
+  }
+
+  void join_recognition() {
+    const Input* stating = nullptr;
+    for (const Input& input : inputs_) {
+      const Recognition* stated = input.reader().recognition();
+      if (stated == nullptr) continue;
+      if (stating == nullptr) {
+        stating = &input;
+        recognition_.emplace().model = stated->model;
+      }
+      ModelInfo& model = recognition_->model;
+      const std::uint32_t layers = std::max(model.layers, stated->model.layers);
+      model.layers = stated->model.layers;
+      if (model != stated->model) {
+        fail(ErrorCode::invalid_argument, "{} and {} are not of the same model, or not at the same position",
+             stating->from.name, input.from.name);
+      }
+      model.layers = layers;
+    }
+    if (!recognition_) return;
+    for (const Input& input : inputs_) {
+      const Recognition* stated = input.reader().recognition();
+      const Recognition own = stated != nullptr ? *stated : recognise(input.reader().dump());
+      recognition_->tensors.insert(recognition_->tensors.end(), own.tensors.begin(), own.tensors.end());
+      recognition_->recognised += own.recognised;
+      recognition_->model.layers = std::max(recognition_->model.layers, own.model.layers);
+    }
+  }
+
+  std::vector<Input> inputs_;
+  Dump dump_;
+  std::optional<Recognition> recognition_;
+  std::uint64_t parts_ = 0;
+};
+
+}  // namespace
+
+std::unique_ptr<DumpReader> join(std::vector<JoinInput> inputs) {
+  if (inputs.empty()) fail(ErrorCode::invalid_argument, "nothing to join");
+  if (inputs.size() == 1) return std::move(inputs[0].reader);
+  return std::make_unique<JoinReader>(std::move(inputs));
+}
+
+}  // namespace kvzip

@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+// Several dumps presented as one: a cache that was saved as a file for each layer, or keys and values apart.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "kvzip/io.hpp"
+
+namespace kvzip {
+
+struct JoinInput {
+  std::string name;  // for messages
+  std::unique_ptr<DumpReader> reader;
+};
+
+/// The tensors of all inputs side by side, and their parts one input after the other: the inverse of select() by layers
+/// or roles. One input is that input itself.
+/// - Tensor names must differ: fail(invalid_argument) names the tensor and both inputs.
+/// - An attribute that several inputs have is there once. They must agree: nothing that an input says is lost or said
+///   of another's tensors. fail(invalid_argument) names the attribute and both inputs.
+/// - Inputs that state their roles (containers) keep them, others get recognise()'s. What those that do state say of
+///   the model must agree in all but the number of layers, of which the largest counts. When none states roles,
+///   neither does the result.
+/// Errors in an input's data begin with its name. fail(invalid_argument) without inputs.
+std::unique_ptr<DumpReader> join(std::vector<JoinInput> inputs);
+
+}  // namespace kvzip

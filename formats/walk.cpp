@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+// Errors travel through the pipeline with their part and are raised where parts are in order again, so that the first
+// part in order decides which error is reported, whatever the threads did.
+#include "formats/walk.hpp"
+
+#include <oneapi/tbb/global_control.h>
+#include <oneapi/tbb/info.h>
+#include <oneapi/tbb/parallel_pipeline.h>
+#include <oneapi/tbb/task_arena.h>
+
+#include <algorithm>
+#include <atomic>
+#include <exception>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <vector>
+
+namespace kvzip {
+namespace {
+
+constexpr unsigned kMaxThreads = 256;
+
+struct Item {
+  Part part;
+  std::exception_ptr error;
+};
+
+/// Items that have gone through. Their arrays serve the parts to come: fresh ones would cost the kernel a page fault
+/// for every 4 KiB that moves.
+class Spares {
+ public:
+  std::shared_ptr<Item> take() {
+    const std::lock_guard lock(mutex_);
+    if (items_.empty()) return std::make_shared<Item>();
+    auto item = std::move(items_.back());
+    items_.pop_back();
+    return item;
+  }
+  void give(std::shared_ptr<Item> item) {
+    const std::lock_guard lock(mutex_);
+    items_.push_back(std::move(item));
+  }
+
+ private:
+  std::mutex mutex_;
+  std::vector<std::shared_ptr<Item>> items_;
+};
+
+/// Runs a step on an item; an item with an error takes no further steps.
+template <typename F>
+void guarded(Item& item, F&& step) {
+  if (item.error) return;
+  try {
+    step(item.part);
+  } catch (...) {
+    item.error = std::current_exception();
+  }
+}
+
+void run_serial(const Walk& steps) {
+  Part part;
+  for (std::uint64_t index = 0; index < steps.parts; ++index) {
+    steps.fetch(part, index);
+    steps.visit(part);
+    steps.merge(part);
+  }
+}
+
+void run_pipeline(const Walk& steps, unsigned threads) {
+  using ItemPtr = std::shared_ptr<Item>;
+  std::uint64_t next = 0;
+  std::exception_ptr first_error;
+  std::atomic<bool> stop = false;
+  Spares spares;
+  const auto fetch = tbb::make_filter<void, ItemPtr>(tbb::filter_mode::serial_in_order, [&](tbb::flow_control& flow) {
+    if (stop || next == steps.parts) {
+      flow.stop();
+      return ItemPtr();
+    }
+    ItemPtr item = spares.take();
+    guarded(*item, [&](Part& part) { steps.fetch(part, next); });
+    ++next;
+    if (item->error) stop = true;
+    return item;
+  });
+  const auto visit = tbb::make_filter<ItemPtr, ItemPtr>(tbb::filter_mode::parallel, [&](ItemPtr item) {
+    guarded(*item, steps.visit);
+    if (item->error) stop = true;
+    return item;
+  });
+  const auto merge = tbb::make_filter<ItemPtr, void>(tbb::filter_mode::serial_in_order, [&](const ItemPtr& item) {
+    if (first_error) return;
+    guarded(*item, steps.merge);
+    first_error = item->error;
+    if (first_error) {
+      stop = true;
+    } else {
+      spares.give(item);
+    }
+  });
+  tbb::parallel_pipeline(2 * std::size_t{threads}, fetch & visit & merge);
+  if (first_error) std::rethrow_exception(first_error);
+}
+
+}  // namespace
+
+void walk(const Walk& steps, unsigned threads) {
+  const unsigned hardware = static_cast<unsigned>(std::max(1, tbb::info::default_concurrency()));
+  if (threads == 0) threads = hardware;
+  threads = std::min(threads, kMaxThreads);
+  if (threads == 1 || steps.parts <= 1) return run_serial(steps);
+  // An arena alone gets no more threads than there are processors; what was asked for is what is used.
+  std::optional<tbb::global_control> more;
+  if (threads > hardware) more.emplace(tbb::global_control::max_allowed_parallelism, threads);
+  tbb::task_arena arena(static_cast<int>(threads));
+  arena.execute([&] { run_pipeline(steps, threads); });
+}
+
+}  // namespace kvzip
