@@ -118,7 +118,7 @@ int compress(const Options& o) {
     if (!o.common.quiet) summarise(o, options.rules, recognition, tensor_bytes(reader->dump()));
     return met ? kDone : kMissed;
   };
-  return with_file(o.in, o.out, run, {target.fidelity.queries, target.fidelity.queries2});
+  return with_file(o.in, run);
 }
 
 }  // namespace
