@@ -317,7 +317,7 @@ void Pipeline::decode(const TileContext& context, TileShape shape, ByteView payl
         const StageTime stage_time(clock, i);
         stages_[i]->decode(tile, shapes[i], streams);
       } catch (Error& e) {
-        e.add_context(fmt::format("stage '{}'", rows_[i]->name));
+        e.add_where(fmt::format("stage '{}'", rows_[i]->name));
         throw;
       }
       tile.blank = false;

@@ -115,7 +115,7 @@ RuleSet RuleSet::parse(std::string_view text, std::string_view name) {
         set.rules.push_back(parse_rule(left, right));
       }
     } catch (Error& e) {
-      e.add_context(fmt::format("{}, line {}", name, line_number));
+      e.add_where(fmt::format("{}, line {}", name, line_number));
       throw;
     }
   }

@@ -116,11 +116,11 @@ std::vector<std::string_view> best_of(std::string_view list, bool need_confirmat
 AxesChoice choose_latent(const NameReading& reading, const Shape& shape) {
   const std::string what = reading.kind == NameKind::rope_part ? "MLA rope part" : "MLA latent";
   const bool layered = reading.layer.has_value();
-  if (shape.size() == 2) return {"TD", what};
-  if (shape.size() == 3 && shape[1] == 1 && shape[0] != 1) return {"THD", what};
-  if (shape.size() == 3 && (layered || shape[0] == 1)) return {"BTD", what};
-  if (shape.size() == 4 && layered && shape[1] == 1) return {"BHTD", what};
-  return {"", fmt::format("{} of shape {}: --layout gives the meaning of its axes", what, shape_text(shape))};
+  if (shape.size() == 2) return {"TD", what, {}};
+  if (shape.size() == 3 && shape[1] == 1 && shape[0] != 1) return {"THD", what, {}};
+  if (shape.size() == 3 && (layered || shape[0] == 1)) return {"BTD", what, {}};
+  if (shape.size() == 4 && layered && shape[1] == 1) return {"BHTD", what, {}};
+  return {"", fmt::format("{} of shape {}: the meaning of its axes is open", what, shape_text(shape)), Hint::layout};
 }
 
 /// vLLM's MLA cache has the name of a pair.
@@ -167,18 +167,17 @@ AxesChoice choose_axes(const NameReading& reading, const std::vector<std::uint64
     if (best.empty()) best = best_of(row->alternatives, true, shape, facts, reading.role);
   }
   if (best.empty()) {
-    return {"", fmt::format("shape {} fits no known layout of this name: --layout or --map says what it is",
-                            shape_text(shape))};
+    return {"", fmt::format("shape {} fits no known layout of this name", shape_text(shape)), Hint::layout_or_map};
   }
   if (best.size() > 1) {
-    return {"", fmt::format("ambiguous, {}: --layout settles it", fmt::join(best, " or "))};
+    return {"", fmt::format("ambiguous, {}", fmt::join(best, " or ")), Hint::layout};
   }
   const Agreement fit = agreement(best[0], shape, facts, reading.role);
   const std::size_t heads_at = best[0].find('H');
   if (heads_at != best[0].npos && shape[heads_at] > kMaxPlausibleHeads && !fit.heads_confirmed) {
-    return {"", fmt::format("{} would mean {} heads: --layout settles it", best[0], shape[heads_at])};
+    return {"", fmt::format("{} would mean {} heads", best[0], shape[heads_at]), Hint::layout};
   }
-  return {std::string(best[0]), fit.structure_confirmed ? "confirmed by the metadata" : "by convention"};
+  return {std::string(best[0]), fit.structure_confirmed ? "confirmed by the metadata" : "by convention", {}};
 }
 
 }  // namespace kvzip

@@ -24,6 +24,7 @@ std::string fit_problem(std::string_view axes, const std::vector<std::uint64_t>&
 /// `axes` is empty when none was chosen; `why` then names the reason and the remedy, else the source of the choice.
 struct AxesChoice {
   std::string axes, why;
+  Hint hint = Hint::none;  // what would settle it where nothing was chosen
 };
 /// Picks the axes that the name's family implies, or, where the metadata rules those out, the order that it confirms.
 AxesChoice choose_axes(const NameReading& reading, const std::vector<std::uint64_t>& shape, const ModelFacts& facts);

@@ -65,7 +65,7 @@ InputFile::InputFile(const std::string& path)
   if (fd_.get() < 0) fail_errno(path, "open");
   struct stat status {};
   if (::fstat(fd_.get(), &status) != 0) fail_errno(path, "examine");
-  if (S_ISDIR(status.st_mode)) fail(ErrorCode::io, "{}: is a directory", path);
+  if (S_ISDIR(status.st_mode)) fail_in(path, ErrorCode::io, "is a directory");
   if (!S_ISREG(status.st_mode) && !S_ISBLK(status.st_mode)) {
     InputStream stream(fd_.get(), path);
     copy_ = spool(stream);
@@ -118,14 +118,14 @@ std::string InputFile::reopen_path() const {
 
 void InputFile::read_at(std::uint64_t offset, std::span<std::byte> out) const {
   if (offset > size_ || out.size() > size_ - offset) {
-    fail(ErrorCode::truncated, "{}: the file ends at byte {}, but {} bytes are needed at {}", path_, size_, out.size(),
-         offset);
+    fail_in(path_, ErrorCode::truncated, "the file ends at byte {}, but {} bytes are needed at {}", size_, out.size(),
+            offset);
   }
   while (!out.empty()) {
     const ssize_t got = ::pread(fd_.get(), out.data(), out.size(), static_cast<off_t>(offset));
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) fail_errno(path_, "read");
-    if (got == 0) fail(ErrorCode::truncated, "{}: the file was cut at byte {} while it was read", path_, offset);
+    if (got == 0) fail_in(path_, ErrorCode::truncated, "the file was cut at byte {} while it was read", offset);
     out = out.subspan(static_cast<std::size_t>(got));
     offset += static_cast<std::uint64_t>(got);
   }

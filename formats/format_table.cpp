@@ -48,14 +48,7 @@ bool is_safetensors(ByteView first) {
 }
 
 std::unique_ptr<DumpReader> open_kvz_file(InputFile file) {
-  const std::string path = file.reopen_path();
-  try {
-    return open_kvz(path);
-  } catch (Error& error) {
-    // The path of a copied pipe means nothing to the user.
-    if (path != file.path()) error.add_context(file.path());
-    throw;
-  }
+  return in_file(file.path(), [&] { return open_kvz(file.reopen_path()); });
 }
 
 constexpr std::array kFormats{
@@ -101,29 +94,30 @@ bool is_damaged(std::string_view text, std::string_view magic) {
 }
 
 [[noreturn]] void fail_unknown(std::string_view text, const std::string& path) {
-  if (text.empty()) fail(ErrorCode::truncated, "{}: the file is empty", path);
+  if (text.empty()) fail_in(path, ErrorCode::truncated, "the file is empty");
   for (const std::string_view magic : {kKvzMagic, kHdf5Magic}) {
     const bool kvz = magic == kKvzMagic;
     if (text.size() < magic.size() && magic.starts_with(text)) {
-      fail(ErrorCode::truncated, "{}: only the first {} bytes are there", path, text.size());
+      fail_in(path, ErrorCode::truncated, "only the first {} bytes are there", text.size());
     }
     if (is_damaged(text, magic)) {
-      fail(ErrorCode::corrupt, "{}: {} damaged by a transfer in text mode (line ends or character set were changed)",
-           path, kvz ? "a .kvz file" : "an HDF5 file");
+      fail_in(path, ErrorCode::corrupt,
+              "{} damaged by a transfer in text mode (line ends or character set were changed)",
+              kvz ? "a .kvz file" : "an HDF5 file");
     }
   }
   for (const Foreign& foreign : kForeign) {
     if (text.starts_with(foreign.magic)) {
-      fail(ErrorCode::unsupported, "{}: looks like {}: {}", path, foreign.what, foreign.advice);
+      fail_in(path, ErrorCode::unsupported, "looks like {}: {}", foreign.what, foreign.advice);
     }
   }
-  fail(ErrorCode::unsupported, "{}: not a format that kvzip knows (safetensors, HDF5, kvz)", path);
+  fail_in(path, ErrorCode::unsupported, "not a format that kvzip knows (safetensors, HDF5, kvz)");
 }
 
 std::unique_ptr<DumpReader> open_stdin() {
   InputStream& in = stdin_stream();
   if (::isatty(in.descriptor()) != 0) {
-    fail(ErrorCode::invalid_argument, "{}: is a terminal: name a file or redirect it", in.name());
+    fail_in(in.name(), ErrorCode::invalid_argument, "is a terminal: name a file or redirect it");
   }
   const Format& format = probe_format(in.peek(kProbeBytes), in.name());
   if (format.probe == is_kvz) return open_kvz("-");

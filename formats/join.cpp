@@ -109,7 +109,7 @@ class JoinReader final : public DumpReader {
     try {
       step();
     } catch (Error& e) {
-      e.add_context(input.from.name);
+      e.add_file(input.from.name);
       throw;
     }
   }

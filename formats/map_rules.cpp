@@ -62,31 +62,31 @@ std::optional<GlobMatch> match_glob(std::string_view pattern, std::string_view n
 MapRule parse_map_rule(std::string_view text) {
   constexpr std::string_view example = "expected PATTERN=ROLE:AXES, for example 'layers.{L}.k=key:BHTD'";
   const std::size_t equals = text.rfind('=');
-  if (equals == text.npos || equals == 0) fail(ErrorCode::invalid_argument, "--map '{}': {}", text, example);
+  if (equals == text.npos || equals == 0) fail(ErrorCode::invalid_argument, "'{}': {}", text, example);
   MapRule rule;
   rule.pattern = text.substr(0, equals);
   const std::string_view target = text.substr(equals + 1);
   const std::size_t colon = target.find(':');
   const auto role = parse_role(target.substr(0, colon));
   if (!role) {
-    fail(ErrorCode::invalid_argument, "--map '{}': '{}' is not a role (key, value, query, kv, other); {}", text,
+    fail(ErrorCode::invalid_argument, "'{}': '{}' is not a role (key, value, query, kv, other); {}", text,
          target.substr(0, colon), example);
   }
   rule.role = *role;
   if (colon != target.npos) rule.axes = target.substr(colon + 1);
   const std::size_t mark = rule.pattern.find(kLayerMark);
   if (mark != rule.pattern.npos && rule.pattern.find(kLayerMark, mark + 1) != rule.pattern.npos) {
-    fail(ErrorCode::invalid_argument, "--map '{}': {} may be given once", text, kLayerMark);
+    fail(ErrorCode::invalid_argument, "'{}': {} may be given once", text, kLayerMark);
   }
   if (rule.role == Role::other) {
-    if (!rule.axes.empty()) fail(ErrorCode::invalid_argument, "--map '{}': role other takes no axes", text);
+    if (!rule.axes.empty()) fail(ErrorCode::invalid_argument, "'{}': role other takes no axes", text);
     return rule;
   }
   if (const std::string problem = axes_problem(rule.axes); !problem.empty()) {
-    fail(ErrorCode::invalid_argument, "--map '{}': axes '{}': {}; {}", text, rule.axes, problem, example);
+    fail(ErrorCode::invalid_argument, "'{}': axes '{}': {}; {}", text, rule.axes, problem, example);
   }
   if ((rule.axes.find('2') != rule.axes.npos) != (rule.role == Role::pair)) {
-    fail(ErrorCode::invalid_argument, "--map '{}': axis 2 (key, value) and role kv go together", text);
+    fail(ErrorCode::invalid_argument, "'{}': axis 2 (key, value) and role kv go together", text);
   }
   return rule;
 }

@@ -91,7 +91,9 @@ void flush_to_disk(int fd, const std::string& name) {
 }
 
 [[noreturn]] void fail_exists(const std::string& path) {
-  fail(ErrorCode::invalid_argument, "{}: exists already (-f overwrites it)", path);
+  Error error(ErrorCode::invalid_argument, "exists already", Hint::overwrite);
+  error.add_file(path);
+  throw error;
 }
 
 /// Moves without replacing, in one step. False when the file system cannot do that.
@@ -116,7 +118,7 @@ void wait_until(int fd, short event) {
 
 void fail_errno(std::string_view name, std::string_view action) {
   const std::string reason = std::generic_category().message(errno);
-  fail(ErrorCode::io, "{}: cannot {}: {}", name, action, reason);
+  fail_in(name, ErrorCode::io, "cannot {}: {}", action, reason);
 }
 
 std::size_t read_some(int fd, std::span<std::byte> out, std::string_view name) {
@@ -146,7 +148,7 @@ void write_all(int fd, ByteView bytes, std::string_view name) {
 
 void write_all_at(int fd, std::uint64_t offset, ByteView bytes, std::string_view name) {
   constexpr std::uint64_t kEnd = std::numeric_limits<off_t>::max();
-  if (offset > kEnd || bytes.size() > kEnd - offset) fail(ErrorCode::limit, "{}: larger than any file can be", name);
+  if (offset > kEnd || bytes.size() > kEnd - offset) fail_in(name, ErrorCode::limit, "larger than any file can be");
   while (!bytes.empty()) {
     const ssize_t put = ::pwrite(fd, bytes.data(), bytes.size(), static_cast<off_t>(offset));
     if (put < 0 && errno == EINTR) continue;
@@ -205,7 +207,7 @@ PendingFile::PendingFile(const std::string& path, bool overwrite)
   if (path.empty()) fail(ErrorCode::invalid_argument, "the output has no name");
   struct stat status {};
   const bool exists = ::lstat(target_.c_str(), &status) == 0;
-  if (exists && S_ISDIR(status.st_mode)) fail(ErrorCode::io, "{}: is a directory", path);
+  if (exists && S_ISDIR(status.st_mode)) fail_in(path, ErrorCode::io, "is a directory");
   if (exists && !overwrite) fail_exists(path);
   temporary_.emplace(target_);
   // A file that replaces another is readable by the same people; its owner can write, as the writer has to.
@@ -233,7 +235,7 @@ void OutputFile::open_stream(Access access) {
                                     : ::open(path_.c_str(), O_WRONLY | O_CLOEXEC | O_NOCTTY));
   if (sink_.get() < 0) fail_errno(path_, "open");
   if (::isatty(sink_.get()) != 0) {
-    fail(ErrorCode::invalid_argument, "{}: is a terminal, and the output is binary: name a file or redirect it", path_);
+    fail_in(path_, ErrorCode::invalid_argument, "is a terminal, and the output is binary: name a file or redirect it");
   }
   collects_ = access == Access::positioned;
   seekable_ = collects_;
@@ -251,7 +253,7 @@ void OutputFile::append(ByteView bytes) {
 }
 
 void OutputFile::write_at(std::uint64_t offset, ByteView bytes) {
-  if (!seekable_) fail(ErrorCode::invalid_argument, "{}: can only be written from front to back", path_);
+  if (!seekable_) fail_in(path_, ErrorCode::invalid_argument, "can only be written from front to back");
   write_all_at(fd_, offset, bytes, path_);
 }
 

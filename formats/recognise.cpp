@@ -16,8 +16,11 @@
 namespace kvzip {
 namespace {
 
-TensorRole other(std::string why) {
-  return {.role = Role::other, .layer = std::nullopt, .axes = {}, .why = std::move(why)};
+TensorRole other(std::string why, Hint hint = Hint::none) {
+  TensorRole role;
+  role.why = std::move(why);
+  role.hint = hint;
+  return role;
 }
 
 bool holds_pair(std::string_view axes) {
@@ -97,7 +100,8 @@ class Recogniser {
     if (!mlx_.present()) reading = read_name(tensor.name);
     if (heads_first_ && reading.family == Family::lmcache) reading.family = Family::lmcache_heads_first;
     if (reading.kind == NameKind::unknown) {
-      return other(why.empty() ? "name of no known form: --map can give its role" : why);
+      if (!why.empty()) return other(why);
+      return other("name of no known form", Hint::map);
     }
     return named(tensor, reading);
   }
@@ -108,7 +112,7 @@ class Recogniser {
   }
 
   static TensorRole mapped(const TensorInfo& tensor, const MapRule& rule, std::optional<std::uint32_t> layer) {
-    const std::string source = fmt::format("--map {}", rule.pattern);
+    const std::string source = fmt::format("map rule {}", rule.pattern);
     if (rule.role == Role::other) return other(source);
     if (!is_codable_float(tensor.dtype)) return other(fmt::format("{}; {}", source, not_a_float(tensor)));
     if (const std::string problem = fit_problem(rule.axes, tensor.shape); !problem.empty()) {
@@ -122,17 +126,17 @@ class Recogniser {
     const bool latent = reading.kind == NameKind::latent || reading.kind == NameKind::rope_part;
     if (applies(options_.layout, tensor, reading)) {
       if (const std::string problem = fit_problem(options_.layout, tensor.shape); !problem.empty()) {
-        fail(ErrorCode::invalid_argument, "--layout {}: tensor {}: {}", options_.layout, quoted(tensor.name), problem);
+        fail(ErrorCode::invalid_argument, "layout {}: tensor {}: {}", options_.layout, quoted(tensor.name), problem);
       }
       const bool single_pair = reading.role == Role::pair && !holds_pair(options_.layout);
       return with_axes(single_pair ? Role::key : reading.role, reading.layer, options_.layout,
-                       fmt::format("{}; axes by --layout", name_rule));
+                       fmt::format("{}; axes as stated", name_rule));
     }
     if (const std::string* stated = stated_axes(tensor, reading)) {
       return with_axes(reading.role, reading.layer, *stated, fmt::format("{}; axes stated by the file", name_rule));
     }
     AxesChoice choice = choose_axes(reading, tensor.shape, facts_);
-    if (choice.axes.empty()) return other(fmt::format("{}; {}", name_rule, choice.why));
+    if (choice.axes.empty()) return other(fmt::format("{}; {}", name_rule, choice.why), choice.hint);
     // A name of pairs over a tensor without their axis is an MLA cache, whose single tensor stands for the keys.
     const bool merged = reading.role == Role::pair && !holds_pair(choice.axes);
     const std::string_view source = latent || merged ? "" : "axes ";
@@ -197,12 +201,13 @@ std::optional<Role> parse_role(std::string_view name) {
 Recognition recognise(const Dump& dump, const RecogniseOptions& options) {
   if (!options.layout.empty()) {
     if (const std::string problem = axes_problem(options.layout); !problem.empty()) {
-      fail(ErrorCode::invalid_argument, "--layout '{}': {}, for example BHTD", options.layout, problem);
+      fail(ErrorCode::invalid_argument, "layout '{}': {}, for example BHTD", options.layout, problem);
     }
   }
   for (const MapRule& rule : options.map) {
     const std::string problem = rule.role == Role::other ? std::string() : axes_problem(rule.axes);
-    if (!problem.empty()) fail(ErrorCode::invalid_argument, "--map {}: axes {}: {}", rule.pattern, rule.axes, problem);
+    if (!problem.empty())
+      fail(ErrorCode::invalid_argument, "map rule {}: axes {}: {}", rule.pattern, rule.axes, problem);
   }
   Recognition result;
   result.model = read_model_info(dump);

@@ -57,29 +57,24 @@ class SafetensorsReader : public DumpReader {
   explicit SafetensorsReader(InputFile file) : file_(std::move(file)) {
     file_.drop_name();
     if (file_.size() < kLengthBytes) {
-      fail(ErrorCode::truncated, "{}: {} bytes are too few for a safetensors file", file_.path(), file_.size());
+      fail_in(file_.path(), ErrorCode::truncated, "{} bytes are too few for a safetensors file", file_.size());
     }
     std::uint64_t length = 0;
     file_.read_at(0, std::as_writable_bytes(std::span(&length, 1)));
     if (length > kSafetensorsMaxHeader) {
-      fail(ErrorCode::limit, "{}: a safetensors header of {} bytes is over the format's limit of {}", file_.path(),
-           length, kSafetensorsMaxHeader);
+      fail_in(file_.path(), ErrorCode::limit, "a safetensors header of {} bytes is over the format's limit of {}",
+              length, kSafetensorsMaxHeader);
     }
     const std::uint64_t rest = file_.size() - kLengthBytes;
     if (length > rest) {
-      fail(ErrorCode::truncated, "{}: the safetensors header has {} bytes, but only {} follow its length", file_.path(),
-           length, rest);
+      fail_in(file_.path(), ErrorCode::truncated, "the safetensors header has {} bytes, but only {} follow its length",
+              length, rest);
     }
     std::string json(length, '\0');
     file_.read_at(kLengthBytes, std::as_writable_bytes(std::span(json)));
-    try {
-      SafetensorsHeader header = parse_safetensors_header(json, rest - length);
-      dump_ = std::move(header.dump);
-      begins_ = std::move(header.begins);
-    } catch (Error& error) {
-      error.add_context(file_.path());
-      throw;
-    }
+    SafetensorsHeader header = in_file(file_.path(), [&] { return parse_safetensors_header(json, rest - length); });
+    dump_ = std::move(header.dump);
+    begins_ = std::move(header.begins);
     for (std::uint64_t& begin : begins_) begin += kLengthBytes + length;
     parts_ = DumpParts(dump_);
   }
@@ -140,8 +135,8 @@ class SafetensorsWriter : public DumpWriter {
   void finish() override {
     for (std::size_t i = 0; i < missing_.size(); ++i) {
       if (missing_[i] == 0) continue;
-      fail(ErrorCode::invalid_argument, "{}: tensor {}: {} bytes were never written", file_.path(),
-           quoted(dump_.tensors[i].name), missing_[i]);
+      fail_in(file_.path(), ErrorCode::invalid_argument, "tensor {}: {} bytes were never written",
+              quoted(dump_.tensors[i].name), missing_[i]);
     }
     file_.finish();
   }
@@ -151,7 +146,7 @@ class SafetensorsWriter : public DumpWriter {
     check_slice(dump_, slice, data.size());
     const TensorInfo& info = dump_.tensors[slice.tensor];
     if (data.size() > missing_[slice.tensor]) {
-      fail(ErrorCode::invalid_argument, "{}: tensor {}: bytes were written twice", file_.path(), quoted(info.name));
+      fail_in(file_.path(), ErrorCode::invalid_argument, "tensor {}: bytes were written twice", quoted(info.name));
     }
     missing_[slice.tensor] -= data.size();
     const std::uint64_t unit = slice_unit(info), begin = begins_[slice.tensor];

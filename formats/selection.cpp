@@ -304,7 +304,7 @@ Selection parse_selection(std::string_view layers, std::string_view tokens, std:
     const auto first = parse_number<std::uint32_t>(layers.substr(0, dash));
     const auto last = dash == layers.npos ? first : parse_number<std::uint32_t>(layers.substr(dash + 1));
     if (!first || !last || *first > *last) {
-      fail(ErrorCode::invalid_argument, "--layers '{}': expected a layer or a range, for example 3 or 0-3", layers);
+      fail(ErrorCode::invalid_argument, "layers '{}': expected a layer or a range, for example 3 or 0-3", layers);
     }
     selection.layers = {*first, *last};
   }
@@ -316,7 +316,7 @@ Selection parse_selection(std::string_view layers, std::string_view tokens, std:
     const auto last = to.empty() ? std::numeric_limits<std::uint64_t>::max() : parse_number<std::uint64_t>(to);
     if (colon == tokens.npos || !first || !last || *first >= *last) {
       fail(ErrorCode::invalid_argument,
-           "--tokens '{}': expected FIRST:END with END not included, for example 0:256, :256 or 128:", tokens);
+           "tokens '{}': expected FIRST:END with END not included, for example 0:256, :256 or 128:", tokens);
     }
     selection.tokens = {*first, *last};
   }
@@ -325,7 +325,7 @@ Selection parse_selection(std::string_view layers, std::string_view tokens, std:
     const auto role = parse_role(rest.substr(0, comma));
     if (!role || comma + 1 == rest.size()) {
       fail(ErrorCode::invalid_argument,
-           "--roles '{}': expected roles of key, value, query, kv, other, for example key,value", roles);
+           "roles '{}': expected roles of key, value, query, kv, other, for example key,value", roles);
     }
     selection.roles.push_back(*role);
     rest = comma == rest.npos ? std::string_view{} : rest.substr(comma + 1);

@@ -21,7 +21,7 @@ struct Selection {
   bool empty() const { return !layers && !tokens && roles.empty(); }
 };
 
-/// Reads the texts of --layers ("3", "0-3"), --tokens ("0:256", ":256", "128:") and --roles ("key,value"); an empty
+/// Reads texts of layers ("3", "0-3"), tokens ("0:256", ":256", "128:") and roles ("key,value"); an empty
 /// text asks for nothing. fail(invalid_argument) on anything else.
 Selection parse_selection(std::string_view layers, std::string_view tokens, std::string_view roles);
 

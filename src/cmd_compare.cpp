@@ -192,14 +192,12 @@ std::optional<Fidelity> measure_attention(const Options& o, DumpReader& a, DumpR
   options.proxies = false;  // only where there are no queries
   options.threads = o.common.threads;
   options.recognise = recognise_options(o.recognising);
-  const std::vector<std::string> further{options.queries, options.queries2};
-  FidelityMeter meter = with_file(
-      o.a, o.a, [&] { return FidelityMeter(a, roles, options); }, further);
+  FidelityMeter meter = with_file(o.a, [&] { return FidelityMeter(a, roles, options); });
   const auto measure = [&] {
     ProgressLine progress("attention", !o.common.quiet);
     return meter.measure(b, progress.callback());
   };
-  return with_file(o.b, o.a, measure, further);
+  return with_file(o.b, measure);
 }
 
 std::string all_text(const Options& o, const Dump& dump, const Comparison& comparison,
@@ -221,7 +219,7 @@ int compare(const Options& o) {
     throw UsageError("--attention reads a container twice: give it as a file, not from a pipe");
   }
   const Recognition roles = with_file(o.a, [&] { return recognise_input(*a, o.recognising, {}); });
-  const Comparison comparison = with_file(o.b, o.a, [&] {
+  const Comparison comparison = with_file(o.b, [&] {
     ProgressLine progress("compare", !o.common.quiet);
     const CompareOptions options{o.common_only, o.b != "-", o.common.threads};
     return compare_dumps(*a, *b, roles, options, progress.callback());

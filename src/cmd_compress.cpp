@@ -126,9 +126,7 @@ int compress(const Options& o) {
     if (!o.common.quiet) summarise(o, options.rules, recognition, tensor_bytes(reader->dump()));
     return met ? kDone : kMissed;
   };
-  std::vector<std::string> further{target.fidelity.queries, target.fidelity.queries2};
-  further.insert(further.end(), o.in.begin() + 1, o.in.end());
-  return with_file(o.in[0], o.out, run, further);
+  return with_file(o.in[0], run);
 }
 
 }  // namespace

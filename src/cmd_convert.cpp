@@ -17,7 +17,7 @@ struct Options {
 int convert(const Options& o) {
   const std::string format = output_format(o.out, o.to);
   refuse_same_file(o.in, o.out);
-  return with_file(o.in, o.out, [&] {
+  return with_file(o.in, [&] {
     const auto reader = open_reader(o.in);
     const auto writer = create_writer(o.out, format, reader->dump(), o.common.force);
     {

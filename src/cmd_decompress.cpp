@@ -32,7 +32,7 @@ int decompress(const Options& o) {
   const std::string format = output_format(out, o.to);
   const Selection selection = o.selecting.selection();
   refuse_same_file(o.in, out);
-  return with_file(o.in, out, [&] {
+  return with_file(o.in, [&] {
     auto reader = open_reader(o.in);
     if (reader->recognition() == nullptr) {
       fail(ErrorCode::invalid_argument, "not a .kvz container; 'kvzip convert' copies between other formats");

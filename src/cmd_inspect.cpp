@@ -12,6 +12,11 @@
 namespace kvzip::tool {
 namespace {
 
+std::string why_text(const TensorRole& role) {
+  const std::string help = advice(role.hint);
+  return help.empty() ? role.why : fmt::format("{}: {}", role.why, help);
+}
+
 struct Options {
   Common common;
   Recognising recognising;
@@ -40,7 +45,7 @@ Json dump_json(const std::string& path, const Dump& dump, const Recognition& rec
                        {"shape", info.shape},
                        {"dtype", dtype_name(info.dtype)},
                        {"bytes", info.bytes()},
-                       {"why", role.why}});
+                       {"why", why_text(role)}});
   }
   out["source_bytes"] = bytes;
   out["tensors"] = std::move(tensors);
@@ -65,7 +70,7 @@ std::string dump_table(const Dump& dump, const Recognition& recognition, bool al
                                    role.axes.empty() ? "-" : role.axes,
                                    shape_text(info.shape),
                                    std::string(dtype_name(info.dtype)),
-                                   role.why};
+                                   why_text(role)};
     if (!grouped) cells.push_back(std::to_string(i));
     const auto [at, fresh] = rows.try_emplace(cells);
     if (fresh) order.push_back(cells);

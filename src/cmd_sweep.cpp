@@ -66,9 +66,7 @@ int sweep(Options& o) {
   if (o.dumps.size() == 1) o.request.measure = o.measure;
   Sweep all{KVZIP_VERSION, machine_line(), command_line(), {}};
   for (const std::string& path : o.dumps) {
-    const FidelityOptions& f = o.request.fidelity;
-    const auto measure = [&] { return sweep_dump(path, o.request); };
-    all.dumps.push_back(with_file(path, path, measure, {f.queries, f.queries2}));
+    all.dumps.push_back(with_file(path, [&] { return sweep_dump(path, o.request); }));
   }
   const Measure& measure = as_typed("--measure", [&]() -> const Measure& { return find_measure(o.measure, all); });
   if (!o.plot.empty()) write_plot(o.plot, all, measure, o.common.force);

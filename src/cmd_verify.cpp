@@ -43,7 +43,7 @@ int verify(const Options& o) {
     try {
       status = with_file(path, [&] { return verify_file(o, path); });
     } catch (const Error& error) {
-      complain(error.what());
+      complain(error_text(error));
       status = exit_status(error.code());
     } catch (const std::bad_alloc&) {
       complain(fmt::format("{}: not enough memory; fewer threads (-j) need less", input_name(path)));

@@ -59,7 +59,7 @@ int perform(const Action& action) {
     complain(error.what());
     return kUsage;
   } catch (const Error& error) {
-    complain(error.what());
+    complain(error_text(error));
     return exit_status(error.code());
   } catch (const std::bad_alloc&) {
     complain("not enough memory; fewer threads (-j) or, to compress, smaller chunks (--chunk-tokens) need less");

@@ -43,8 +43,8 @@ class RopeStage final : public Stage {
     }
     if (theta_ == 0) theta_ = c.rope.theta;
     if (theta_ == 0) {
-      fail(ErrorCode::invalid_argument,
-           "rope: the dump does not say rope_theta; give it as rope:theta=500000 or --meta rope_theta=500000");
+      throw Error(ErrorCode::invalid_argument, "rope: the dump does not say rope_theta; rope:theta=500000 gives it",
+                  Hint::metadata, "rope_theta=500000");
     }
     if (layout_ == 0) layout_ = c.rope.layout == Rope::Layout::interleaved ? 2 : 1;
     if (dims_ == 0) dims_ = c.rope.dims != 0 ? c.rope.dims : c.head_dim;
@@ -55,7 +55,8 @@ class RopeStage final : public Stage {
     if (high_ == 0) high_ = c.rope.high_freq_factor;
     if (context_ == 0) context_ = c.rope.original_context;
     if (c.heads == 1 && c.rope.dims == 0 && dims_ > 512) {
-      fail(ErrorCode::invalid_argument, "rope: the head width is unknown; give rope:dims=N or --meta head_dim=N");
+      throw Error(ErrorCode::invalid_argument, "rope: the head width is unknown; rope:dims=N gives it", Hint::metadata,
+                  "head_dim=N");
     }
   }
 

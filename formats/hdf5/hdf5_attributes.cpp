@@ -191,7 +191,7 @@ std::vector<Attribute> AttributeReader::read(Id object, bool by_creation, const 
         out.push_back(std::move(*found));
       }
     } catch (Error& error) {
-      error.add_context(fmt::format("attribute {} of {}", quoted(name), quoted("/" + path)));
+      error.add_where(fmt::format("attribute {} of {}", quoted(name), quoted("/" + path)));
       throw;
     }
   }

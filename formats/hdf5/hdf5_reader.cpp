@@ -43,7 +43,7 @@ class Reader final : public DumpReader {
       file_ = own(H5Fopen(input_.reopen_path().c_str(), H5F_ACC_RDONLY, options.get()), H5Fclose, kBad, "cannot open");
       contents_ = walk(file_.get(), input_);
     } catch (Error& error) {
-      error.add_context(input_.path());
+      error.add_file(input_.path());
       throw;
     }
     first_part_.push_back(0);
@@ -96,7 +96,8 @@ class Reader final : public DumpReader {
       }
     } catch (Error& error) {
       const std::string& name = contents_.dump.tensors[slice.tensor].name;
-      error.add_context(fmt::format("{}: dataset {}", input_.path(), quoted(name)));
+      error.add_where(fmt::format("dataset {}", quoted(name)));
+      error.add_file(input_.path());
       throw;
     }
     swap_bytes(out, contents_.stored[slice.tensor].swap);

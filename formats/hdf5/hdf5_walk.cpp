@@ -116,7 +116,7 @@ class Walker {
     try {
       check_header(raw_, link.address);
     } catch (Error& error) {
-      error.add_context(quoted(name));
+      error.add_where(quoted(name));
       throw;
     }
     const Handle object = own(H5Oopen(group, link.name.c_str(), H5P_DEFAULT), H5Oclose, kBad,
@@ -143,7 +143,7 @@ class Walker {
       info.name = name;
       out_.dump.tensors.push_back(std::move(info));
     } catch (Error& error) {
-      error.add_context(fmt::format("dataset {}", quoted(name)));
+      error.add_where(fmt::format("dataset {}", quoted(name)));
       throw;
     }
     out_.stored.push_back(std::move(stored));

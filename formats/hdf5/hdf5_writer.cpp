@@ -161,7 +161,7 @@ class Writer final : public DumpWriter {
       create_objects(link.get());
       create_attributes();
     } catch (Error& error) {
-      error.add_context(path_);
+      error.add_file(path_);
       throw;
     }
   }

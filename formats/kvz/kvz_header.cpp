@@ -365,9 +365,12 @@ KvzHeader read_kvz_header(std::string_view text) {
   if (json.is_discarded()) fail(ErrorCode::corrupt, "header: it is not JSON");
   try {
     return read_checked(json);
-  } catch (const Error& e) {
+  } catch (Error& e) {
     // Whatever a stage or plan refuses here was not refused by the writer, so the file is damaged.
-    if (e.code() == ErrorCode::invalid_argument) throw Error(ErrorCode::corrupt, fmt::format("header: {}", e.what()));
+    if (e.code() == ErrorCode::invalid_argument) {
+      e.set_code(ErrorCode::corrupt);
+      e.add_where("header");
+    }
     throw;
   }
 }

@@ -76,8 +76,9 @@ void derive_tiled(PlanGroup& group, const Plan& plan, const Dump& dump) {
   }
   if (group.chunk == 0) fail(ErrorCode::corrupt, "a chunk of 0 tokens");
   if (channels != 0 && most > limits::kFrameValues / channels) {
-    fail(ErrorCode::limit, "{}: a chunk of {} tokens x {} channels is larger than 2^30 values; use --chunk-tokens",
-         dump.tensors[first.tensor].name, most, channels);
+    throw Error(ErrorCode::limit,
+                fmt::format("a chunk of {} tokens x {} channels is larger than 2^30 values", most, channels),
+                Hint::chunk_tokens);
   }
   if (channels == 0 || group.rows == 0) return;
   group.frames = (group.rows - 1) / group.chunk + 1;
@@ -153,7 +154,7 @@ void finish_plan(Plan& plan, const Dump& dump, const Recognition& recognition) {
         derive_pass(group, plan, dump);
       }
     } catch (Error& e) {
-      e.add_context(dump.tensors[group.slots[0].tensor].name);
+      e.add_where(dump.tensors[group.slots[0].tensor].name);
       throw;
     }
     if (group.frames > kMaxFrames - plan.frames) fail(ErrorCode::limit, "more than 2^28 frames; use larger chunks");

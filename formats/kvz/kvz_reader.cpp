@@ -94,11 +94,11 @@ class ContainerReader : public KvzReader {
       Buffer<std::byte> tile(std::size_t{shape.rows} * shape.cols * dtype_unit(group.context.source));
       plan.pipelines[group.pipeline].decode(group.context, shape, payload, tile);
       scatter_tile(plan, header_.dump, tile, part);
-    } catch (const Error& e) {
+    } catch (Error& e) {
       // What a stage refuses to decode it would have refused to encode.
-      const bool refused = e.code() == ErrorCode::invalid_argument;
-      throw Error(refused ? ErrorCode::corrupt : e.code(),
-                  fmt::format("{}: {}", frame_name(header_, part.index), e.what()));
+      if (e.code() == ErrorCode::invalid_argument) e.set_code(ErrorCode::corrupt);
+      e.add_where(frame_name(header_, part.index));
+      throw;
     }
     part.coded.clear();
     part.coded.shrink_to_fit();

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "kvzip/dump.hpp"
+#include "kvzip/error.hpp"
 
 namespace kvzip {
 
@@ -24,6 +25,7 @@ struct TensorRole {
   std::optional<std::uint32_t> layer;  // layer number when the name gives it; absent when the axis L does
   std::string axes;                    // empty for role other
   std::string why;                     // one phrase: the rule that matched, or why none did
+  Hint hint = Hint::none;              // what would settle it; containers do not store it
 };
 
 /// How rotary position embedding stands in the keys.
@@ -61,7 +63,7 @@ struct Recognition {
   std::size_t recognised = 0;  // tensors with role key, value or pair
 };
 
-/// --map PATTERN=ROLE:AXES. PATTERN is a glob over the tensor name ('*' any run, '?' one character) in which '{L}'
+/// PATTERN=ROLE:AXES as text. PATTERN is a glob over the tensor name ('*' any run, '?' one character) in which '{L}'
 /// matches the decimal layer number. First match wins, before the built-in table. AXES may be empty for role other.
 struct MapRule {
   std::string pattern;
@@ -72,12 +74,11 @@ MapRule parse_map_rule(std::string_view text);
 
 struct RecogniseOptions {
   std::vector<MapRule> map;
-  std::string
-      layout;  // --layout: axes for every tensor whose role the table finds, replacing the table's; empty = none
+  std::string layout;  // axes for every tensor whose role the table finds, replacing the table's; empty = none
 };
 
 /// Finds role, layer and axes of every tensor by name and shape. Never guesses between two readings: a tensor whose
-/// axes are ambiguous is `other`, and `why` says which option settles it. Only codable float dtypes become key, value,
+/// axes are ambiguous is `other`, and `hint` says what settles it. Only codable float dtypes become key, value,
 /// query or pair.
 Recognition recognise(const Dump& dump, const RecogniseOptions& options = {});
 

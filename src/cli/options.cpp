@@ -59,17 +59,29 @@ std::string input_name(const std::string& path) {
   return path == "-" ? "standard input" : path;
 }
 
-void add_file_name(Error& error, const std::string& path, const std::string& other,
-                   const std::vector<std::string>& further) {
-  const std::string_view text = error.what();
-  if (text.starts_with("standard output")) return;
-  for (const std::string& name : further) {
-    if (!name.empty() && text.starts_with(input_name(name) + ": ")) return;
+std::string advice(Hint hint, const std::string& detail) {
+  switch (hint) {
+    case Hint::layout:
+      return "--layout settles it";
+    case Hint::map:
+      return "--map can give its role";
+    case Hint::layout_or_map:
+      return "--layout or --map says what it is";
+    case Hint::metadata:
+      return fmt::format("--meta {} gives it", detail);
+    case Hint::chunk_tokens:
+      return "--chunk-tokens makes it smaller";
+    case Hint::overwrite:
+      return "-f overwrites it";
+    case Hint::none:
+      break;
   }
-  for (const std::string& name : {path, other}) {
-    if (text.find(name == "-" ? "standard " : name) != std::string_view::npos) return;
-  }
-  error.add_context(input_name(path));
+  return {};
+}
+
+std::string error_text(const Error& error) {
+  const std::string help = advice(error.hint(), error.hint_detail());
+  return help.empty() ? error.what() : fmt::format("{} ({})", error.what(), help);
 }
 
 CLI::App* add_command(CLI::App& app, const Page& page) {
@@ -171,9 +183,9 @@ std::string read_rules_text(const std::string& path) {
   std::ifstream in(path, std::ios::binary);
   std::string text(kMaxPreset + 1, '\0');
   if (in) in.read(text.data(), static_cast<std::streamsize>(text.size()));
-  if (in.bad() || !in.is_open()) fail(ErrorCode::io, "{}: cannot read this preset file", path);
+  if (in.bad() || !in.is_open()) fail_in(path, ErrorCode::io, "cannot read this preset file");
   text.resize(static_cast<std::size_t>(in.gcount()));
-  if (text.size() > kMaxPreset) fail(ErrorCode::limit, "{}: too long for a preset file", path);
+  if (text.size() > kMaxPreset) fail_in(path, ErrorCode::limit, "too long for a preset file");
   return text;
 }
 
@@ -213,14 +225,16 @@ void refuse_same_file(const std::string& in, const std::string& out) {
   if (in == "-" || is_stream_output(out)) return;
   const auto source = file_identity(in), target = file_identity(out);
   if (source && target && *source == *target) {
-    fail(ErrorCode::invalid_argument, "{}: input and output are the same file", out);
+    fail_in(out, ErrorCode::invalid_argument, "input and output are the same file");
   }
 }
 
 void refuse_existing(const std::string& out, bool force) {
   std::error_code ignored;
   if (!force && !is_stream_output(out) && std::filesystem::is_regular_file(out, ignored)) {
-    fail(ErrorCode::invalid_argument, "{}: exists already (-f overwrites it)", out);
+    Error error(ErrorCode::invalid_argument, "exists already", Hint::overwrite);
+    error.add_file(out);
+    throw error;
   }
 }
 

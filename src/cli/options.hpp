@@ -43,6 +43,11 @@ class UsageError : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+/// A hint in words of the tool: which option settles it; empty for none.
+std::string advice(Hint hint, const std::string& detail = {});
+/// The error's text and the advice.
+std::string error_text(const Error& error);
+
 /// Runs f on something the user typed: what the library refuses there is a usage error.
 template <typename F>
 auto as_typed(std::string_view option, F&& f) {
@@ -50,28 +55,16 @@ auto as_typed(std::string_view option, F&& f) {
     return f();
   } catch (const Error& error) {
     if (error.code() != ErrorCode::invalid_argument) throw;
-    throw UsageError(fmt::format("{}: {}", option, error.what()));
+    throw UsageError(fmt::format("{}: {}", option, error_text(error)));
   }
 }
 
 /// "standard input" for "-".
 std::string input_name(const std::string& path);
-/// Runs f; an Error that names neither file yet gets the name of the first. What begins with the name of one of
-/// `further` files, which f opens besides and names itself, stays as it is.
-void add_file_name(Error& error, const std::string& path, const std::string& other,
-                   const std::vector<std::string>& further);
-template <typename F>
-auto with_file(const std::string& path, const std::string& other, F&& f, const std::vector<std::string>& further = {}) {
-  try {
-    return f();
-  } catch (Error& error) {
-    add_file_name(error, path, other, further);
-    throw;
-  }
-}
+/// Runs f, which has to do with a file as it was typed: an Error that names none gets this one.
 template <typename F>
 auto with_file(const std::string& path, F&& f) {
-  return with_file(path, path, std::forward<F>(f));
+  return in_file(input_name(path), std::forward<F>(f));
 }
 
 struct Page {

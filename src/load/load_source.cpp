@@ -7,7 +7,6 @@
 #include "codec/fail.hpp"
 #include "formats/file.hpp"
 #include "formats/kvz/kvz.hpp"
-#include "src/cli/options.hpp"
 #include "src/report/markup.hpp"
 
 namespace kvzip::tool {
@@ -106,7 +105,7 @@ LoadSource read_containers(const std::vector<std::string>& paths, std::uint64_t 
   LoadSource out;
   Cache first;
   for (const std::string& path : paths) {
-    with_file(path, [&] {
+    in_file(path == "-" ? "standard input" : path, [&] {
       const auto reader = open_kvz(path);
       const KvzSummary summary = reader->summary();
       Cache cache = cache_of(*reader, summary);
@@ -181,7 +180,7 @@ LoadSource sweep_levels(const Sweep& sweep, const SweepChoice& choice, std::uint
 
 LoadSource read_sweep_levels(const std::string& path, const SweepChoice& choice, std::uint64_t chunk_tokens) {
   constexpr std::uint64_t kMost = std::uint64_t{1} << 30;
-  return with_file(path, [&] {
+  return in_file(path == "-" ? "standard input" : path, [&] {
     const InputFile file = path == "-" ? InputFile::spool_stdin() : InputFile(path);
     if (file.size() > kMost) fail(ErrorCode::limit, "too long for a sweep");
     std::string text(file.size(), '\0');

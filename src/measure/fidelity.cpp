@@ -93,16 +93,17 @@ void FidelityMeter::Parts::check_fit(const QuerySet& set) const {
     if (rows == nullptr || !pairs_up(place)) continue;
     const HeadRows& keys = place.keys[0];
     if (rows->dims != keys.dims || rows->heads % keys.heads != 0) {
-      fail(ErrorCode::invalid_argument,
-           "{}: its queries of layer {} are {} heads of {}, which do not fit keys of {} heads of {}", set.from(),
-           layer.first, rows->heads, rows->dims, keys.heads, keys.dims);
+      fail_in(set.from(), ErrorCode::invalid_argument,
+              "its queries of layer {} are {} heads of {}, which do not fit keys of {} heads of {}", layer.first,
+              rows->heads, rows->dims, keys.heads, keys.dims);
     }
     any = any || !set.choose(*rows, rope.first_position + split, 1).empty();
   }
   if (!any) {
-    fail(ErrorCode::invalid_argument,
-         "{}: no query of it is of one of the cache's layers and at position {} or later; --split N begins earlier",
-         set.from(), rope.first_position + split);
+    fail_in(
+        set.from(), ErrorCode::invalid_argument,
+        "no query of it is of one of the cache\'s layers and at position {} or later; a smaller split begins earlier",
+        rope.first_position + split);
   }
 }
 

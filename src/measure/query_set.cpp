@@ -4,7 +4,6 @@
 #include <algorithm>
 
 #include "codec/fail.hpp"
-#include "src/cli/options.hpp"
 
 namespace kvzip::tool {
 namespace {
@@ -45,16 +44,15 @@ QuerySet::QuerySet(DumpReader& own, const Recognition& recognition) : reader_(&o
 }
 
 QuerySet::QuerySet(const std::string& path, const RecogniseOptions& options, const Rope& keys) : from_(path) {
-  with_file(path, [&] {
+  in_file(path, [&] {
     file_ = open_reader(path);
     reader_ = file_.get();
     const bool stated = file_->recognition() != nullptr && options.map.empty() && options.layout.empty();
     const Recognition found = stated ? *file_->recognition() : recognise(file_->dump(), options);
     find(found);
     if (empty()) {
-      fail(ErrorCode::invalid_argument,
-           "none of its {} tensors is recognised as queries; see 'kvzip inspect', and name them with --map",
-           found.tensors.size());
+      throw Error(ErrorCode::invalid_argument,
+                  fmt::format("none of its {} tensors is recognised as queries", found.tensors.size()), Hint::map);
     }
     const Rope::State state = found.model.rope.state;
     if (state == Rope::State::unknown || keys.state == Rope::State::unknown) {
@@ -99,7 +97,7 @@ std::vector<std::uint64_t> QuerySet::choose(const HeadRows& rows, std::uint64_t 
 std::vector<float> QuerySet::read(const HeadRows& rows, const std::vector<std::uint64_t>& chosen,
                                   const Rotary* rotary) {
   const auto read = [&] { return rows.pick(*reader_, rows.tensor, chosen); };
-  std::vector<float> out = file_ ? with_file(from_, read) : read();
+  std::vector<float> out = file_ ? in_file(from_, read) : read();
   for (std::size_t i = 0; rotary != nullptr && i < rows.heads * chosen.size(); ++i) {
     rotary->turn(first_position_ + chosen[i % chosen.size()], 1, 1, 1, rows.dims, out.data() + i * rows.dims);
   }

@@ -27,10 +27,10 @@ void write_script(const TemporaryFile& file, std::string_view script) {
   while (!script.empty()) {
     const ssize_t put = ::write(file.descriptor(), script.data(), script.size());
     if (put < 0 && errno == EINTR) continue;
-    if (put <= 0) fail(ErrorCode::io, "{}: cannot write", file.path());
+    if (put <= 0) fail_in(file.path(), ErrorCode::io, "cannot write");
     script.remove_prefix(static_cast<std::size_t>(put));
   }
-  if (::lseek(file.descriptor(), 0, SEEK_SET) != 0) fail(ErrorCode::io, "{}: cannot rewind", file.path());
+  if (::lseek(file.descriptor(), 0, SEEK_SET) != 0) fail_in(file.path(), ErrorCode::io, "cannot rewind");
 }
 
 std::string content_of(const TemporaryFile& file) {

@@ -157,7 +157,7 @@ TEST_CASE("ranks of single-layer tensors") {
   for (const Shape& shape : {Shape{}, Shape{100}, Shape{2, 10, 16, 8, 64}, Shape(12, 2)}) {
     const TensorRole role = one("k_0", shape);
     CHECK(role.role == Role::other);
-    CHECK(role.why.find("--layout") != std::string::npos);
+    CHECK((role.hint == Hint::layout || role.hint == Hint::layout_or_map));
   }
 }
 
@@ -209,7 +209,8 @@ TEST_CASE("pairs of keys and values") {
     CAPTURE(row.expected);
     CHECK(describe(one(row.name, row.shape)) == row.expected);
   }
-  CHECK(one("kv_chunk", {2, 2, 256, 8, 128}).why.find("L2THD or 2LTHD: --layout") != std::string::npos);
+  CHECK(one("kv_chunk", {2, 2, 256, 8, 128}).why.find("ambiguous, L2THD or 2LTHD") != std::string::npos);
+  CHECK(one("kv_chunk", {2, 2, 256, 8, 128}).hint == Hint::layout);
   CHECK(describe(one("kv_chunk", {32, 2, 8, 256, 128}, {text_attribute("fmt", "huggingface")})) ==
         "key+value/-1/L2HTD");
 }
@@ -220,7 +221,8 @@ TEST_CASE("one tensor for all layers") {
   CHECK(describe(one("keys", {100, 1024})) == "key/-1/TC");
   const TensorRole open = one("keys", {32, 8, 100, 128});
   CHECK(open.role == Role::other);
-  CHECK(open.why.find("LHTD or BHTD: --layout settles it") != std::string::npos);
+  CHECK(open.why.find("ambiguous, LHTD or BHTD") != std::string::npos);
+  CHECK(open.hint == Hint::layout);
   CHECK(one("keys", {8, 100, 128}).role == Role::other);
   CHECK(describe(one("keys", {32, 8, 100, 128}, {text_attribute("n_layers", "32")})) == "key/-1/LHTD");
   CHECK(describe(one("keys", {4, 8, 100, 128}, {text_attribute("n_layers", "2")})) == "key/-1/BHTD");

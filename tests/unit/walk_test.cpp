@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The walks over parts and tiles besides transcode(), which has its own tests.
+#include "codec/fail.hpp"
 #include <doctest/doctest.h>
 
 #include <atomic>
