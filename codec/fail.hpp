@@ -2,7 +2,6 @@
 // How the library raises its errors.
 #pragma once
 
-#include "codec/fail.hpp"
 #include <fmt/format.h>
 
 #include <string>
