@@ -16,6 +16,7 @@
 
 #include "formats/parts.hpp"
 #include "kvzip/io.hpp"
+#include "kvzip/memory.hpp"
 
 namespace kvzip {
 namespace {
@@ -159,6 +160,7 @@ void run_pipeline(Transfer& transfer, unsigned threads) {
 }  // namespace
 
 void transcode(DumpReader& in, DumpWriter& out, unsigned threads, const Progress& progress) {
+  const KeepMemory keep;
   Transfer transfer(in, out, progress);
   const unsigned hardware = static_cast<unsigned>(std::max(1, tbb::info::default_concurrency()));
   if (threads == 0) threads = hardware;

@@ -9,6 +9,7 @@
 
 namespace kvzip {
 
+std::unique_ptr<KvzReader> open_kvz(InputFile file);
 /// A container from a stream, which must outlive the reader.
 std::unique_ptr<KvzReader> open_kvz(InputStream& stream);
 

@@ -11,6 +11,7 @@
 #include "formats/kvz/kvz.hpp"
 #include "formats/kvz/kvz_header.hpp"
 #include "formats/kvz/kvz_records.hpp"
+#include "formats/kvz/kvz_results.hpp"
 #include "formats/kvz/kvz_source.hpp"
 #include "formats/parts.hpp"
 
@@ -384,7 +385,19 @@ class KvzReaderImpl final : public KvzReader {
 
 std::unique_ptr<KvzReader> open_kvz(const std::string& path) {
   if (path == "-") return open_kvz(stdin_stream());
-  return std::make_unique<KvzReaderImpl>(RecordSource(InputFile(path)));
+  return open_kvz(InputFile(path));
+}
+
+std::unique_ptr<KvzReader> open_kvz(std::unique_ptr<const Source> source, std::string name) {
+  return open_kvz(InputFile(std::move(source), std::move(name)));
+}
+
+std::unique_ptr<KvzReader> open_kvz(ByteView bytes, std::string name) {
+  return open_kvz(InputFile(bytes, std::move(name)));
+}
+
+std::unique_ptr<KvzReader> open_kvz(InputFile file) {
+  return std::make_unique<KvzReaderImpl>(RecordSource(std::move(file)));
 }
 
 std::unique_ptr<KvzReader> open_kvz(InputStream& stream) {

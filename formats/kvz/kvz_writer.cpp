@@ -10,16 +10,15 @@
 #include "formats/kvz/kvz.hpp"
 #include "formats/kvz/kvz_header.hpp"
 #include "formats/kvz/kvz_records.hpp"
+#include "formats/kvz/kvz_results.hpp"
 
 namespace kvzip {
 namespace {
 
 class KvzWriter final : public DumpWriter {
  public:
-  KvzWriter(const std::string& path, KvzHeader header, std::optional<KvzResults> results, bool overwrite)
-      : header_(std::move(header)),
-        results_(std::move(results)),
-        out_(path, overwrite, OutputFile::Access::sequential) {
+  KvzWriter(Destination to, KvzHeader header, std::optional<KvzResults> results)
+      : header_(std::move(header)), results_(std::move(results)), out_(std::move(to)) {
     out_.append(make_prelude(kKvzMinor));
     const std::string text = write_kvz_header(header_);
     const Packed packed = pack_description(std::as_bytes(std::span(text)));
@@ -124,17 +123,27 @@ class KvzWriter final : public DumpWriter {
   std::uint32_t sequence_ = 0;
 };
 
-}  // namespace
-
-std::unique_ptr<DumpWriter> create_kvz_writer(const std::string& path, const Dump& dump, const Recognition& recognition,
-                                              const KvzOptions& options, bool overwrite) {
+std::unique_ptr<DumpWriter> create(Destination to, const Dump& dump, const Recognition& recognition,
+                                   const KvzOptions& options) {
   KvzHeader header{"kvzip " KVZIP_VERSION,
                    options.rules.name,
                    options.user,
                    dump,
                    recognition,
                    make_plan(dump, recognition, options.rules, options.chunk_tokens)};
-  return std::make_unique<KvzWriter>(path, std::move(header), options.results, overwrite);
+  return std::make_unique<KvzWriter>(std::move(to), std::move(header), options.results);
+}
+
+}  // namespace
+
+std::unique_ptr<DumpWriter> create_kvz_writer(const std::string& path, const Dump& dump, const Recognition& recognition,
+                                              const KvzOptions& options, bool overwrite) {
+  return create(Destination(path, overwrite), dump, recognition, options);
+}
+
+std::unique_ptr<DumpWriter> create_kvz_writer(std::unique_ptr<Sink> sink, const Dump& dump,
+                                              const Recognition& recognition, const KvzOptions& options) {
+  return create(Destination(std::move(sink)), dump, recognition, options);
 }
 
 }  // namespace kvzip

@@ -52,6 +52,9 @@ struct KvzOptions {
 /// "-" writes standard output without seeking.
 std::unique_ptr<DumpWriter> create_kvz_writer(const std::string& path, const Dump& dump, const Recognition& recognition,
                                               const KvzOptions& options, bool overwrite);
+/// The same to a sink, which gets its bytes as they are made.
+std::unique_ptr<DumpWriter> create_kvz_writer(std::unique_ptr<Sink> sink, const Dump& dump,
+                                              const Recognition& recognition, const KvzOptions& options);
 
 /// What one tile group stores: the slices of one or more tensors that share frames.
 struct KvzGroup {
@@ -89,6 +92,10 @@ class KvzReader : public DumpReader {
 
 /// Opens a container; from a pipe ("-") parts can be fetched in order only and read() fails.
 std::unique_ptr<KvzReader> open_kvz(const std::string& path);
+/// The same from other places than files; `name` stands for them in messages.
+std::unique_ptr<KvzReader> open_kvz(std::unique_ptr<const Source> source, std::string name = "the source");
+/// `bytes` must outlive the reader.
+std::unique_ptr<KvzReader> open_kvz(ByteView bytes, std::string name = "the buffer");
 
 /// Checks every checksum and decodes every frame. Returns one line per damaged frame (empty = sound); throws when the
 /// file cannot be walked at all.
