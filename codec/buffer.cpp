@@ -2,12 +2,17 @@
 #include "codec/buffer.hpp"
 
 #include <array>
+#include <atomic>
 #include <bit>
+#include <mutex>
 #include <new>
+#include <vector>
 
 #if defined(__linux__)
 #include <sys/mman.h>
 #endif
+
+#include "kvzip/memory.hpp"
 
 namespace kvzip {
 namespace {
@@ -41,20 +46,45 @@ void release(void* memory, std::size_t bytes) noexcept {
   ::operator delete (memory, std::align_val_t{kLargePage});
 }
 
-/// Memory that a thread gave back, most recent last.
+std::atomic<int> keepers = 0;
+
+class Kept;
+
+/// The threads that may keep memory. Never destroyed: threads may end after everything else.
+struct Threads {
+  std::mutex mutex;
+  std::vector<Kept*> all;
+};
+Threads& threads() {
+  static Threads& threads = *new Threads;
+  return threads;
+}
+
+/// Memory that a thread gave back, most recent last. Other threads come only to release it, so its lock is free to
+/// take.
 class Kept {
  public:
+  Kept() {
+    const std::lock_guard lock(threads().mutex);
+    threads().all.push_back(this);
+  }
   ~Kept() {
-    for (std::size_t i = 0; i < count_; ++i) release(blocks_[i].memory, blocks_[i].bytes);
+    {
+      const std::lock_guard lock(threads().mutex);
+      std::erase(threads().all, this);
+    }
+    release_all();
   }
   void* take(std::size_t bytes) {
+    const std::lock_guard lock(mutex_);
     for (std::size_t i = count_; i-- > 0;) {
       if (blocks_[i].bytes == bytes) return remove(i);
     }
     return nullptr;
   }
   bool give(void* memory, std::size_t bytes) {
-    if (bytes > kKept / 2) return false;
+    const std::lock_guard lock(mutex_);
+    if (bytes > kKept / 2 || keepers == 0) return false;
     while (count_ == kBlocks || (count_ > 0 && bytes_ + bytes > kKept)) {
       const std::size_t oldest = blocks_[0].bytes;
       release(remove(0), oldest);
@@ -62,6 +92,11 @@ class Kept {
     blocks_[count_++] = {memory, bytes};
     bytes_ += bytes;
     return true;
+  }
+  void release_all() {
+    const std::lock_guard lock(mutex_);
+    for (std::size_t i = 0; i < count_; ++i) release(blocks_[i].memory, blocks_[i].bytes);
+    count_ = bytes_ = 0;
   }
 
  private:
@@ -76,6 +111,7 @@ class Kept {
     return memory;
   }
 
+  std::mutex mutex_;
   std::array<Block, kBlocks> blocks_;
   std::size_t count_ = 0, bytes_ = 0;
 };
@@ -92,16 +128,26 @@ constexpr bool kKeeps = true;
 
 }  // namespace
 
+KeepMemory::KeepMemory() {
+  ++keepers;
+}
+
+KeepMemory::~KeepMemory() {
+  if (--keepers != 0) return;
+  const std::lock_guard lock(threads().mutex);
+  for (Kept* kept : threads().all) kept->release_all();
+}
+
 void* take_memory(std::size_t bytes) {
   if (bytes < kSmall) return ::operator new(bytes);
-  if (!kKeeps) return allocate(rounded(bytes));
+  if (!kKeeps || keepers == 0) return allocate(rounded(bytes));
   if (void* memory = kept.take(rounded(bytes)); memory != nullptr) return memory;
   return allocate(rounded(bytes));
 }
 
 void give_memory(void* memory, std::size_t bytes) noexcept {
   if (bytes < kSmall) return ::operator delete(memory);
-  if (kKeeps && kept.give(memory, rounded(bytes))) return;
+  if (kKeeps && keepers != 0 && kept.give(memory, rounded(bytes))) return;
   release(memory, rounded(bytes));
 }
 

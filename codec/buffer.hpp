@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Arrays that every tile needs anew: their elements start unset, and each thread keeps their memory for its next tile.
+// Arrays that every tile needs anew: their elements start unset, and their memory can go on to the next tile
+// (kvzip/memory.hpp).
 // Fresh memory costs more than the loops that fill it: the kernel zeroes each page at its first touch.
 #pragma once
 
@@ -11,7 +12,7 @@
 
 namespace kvzip {
 
-/// At least `bytes` bytes, aligned as operator new's, and back with the same number. A thread keeps up to 96 MiB.
+/// At least `bytes` bytes, aligned as operator new's, and back with the same number.
 void* take_memory(std::size_t bytes);
 void give_memory(void* memory, std::size_t bytes) noexcept;
 

@@ -7,8 +7,8 @@
 #include <vector>
 
 #include "codec/buffer.hpp"
-#include "kvzip/io.hpp"
-#include "kvzip/pipeline.hpp"
+#include "kvzip/components.hpp"
+#include "kvzip/dtype.hpp"
 
 namespace kvzip {
 

@@ -78,6 +78,28 @@ InputFile::InputFile(FileDescriptor fd, std::string name) : fd_(std::move(fd)), 
   inspect();
 }
 
+namespace {
+
+class MemorySource final : public Source {
+ public:
+  explicit MemorySource(ByteView bytes) : bytes_(bytes) {}
+  std::uint64_t size() const override { return bytes_.size(); }
+  void read_at(std::uint64_t offset, std::span<std::byte> out) const override {
+    std::copy_n(bytes_.begin() + static_cast<std::ptrdiff_t>(offset), out.size(), out.begin());
+  }
+
+ private:
+  ByteView bytes_;
+};
+
+}  // namespace
+
+InputFile::InputFile(std::unique_ptr<const Source> source, std::string name)
+    : source_(std::move(source)), path_(std::move(name)), size_(source_->size()) {}
+
+InputFile::InputFile(ByteView bytes, std::string name)
+    : InputFile(std::make_unique<MemorySource>(bytes), std::move(name)) {}
+
 InputFile::InputFile(InputFile&&) noexcept = default;
 InputFile& InputFile::operator=(InputFile&&) noexcept = default;
 InputFile::~InputFile() = default;
@@ -102,6 +124,21 @@ InputFile InputFile::spool_stdin() {
   return file;
 }
 
+void InputFile::need_descriptor() {
+  if (!source_) return;
+  FileDescriptor copy = unnamed_temporary_file();
+  const std::string name = "temporary copy of " + path_ + " in " + temporary_directory();
+  std::vector<std::byte> buffer(std::min<std::uint64_t>(size_, kCopyBytes));
+  for (std::uint64_t at = 0; at < size_; at += buffer.size()) {
+    buffer.resize(std::min<std::uint64_t>(buffer.size(), size_ - at));
+    source_->read_at(at, buffer);
+    write_all(copy.get(), buffer, name);
+  }
+  source_.reset();
+  fd_ = std::move(copy);
+  inspect();
+}
+
 void InputFile::inspect() {
   struct stat status {};
   if (::fstat(fd_.get(), &status) != 0) fail_errno(path_, "examine");
@@ -121,6 +158,7 @@ void InputFile::read_at(std::uint64_t offset, std::span<std::byte> out) const {
     fail_in(path_, ErrorCode::truncated, "the file ends at byte {}, but {} bytes are needed at {}", size_, out.size(),
             offset);
   }
+  if (source_) return source_->read_at(offset, out);
   while (!out.empty()) {
     const ssize_t got = ::pread(fd_.get(), out.data(), out.size(), static_cast<off_t>(offset));
     if (got < 0 && errno == EINTR) continue;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Files as the operating system gives them: positioned reads, standard input, and outputs that appear only when
-// they are complete.
+// Files as the operating system gives them, and what stands in for one: positioned reads, standard input, and outputs
+// that appear only when they are complete.
 #pragma once
 
 #include <cstddef>
@@ -53,6 +53,10 @@ class InputFile {
   explicit InputFile(const std::string& path);
   /// Takes over an open descriptor of a seekable file; `name` stands for it in messages.
   InputFile(FileDescriptor fd, std::string name);
+  /// Stands for a file: size() and read_at() are the source's.
+  InputFile(std::unique_ptr<const Source> source, std::string name);
+  /// Memory, which must outlive the object.
+  InputFile(ByteView bytes, std::string name);
   InputFile(InputFile&&) noexcept;
   InputFile& operator=(InputFile&&) noexcept;
   ~InputFile();
@@ -64,7 +68,9 @@ class InputFile {
   std::uint64_t size() const { return size_; }
   FileIdentity identity() const { return identity_; }
   int descriptor() const { return fd_.get(); }
-  /// A path by which a library can open the same file while this object lives.
+  /// Copies a source to an unnamed temporary file, so that descriptor() and reopen_path() have something to name.
+  void need_descriptor();
+  /// A path by which a library can open the same file while this object lives; not of a source.
   std::string reopen_path() const;
   /// Takes a temporary copy's name away, so that nothing can be left behind however the process ends. The content
   /// stays readable here, but not by reopen_path().
@@ -77,6 +83,7 @@ class InputFile {
   void inspect();
 
   FileDescriptor fd_;
+  std::unique_ptr<const Source> source_;  // in place of fd_
   std::string path_;
   bool named_ = false;
   std::unique_ptr<TemporaryFile> copy_;
@@ -149,6 +156,16 @@ class PendingFile {
 /// True when `path` is standard output or an existing device or pipe: bytes go straight there, with no temporary name.
 bool is_stream_output(const std::string& path);
 
+/// Where an output goes: a path, or a sink and what it is called in messages.
+struct Destination {
+  std::string path;
+  bool overwrite = false;
+  std::unique_ptr<Sink> sink{};
+
+  Destination(std::string to, bool replaces) : path(std::move(to)), overwrite(replaces) {}
+  explicit Destination(std::unique_ptr<Sink> to) : path("the output"), sink(std::move(to)) {}
+};
+
 /// An output file. Regular files appear under their name only in finish(); streams get their bytes at once, or in
 /// finish() when the writer needs positions.
 class OutputFile {
@@ -156,7 +173,9 @@ class OutputFile {
   enum class Access : std::uint8_t { sequential, positioned };
 
   /// fail(invalid_argument) when `path` exists and `overwrite` is not given, or when it is a terminal.
-  OutputFile(const std::string& path, bool overwrite, Access access = Access::sequential);
+  explicit OutputFile(Destination to, Access access = Access::sequential);
+  OutputFile(const std::string& path, bool overwrite, Access access = Access::sequential)
+      : OutputFile(Destination(path, overwrite), access) {}
 
   const std::string& path() const { return path_; }
   /// Where the next append() goes.
@@ -168,12 +187,15 @@ class OutputFile {
   void finish();
 
  private:
-  void open_stream(Access access);
+  void open_stream();
+  void collect();
+  void pass_on(ByteView bytes);
 
   std::string path_;
   std::optional<PendingFile> pending_;
-  FileDescriptor own_;   // a device or pipe, or the unnamed file that collects positioned writes
-  FileDescriptor sink_;  // where the collected bytes go
+  FileDescriptor own_;          // a device or pipe, or the unnamed file that collects positioned writes
+  FileDescriptor stream_;       // where the collected bytes go: a device or pipe,
+  std::unique_ptr<Sink> sink_;  // or this
   int fd_ = -1;
   bool seekable_ = true, collects_ = false, to_stdout_ = false;
   std::uint64_t position_ = 0;

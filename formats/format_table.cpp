@@ -48,7 +48,9 @@ bool is_safetensors(ByteView first) {
 }
 
 std::unique_ptr<DumpReader> open_kvz_file(InputFile file) {
-  return in_file(file.path(), [&] { return open_kvz(file.reopen_path()); });
+  file.drop_name();
+  const std::string name = file.path();
+  return in_file(name, [&] { return open_kvz(std::move(file)); });
 }
 
 constexpr std::array kFormats{
@@ -124,6 +126,23 @@ std::unique_ptr<DumpReader> open_stdin() {
   return format.open(InputFile::spool_stdin());
 }
 
+std::unique_ptr<DumpReader> open_file(InputFile file) {
+  Bytes first(std::min<std::uint64_t>(file.size(), kProbeBytes));
+  file.read_at(0, first);
+  return probe_format(first, file.path()).open(std::move(file));
+}
+
+std::unique_ptr<DumpWriter> create(Destination to, std::string_view format, const Dump& dump) {
+  std::string names;
+  for (const Format& row : kFormats) {
+    if (row.create == nullptr) continue;
+    if (row.name == format) return row.create(std::move(to), dump);
+    names += names.empty() ? "" : ", ";
+    names += row.name;
+  }
+  fail(ErrorCode::invalid_argument, "there is no format '{}' to write tensors in (there are: {})", format, names);
+}
+
 }  // namespace
 
 std::span<const Format> format_table() {
@@ -138,23 +157,29 @@ const Format& probe_format(ByteView first, const std::string& path) {
 
 std::unique_ptr<DumpReader> open_reader(const std::string& path) {
   if (path == "-") return open_stdin();
-  InputFile file(path);
-  Bytes first(std::min<std::uint64_t>(file.size(), kProbeBytes));
-  file.read_at(0, first);
-  const Format& format = probe_format(first, path);
-  return format.open(std::move(file));
+  return open_file(InputFile(path));
 }
 
+std::unique_ptr<DumpReader> open_reader(std::unique_ptr<const Source> source, std::string name) {
+  return open_file(InputFile(std::move(source), std::move(name)));
+}
+
+std::unique_ptr<DumpReader> open_reader(ByteView bytes, std::string name) {
+  return open_file(InputFile(bytes, std::move(name)));
+}
 std::unique_ptr<DumpWriter> create_writer(const std::string& path, std::string_view format, const Dump& dump,
                                           bool overwrite) {
-  std::string names;
-  for (const Format& row : kFormats) {
-    if (row.create == nullptr) continue;
-    if (row.name == format) return row.create(path, dump, overwrite);
-    names += names.empty() ? "" : ", ";
-    names += row.name;
-  }
-  fail(ErrorCode::invalid_argument, "there is no format '{}' to write tensors in (there are: {})", format, names);
+  return create(Destination(path, overwrite), format, dump);
+}
+
+std::unique_ptr<DumpWriter> create_writer(std::unique_ptr<Sink> sink, std::string_view format, const Dump& dump) {
+  return create(Destination(std::move(sink)), format, dump);
+}
+
+std::vector<FileFormat> file_formats() {
+  std::vector<FileFormat> out;
+  for (const Format& row : kFormats) out.push_back({row.name, row.extensions, row.help, row.create != nullptr});
+  return out;
 }
 
 std::string_view format_of_path(std::string_view path) {

@@ -22,7 +22,7 @@ struct Format {
   bool (*probe)(ByteView first);
   std::unique_ptr<DumpReader> (*open)(InputFile file);
   /// No function: a file of this format needs more than a dump to be created.
-  std::unique_ptr<DumpWriter> (*create)(const std::string& path, const Dump& dump, bool overwrite);
+  std::unique_ptr<DumpWriter> (*create)(Destination to, const Dump& dump);
 };
 std::span<const Format> format_table();
 

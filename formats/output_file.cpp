@@ -219,35 +219,47 @@ void PendingFile::commit() {
   temporary_->move_to(target_, overwrite_);
 }
 
-OutputFile::OutputFile(const std::string& path, bool overwrite, Access access) : path_(path) {
-  if (is_stream_output(path)) {
-    open_stream(access);
+OutputFile::OutputFile(Destination to, Access access) : path_(std::move(to.path)), sink_(std::move(to.sink)) {
+  collects_ = access == Access::positioned;
+  if (sink_) {
+    if (collects_) collect();
+  } else if (is_stream_output(path_)) {
+    open_stream();
   } else {
-    pending_.emplace(path, overwrite);
+    pending_.emplace(path_, to.overwrite);
     fd_ = pending_->descriptor();
+    collects_ = false;
   }
+  seekable_ = pending_ || collects_;
 }
 
-void OutputFile::open_stream(Access access) {
+void OutputFile::open_stream() {
   to_stdout_ = is_standard_output(path_);
   if (to_stdout_) path_ = "standard output";
-  sink_ = FileDescriptor(to_stdout_ ? ::fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 0)
-                                    : ::open(path_.c_str(), O_WRONLY | O_CLOEXEC | O_NOCTTY));
-  if (sink_.get() < 0) fail_errno(path_, "open");
-  if (::isatty(sink_.get()) != 0) {
+  stream_ = FileDescriptor(to_stdout_ ? ::fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 0)
+                                      : ::open(path_.c_str(), O_WRONLY | O_CLOEXEC | O_NOCTTY));
+  if (stream_.get() < 0) fail_errno(path_, "open");
+  if (::isatty(stream_.get()) != 0) {
     fail_in(path_, ErrorCode::invalid_argument, "is a terminal, and the output is binary: name a file or redirect it");
   }
-  collects_ = access == Access::positioned;
-  seekable_ = collects_;
-  if (collects_) own_ = unnamed_temporary_file();
-  fd_ = collects_ ? own_.get() : sink_.get();
+  if (collects_) collect();
+}
+
+void OutputFile::collect() {
+  own_ = unnamed_temporary_file();
+  fd_ = own_.get();
+}
+
+void OutputFile::pass_on(ByteView bytes) {
+  if (sink_) return sink_->append(bytes);
+  write_all(stream_.get(), bytes, path_);
 }
 
 void OutputFile::append(ByteView bytes) {
   if (seekable_) {
     write_all_at(fd_, position_, bytes, path_);
   } else {
-    write_all(fd_, bytes, path_);
+    pass_on(bytes);
   }
   position_ += bytes.size();
 }
@@ -262,10 +274,11 @@ void OutputFile::finish() {
   if (collects_) {
     std::vector<std::byte> buffer(kCopyBytes);
     if (::lseek(fd_, 0, SEEK_SET) != 0) fail_errno(path_, "read back the temporary copy");
-    while (const std::size_t got = read_some(fd_, buffer, path_)) write_all(sink_.get(), {buffer.data(), got}, path_);
+    while (const std::size_t got = read_some(fd_, buffer, path_)) pass_on({buffer.data(), got});
   }
+  if (sink_) return sink_->finish();
   // A network file reports the failure of earlier writes only when it is closed.
-  if (::close(sink_.release()) != 0) fail_errno(path_, "write");
+  if (::close(stream_.release()) != 0) fail_errno(path_, "write");
 }
 
 void install_signal_cleanup() {

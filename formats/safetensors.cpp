@@ -111,8 +111,8 @@ class SafetensorsReader : public DumpReader {
 
 class SafetensorsWriter : public DumpWriter {
  public:
-  SafetensorsWriter(const std::string& path, const Dump& dump, bool overwrite)
-      : dump_(dump), header_(safetensors_header_text(dump)), file_(path, overwrite, OutputFile::Access::positioned) {
+  SafetensorsWriter(Destination to, const Dump& dump)
+      : dump_(dump), header_(safetensors_header_text(dump)), file_(std::move(to), OutputFile::Access::positioned) {
     const std::uint64_t length = header_.size();
     file_.append(std::as_bytes(std::span(&length, 1)));
     file_.append(std::as_bytes(std::span(header_)));
@@ -167,8 +167,8 @@ std::unique_ptr<DumpReader> open_safetensors(InputFile file) {
   return std::make_unique<SafetensorsReader>(std::move(file));
 }
 
-std::unique_ptr<DumpWriter> create_safetensors(const std::string& path, const Dump& dump, bool overwrite) {
-  return std::make_unique<SafetensorsWriter>(path, dump, overwrite);
+std::unique_ptr<DumpWriter> create_safetensors(Destination to, const Dump& dump) {
+  return std::make_unique<SafetensorsWriter>(std::move(to), dump);
 }
 
 }  // namespace kvzip

@@ -11,7 +11,7 @@
 namespace kvzip {
 
 std::unique_ptr<DumpReader> open_safetensors(InputFile file);
-/// "-" writes standard output. Parts may come in any order, cut in any way.
-std::unique_ptr<DumpWriter> create_safetensors(const std::string& path, const Dump& dump, bool overwrite);
+/// The path "-" writes standard output. Parts may come in any order, cut in any way.
+std::unique_ptr<DumpWriter> create_safetensors(Destination to, const Dump& dump);
 
 }  // namespace kvzip

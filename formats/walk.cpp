@@ -16,6 +16,8 @@
 #include <optional>
 #include <vector>
 
+#include "kvzip/memory.hpp"
+
 namespace kvzip {
 namespace {
 
@@ -106,6 +108,7 @@ void run_pipeline(const Walk& steps, unsigned threads) {
 }  // namespace
 
 void walk(const Walk& steps, unsigned threads) {
+  const KeepMemory keep;
   const unsigned hardware = static_cast<unsigned>(std::max(1, tbb::info::default_concurrency()));
   if (threads == 0) threads = hardware;
   threads = std::min(threads, kMaxThreads);

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // The library without the tool: compresses a dump, then measures one of its tensors. embed DUMP OUT.kvz
 //
-// With CMake: add_subdirectory(kvzip) and target_link_libraries(yours PRIVATE kvzip_lib).
+// With an installed kvzip: g++ -std=c++20 embed.cpp $(pkg-config --cflags --static --libs kvzip), or with CMake
+// find_package(kvzip) and target_link_libraries(yours PRIVATE kvzip::kvzip); add_subdirectory(kvzip) works as well.
 #include <algorithm>
 #include <cstdio>
 #include <vector>
 
-#include "formats/kvz/kvz.hpp"
+#include "kvzip/container.hpp"
 #include "kvzip/error.hpp"
 #include "kvzip/io.hpp"
 #include "kvzip/metrics.hpp"

@@ -3,7 +3,9 @@
 
 #include <memory>
 
-#include "formats/format_table.hpp"
+#include "kvzip/components.hpp"
+#include "kvzip/io.hpp"
+#include "kvzip/rules.hpp"
 #include "src/commands.hpp"
 #include "src/report/report.hpp"
 
@@ -49,9 +51,9 @@ std::string presets(bool with_text) {
 
 std::string formats() {
   Table table({"format", "extensions", "writes", "what"});
-  for (const Format& format : format_table()) {
+  for (const FileFormat& format : file_formats()) {
     table.add({std::string(format.name), std::string(format.extensions),
-               format.create != nullptr ? "decompress, convert, synth" : "compress", std::string(format.help)});
+               format.writable ? "decompress, convert, synth" : "compress", std::string(format.help)});
   }
   return table.text();
 }

@@ -10,6 +10,7 @@
 #endif
 
 #include "formats/file.hpp"
+#include "kvzip/memory.hpp"
 #include "src/commands.hpp"
 #include "src/report/report.hpp"
 
@@ -73,6 +74,7 @@ int perform(const Action& action) {
 
 int main(int argc, char** argv) {
   keep_large_blocks();
+  const KeepMemory keep;
   install_signal_cleanup();
   command_line() = "kvzip";
   for (int i = 1; i < argc; ++i) command_line() += " " + shell_word(argv[i]);

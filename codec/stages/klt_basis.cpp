@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "codec/stages/klt_basis.hpp"
 
+// A copy of Eigen of our own: its sizes of caches are one static object of the program (see fix_order_of_sums), which
+// belongs to whoever else uses Eigen there.
+#define Eigen kvzip_eigen
 #include <Eigen/Core>
 #include <Eigen/Eigenvalues>
 #include <algorithm>

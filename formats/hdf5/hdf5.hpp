@@ -27,7 +27,7 @@ namespace kvzip {
 
 std::unique_ptr<DumpReader> open_hdf5(InputFile file);
 std::unique_ptr<DumpReader> open_hdf5(const std::string& path);
-/// "-" writes standard output, through a temporary file. Parts may come in any order, cut in any way.
-std::unique_ptr<DumpWriter> create_hdf5(const std::string& path, const Dump& dump, bool overwrite);
+/// The path "-" writes standard output, through a temporary file. Parts may come in any order, cut in any way.
+std::unique_ptr<DumpWriter> create_hdf5(Destination to, const Dump& dump);
 
 }  // namespace kvzip

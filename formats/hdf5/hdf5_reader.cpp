@@ -35,6 +35,7 @@ struct OpenDataset {
 class Reader final : public DumpReader {
  public:
   explicit Reader(InputFile input) : input_(std::move(input)) {
+    input_.need_descriptor();
     const Handle options = own(H5Pcreate(H5P_FILE_ACCESS), H5Pclose, ErrorCode::io, "cannot open");
     check(H5Pset_fclose_degree(options.get(), H5F_CLOSE_STRONG), ErrorCode::io, "cannot open");
     // Locks fail on some network file systems, and reading needs none.

@@ -121,12 +121,12 @@ Handle make_options(Id kind) {
 /// Where the file is made: beside its final name, or anywhere when it goes to a stream.
 class Target {
  public:
-  Target(const std::string& path, bool overwrite) {
-    if (is_stream_output(path)) {
-      stream_.emplace(path, overwrite);
+  explicit Target(Destination to) {
+    if (to.sink || is_stream_output(to.path)) {
+      stream_.emplace(std::move(to));
       copy_.emplace(temporary_directory() + "/kvzip", 0600);
     } else {
-      pending_.emplace(path, overwrite);
+      pending_.emplace(to.path, to.overwrite);
     }
   }
   const std::string& working_path() const { return pending_ ? pending_->temporary_path() : copy_->path(); }
@@ -151,8 +151,8 @@ class Target {
 
 class Writer final : public DumpWriter {
  public:
-  Writer(const std::string& path, const Dump& dump, bool overwrite)
-      : path_(path), dump_(dump), layout_(plan_layout(dump_)), target_(path, overwrite) {
+  Writer(Destination to, const Dump& dump)
+      : path_(to.path), dump_(dump), layout_(plan_layout(dump_)), target_(std::move(to)) {
     for (const TensorInfo& info : dump_.tensors) missing_.push_back(info.bytes());
     try {
       create_file();
@@ -265,9 +265,9 @@ class Writer final : public DumpWriter {
 }  // namespace
 }  // namespace hdf5
 
-std::unique_ptr<DumpWriter> create_hdf5(const std::string& path, const Dump& dump, bool overwrite) {
+std::unique_ptr<DumpWriter> create_hdf5(Destination to, const Dump& dump) {
   const hdf5::Session session;
-  return std::make_unique<hdf5::Writer>(path, dump, overwrite);
+  return std::make_unique<hdf5::Writer>(std::move(to), dump);
 }
 
 }  // namespace kvzip

@@ -10,6 +10,7 @@
 #include "formats/kvz/frame_cache.hpp"
 #include "formats/kvz/kvz.hpp"
 #include "formats/kvz/kvz_frames.hpp"
+#include "formats/kvz/kvz_results.hpp"
 #include "formats/parts.hpp"
 
 namespace kvzip {
@@ -197,7 +198,19 @@ class FiledContainer final : public ContainerReader {
 
 std::unique_ptr<KvzReader> open_kvz(const std::string& path) {
   if (path == "-") return open_kvz(stdin_stream());
-  RecordFile records{InputFile(path)};
+  return open_kvz(InputFile(path));
+}
+
+std::unique_ptr<KvzReader> open_kvz(std::unique_ptr<const Source> source, std::string name) {
+  return open_kvz(InputFile(std::move(source), std::move(name)));
+}
+
+std::unique_ptr<KvzReader> open_kvz(ByteView bytes, std::string name) {
+  return open_kvz(InputFile(bytes, std::move(name)));
+}
+
+std::unique_ptr<KvzReader> open_kvz(InputFile file) {
+  RecordFile records{std::move(file)};
   Prelude prelude;
   records.read_at(0, prelude);
   const unsigned minor = check_prelude(prelude);

@@ -7,16 +7,15 @@
 #include "formats/kvz/kvz_encoder.hpp"
 #include "formats/kvz/kvz_header.hpp"
 #include "formats/kvz/kvz_records.hpp"
+#include "formats/kvz/kvz_results.hpp"
 
 namespace kvzip {
 namespace {
 
 class KvzWriter final : public DumpWriter {
  public:
-  KvzWriter(const std::string& path, KvzHeader header, std::unique_ptr<TileEncoder> encoder, bool overwrite)
-      : header_(std::move(header)),
-        encoder_(std::move(encoder)),
-        out_(path, overwrite, OutputFile::Access::sequential) {
+  KvzWriter(Destination to, KvzHeader header, std::unique_ptr<TileEncoder> encoder)
+      : header_(std::move(header)), encoder_(std::move(encoder)), out_(std::move(to)) {
     out_.append(make_prelude(kKvzMinor));
     const std::string text = write_kvz_header(header_);
     const Packed packed = pack_description(std::as_bytes(std::span(text)));
@@ -83,10 +82,8 @@ class KvzWriter final : public DumpWriter {
   std::uint32_t sequence_ = 0;
 };
 
-}  // namespace
-
-std::unique_ptr<DumpWriter> create_kvz_writer(const std::string& path, const Dump& dump, const Recognition& recognition,
-                                              const KvzOptions& options, bool overwrite) {
+std::unique_ptr<DumpWriter> create(Destination to, const Dump& dump, const Recognition& recognition,
+                                   const KvzOptions& options) {
   KvzHeader header{"kvzip " KVZIP_VERSION,
                    options.rules.name,
                    options.user,
@@ -95,7 +92,19 @@ std::unique_ptr<DumpWriter> create_kvz_writer(const std::string& path, const Dum
                    make_plan(dump, recognition, options.rules, options.chunk_tokens)};
   auto encoder = std::make_unique<TileEncoder>();
   if (options.results) encoder = make_checked_encoder(std::move(encoder), *options.results);
-  return std::make_unique<KvzWriter>(path, std::move(header), std::move(encoder), overwrite);
+  return std::make_unique<KvzWriter>(std::move(to), std::move(header), std::move(encoder));
+}
+
+}  // namespace
+
+std::unique_ptr<DumpWriter> create_kvz_writer(const std::string& path, const Dump& dump, const Recognition& recognition,
+                                              const KvzOptions& options, bool overwrite) {
+  return create(Destination(path, overwrite), dump, recognition, options);
+}
+
+std::unique_ptr<DumpWriter> create_kvz_writer(std::unique_ptr<Sink> sink, const Dump& dump,
+                                              const Recognition& recognition, const KvzOptions& options) {
+  return create(Destination(std::move(sink)), dump, recognition, options);
 }
 
 }  // namespace kvzip

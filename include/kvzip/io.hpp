@@ -15,11 +15,9 @@
 
 #include "kvzip/dump.hpp"
 #include "kvzip/layout.hpp"
+#include "kvzip/source_sink.hpp"
 
 namespace kvzip {
-
-using Bytes = std::vector<std::byte>;
-using ByteView = std::span<const std::byte>;
 
 /// The unit that moves from a reader to a writer: some slices and their element bytes, or their coded form.
 struct Part {
@@ -97,10 +95,25 @@ void for_each_part(DumpReader& reader, const PartStep& visit, const PartStep& me
 /// Opens a dump or container by content (magic bytes), never by name. "-" reads standard input; formats that need
 /// seeking are first copied to an unnamed temporary file.
 std::unique_ptr<DumpReader> open_reader(const std::string& path);
+/// The same from other places than files; `name` stands for them in messages. HDF5 is copied to a temporary file first.
+std::unique_ptr<DumpReader> open_reader(std::unique_ptr<const Source> source, std::string name = "the source");
+/// `bytes` must outlive the reader.
+std::unique_ptr<DumpReader> open_reader(ByteView bytes, std::string name = "the buffer");
 /// Creates a writer for a dump. `format` is a name from the format table ("safetensors", "hdf5"); "-" writes standard
 /// output.
 std::unique_ptr<DumpWriter> create_writer(const std::string& path, std::string_view format, const Dump& dump,
                                           bool overwrite);
+/// The same to a sink, which gets its bytes in finish(): these formats are written out of order, so that they are
+/// collected in a temporary file.
+std::unique_ptr<DumpWriter> create_writer(std::unique_ptr<Sink> sink, std::string_view format, const Dump& dump);
+/// A file format: a row of `kvzip list formats`.
+struct FileFormat {
+  std::string_view name;
+  std::string_view extensions;  // separated by spaces, the usual one first
+  std::string_view help;        // one line
+  bool writable = false;        // create_writer() can; the container has create_kvz_writer()
+};
+std::vector<FileFormat> file_formats();
 /// The format a file name's extension asks for; empty when unknown.
 std::string_view format_of_path(std::string_view path);
 

@@ -10,8 +10,8 @@
 #include "codec/fail.hpp"
 #include "codec/stage_clock.hpp"
 #include "formats/file.hpp"
-#include "formats/kvz/kvz.hpp"
 #include "formats/kvz/tile_walk.hpp"
+#include "kvzip/container.hpp"
 
 namespace kvzip::tool {
 namespace {

@@ -8,7 +8,6 @@
 #include <iterator>
 
 #include "formats/file.hpp"
-#include "formats/format_table.hpp"
 
 namespace kvzip::tool {
 namespace {
@@ -241,8 +240,8 @@ void refuse_existing(const std::string& out, bool force) {
 std::string output_format(const std::string& path, const std::string& to) {
   if (to == "kvz") throw UsageError("--to kvz: to make a container, use 'kvzip compress'");
   if (!to.empty()) {
-    const auto known = format_table();
-    if (std::any_of(known.begin(), known.end(), [&](const Format& f) { return f.name == to; })) return to;
+    const auto known = file_formats();
+    if (std::any_of(known.begin(), known.end(), [&](const FileFormat& f) { return f.name == to; })) return to;
     throw UsageError(fmt::format("--to {}: there is no such format; see 'kvzip list formats'", to));
   }
   if (is_standard_output(path)) {

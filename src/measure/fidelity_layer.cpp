@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "formats/parallel.hpp"
+#include "kvzip/container.hpp"
 
 namespace kvzip::tool {
 namespace {

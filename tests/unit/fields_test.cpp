@@ -10,6 +10,7 @@
 
 #include "codec/pipeline.hpp"
 #include "kvzip/error.hpp"
+#include "kvzip/rules.hpp"
 
 namespace kvzip {
 namespace {

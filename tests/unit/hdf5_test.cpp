@@ -54,7 +54,7 @@ Dump sample_dump() {
 }
 
 void write_dump(const std::string& path, const Dump& dump, std::uint64_t part_bytes, bool backwards) {
-  auto writer = create_hdf5(path, dump, true);
+  auto writer = create_hdf5({path, true}, dump);
   for (std::size_t t = 0; t < dump.tensors.size(); ++t) {
     const TensorInfo& info = dump.tensors[t];
     const Bytes data = pattern(info.bytes(), static_cast<unsigned>(t));
@@ -100,7 +100,7 @@ TEST_CASE("hdf5: what is written comes back") {
   // A file made from what was read is the same file: order, groups and all.
   const Dump again = reader->dump();
   {
-    auto writer = create_hdf5(scratch / "c.h5", again, false);
+    auto writer = create_hdf5({scratch / "c.h5", false}, again);
     for (std::uint64_t i = 0; i < reader->part_count(); ++i) {
       Part part = reader->part(i);
       reader->fetch(part);
@@ -141,15 +141,15 @@ TEST_CASE("hdf5: a file appears only when it is complete") {
   Dump dump;
   dump.tensors.push_back({"k", DType::f16, {4, 4}});
   {
-    const auto writer = create_hdf5(scratch / "a.h5", dump, false);
+    const auto writer = create_hdf5({scratch / "a.h5", false}, dump);
     CHECK(!std::filesystem::exists(scratch / "a.h5"));
     CHECK(code_of([&] { writer->finish(); }) == ErrorCode::invalid_argument);
   }
   CHECK(std::filesystem::is_empty(scratch.path));
   write_dump(scratch / "a.h5", dump, 8, false);
-  CHECK(code_of([&] { create_hdf5(scratch / "a.h5", dump, false); }) == ErrorCode::invalid_argument);
+  CHECK(code_of([&] { create_hdf5({scratch / "a.h5", false}, dump); }) == ErrorCode::invalid_argument);
   {
-    const auto writer = create_hdf5(scratch / "a.h5", dump, true);
+    const auto writer = create_hdf5({scratch / "a.h5", true}, dump);
     Part part;
     part.slices.push_back({0, {3, 0}, {2, 4}});
     part.data.emplace_back(16);
@@ -186,7 +186,7 @@ TEST_CASE("hdf5: names and attributes that HDF5 cannot hold are refused") {
     Dump dump;
     for (const std::string& name : names) dump.tensors.push_back({name, DType::u8, {0}});
     dump.attributes = attributes;
-    const ErrorCode code = code_of([&] { create_hdf5(scratch / "a.h5", dump, false); });
+    const ErrorCode code = code_of([&] { create_hdf5({scratch / "a.h5", false}, dump); });
     CHECK(std::filesystem::is_empty(scratch.path));
     return code;
   };
@@ -206,7 +206,7 @@ TEST_CASE("hdf5: names and attributes that HDF5 cannot hold are refused") {
   CHECK(refused({}, {{"", "n", {}, DType::f8_e8m0, {}, Bytes(1)}}) == ErrorCode::unsupported);
   Dump deep;
   deep.tensors.push_back({"k", DType::u8, std::vector<std::uint64_t>(33, 1)});
-  CHECK(code_of([&] { create_hdf5(scratch / "a.h5", deep, false); }) == ErrorCode::limit);
+  CHECK(code_of([&] { create_hdf5({scratch / "a.h5", false}, deep); }) == ErrorCode::limit);
 }
 
 TEST_CASE("hdf5: boxes cover a dataset once, chunk by chunk") {

@@ -101,7 +101,7 @@ TEST_CASE("every dtype comes back as it was") {
   std::vector<Bytes> data;
   for (const TensorInfo& info : dump.tensors) data.push_back(random_bytes(info.bytes(), 7));
   const std::string path = scratch.file("a");
-  write_all(*create_safetensors(path, dump, false), dump, data);
+  write_all(*create_safetensors({path, false}, dump), dump, data);
   const auto reader = open_safetensors(InputFile(path));
   CHECK(reader->dump().tensors == dump.tensors);
   CHECK(reader->dump().attributes == dump.attributes);
@@ -135,7 +135,7 @@ TEST_CASE("attributes that are not strings of the file survive as metadata") {
   Dump dump;
   dump.attributes = attributes;
   const ScratchDirectory scratch;
-  write_all(*create_safetensors(scratch.file("a"), dump, false), dump, {});
+  write_all(*create_safetensors({scratch.file("a"), false}, dump), dump, {});
   CHECK(open_safetensors(InputFile(scratch.file("a")))->dump().attributes == attributes);
 }
 
@@ -143,7 +143,7 @@ TEST_CASE("dumps that safetensors cannot hold") {
   const ScratchDirectory scratch;
   const auto refused = [&](std::vector<TensorInfo> tensors, std::vector<Attribute> attributes) {
     return error_of([&] {
-             create_safetensors(scratch.file("a"), {std::move(tensors), std::move(attributes)}, false);
+             create_safetensors({scratch.file("a"), false}, {std::move(tensors), std::move(attributes)});
            })
         ->code();
   };
@@ -165,9 +165,9 @@ TEST_CASE("slices of any box are read and written in place") {
   std::vector<Bytes> data;
   for (const TensorInfo& info : dump.tensors) data.push_back(random_bytes(info.bytes(), 3));
   const ScratchDirectory scratch;
-  write_all(*create_safetensors(scratch.file("a"), dump, false), dump, data);
+  write_all(*create_safetensors({scratch.file("a"), false}, dump), dump, data);
   const auto reader = open_safetensors(InputFile(scratch.file("a")));
-  const auto writer = create_safetensors(scratch.file("b"), dump, false);
+  const auto writer = create_safetensors({scratch.file("b"), false}, dump);
   // The first tensor is cut along its second and third axis, so that every run is short.
   std::vector<Slice> slices{whole(dump, 2), {1, {700}, {800}}, {1, {0}, {700}}};
   for (std::uint64_t t = 0; t < 300; t += 100) {
@@ -201,7 +201,7 @@ TEST_CASE("a writer demands every byte once") {
     return part;
   };
   {
-    const auto writer = create_safetensors(scratch.file("a"), dump, false);
+    const auto writer = create_safetensors({scratch.file("a"), false}, dump);
     Part a = part_of({0, {0}, {3}}, 6);
     writer->append(a);
     CHECK(error_of([&] { writer->append(a); })->code() == ErrorCode::invalid_argument);
