@@ -68,7 +68,7 @@ class InputFile {
   std::uint64_t size() const { return size_; }
   FileIdentity identity() const { return identity_; }
   int descriptor() const { return fd_.get(); }
-  /// Copies a source to an unnamed temporary file, so that descriptor() and reopen_path() have something to name.
+  /// Copies a source to a temporary file, so that descriptor() and reopen_path() have something to name.
   void need_descriptor();
   /// A path by which a library can open the same file while this object lives; not of a source.
   std::string reopen_path() const;
