@@ -10,7 +10,6 @@
 #include "codec/limits.hpp"
 #include "codec/pipeline.hpp"
 #include "codec/stage_clock.hpp"
-#include "codec/stages/planes.hpp"
 
 namespace kvzip {
 namespace {
@@ -147,6 +146,14 @@ std::vector<Entry> read_directory(ByteReader& in) {
   return entries;
 }
 
+void expect_padding(ByteReader& in) {
+  for (const std::byte b : in.take(in.left())) {
+    if (b != std::byte{0}) fail(ErrorCode::corrupt, "padding that is not zero");
+  }
+}
+
+}  // namespace
+
 /// Hands a stage its streams, in order.
 class FrameStreams final : public StreamReader {
  public:
@@ -163,7 +170,13 @@ class FrameStreams final : public StreamReader {
       if (p.used || p.entry.stage != stage_) continue;
       p.used = true;
       const StageTime time(clock_, StageClock::kCoder);
-      return coder_.decode(stream, p.table, p.body);
+      coder_.decode(stream, p.table, p.body);
+      const bool lists = stream.type == StreamType::positions;
+      if (stream.type != StreamType::bytes &&
+          (lists ? stream.positions.size() != stream.count() : stream.data.size() != stream.size())) {
+        fail(ErrorCode::corrupt, "a stream of the wrong size");
+      }
+      return;
     }
     fail(ErrorCode::truncated, "a stream is missing");
   }
@@ -195,14 +208,6 @@ class FrameStreams final : public StreamReader {
   std::size_t stage_ = 0;
 };
 
-void expect_padding(ByteReader& in) {
-  for (const std::byte b : in.take(in.left())) {
-    if (b != std::byte{0}) fail(ErrorCode::corrupt, "padding that is not zero");
-  }
-}
-
-}  // namespace
-
 Bytes Pipeline::raw(ByteView elements) {
   Bytes payload;
   payload.reserve(elements.size() + 1);
@@ -211,31 +216,28 @@ Bytes Pipeline::raw(ByteView elements) {
   return payload;
 }
 
-const ExactStage& Pipeline::exact_stage() const {
-  return static_cast<const ExactStage&>(*stages_.front());
-}
-
 Bytes Pipeline::encode(const TileContext& context, TileShape shape, ByteView elements, StageClock* clock) const {
   const StageTime time(clock, StageClock::kFrame);
-  Bytes payload;
-  if (exact()) {
-    const StageTime stage_time(clock, 0);
-    Directory directory(clock);
-    for (const Stream& s : exact_stage().split(elements, context.source, shape.rows, shape.cols, context.head_dim)) {
-      directory.add(0, s, *coder_);
-    }
-    ByteWriter out;
-    out.put(std::uint8_t{0});
-    out.put_varint(0);
-    directory.write(out);
-    payload = std::move(out.bytes());
-  } else {
-    payload = encode_floats(context, shape, elements, clock);
-  }
+  Bytes payload =
+      exact() ? encode_exact(context, shape, elements, clock) : encode_floats(context, shape, elements, clock);
   if (payload.size() >= elements.size() + 1) return raw(elements);
   const std::uint64_t least = limits::least_payload(std::uint64_t{shape.rows} * shape.cols);
   if (payload.size() < least) payload.resize(least);
   return payload;
+}
+
+Bytes Pipeline::encode_exact(const TileContext& context, TileShape shape, ByteView elements, StageClock* clock) const {
+  const StageTime stage_time(clock, 0);
+  std::vector<Stream> streams;
+  StreamWriter writer(streams);
+  exact_->encode({context.source, shape.rows, shape.cols, context.head_dim}, elements, writer);
+  Directory directory(clock);
+  for (const Stream& s : streams) directory.add(0, s, *coder_.part);
+  ByteWriter out;
+  out.put(std::uint8_t{0});
+  out.put_varint(0);
+  directory.write(out);
+  return std::move(out.bytes());
 }
 
 Bytes Pipeline::encode_floats(const TileContext& context, TileShape shape, ByteView elements, StageClock* clock) const {
@@ -260,14 +262,13 @@ Bytes Pipeline::encode_floats(const TileContext& context, TileShape shape, ByteV
       if ((left_out >> i & 1) != 0) continue;
       std::vector<Stream> streams;
       StreamWriter writer(streams);
-      tile.wanted = i + 1 < stages_.size();  // the last one is never left out
-      tile.sound = false;
+      EncodeContext to{writer, i + 1 < stages_.size()};  // the last one is never left out
       {
         const StageTime time(clock, i);
-        stages_[i]->encode(tile, writer);
+        stages_[i]->encode(tile, to);
       }
-      if (tile.wanted && !tile.sound) keep_finite(tile.values, stages_[i]->kind() == StageKind::additive);
-      for (const Stream& s : streams) directory.add(static_cast<std::uint8_t>(i), s, *coder_);
+      if (to.wanted && !to.finite) keep_finite(tile.values, stages_[i]->kind() == StageKind::additive);
+      for (const Stream& s : streams) directory.add(static_cast<std::uint8_t>(i), s, *coder_.part);
     }
     directory.write(out);
     if (best.empty() || out.size() < best.size()) best = std::move(out.bytes());
@@ -295,40 +296,45 @@ void Pipeline::decode(const TileContext& context, TileShape shape, ByteView payl
       fail(ErrorCode::corrupt, "a stage is left out that cannot be");
     }
   }
-  FrameStreams streams(in, *coder_, clock);
+  FrameStreams streams(in, *coder_.part, clock);
   if (exact()) {
     const StageTime stage_time(clock, 0);
-    exact_stage().join(streams, context.source, shape.rows, shape.cols, context.head_dim, elements);
+    exact_->decode({context.source, shape.rows, shape.cols, context.head_dim}, streams, elements);
   } else {
-    std::vector<TileShape> shapes{shape};
-    for (std::size_t i = 0; i < stages_.size(); ++i) {
-      shapes.push_back((left_out >> i & 1) != 0 ? shapes.back() : stages_[i]->output(context, shapes.back()));
-    }
-    Tile tile(context, shapes.back());
-    tile.blank = true;
-    for (std::size_t i = stages_.size(); i-- > 0;) {
-      if ((left_out >> i & 1) != 0) continue;
-      streams.select(i);
-      if (tile.blank && !stages_[i]->begins()) {
-        std::fill(tile.values.begin(), tile.values.end(), 0.0f);
-        tile.blank = false;
-      }
-      try {
-        const StageTime stage_time(clock, i);
-        stages_[i]->decode(tile, shapes[i], streams);
-      } catch (Error& e) {
-        e.add_where(fmt::format("stage '{}'", rows_[i]->name));
-        throw;
-      }
-      tile.blank = false;
-    }
-    save(tile, elements, clock);
+    decode_floats(context, shape, left_out, streams, elements, clock);
   }
   if (const ByteView specials = streams.take_specials(); !specials.empty()) {
     restore_specials(specials, dtype_unit(context.source), elements);
   }
   streams.finish();
   expect_padding(in);
+}
+
+void Pipeline::decode_floats(const TileContext& context, TileShape shape, std::uint64_t left_out, FrameStreams& streams,
+                             std::span<std::byte> elements, StageClock* clock) const {
+  std::vector<TileShape> shapes{shape};
+  for (std::size_t i = 0; i < stages_.size(); ++i) {
+    shapes.push_back((left_out >> i & 1) != 0 ? shapes.back() : stages_[i]->output(context, shapes.back()));
+  }
+  Tile tile(context, shapes.back());
+  DecodeContext from{streams, true};
+  for (std::size_t i = stages_.size(); i-- > 0;) {
+    if ((left_out >> i & 1) != 0) continue;
+    streams.select(i);
+    if (from.blank && !stages_[i]->begins()) {
+      std::fill(tile.values.begin(), tile.values.end(), 0.0f);
+      from.blank = false;
+    }
+    try {
+      const StageTime stage_time(clock, i);
+      stages_[i]->decode(tile, shapes[i], from);
+    } catch (Error& e) {
+      e.add_where(fmt::format("stage '{}'", stages_[i].row->name));
+      throw;
+    }
+    from.blank = false;
+  }
+  save(tile, elements, clock);
 }
 
 FrameSizes Pipeline::sizes(ByteView front, std::uint64_t payload_bytes) {

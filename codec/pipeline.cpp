@@ -21,20 +21,43 @@ std::vector<std::string_view> split(std::string_view text, char separator) {
   }
 }
 
-template <typename T>
-const ComponentRow<T>* find_row(std::span<const ComponentRow<T>> rows, std::string_view name) {
+template <typename Row>
+const Row* find_row(std::span<const Row> rows, std::string_view name) {
   const auto it = std::find_if(rows.begin(), rows.end(), [&](const auto& r) { return r.name == name; });
   return it == rows.end() ? nullptr : &*it;
 }
 
-template <typename T>
-std::string names(std::span<const ComponentRow<T>> rows) {
+template <typename Row>
+std::string names(std::span<const Row> rows) {
   std::string text;
   for (const auto& row : rows) text += fmt::format("{}{}", text.empty() ? "" : ", ", row.name);
   return text;
 }
 
+template <typename T>
+std::shared_ptr<const T> configured(Factory<T> make, std::string_view name, std::span<const std::string_view> fields) {
+  auto part = make();
+  parse_fields(*part, name, fields);
+  if constexpr (std::is_same_v<T, Stage>) part->check();
+  return part;
+}
+
+/// The name with its fields. Visiting fields may change them, so copies are visited.
+template <typename T>
+std::string printed(const T& part, Factory<T> make, std::string_view name, bool all) {
+  return fmt::format("{}{}", name, print_fields(*part.clone(), *make(), all));
+}
+
 }  // namespace
+
+void Pipeline::add_stage(const StageRow& row, std::span<const std::string_view> fields) {
+  if (const auto* make = std::get_if<Factory<Stage>>(&row.make)) {
+    stages_.push_back({&row, configured(*make, row.name, fields)});
+  } else {
+    if (exact()) fail(ErrorCode::invalid_argument, "{} is exact and stands alone before its coder", exact_.row->name);
+    exact_ = {&row, configured(std::get<Factory<ExactCodec>>(row.make), row.name, fields)};
+  }
+}
 
 Pipeline Pipeline::parse(std::string_view text) {
   if (text.size() > limits::kPipelineText) {
@@ -46,23 +69,18 @@ Pipeline Pipeline::parse(std::string_view text) {
     const auto items = split(parts[i], ':');
     const auto fields = std::span(items).subspan(1);
     if (const auto* row = find_row(stage_table(), items[0]); row != nullptr) {
-      p.stages_.push_back(row->make());
-      p.rows_.push_back(row);
-      parse_fields(*p.stages_.back(), row->name, fields);
-      p.stages_.back()->check();
+      p.add_stage(*row, fields);
     } else if (const auto* coder = find_row(coder_table(), items[0]); coder != nullptr) {
       if (i + 1 != parts.size()) {
         fail(ErrorCode::invalid_argument, "'{}' is a coder and must come last in '{}'", items[0], text);
       }
-      p.coder_row_ = coder;
-      p.coder_ = coder->make();
-      parse_fields(*p.coder_, coder->name, fields);
+      p.coder_ = {coder, configured(coder->make, coder->name, fields)};
     } else {
       fail(ErrorCode::invalid_argument, "'{}' in '{}' is neither a stage ({}) nor a coder ({})", items[0], text,
            names(stage_table()), names(coder_table()));
     }
   }
-  if (p.coder_ == nullptr) {
+  if (p.coder_.part == nullptr) {
     fail(ErrorCode::invalid_argument, "'{}' has no coder at its end; add one of {}", text, names(coder_table()));
   }
   p.check_order();
@@ -71,61 +89,71 @@ Pipeline Pipeline::parse(std::string_view text) {
 
 std::string Pipeline::text(bool all) const {
   std::string out;
-  for (std::size_t i = 0; i < stages_.size(); ++i) {
-    const auto defaults = rows_[i]->make();
-    out += fmt::format("{}{},", rows_[i]->name, print_fields(*stages_[i], *defaults, all));
+  if (exact()) {
+    out += printed(*exact_.part, std::get<Factory<ExactCodec>>(exact_.row->make), exact_.row->name, all) + ",";
   }
-  const auto defaults = coder_row_->make();
-  return out + fmt::format("{}{}", coder_row_->name, print_fields(*coder_, *defaults, all));
+  for (const auto& stage : stages_) {
+    out += printed(*stage.part, std::get<Factory<Stage>>(stage.row->make), stage.row->name, all) + ",";
+  }
+  return out + printed(*coder_.part, coder_.row->make, coder_.row->name, all);
 }
 
 void Pipeline::check_order() const {
+  if (exact() && !stages_.empty()) {
+    fail(ErrorCode::invalid_argument, "{} is exact and stands alone before its coder", exact_.row->name);
+  }
+  if (exact()) return;
   if (stages_.empty()) fail(ErrorCode::invalid_argument, "a pipeline needs a stage before its coder");
   if (stages_.size() > limits::kStages) {
     fail(ErrorCode::invalid_argument, "a pipeline has {} stages; {} are allowed", stages_.size(), limits::kStages);
   }
   for (std::size_t i = 0; i < stages_.size(); ++i) {
     const StageKind kind = stages_[i]->kind();
-    if (kind == StageKind::exact && stages_.size() != 1) {
-      fail(ErrorCode::invalid_argument, "{} is exact and stands alone before its coder", rows_[i]->name);
-    }
+    const std::string_view name = stages_[i].row->name;
     if (kind == StageKind::rows && i != 0) {
-      fail(ErrorCode::invalid_argument, "{} must be the first stage", rows_[i]->name);
+      fail(ErrorCode::invalid_argument, "{} must be the first stage", name);
     }
     if (i == 0) continue;
     if (stages_[i - 1]->kind() == StageKind::additive && kind != StageKind::additive) {
-      fail(ErrorCode::invalid_argument, "{} cannot follow {}: only what is added back may", rows_[i]->name,
-           rows_[i - 1]->name);
+      fail(ErrorCode::invalid_argument, "{} cannot follow {}: only what is added back may", name,
+           stages_[i - 1].row->name);
     }
     const bool single = kind == StageKind::transform || kind == StageKind::elements;
-    if (single && std::find(rows_.begin(), rows_.begin() + static_cast<std::ptrdiff_t>(i), rows_[i]) !=
-                      rows_.begin() + static_cast<std::ptrdiff_t>(i)) {
-      fail(ErrorCode::invalid_argument, "{} stands twice", rows_[i]->name);
+    const auto before = std::span(stages_).first(i);
+    if (single && std::any_of(before.begin(), before.end(), [&](const auto& s) { return s.row == stages_[i].row; })) {
+      fail(ErrorCode::invalid_argument, "{} stands twice", name);
     }
   }
   if (!stages_.back()->carries()) {
     fail(ErrorCode::invalid_argument,
          "a pipeline that ends with {} would drop the values; add quant, cast, lowrank, codebook or uniform before the "
          "coder",
-         rows_.back()->name);
+         stages_.back().row->name);
   }
 }
 
 void Pipeline::resolve(const TileContext& context, TileShape shape) {
-  // Copies of a pipeline share their stages; what one group fills in must not show in the others.
-  *this = parse(text(true));
-  for (std::size_t i = 0; i < stages_.size(); ++i) {
-    stages_[i]->resolve(context);
-    shape = stages_[i]->output(context, shape);
+  for (auto& stage : stages_) {
+    auto resolved = stage->clone();
+    resolved->resolve(context);
+    shape = resolved->output(context, shape);
+    stage.part = std::move(resolved);
   }
   if (!exact() && !is_codable_float(context.source)) {
     fail(ErrorCode::invalid_argument, "{} is not a float type: only planes can take it", dtype_name(context.source));
   }
 }
 
+std::vector<const StageRow*> Pipeline::stage_rows() const {
+  if (exact()) return {exact_.row};
+  std::vector<const StageRow*> rows;
+  for (const auto& stage : stages_) rows.push_back(stage.row);
+  return rows;
+}
+
 Pipeline::Ids Pipeline::ids() const {
-  Ids ids{{}, coder_row_->id};
-  for (const auto* row : rows_) ids.stages.push_back(row->id);
+  Ids ids{{}, coder_.row->id};
+  for (const StageRow* row : stage_rows()) ids.stages.push_back(row->id);
   return ids;
 }
 
@@ -134,8 +162,8 @@ std::string_view Pipeline::since() const {
   const auto earlier = [](std::string_view a, std::string_view b) {
     return a.size() != b.size() ? a.size() < b.size() : a < b;
   };
-  std::string_view largest = coder_row_->since;
-  for (const auto* row : rows_) largest = std::max(largest, row->since, earlier);
+  std::string_view largest = coder_.row->since;
+  for (const StageRow* row : stage_rows()) largest = std::max(largest, row->since, earlier);
   return largest;
 }
 

@@ -12,7 +12,7 @@
 
 namespace kvzip {
 
-class ExactStage;
+class FrameStreams;
 class StageClock;
 
 /// Payload bytes of a frame by stream label, and whether it is stored raw.
@@ -27,7 +27,8 @@ class Pipeline {
   static Pipeline parse(std::string_view text);
   /// Canonical text: fields that differ from their defaults, or with `all` every field, as containers store it.
   std::string text(bool all = false) const;
-  bool exact() const { return stages_.front()->kind() == StageKind::exact; }
+  /// An exact codec stands in the place of the stages.
+  bool exact() const { return exact_.part != nullptr; }
 
   /// Fits the pipeline to a group: fills "auto" fields and refuses what does not suit. `shape` is the group's largest
   /// tile.
@@ -49,19 +50,29 @@ class Pipeline {
     std::vector<unsigned> stages;
     unsigned coder;
   };
-  /// Wire ids, and the largest `since` among them.
+  /// Wire ids (an exact codec's as the only stage's), and the largest `since` among them.
   Ids ids() const;
   std::string_view since() const;
 
  private:
-  std::vector<std::shared_ptr<Stage>> stages_;
-  std::vector<const ComponentRow<Stage>*> rows_;
-  std::shared_ptr<Coder> coder_;
-  const ComponentRow<Coder>* coder_row_ = nullptr;
+  /// Copies of a pipeline share their components, which nothing changes.
+  template <typename T, typename Row>
+  struct Link {
+    const Row* row = nullptr;
+    std::shared_ptr<const T> part;
+    const T* operator->() const { return part.get(); }
+  };
+  std::vector<Link<Stage, StageRow>> stages_;  // empty where exact_ stands
+  Link<ExactCodec, StageRow> exact_;
+  Link<Coder, CoderRow> coder_;
 
+  void add_stage(const StageRow& row, std::span<const std::string_view> fields);
   void check_order() const;
-  const ExactStage& exact_stage() const;  // of a pipeline that is exact()
+  std::vector<const StageRow*> stage_rows() const;
+  Bytes encode_exact(const TileContext&, TileShape, ByteView elements, StageClock*) const;
   Bytes encode_floats(const TileContext&, TileShape, ByteView elements, StageClock*) const;
+  void decode_floats(const TileContext&, TileShape, std::uint64_t left_out, FrameStreams&,
+                     std::span<std::byte> elements, StageClock*) const;
 };
 
 }  // namespace kvzip

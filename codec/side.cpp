@@ -49,80 +49,37 @@ void scale_by_power(std::span<float> values, int exponent) {
   for (float& v : values) v *= factor;
 }
 
-Stream elements(StreamLabel label, std::uint32_t rows, std::uint32_t cols, DType type) {
-  Stream s;
-  s.label = label;
-  s.type = StreamType::elements;
-  s.rows = rows;
-  s.cols = cols;
-  s.width = static_cast<std::uint32_t>(dtype_unit(type));
-  return s;
-}
-
-Stream filled(StreamLabel label, std::span<const float> values, std::uint32_t rows, std::uint32_t cols, DType type) {
-  Stream s = elements(label, rows, cols, type);
-  s.data.resize(values.size() * s.width);
-  from_float(type, values, std::as_writable_bytes(std::span(s.data)));
-  return s;
-}
-
-std::vector<float> fetched(StreamReader& in, StreamLabel label, std::uint32_t rows, std::uint32_t cols, DType type) {
-  Stream s = elements(label, rows, cols, type);
-  in.get(s);
-  std::vector<float> values(s.count());
+/// `rounds`: writing leaves in `values` what a reader will see.
+void pass_floats(StreamPort& port, NumberShape shape, DType type, std::vector<float>& values, bool rounds) {
+  Stream s = element_stream(shape.label, shape.rows, shape.cols, dtype_unit(type));
+  if (port.writes()) {
+    s.data.resize(values.size() * s.width);
+    from_float(type, values, std::as_writable_bytes(std::span(s.data)));
+    if (rounds) to_float(type, std::as_bytes(std::span(s.data)), values);
+  }
+  port.pass(s);
+  if (port.writes()) return;
+  values.resize(s.count());
   to_float(type, std::as_bytes(std::span(s.data)), values);
-  return values;
 }
 
 }  // namespace
 
-void put_numbers(StreamWriter& out, StreamLabel label, std::span<float> values, std::uint32_t rows, std::uint32_t cols,
-                 NumberFormat format, DType source) {
-  DType type = stored_type(format, source);
-  int exponent = 0;
-  if (type == DType::f16) {
-    exponent = half_exponent(values);
-    Stream s = elements(StreamLabel::flags, 1, 1, DType::i8);
-    s.data.push_back(static_cast<std::uint8_t>(exponent));
-    out.put(std::move(s));
-    if (exponent == kWide) {
-      type = DType::f32;
-      exponent = 0;
-    }
-    if (exponent != 0) scale_by_power(values, -exponent);
-  }
-  Stream s = filled(label, values, rows, cols, type);
-  to_float(type, std::as_bytes(std::span(s.data)), values);
+void pass_numbers(StreamPort& port, NumberShape shape, NumberFormat format, DType source, std::vector<float>& values) {
+  const DType type = stored_type(format, source);
+  if (type != DType::f16) return pass_floats(port, shape, type, values, true);
+  int exponent = port.writes() ? half_exponent(values) : 0;
+  auto stored = static_cast<std::uint8_t>(exponent);
+  pass_integer(port, StreamLabel::flags, stored);
+  exponent = static_cast<std::int8_t>(stored);
+  if (exponent == kWide) return pass_floats(port, shape, DType::f32, values, true);
+  if (port.writes() && exponent != 0) scale_by_power(values, -exponent);
+  pass_floats(port, shape, type, values, true);
   if (exponent != 0) scale_by_power(values, exponent);
-  out.put(std::move(s));
 }
 
-std::vector<float> get_numbers(StreamReader& in, StreamLabel label, std::uint32_t rows, std::uint32_t cols,
-                               NumberFormat format, DType source) {
-  DType type = stored_type(format, source);
-  int exponent = 0;
-  if (type == DType::f16) {
-    Stream s = elements(StreamLabel::flags, 1, 1, DType::i8);
-    in.get(s);
-    exponent = static_cast<std::int8_t>(s.data.at(0));
-    if (exponent == kWide) {
-      type = DType::f32;
-      exponent = 0;
-    }
-  }
-  std::vector<float> values = fetched(in, label, rows, cols, type);
-  if (exponent != 0) scale_by_power(values, exponent);
-  return values;
-}
-
-Stream source_stream(StreamLabel label, std::span<const float> values, std::uint32_t rows, std::uint32_t cols,
-                     DType source) {
-  return filled(label, values, rows, cols, source);
-}
-
-std::vector<float> get_source(StreamReader& in, StreamLabel label, std::uint32_t rows, std::uint32_t cols,
-                              DType source) {
-  return fetched(in, label, rows, cols, source);
+void pass_source(StreamPort& port, NumberShape shape, DType source, std::vector<float>& values) {
+  pass_floats(port, shape, source, values, false);
 }
 
 }  // namespace kvzip

@@ -1,7 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // The stage contract: peel. `encode` stores what it needs and leaves in the tile what the later stages must still
 // carry; `decode` receives what the later stages rebuilt and completes it.
+//
+// A new stage is one file in codec/stages with a class and its make function, a line in stages/stages.hpp and a row in
+// stage_table.cpp: `class Name final : public Cloned<Name, Stage>`, then fields(), kind(), encode(), decode(), and of
+// the rest what it needs. Parameters are plain members. Once a pipeline is resolved nothing changes them, and every
+// thread uses the same object. Tiles are in tile.hpp, streams in stream.hpp, numbers as streams in side.hpp.
 #pragma once
+
+#include <variant>
 
 #include "codec/fields.hpp"
 #include "codec/stream.hpp"
@@ -14,18 +21,31 @@ enum class StageKind : std::uint8_t {
   transform,  // replaces the tile; decode inverts
   elements,   // stores some values exactly and leaves a filler
   additive,   // subtracts an approximation; decode adds it back
-  exact,      // works on element bytes, never on floats; stands alone
+};
+
+/// What goes with one encode beside the tile.
+struct EncodeContext {
+  StreamWriter& out;
+  bool wanted = true;   // false when nothing reads what the stage leaves
+  bool finite = false;  // for the stage to set: all that it leaves is finite, which saves a pass over the tile
+};
+
+/// What goes with one decode beside the tile.
+struct DecodeContext {
+  StreamReader& in;
+  bool blank = false;  // the tile's values are unset and stand for zeros; only where the stage begins()
 };
 
 class Stage : public Configurable {
  public:
+  virtual std::unique_ptr<Stage> clone() const = 0;
   virtual StageKind kind() const = 0;
   /// True when a pipeline may end with this stage: what it leaves behind is meant to be dropped.
   virtual bool carries() const { return kind() == StageKind::additive; }
   /// Refuses parameters that contradict each other, with fail(invalid_argument). Called when a pipeline's text is read.
   virtual void check() {}
   /// Fills parameters left to the data ("auto") and refuses, with fail(invalid_argument), what it cannot take. Called
-  /// once per group before any data is read; the resolved parameters are what the container stores.
+  /// on a copy for each group, before any data is read; the resolved parameters are what the container stores.
   virtual void resolve(const TileContext&) {}
   /// Shape of what encode leaves. Pure.
   virtual TileShape output(const TileContext&, TileShape in) const { return in; }
@@ -33,30 +53,58 @@ class Stage : public Configurable {
   virtual bool trial() const { return false; }
   /// True when decode can begin with a blank tile, which it sets, and not only with zeros, to which it adds.
   virtual bool begins() const { return false; }
-  virtual void encode(Tile& tile, StreamWriter& out) const = 0;
-  /// `tile` has the shape output() gives for `in`; afterwards it has the shape `in` and every value is set. Streams
-  /// are hostile.
-  virtual void decode(Tile& tile, TileShape in, StreamReader& streams) const = 0;
+  virtual void encode(Tile& tile, EncodeContext& to) const = 0;
+  /// `tile` has the shape output() gives for `shape`; afterwards it has that shape and every value is set. Streams are
+  /// hostile.
+  virtual void decode(Tile& tile, TileShape shape, DecodeContext& from) const = 0;
+};
+
+/// What stands in the place of all stages where data comes back bit for bit: element bytes to streams and back, no
+/// float in between.
+class ExactCodec : public Configurable {
+ public:
+  /// rows x cols elements, `head_dim` columns of which belong together.
+  struct Elements {
+    DType dtype;
+    std::uint32_t rows, cols, head_dim;
+  };
+  virtual std::unique_ptr<ExactCodec> clone() const = 0;
+  virtual void encode(const Elements& shape, ByteView elements, StreamWriter& out) const = 0;
+  /// Sets all of `elements`. Streams are hostile.
+  virtual void decode(const Elements& shape, StreamReader& in, std::span<std::byte> elements) const = 0;
 };
 
 /// The coder at the end of a pipeline: streams to bytes.
 class Coder : public Configurable {
  public:
+  virtual std::unique_ptr<Coder> clone() const = 0;
   /// `table` receives what is not the symbols themselves (frequency tables); it may stay empty.
   virtual void encode(const Stream& stream, Bytes& table, Bytes& body) const = 0;
   /// Fills data or positions of `stream`, whose type and shape are set. Must use all of both inputs.
   virtual void decode(Stream& stream, ByteView table, ByteView body) const = 0;
 };
 
+/// A component that is copied member by member.
+template <typename Self, typename Base>
+class Cloned : public Base {
+ public:
+  std::unique_ptr<Base> clone() const final { return std::make_unique<Self>(static_cast<const Self&>(*this)); }
+};
+
 template <typename T>
+using Factory = std::unique_ptr<T> (*)();
+
+template <typename Make>
 struct ComponentRow {
   unsigned id;  // wire id; never reused
   std::string_view name;
   std::string_view since;  // container version
   std::string_view help;
-  std::unique_ptr<T> (*make)();
+  Make make;
 };
-std::span<const ComponentRow<Stage>> stage_table();
-std::span<const ComponentRow<Coder>> coder_table();
+using StageRow = ComponentRow<std::variant<Factory<Stage>, Factory<ExactCodec>>>;
+using CoderRow = ComponentRow<Factory<Coder>>;
+std::span<const StageRow> stage_table();
+std::span<const CoderRow> coder_table();
 
 }  // namespace kvzip

@@ -8,7 +8,7 @@
 namespace kvzip {
 namespace {
 
-constexpr std::array<ComponentRow<Stage>, 13> kStages{{
+constexpr std::array<StageRow, 13> kStages{{
     {1, "window", "1.0", "sink tokens and the recent window kept exact", make_window},
     {2, "outliers", "1.0", "a share of the values stored exactly, their place filled with the mean", make_outliers},
     {3, "quant", "1.0", "uniform quantisation in groups", make_quant},
@@ -24,7 +24,7 @@ constexpr std::array<ComponentRow<Stage>, 13> kStages{{
     {13, "uniform", "1.0", "uniform quantisation with one absolute step, for entropy coding", make_uniform},
 }};
 
-constexpr std::array<ComponentRow<Coder>, 5> kCoders{{
+constexpr std::array<CoderRow, 5> kCoders{{
     {1, "pack", "1.0", "exact bits, no model", make_pack},
     {2, "ac", "1.0", "arithmetic coding: adaptive, static tables, or CacheGen's form", make_ac},
     {3, "zstd", "1.0", "zstd over symbol bytes and byte planes", make_zstd},
@@ -32,30 +32,30 @@ constexpr std::array<ComponentRow<Coder>, 5> kCoders{{
     {5, "deflate", "1.0", "DEFLATE over packed symbols, as KVTC ends", make_deflate},
 }};
 
-template <typename T>
-std::vector<ComponentDoc> describe(std::span<const ComponentRow<T>> rows) {
-  std::vector<ComponentDoc> docs;
-  for (const auto& row : rows) {
-    const auto component = row.make();
-    docs.push_back(
-        {std::string(row.name), row.id, std::string(row.since), std::string(row.help), describe_fields(*component)});
-  }
-  return docs;
+template <typename Row>
+ComponentDoc describe(const Row& row, std::unique_ptr<Configurable> component) {
+  return {std::string(row.name), row.id, std::string(row.since), std::string(row.help), describe_fields(*component)};
 }
 
 }  // namespace
 
-std::span<const ComponentRow<Stage>> stage_table() {
+std::span<const StageRow> stage_table() {
   return kStages;
 }
-std::span<const ComponentRow<Coder>> coder_table() {
+std::span<const CoderRow> coder_table() {
   return kCoders;
 }
 std::vector<ComponentDoc> describe_stages() {
-  return describe(stage_table());
+  std::vector<ComponentDoc> docs;
+  for (const StageRow& row : kStages) {
+    docs.push_back(std::visit([&](auto make) { return describe(row, make()); }, row.make));
+  }
+  return docs;
 }
 std::vector<ComponentDoc> describe_coders() {
-  return describe(coder_table());
+  std::vector<ComponentDoc> docs;
+  for (const CoderRow& row : kCoders) docs.push_back(describe(row, row.make()));
+  return docs;
 }
 
 std::string_view stream_label_name(StreamLabel label) {

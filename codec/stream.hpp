@@ -4,9 +4,11 @@
 #pragma once
 
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 #include "codec/buffer.hpp"
+#include "codec/tile.hpp"
 #include "kvzip/components.hpp"
 #include "kvzip/dtype.hpp"
 
@@ -19,6 +21,7 @@ enum class StreamType : std::uint8_t {
   bytes,      // free bytes; the only type whose length a frame states (rows = 1)
 };
 
+/// Made by the functions below, without data.
 struct Stream {
   StreamLabel label = StreamLabel::codes;
   StreamType type = StreamType::bytes;
@@ -30,12 +33,47 @@ struct Stream {
   std::vector<std::uint32_t> positions;
 
   std::size_t count() const { return std::size_t{rows} * cols; }
+  /// Bytes of `data` that the shape of symbols or elements asks for.
+  std::size_t size() const { return count() * width; }
+  /// Makes room for symbols or elements, which are then to be set.
+  void allocate() { data.resize(size()); }
+};
+
+inline Stream symbol_stream(StreamLabel label, std::uint32_t rows, std::uint32_t cols, std::uint64_t alphabet,
+                            std::uint32_t head_dim = 0) {
+  return {label, StreamType::symbols, alphabet, rows, cols, 1, head_dim, {}, {}};
+}
+inline Stream element_stream(StreamLabel label, std::uint32_t rows, std::uint32_t cols, std::size_t width,
+                             std::uint32_t head_dim = 0) {
+  return {label, StreamType::elements, 0, rows, cols, static_cast<std::uint32_t>(width), head_dim, {}, {}};
+}
+inline Stream position_stream(std::uint32_t lists, std::uint32_t length, std::uint64_t below) {
+  return {StreamLabel::positions, StreamType::positions, below, lists, length, 1, 0, {}, {}};
+}
+inline Stream byte_stream(StreamLabel label) {
+  return {label, StreamType::bytes, 0, 1, 0, 1, 0, {}, {}};
+}
+/// A symbol for each value of a tile of that shape.
+inline Stream code_stream(const TileContext& context, TileShape shape, std::uint64_t alphabet) {
+  return symbol_stream(StreamLabel::codes, shape.rows, shape.cols, alphabet, context.head_dim);
+}
+
+/// Either end of a stage's streams. A stage that names its streams once, in a function that encode and decode both
+/// call, has the same ones on both sides: a writer takes the data of each, a reader fills it in.
+class StreamPort {
+ public:
+  virtual ~StreamPort() = default;
+  virtual bool writes() const = 0;
+  /// Type and shape are set; a writer takes the data away, a reader sets it.
+  virtual void pass(Stream& stream) = 0;
 };
 
 /// Collects the streams of a stage.
-class StreamWriter {
+class StreamWriter final : public StreamPort {
  public:
   explicit StreamWriter(std::vector<Stream>& out) : out_(out) {}
+  bool writes() const override { return true; }
+  void pass(Stream& stream) override { put(std::move(stream)); }
   void put(Stream stream) { out_.push_back(std::move(stream)); }
 
  private:
@@ -43,9 +81,10 @@ class StreamWriter {
 };
 
 /// Gives a stage its streams in the order it wrote them. The stage fills in type and shape, the reader the data.
-class StreamReader {
+class StreamReader : public StreamPort {
  public:
-  virtual ~StreamReader() = default;
+  bool writes() const final { return false; }
+  void pass(Stream& stream) final { get(stream); }
   virtual void get(Stream& stream) = 0;
 };
 

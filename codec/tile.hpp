@@ -40,10 +40,6 @@ struct Tile {
   Buffer<float> values;        // rows x cols
   Buffer<std::uint8_t> taken;  // encoder: 1 where an earlier stage stores the value exactly; empty = nowhere
 
-  bool wanted = true;  // encoder: false when nothing reads what the stage leaves
-  bool sound = false;  // encoder: the stage knows that all it leaves is finite, which saves a pass over the tile
-  bool blank = false;  // decoder: the values are unset and stand for zeros
-
   /// The values are unset.
   Tile(const TileContext& c, TileShape s) : context(&c), shape(s), values(std::size_t{s.rows} * s.cols) {}
   float* row(std::size_t r) { return values.data() + r * shape.cols; }

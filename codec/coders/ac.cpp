@@ -17,7 +17,7 @@ enum class ModelKind : std::uint8_t { adaptive, statics, cachegen };
 constexpr std::uint32_t kCachegenTokens = 256;                 // tokens of one published stream
 constexpr std::uint64_t kMaskPlaces = std::uint64_t{1} << 24;  // longest vector whose positions are coded as a mask
 
-class Ac final : public Coder {
+class Ac final : public Cloned<Ac, Coder> {
  public:
   void fields(FieldVisitor& v) override {
     static constexpr std::array<std::string_view, 3> kModels{"adaptive", "static", "cachegen"};

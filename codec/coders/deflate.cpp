@@ -87,7 +87,7 @@ void inflate_into(ByteView coded, std::span<std::byte> plain) {
   if (!whole) fail(ErrorCode::corrupt, "deflate: a damaged stream");
 }
 
-class Deflate final : public Coder {
+class Deflate final : public Cloned<Deflate, Coder> {
  public:
   void fields(FieldVisitor& v) override { v.integer("level", level_, 1, 9, "compression level"); }
 

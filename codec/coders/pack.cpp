@@ -79,7 +79,7 @@ void get_positions(Stream& s, BitReader& bits) {
   }
 }
 
-class Pack final : public Coder {
+class Pack final : public Cloned<Pack, Coder> {
  public:
   void fields(FieldVisitor&) override {}
   void encode(const Stream& stream, Bytes&, Bytes& body) const override { pack_stream(stream, body); }
@@ -122,13 +122,7 @@ void unpack_stream(Stream& s, ByteView body) {
 }
 
 Stream element_plane(const Stream& e, std::uint32_t plane) {
-  Stream s;
-  s.label = e.label;
-  s.type = StreamType::symbols;
-  s.alphabet = 256;
-  s.rows = e.rows;
-  s.cols = e.cols;
-  s.head_dim = e.head_dim;
+  Stream s = symbol_stream(e.label, e.rows, e.cols, 256, e.head_dim);
   if (!e.data.empty()) {
     s.data.resize(e.count());
     for (std::size_t i = 0; i < s.data.size(); ++i) s.data[i] = e.data[i * e.width + plane];

@@ -38,12 +38,7 @@ RansShape shape_of(const Stream& s) {
 }
 
 Stream low_stream(const Stream& s, unsigned shift) {
-  Stream low;
-  low.type = StreamType::symbols;
-  low.alphabet = std::uint64_t{1} << shift;
-  low.rows = s.rows;
-  low.cols = s.cols;
-  return low;
+  return symbol_stream(StreamLabel::codes, s.rows, s.cols, std::uint64_t{1} << shift);
 }
 
 /// The models of both parts, alike on both sides.
@@ -86,7 +81,7 @@ void for_each_escape(std::span<const std::uint8_t> upper, const RansSplit& split
   }
 }
 
-class Rans final : public Coder {
+class Rans final : public Cloned<Rans, Coder> {
  public:
   void fields(FieldVisitor& v) override {
     static constexpr std::array<std::string_view, 3> kModels{"both", "adaptive", "static"};
@@ -378,7 +373,7 @@ class Rans final : public Coder {
   }
 
   Models models_ = Models::both;
-  std::unique_ptr<Coder> ac_ = make_ac();
+  std::shared_ptr<const Coder> ac_ = make_ac();
 };
 
 }  // namespace

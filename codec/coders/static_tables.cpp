@@ -57,12 +57,7 @@ std::uint32_t table_columns(const Stream& s, TablePer per) {
 /// The codes of all tables as a matrix: one table per column.
 Stream code_matrix(const Stream& s, TablePer per) {
   const std::uint32_t width = table_columns(s, per);
-  Stream m;
-  m.type = StreamType::symbols;
-  m.alphabet = 61;
-  m.rows = static_cast<std::uint32_t>(s.alphabet);
-  m.cols = (s.cols + width - 1) / width;
-  return m;
+  return symbol_stream(StreamLabel::codes, static_cast<std::uint32_t>(s.alphabet), (s.cols + width - 1) / width, 61);
 }
 
 std::vector<std::uint8_t> column(const Stream& m, std::size_t c) {

@@ -14,7 +14,7 @@ namespace {
 
 constexpr std::array<std::byte, 4> kFrameMagic{std::byte{0x28}, std::byte{0xb5}, std::byte{0x2f}, std::byte{0xfd}};
 
-class Zstd final : public Coder {
+class Zstd final : public Cloned<Zstd, Coder> {
  public:
   void fields(FieldVisitor& v) override { v.integer("level", level_, 1, 22, "compression level"); }
 

@@ -15,7 +15,7 @@ namespace {
 enum class To : std::uint8_t { e4m3, e5m2, f16, bf16, f32 };
 enum class Scaled : std::uint8_t { none, token, tile };
 
-class Cast final : public Stage {
+class Cast final : public Cloned<Cast, Stage> {
  public:
   StageKind kind() const override { return StageKind::additive; }
   bool begins() const override { return true; }
@@ -27,7 +27,7 @@ class Cast final : public Stage {
     v.choice("scale", scaled_, kScaled, "what shares a scale");
   }
 
-  void encode(Tile& tile, StreamWriter& out) const override {
+  void encode(Tile& tile, EncodeContext& to) const override {
     const std::uint32_t bands = band_count(tile.shape), cols = tile.shape.cols;
     std::vector<float> scale(bands, 1.0f);
     if (scaled_ != Scaled::none) {
@@ -37,10 +37,9 @@ class Cast final : public Stage {
         kernels::min_max(tile.row(r), cols, &low, &high);
         s = std::max(s, std::max(-low, high) / dtype_max(type()));
       }
-      put_numbers(out, StreamLabel::scales, scale, bands, 1, NumberFormat::f32, tile.context->source);
     }
-    Stream codes = code_stream(*tile.context, tile.shape);
-    codes.data.resize(codes.count() * codes.width);
+    Stream codes = pass_scale(to.out, *tile.context, tile.shape, scale);
+    codes.allocate();
     std::vector<float> scaled(cols);
     for (std::size_t r = 0; r < tile.shape.rows; ++r) {
       const float s = scale[bands == 1 ? 0 : r];
@@ -48,41 +47,36 @@ class Cast final : public Stage {
       const float* row = tile.row(r);
       for (std::size_t c = 0; c < cols; ++c) scaled[c] = s == 0 ? 0 : row[c] / s;
       from_float(type(), scaled, elements);
-      if (!tile.wanted) continue;
+      if (!to.wanted) continue;
       to_float(type(), elements, scaled);
       for (float& v : scaled) v *= s;
       tile.subtract_row(r, scaled);
     }
-    out.put(std::move(codes));
+    to.out.pass(codes);
   }
 
-  void decode(Tile& tile, TileShape in, StreamReader& streams) const override {
+  void decode(Tile& tile, TileShape in, DecodeContext& from) const override {
     const std::uint32_t bands = band_count(in);
     std::vector<float> scale(bands, 1.0f);
-    if (scaled_ != Scaled::none) {
-      scale = get_numbers(streams, StreamLabel::scales, bands, 1, NumberFormat::f32, tile.context->source);
-    }
-    Stream codes = code_stream(*tile.context, in);
-    streams.get(codes);
+    Stream codes = pass_scale(from.in, *tile.context, in, scale);
+    from.in.get(codes);
     std::vector<float> values(in.cols);
     for (std::size_t r = 0; r < in.rows; ++r) {
       const float s = scale[bands == 1 ? 0 : r];
       float* row = tile.row(r);
       to_float(type(), std::as_bytes(std::span(codes.data)).subspan(r * in.cols * codes.width), values);
-      for (std::size_t c = 0; c < in.cols; ++c) row[c] = (tile.blank ? 0.0f : row[c]) + values[c] * s;
+      for (std::size_t c = 0; c < in.cols; ++c) row[c] = (from.blank ? 0.0f : row[c]) + values[c] * s;
     }
   }
 
  private:
   std::uint32_t band_count(TileShape shape) const { return scaled_ == Scaled::token ? std::max(1u, shape.rows) : 1; }
-  Stream code_stream(const TileContext& context, TileShape shape) const {
-    Stream s;
-    s.type = StreamType::elements;
-    s.rows = shape.rows;
-    s.cols = shape.cols;
-    s.width = static_cast<std::uint32_t>(dtype_unit(type()));
-    s.head_dim = context.head_dim;
-    return s;
+  /// The streams: the scale of each band, then the codes, which are returned.
+  Stream pass_scale(StreamPort& port, const TileContext& context, TileShape shape, std::vector<float>& scale) const {
+    if (scaled_ != Scaled::none) {
+      pass_numbers(port, {StreamLabel::scales, band_count(shape), 1}, NumberFormat::f32, context.source, scale);
+    }
+    return element_stream(StreamLabel::codes, shape.rows, shape.cols, dtype_unit(type()), context.head_dim);
   }
   DType type() const {
     static constexpr std::array kTypes{DType::f8_e4m3, DType::f8_e5m2, DType::f16, DType::bf16, DType::f32};

@@ -43,7 +43,7 @@ std::vector<float> lloyd_max_levels(unsigned bits) {
 
 namespace {
 
-class Codebook final : public Stage {
+class Codebook final : public Cloned<Codebook, Stage> {
  public:
   StageKind kind() const override { return StageKind::additive; }
   bool begins() const override { return true; }
@@ -58,40 +58,38 @@ class Codebook final : public Stage {
     return in;
   }
 
-  void encode(Tile& tile, StreamWriter& out) const override {
+  void encode(Tile& tile, EncodeContext& to) const override {
     const std::uint32_t heads = head_count(*tile.context), dim = tile.context->head_dim;
     std::vector<float> lengths = measure(tile);
-    put_numbers(out, StreamLabel::scales, lengths, tile.shape.rows, heads, format_, tile.context->source);
-    Stream codes = code_stream(*tile.context, tile.shape);
-    codes.data.resize(tile.values.size());
+    Stream codes = pass_lengths(to.out, *tile.context, tile.shape, lengths);
+    codes.allocate();
     const std::vector<float> levels = lloyd_max_levels(static_cast<unsigned>(bits_));
     std::vector<float> scaled(levels.size()), bounds(levels.size() - 1), approximation(tile.shape.cols);
-    tile.sound = true;
+    to.finite = true;
     for (std::size_t r = 0; r < tile.shape.rows; ++r) {
       for (std::size_t h = 0; h < heads; ++h) {
         const float unit = unit_of(lengths[r * heads + h], dim);
         scale(levels, unit, scaled);
         for (std::size_t i = 0; i < bounds.size(); ++i) bounds[i] = 0.5f * scaled[i] + 0.5f * scaled[i + 1];
-        std::uint8_t* to = codes.data.data() + r * tile.shape.cols + h * dim;
-        kernels::nearest_entries(tile.row(r) + h * dim, dim, bounds.data(), bounds.size(), to);
-        if (tile.wanted) kernels::entry_values(to, dim, scaled.data(), approximation.data() + h * dim);
+        std::uint8_t* code = codes.data.data() + r * tile.shape.cols + h * dim;
+        kernels::nearest_entries(tile.row(r) + h * dim, dim, bounds.data(), bounds.size(), code);
+        if (to.wanted) kernels::entry_values(code, dim, scaled.data(), approximation.data() + h * dim);
       }
-      if (!tile.wanted) continue;
+      if (!to.wanted) continue;
       tile.subtract_row(r, approximation);
-      tile.sound = tile.sound && kernels::all_finite(tile.row(r), tile.shape.cols);
+      to.finite = to.finite && kernels::all_finite(tile.row(r), tile.shape.cols);
     }
-    out.put(std::move(codes));
+    to.out.pass(codes);
   }
 
-  void decode(Tile& tile, TileShape in, StreamReader& streams) const override {
+  void decode(Tile& tile, TileShape in, DecodeContext& from) const override {
     const std::uint32_t heads = head_count(*tile.context), dim = tile.context->head_dim;
-    const std::vector<float> lengths =
-        get_numbers(streams, StreamLabel::scales, in.rows, heads, format_, tile.context->source);
-    Stream codes = code_stream(*tile.context, in);
-    streams.get(codes);
+    std::vector<float> lengths;
+    Stream codes = pass_lengths(from.in, *tile.context, in, lengths);
+    from.in.get(codes);
     const std::vector<float> levels = lloyd_max_levels(static_cast<unsigned>(bits_));
     std::vector<float> scaled(levels.size());
-    const auto decode_head = tile.blank ? kernels::entry_values : kernels::entry_values_add;
+    const auto decode_head = from.blank ? kernels::entry_values : kernels::entry_values_add;
     for (std::size_t r = 0; r < in.rows; ++r) {
       for (std::size_t h = 0; h < heads; ++h) {
         scale(levels, unit_of(lengths[r * heads + h], dim), scaled);
@@ -123,14 +121,11 @@ class Codebook final : public Stage {
     return lengths;
   }
 
-  Stream code_stream(const TileContext& context, TileShape shape) const {
-    Stream s;
-    s.type = StreamType::symbols;
-    s.alphabet = std::uint64_t{1} << bits_;
-    s.rows = shape.rows;
-    s.cols = shape.cols;
-    s.head_dim = context.head_dim;
-    return s;
+  /// The streams: the vectors' lengths, then the codes, which are returned.
+  Stream pass_lengths(StreamPort& port, const TileContext& context, TileShape shape,
+                      std::vector<float>& lengths) const {
+    pass_numbers(port, {StreamLabel::scales, shape.rows, head_count(context)}, format_, context.source, lengths);
+    return code_stream(context, shape, std::uint64_t{1} << bits_);
   }
 
   std::uint64_t bits_ = 4;

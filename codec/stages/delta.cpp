@@ -21,7 +21,7 @@ namespace {
 enum class Ref : std::uint8_t { anchor, previous };
 enum class Keep : std::uint8_t { smaller, always };
 
-class Delta final : public Stage {
+class Delta final : public Cloned<Delta, Stage> {
  public:
   StageKind kind() const override { return StageKind::transform; }
   bool trial() const override { return keep_ == Keep::smaller; }
@@ -41,7 +41,7 @@ class Delta final : public Stage {
     return in;
   }
 
-  void encode(Tile& tile, StreamWriter& out) const override {
+  void encode(Tile& tile, EncodeContext& to) const override {
     const TileShape in = tile.shape;
     if (ref_ == Ref::previous) {
       for (std::size_t r = in.rows; r-- > 1;) {
@@ -49,7 +49,7 @@ class Delta final : public Stage {
         for (std::size_t c = 0; c < in.cols; ++c) tile.row(r)[c] -= tile.row(r - 1)[c];
       }
     } else {
-      const std::vector<float> anchor = put_anchors(tile, out);
+      const std::vector<float> anchor = put_anchors(tile, to.out);
       Buffer<float> rest;
       rest.reserve(tile.values.size());
       for (std::size_t r = 0; r < in.rows; ++r) {
@@ -63,7 +63,7 @@ class Delta final : public Stage {
     tile.shape = output(*tile.context, in);
   }
 
-  void decode(Tile& tile, TileShape in, StreamReader& streams) const override {
+  void decode(Tile& tile, TileShape in, DecodeContext& from) const override {
     if (ref_ == Ref::previous) {
       tile.shape = in;
       for (std::size_t r = 1; r < in.rows; ++r) {
@@ -72,7 +72,7 @@ class Delta final : public Stage {
       }
       return;
     }
-    const std::vector<float> anchor = get_anchors(tile, in, streams);
+    const std::vector<float> anchor = get_anchors(tile, in, from.in);
     Buffer<float> all(std::size_t{in.rows} * in.cols);
     const float* difference = tile.values.data();
     for (std::size_t r = 0; r < in.rows; ++r) {
@@ -89,14 +89,10 @@ class Delta final : public Stage {
   std::uint32_t anchors(TileShape in) const { return static_cast<std::uint32_t>((in.rows + every_ - 1) / every_); }
   float middle() const { return static_cast<float>((1u << (bits_ - 1)) - 1); }
 
-  Stream code_stream(const Tile& tile, TileShape in) const {
-    Stream s;
-    s.type = StreamType::symbols;
-    s.alphabet = (1u << bits_) - 1;
-    s.rows = anchors(in);
-    s.cols = in.cols;
-    s.head_dim = tile.context->head_dim;
-    return s;
+  /// The streams of anchors: a scale for each, then the codes, which are returned.
+  Stream pass_scale(StreamPort& port, const TileContext& context, TileShape in, std::vector<float>& absmax) const {
+    pass_numbers(port, {StreamLabel::scales, anchors(in), 1}, NumberFormat::source, context.source, absmax);
+    return symbol_stream(StreamLabel::codes, anchors(in), in.cols, (1u << bits_) - 1, context.head_dim);
   }
 
   /// Stores the anchors; returns them as a reader will see them.
@@ -106,10 +102,9 @@ class Delta final : public Stage {
     for (std::size_t a = 0; a < count; ++a) {
       for (std::size_t c = 0; c < cols; ++c) absmax[a] = std::max(absmax[a], std::fabs(tile.row(a * every_)[c]));
     }
-    put_numbers(out, StreamLabel::scales, absmax, count, 1, NumberFormat::source, tile.context->source);
-    Stream codes = code_stream(tile, tile.shape);
+    Stream codes = pass_scale(out, *tile.context, tile.shape, absmax);
     std::vector<float> decoded(codes.count());
-    codes.data.resize(codes.count());
+    codes.allocate();
     const float m = middle();
     for (std::size_t i = 0; i < decoded.size(); ++i) {
       const float factor = absmax[i / cols] == 0 ? 0 : m / absmax[i / cols];
@@ -118,14 +113,13 @@ class Delta final : public Stage {
       codes.data[i] = static_cast<std::uint8_t>(q);
       decoded[i] = (q - m) / m * absmax[i / cols];
     }
-    out.put(std::move(codes));
+    out.pass(codes);
     return decoded;
   }
 
   std::vector<float> get_anchors(const Tile& tile, TileShape in, StreamReader& streams) const {
-    const auto absmax =
-        get_numbers(streams, StreamLabel::scales, anchors(in), 1, NumberFormat::source, tile.context->source);
-    Stream codes = code_stream(tile, in);
+    std::vector<float> absmax;
+    Stream codes = pass_scale(streams, *tile.context, in, absmax);
     streams.get(codes);
     std::vector<float> decoded(codes.count());
     const float m = middle();

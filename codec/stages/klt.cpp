@@ -33,71 +33,49 @@ struct CodedGroup {
 
 /// What a tile is stored as, but for the codes.
 struct Layout {
-  std::vector<std::uint32_t> components;  // of each part
+  std::vector<std::uint32_t> components, groups_of;  // of each part
   std::vector<CodedGroup> groups;
   std::uint32_t columns = 0;  // of all groups
   Widths widths{};            // the same by type
 
+  void add_part() {
+    components.push_back(0);
+    groups_of.push_back(0);
+  }
   void add(std::uint32_t size, std::uint32_t type) {
     groups.push_back({size, type, columns, widths[type]});
     columns += size;
     widths[type] += size;
     components.back() += size;
+    ++groups_of.back();
   }
 };
 
-Stream small_numbers(std::uint32_t cols, std::uint32_t width) {
-  Stream s;
-  s.label = StreamLabel::flags;
-  s.type = StreamType::elements;
-  s.rows = 1;
-  s.cols = cols;
-  s.width = width;
-  return s;
-}
-
-Stream code_stream(std::uint32_t rows, const Layout& layout, std::size_t type) {
-  Stream s;
-  s.type = StreamType::symbols;
-  s.alphabet = std::uint64_t{1} << kKltBits[type];
-  s.rows = rows;
-  s.cols = layout.widths[type];
-  return s;
-}
-
-void put_layout(StreamWriter& out, const std::vector<std::uint32_t>& groups_of, const Layout& layout) {
-  Stream counts = small_numbers(static_cast<std::uint32_t>(groups_of.size()), 4);
-  for (const std::uint32_t n : groups_of) {
-    for (unsigned byte = 0; byte < 4; ++byte) counts.data.push_back(static_cast<std::uint8_t>(n >> 8 * byte));
-  }
-  out.put(std::move(counts));
-  Stream table = small_numbers(static_cast<std::uint32_t>(layout.groups.size()), 1);
-  for (const CodedGroup& g : layout.groups) {
-    const auto size = std::find(kKltSizes.begin(), kKltSizes.end(), g.size) - kKltSizes.begin();
-    table.data.push_back(static_cast<std::uint8_t>(4 * static_cast<unsigned>(size) + g.type + 1));
-  }
-  out.put(std::move(table));
-}
-
-/// No part may name more components than it has: everything that is allocated later follows from that.
-Layout get_layout(StreamReader& in, const Plan& plan) {
-  Stream counts = small_numbers(plan.parts, 4);
-  in.get(counts);
-  std::vector<std::uint32_t> groups_of(plan.parts);
+/// The streams: groups of each part, then the groups, one byte each. No part may name more components than it has:
+/// everything that is allocated later follows from that.
+void pass_layout(StreamPort& port, const Plan& plan, Layout& layout) {
+  std::vector<std::uint32_t> groups_of = layout.groups_of;
+  groups_of.resize(plan.parts);
+  pass_integers(port, StreamLabel::flags, std::span<std::uint32_t>(groups_of));
   std::uint64_t sum = 0;
-  for (std::size_t p = 0; p < plan.parts; ++p) {
-    for (unsigned byte = 0; byte < 4; ++byte) groups_of[p] |= std::uint32_t{counts.data[4 * p + byte]} << 8 * byte;
-    if (groups_of[p] > plan.most) fail(ErrorCode::corrupt, "{} groups of {} components", groups_of[p], plan.most);
-    sum += groups_of[p];
+  for (const std::uint32_t count : groups_of) {
+    if (count > plan.most) fail(ErrorCode::corrupt, "{} groups of {} components", count, plan.most);
+    sum += count;
   }
-  Stream table = small_numbers(static_cast<std::uint32_t>(sum), 1);  // parts x most is at most the columns
-  in.get(table);
-  Layout layout;
+  std::vector<std::uint8_t> table(sum);  // parts x most is at most the columns
+  if (port.writes()) {
+    for (std::size_t i = 0; i < table.size(); ++i) {
+      const auto size = std::find(kKltSizes.begin(), kKltSizes.end(), layout.groups[i].size) - kKltSizes.begin();
+      table[i] = static_cast<std::uint8_t>(4 * static_cast<unsigned>(size) + layout.groups[i].type + 1);
+    }
+  }
+  pass_integers(port, StreamLabel::flags, std::span(table));
+  if (port.writes()) return;
   std::size_t next = 0;
   for (const std::uint32_t count : groups_of) {
-    layout.components.push_back(0);
+    layout.add_part();
     for (std::uint32_t i = 0; i < count; ++i) {
-      const unsigned entry = table.data[next++], size = entry / 4, type = entry % 4;
+      const unsigned entry = table[next++], size = entry / 4, type = entry % 4;
       if (size >= kKltSizes.size() || type == 0) fail(ErrorCode::corrupt, "an unknown group {}", entry);
       if (kKltSizes[size] > plan.most - layout.components.back()) {
         fail(ErrorCode::corrupt, "groups of more than {} components", plan.most);
@@ -105,10 +83,17 @@ Layout get_layout(StreamReader& in, const Plan& plan) {
       layout.add(kKltSizes[size], type - 1);
     }
   }
-  return layout;
 }
 
-class Klt final : public Stage {
+/// All that a tile is stored as. Means of the channels; the basis, channels x layout.columns; of each row and group a
+/// scale and a shift; codes by type.
+struct Stored {
+  std::vector<float> mean, basis, scales, shifts;
+  Layout layout;
+  std::array<Stream, kKltBits.size()> codes;
+};
+
+class Klt final : public Cloned<Klt, Stage> {
  public:
   StageKind kind() const override { return StageKind::additive; }
 
@@ -118,23 +103,24 @@ class Klt final : public Stage {
     v.choice("per", per_, kPer, "one basis for the tile or one per head");
   }
 
-  void encode(Tile& tile, StreamWriter& out) const override {
+  void encode(Tile& tile, EncodeContext& to) const override {
     const Plan plan = make_plan(*tile.context, tile.shape);
     const std::uint32_t rows = tile.shape.rows;
-    const DType source = tile.context->source;
-    std::vector<float> mean = column_means(tile);
-    put_numbers(out, StreamLabel::scales, mean, std::min(rows, 1u), tile.shape.cols, NumberFormat::f16, source);
-    const Fit fit = fit_tile(tile, plan, mean);
-    put_layout(out, fit.groups_of, fit.layout);
-    std::vector<float> basis = by_channel(plan, fit.layout, fit.basis);
-    put_numbers(out, StreamLabel::factors, basis, plan.cols, fit.layout.columns, NumberFormat::f16, source);
-    const std::vector<float> coefficients = put_codes(out, fit, rows, source);
-    if (!tile.wanted) return;
-    const std::vector<float> vectors = by_vector(plan, fit.layout, basis);
+    Stored s;
+    s.mean = column_means(tile);
+    pass_mean(to.out, tile, s);
+    const Fit fit = fit_tile(tile, plan, s);
+    s.basis = by_channel(plan, s.layout, fit.basis);
+    measure_ranges(fit, rows, s);
+    pass_basis(to.out, tile, plan, s);
+    const std::vector<float> coefficients = quantise(fit, rows, s);
+    pass_codes(to.out, s);
+    if (!to.wanted) return;
+    const std::vector<float> vectors = by_vector(plan, s.layout, s.basis);
     for (std::size_t t = 0; t < rows; ++t) {
-      tile.subtract_row(t, mean);
+      tile.subtract_row(t, s.mean);
       const std::uint8_t* taken = tile.taken.empty() ? nullptr : tile.taken.data() + t * tile.shape.cols;
-      for_each_part(plan, fit.layout, coefficients.data() + t * fit.layout.columns, vectors,
+      for_each_part(plan, s.layout, coefficients.data() + t * s.layout.columns, vectors,
                     [&](const float* d, const kernels::Parts& part, std::size_t column) {
                       kernels::subtract_products(d, part, taken == nullptr ? nullptr : taken + column,
                                                  tile.row(t) + column);
@@ -142,44 +128,55 @@ class Klt final : public Stage {
     }
   }
 
-  void decode(Tile& tile, TileShape in, StreamReader& streams) const override {
+  void decode(Tile& tile, TileShape in, DecodeContext& from) const override {
     const Plan plan = make_plan(*tile.context, in);
-    const DType source = tile.context->source;
-    const auto mean =
-        get_numbers(streams, StreamLabel::scales, std::min(in.rows, 1u), in.cols, NumberFormat::f16, source);
-    const Layout layout = get_layout(streams, plan);
-    const auto basis = get_numbers(streams, StreamLabel::factors, plan.cols, layout.columns, NumberFormat::f16, source);
-    const auto groups = static_cast<std::uint32_t>(layout.groups.size());
-    const auto scales = get_numbers(streams, StreamLabel::scales, in.rows, groups, NumberFormat::f16, source);
-    const auto shifts = get_numbers(streams, StreamLabel::scales, in.rows, groups, NumberFormat::f16, source);
-    std::array<Stream, kKltBits.size()> codes;
-    for (std::size_t type = 0; type < codes.size(); ++type) {
-      codes[type] = code_stream(in.rows, layout, type);
-      streams.get(codes[type]);
-    }
-    const std::vector<float> vectors = by_vector(plan, layout, basis);
-    std::vector<float> d(layout.columns);
+    Stored s;
+    pass_mean(from.in, tile, s);
+    pass_basis(from.in, tile, plan, s);
+    pass_codes(from.in, s);
+    const std::size_t groups = s.layout.groups.size();
+    const std::vector<float> vectors = by_vector(plan, s.layout, s.basis);
+    std::vector<float> d(s.layout.columns);
     for (std::size_t t = 0; t < in.rows; ++t) {
       for (std::size_t g = 0; g < groups; ++g) {
-        const CodedGroup& group = layout.groups[g];
-        const float scale = scales[t * groups + g], shift = shifts[t * groups + g];
-        const std::uint8_t* q = codes[group.type].data.data() + t * layout.widths[group.type] + group.code;
+        const CodedGroup& group = s.layout.groups[g];
+        const float scale = s.scales[t * groups + g], shift = s.shifts[t * groups + g];
+        const std::uint8_t* q = s.codes[group.type].data.data() + t * s.layout.widths[group.type] + group.code;
         for (std::size_t i = 0; i < group.size; ++i) d[group.column + i] = static_cast<float>(q[i]) * scale + shift;
       }
       float* row = tile.row(t);
-      for (std::size_t c = 0; c < in.cols; ++c) row[c] += mean[c];
-      for_each_part(plan, layout, d.data(), vectors, [&](const float* q, const kernels::Parts& part, std::size_t c) {
+      for (std::size_t c = 0; c < in.cols; ++c) row[c] += s.mean[c];
+      for_each_part(plan, s.layout, d.data(), vectors, [&](const float* q, const kernels::Parts& part, std::size_t c) {
         kernels::add_products(q, part, row + c);
       });
     }
   }
 
  private:
-  /// Everything that is measured on a tile. Coefficients: rows x layout.columns; basis: a vector for each of these
-  /// columns, as long as its part is wide.
+  // The streams, in their order.
+  static void pass_mean(StreamPort& port, const Tile& tile, Stored& s) {
+    pass_numbers(port, {StreamLabel::scales, std::min(tile.shape.rows, 1u), tile.shape.cols}, NumberFormat::f16,
+                 tile.context->source, s.mean);
+  }
+  static void pass_basis(StreamPort& port, const Tile& tile, const Plan& plan, Stored& s) {
+    const DType source = tile.context->source;
+    pass_layout(port, plan, s.layout);
+    pass_numbers(port, {StreamLabel::factors, plan.cols, s.layout.columns}, NumberFormat::f16, source, s.basis);
+    const NumberShape ranges{StreamLabel::scales, tile.shape.rows, static_cast<std::uint32_t>(s.layout.groups.size())};
+    pass_numbers(port, ranges, NumberFormat::f16, source, s.scales);
+    pass_numbers(port, ranges, NumberFormat::f16, source, s.shifts);
+    for (std::size_t type = 0; type < s.codes.size(); ++type) {
+      s.codes[type] =
+          symbol_stream(StreamLabel::codes, tile.shape.rows, s.layout.widths[type], std::uint64_t{1} << kKltBits[type]);
+    }
+  }
+  static void pass_codes(StreamPort& port, Stored& s) {
+    for (Stream& codes : s.codes) port.pass(codes);
+  }
+
+  /// What is measured on a tile. Coefficients: rows x layout.columns; basis: a vector for each of these columns, as
+  /// long as its part is wide.
   struct Fit {
-    Layout layout;
-    std::vector<std::uint32_t> groups_of;
     std::vector<float> basis, coefficients;
   };
 
@@ -200,19 +197,18 @@ class Klt final : public Stage {
     return mean;
   }
 
-  Fit fit_tile(const Tile& tile, const Plan& plan, const std::vector<float>& mean) const {
+  /// Of `s` it has the mean and gets the layout.
+  Fit fit_tile(const Tile& tile, const Plan& plan, Stored& s) const {
     Fit fit;
     std::vector<std::vector<float>> coded(plan.parts);  // coefficients of each part
     for (std::uint32_t p = 0; p < plan.parts; ++p) {
-      fit.layout.components.push_back(0);
-      const std::size_t before = fit.layout.groups.size();
-      if (plan.most != 0) coded[p] = fit_part(tile, plan, mean, p, fit);
-      fit.groups_of.push_back(static_cast<std::uint32_t>(fit.layout.groups.size() - before));
+      s.layout.add_part();
+      if (plan.most != 0) coded[p] = fit_part(tile, plan, p, s, fit);
     }
-    fit.coefficients.reserve(std::size_t{tile.shape.rows} * fit.layout.columns);
+    fit.coefficients.reserve(std::size_t{tile.shape.rows} * s.layout.columns);
     for (std::size_t t = 0; t < tile.shape.rows; ++t) {
       for (std::uint32_t p = 0; p < plan.parts; ++p) {
-        const std::size_t n = fit.layout.components[p];
+        const std::size_t n = s.layout.components[p];
         const auto row = coded[p].begin() + static_cast<std::ptrdiff_t>(t * n);
         fit.coefficients.insert(fit.coefficients.end(), row, row + static_cast<std::ptrdiff_t>(n));
       }
@@ -221,10 +217,9 @@ class Klt final : public Stage {
   }
 
   /// Appends a part's groups and vectors; returns the coefficients of its coded components.
-  std::vector<float> fit_part(const Tile& tile, const Plan& plan, const std::vector<float>& mean, std::uint32_t p,
-                              Fit& fit) const {
+  std::vector<float> fit_part(const Tile& tile, const Plan& plan, std::uint32_t p, Stored& s, Fit& fit) const {
     const std::size_t first = std::size_t{p} * plan.cols, rows = tile.shape.rows;
-    KltPart part{tile.values.data() + first, rows, plan.cols, tile.shape.cols, mean.data() + first, 1};
+    KltPart part{tile.values.data() + first, rows, plan.cols, tile.shape.cols, s.mean.data() + first, 1};
     float largest = 0;
     for (std::size_t t = 0; t < rows; ++t) {
       for (std::size_t c = 0; c < plan.cols; ++c) {
@@ -241,7 +236,7 @@ class Klt final : public Stage {
     std::vector<std::uint32_t> kept;
     for (const KltGroup& g : groups) {
       const auto type = std::find(kKltBits.begin(), kKltBits.end(), g.bits) - kKltBits.begin();
-      fit.layout.add(g.size, static_cast<std::uint32_t>(type));
+      s.layout.add(g.size, static_cast<std::uint32_t>(type));
       for (std::uint32_t i = 0; i < g.size; ++i) kept.push_back(g.first + i);
     }
     for (const std::size_t k : kept) {
@@ -261,34 +256,30 @@ class Klt final : public Stage {
     return static_cast<float>(std::clamp(x, -kLargest, kLargest));
   }
 
-  /// Stores scales, shifts and codes; returns the coefficients that a reader will have.
-  static std::vector<float> put_codes(StreamWriter& out, const Fit& fit, std::uint32_t rows, DType source) {
-    const Layout& layout = fit.layout;
-    const auto groups = static_cast<std::uint32_t>(layout.groups.size());
-    std::vector<float> scales, shifts, decoded(fit.coefficients.size());
+  static void measure_ranges(const Fit& fit, std::uint32_t rows, Stored& s) {
     for (std::size_t t = 0; t < rows; ++t) {
-      for (const CodedGroup& g : layout.groups) {
-        const float* x = fit.coefficients.data() + t * layout.columns + g.column;
+      for (const CodedGroup& g : s.layout.groups) {
+        const float* x = fit.coefficients.data() + t * s.layout.columns + g.column;
         float low = x[0], high = x[0];
         kernels::min_max(x, g.size, &low, &high);
         const KltRange range = klt_range(low, high, kKltBits[g.type]);
-        scales.push_back(range.scale);
-        shifts.push_back(finite(double{range.shift}));
+        s.scales.push_back(range.scale);
+        s.shifts.push_back(finite(double{range.shift}));
       }
     }
-    put_numbers(out, StreamLabel::scales, scales, rows, groups, NumberFormat::f16, source);
-    put_numbers(out, StreamLabel::scales, shifts, rows, groups, NumberFormat::f16, source);
-    std::array<Stream, kKltBits.size()> codes;
-    for (std::size_t type = 0; type < codes.size(); ++type) {
-      codes[type] = code_stream(rows, layout, type);
-      codes[type].data.resize(codes[type].count());
-    }
+  }
+
+  /// Sets the codes; returns the coefficients that a reader will have.
+  static std::vector<float> quantise(const Fit& fit, std::uint32_t rows, Stored& s) {
+    const std::size_t groups = s.layout.groups.size();
+    std::vector<float> decoded(fit.coefficients.size());
+    for (Stream& codes : s.codes) codes.allocate();
     for (std::size_t t = 0; t < rows; ++t) {
       for (std::size_t g = 0; g < groups; ++g) {
-        const CodedGroup& group = layout.groups[g];
-        const KltRange range{scales[t * groups + g], shifts[t * groups + g]};
-        const std::size_t at = t * layout.columns + group.column;
-        std::uint8_t* q = codes[group.type].data.data() + t * layout.widths[group.type] + group.code;
+        const CodedGroup& group = s.layout.groups[g];
+        const KltRange range{s.scales[t * groups + g], s.shifts[t * groups + g]};
+        const std::size_t at = t * s.layout.columns + group.column;
+        std::uint8_t* q = s.codes[group.type].data.data() + t * s.layout.widths[group.type] + group.code;
         for (std::size_t i = 0; i < group.size; ++i) {
           const float code = klt_code(fit.coefficients[at + i], range, kKltBits[group.type]);
           q[i] = static_cast<std::uint8_t>(code);
@@ -296,7 +287,6 @@ class Klt final : public Stage {
         }
       }
     }
-    for (Stream& s : codes) out.put(std::move(s));
     return decoded;
   }
 

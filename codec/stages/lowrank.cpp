@@ -151,7 +151,7 @@ class Iteration {
   std::size_t cols_;
 };
 
-class LowRank final : public Stage {
+class LowRank final : public Cloned<LowRank, Stage> {
  public:
   StageKind kind() const override { return StageKind::additive; }
 
@@ -168,7 +168,7 @@ class LowRank final : public Stage {
     if (bits_ == 1) fail(ErrorCode::invalid_argument, "lowrank: factors need 2 bits or more");
   }
 
-  void encode(Tile& tile, StreamWriter& out) const override {
+  void encode(Tile& tile, EncodeContext& to) const override {
     const Plan plan = make_plan(*tile.context, tile.shape);
     Factor q(tile.shape.rows, plan.rank * plan.blocks), p(plan.cols, plan.rank * plan.blocks);
     if (plan.rank != 0) {
@@ -179,9 +179,9 @@ class LowRank final : public Stage {
         place(iteration.p, b, p);
       }
     }
-    put_factor(out, q, tile.context->source);
-    put_factor(out, p, tile.context->source);
-    if (!tile.wanted) return;
+    pass_factor(to.out, tile.context->source, q);
+    pass_factor(to.out, tile.context->source, p);
+    if (!to.wanted) return;
     const std::vector<float> vectors = by_vector(plan, p);
     const kernels::Parts parts{vectors.data(), plan.blocks, plan.rank, plan.cols};
     for (std::size_t t = 0; t < tile.shape.rows; ++t) {
@@ -190,11 +190,11 @@ class LowRank final : public Stage {
     }
   }
 
-  void decode(Tile& tile, TileShape in, StreamReader& streams) const override {
+  void decode(Tile& tile, TileShape in, DecodeContext& from) const override {
     const Plan plan = make_plan(*tile.context, in);
     Factor q(in.rows, plan.rank * plan.blocks), p(plan.cols, plan.rank * plan.blocks);
-    get_factor(streams, q, tile.context->source);
-    get_factor(streams, p, tile.context->source);
+    pass_factor(from.in, tile.context->source, q);
+    pass_factor(from.in, tile.context->source, p);
     const std::vector<float> vectors = by_vector(plan, p);
     const kernels::Parts parts{vectors.data(), plan.blocks, plan.rank, plan.cols};
     for (std::size_t t = 0; t < in.rows; ++t) {
@@ -228,43 +228,33 @@ class LowRank final : public Stage {
     return vectors;
   }
 
-  void put_factor(StreamWriter& out, Factor& f, DType source) const {
-    if (bits_ == 0) return put_numbers(out, StreamLabel::factors, f.v, f.rows, f.rank, NumberFormat::f16, source);
+  /// The streams of a factor: its numbers, or with `bits` a scale for each column and then codes. Leaves in `f` what a
+  /// reader has.
+  void pass_factor(StreamPort& port, DType source, Factor& f) const {
+    if (bits_ == 0) return pass_numbers(port, {StreamLabel::factors, f.rows, f.rank}, NumberFormat::f16, source, f.v);
     const float m = static_cast<float>((1u << (bits_ - 1)) - 1);
+    std::vector<float> scale = port.writes() ? column_scales(f, m) : std::vector<float>{};
+    pass_numbers(port, {StreamLabel::scales, 1, f.rank}, NumberFormat::f16, source, scale);
+    Stream codes = symbol_stream(StreamLabel::factors, f.rows, f.rank, (1u << bits_) - 1);
+    if (port.writes()) quantise(f, scale, m, codes);
+    port.pass(codes);
+    if (port.writes()) return;
+    for (std::size_t i = 0; i < f.v.size(); ++i) f.v[i] = (static_cast<float>(codes.data[i]) - m) * scale[i % f.rank];
+  }
+
+  static std::vector<float> column_scales(const Factor& f, float m) {
     std::vector<float> scale(f.rank);
     for (std::size_t i = 0; i < f.v.size(); ++i) scale[i % f.rank] = std::max(scale[i % f.rank], std::fabs(f.v[i]) / m);
-    put_numbers(out, StreamLabel::scales, scale, 1, f.rank, NumberFormat::f16, source);
-    Stream codes = code_stream(f);
-    codes.data.resize(f.v.size());
+    return scale;
+  }
+  static void quantise(Factor& f, const std::vector<float>& scale, float m, Stream& codes) {
+    codes.allocate();
     for (std::size_t i = 0; i < f.v.size(); ++i) {
       const float s = scale[i % f.rank];
       const float q = s == 0 ? 0 : std::clamp(std::nearbyint(f.v[i] / s), -m, m);
       codes.data[i] = static_cast<std::uint8_t>(q + m);
       f.v[i] = q * s;
     }
-    out.put(std::move(codes));
-  }
-
-  void get_factor(StreamReader& in, Factor& f, DType source) const {
-    if (bits_ == 0) {
-      f.v = get_numbers(in, StreamLabel::factors, f.rows, f.rank, NumberFormat::f16, source);
-      return;
-    }
-    const float m = static_cast<float>((1u << (bits_ - 1)) - 1);
-    const auto scale = get_numbers(in, StreamLabel::scales, 1, f.rank, NumberFormat::f16, source);
-    Stream codes = code_stream(f);
-    in.get(codes);
-    for (std::size_t i = 0; i < f.v.size(); ++i) f.v[i] = (static_cast<float>(codes.data[i]) - m) * scale[i % f.rank];
-  }
-
-  Stream code_stream(const Factor& f) const {
-    Stream s;
-    s.label = StreamLabel::factors;
-    s.type = StreamType::symbols;
-    s.alphabet = (1u << bits_) - 1;
-    s.rows = f.rows;
-    s.cols = f.rank;
-    return s;
   }
 
   std::uint64_t rank_ = 4, loops_ = 3, seed_ = 0, bits_ = 0;

@@ -13,7 +13,7 @@ namespace {
 enum class Kind : std::uint8_t { rms, absmax, sqrt_absmax, none };
 enum class Center : std::uint8_t { none, mean };
 
-class Norm final : public Stage {
+class Norm final : public Cloned<Norm, Stage> {
  public:
   StageKind kind() const override { return StageKind::transform; }
 
@@ -30,7 +30,7 @@ class Norm final : public Stage {
     return in;
   }
 
-  void encode(Tile& tile, StreamWriter& out) const override {
+  void encode(Tile& tile, EncodeContext& to) const override {
     const std::uint32_t cols = tile.shape.cols;
     std::vector<float> mean(cols), scale(cols, 1.0f);
     if (center_ == Center::mean) {
@@ -39,11 +39,11 @@ class Norm final : public Stage {
       for (std::size_t c = 0; c < cols && tile.shape.rows > 0; ++c) {
         mean[c] = static_cast<float>(sum[c] / tile.shape.rows);
       }
-      put_numbers(out, StreamLabel::scales, mean, 1, cols, format_, tile.context->source);
+      pass_row(to.out, tile, mean);
     }
     if (kind_ != Kind::none) {
       measure(tile, mean, scale);
-      put_numbers(out, StreamLabel::scales, scale, 1, cols, format_, tile.context->source);
+      pass_row(to.out, tile, scale);
     }
     for (std::size_t i = 0; i < tile.values.size(); ++i) {
       const float s = scale[i % cols];
@@ -52,11 +52,10 @@ class Norm final : public Stage {
     tile.shape.pristine = false;
   }
 
-  void decode(Tile& tile, TileShape in, StreamReader& streams) const override {
-    const DType source = tile.context->source;
+  void decode(Tile& tile, TileShape in, DecodeContext& from) const override {
     std::vector<float> mean(in.cols), scale(in.cols, 1.0f);
-    if (center_ == Center::mean) mean = get_numbers(streams, StreamLabel::scales, 1, in.cols, format_, source);
-    if (kind_ != Kind::none) scale = get_numbers(streams, StreamLabel::scales, 1, in.cols, format_, source);
+    if (center_ == Center::mean) pass_row(from.in, tile, mean);
+    if (kind_ != Kind::none) pass_row(from.in, tile, scale);
     for (std::size_t i = 0; i < tile.values.size(); ++i) {
       const float s = scale[i % in.cols];
       tile.values[i] = tile.values[i] * (s == 0 ? 1 : s) + mean[i % in.cols];
@@ -65,6 +64,11 @@ class Norm final : public Stage {
   }
 
  private:
+  /// A number for each channel.
+  void pass_row(StreamPort& port, const Tile& tile, std::vector<float>& numbers) const {
+    pass_numbers(port, {StreamLabel::scales, 1, tile.shape.cols}, format_, tile.context->source, numbers);
+  }
+
   void measure(const Tile& tile, const std::vector<float>& mean, std::vector<float>& scale) const {
     const std::uint32_t cols = tile.shape.cols;
     std::vector<double> sum(cols), largest(cols);

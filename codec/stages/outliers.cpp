@@ -287,7 +287,7 @@ class Picker {
   std::vector<std::uint64_t> all_, order_;
 };
 
-class Outliers final : public Stage {
+class Outliers final : public Cloned<Outliers, Stage> {
  public:
   StageKind kind() const override { return StageKind::elements; }
 
@@ -300,9 +300,9 @@ class Outliers final : public Stage {
     v.choice("select", select_, kSelects, "ends: half smallest, half largest; magnitude: largest absolute values");
   }
 
-  void encode(Tile& tile, StreamWriter& out) const override {
+  void encode(Tile& tile, EncodeContext& to) const override {
     const Vectors v = vectors(tile.shape);
-    Stream positions = position_stream(v);
+    Stream positions = position_stream(v.count, v.taken, v.length);
     std::vector<float> values;
     values.reserve(positions.count());
     positions.positions.reserve(positions.count());
@@ -325,17 +325,15 @@ class Outliers final : public Stage {
       };
       Picker(v, select_, tile.values.data()).pick(take);
     }
-    tile.sound = true;  // a mean of finite values is finite
-    out.put(std::move(positions));
-    out.put(source_stream(StreamLabel::outliers, values, v.count, v.taken, tile.context->source));
+    to.finite = true;  // a mean of finite values is finite
+    pass_outliers(to.out, v, tile.context->source, positions, values);
   }
 
-  void decode(Tile& tile, TileShape in, StreamReader& streams) const override {
+  void decode(Tile& tile, TileShape in, DecodeContext& from) const override {
     const Vectors v = vectors(in);
-    Stream positions = position_stream(v);
-    streams.get(positions);
-    const std::vector<float> values =
-        get_source(streams, StreamLabel::outliers, v.count, v.taken, tile.context->source);
+    Stream positions = position_stream(v.count, v.taken, v.length);
+    std::vector<float> values;
+    pass_outliers(from.in, v, tile.context->source, positions, values);
     for (std::uint32_t i = 0; i < v.count; ++i) {
       float* base = tile.values.data() + i * v.step;
       for (std::uint32_t k = 0; k < v.taken; ++k) {
@@ -367,14 +365,10 @@ class Outliers final : public Stage {
     v.taken = select_ == Select::ends ? 2 * static_cast<std::uint32_t>(most / 2) : static_cast<std::uint32_t>(most);
     return v;
   }
-  static Stream position_stream(const Vectors& v) {
-    Stream s;
-    s.label = StreamLabel::positions;
-    s.type = StreamType::positions;
-    s.alphabet = v.length;
-    s.rows = v.count;
-    s.cols = v.taken;
-    return s;
+  static void pass_outliers(StreamPort& port, const Vectors& v, DType source, Stream& positions,
+                            std::vector<float>& values) {
+    port.pass(positions);
+    pass_source(port, {StreamLabel::outliers, v.count, v.taken}, source, values);
   }
 
   double share_ = 0.02;

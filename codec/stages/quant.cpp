@@ -30,7 +30,7 @@ struct Groups {
   std::uint32_t segments() const { return static_cast<std::uint32_t>(edges.size() - 1); }
 };
 
-class Quant final : public Stage {
+class Quant final : public Cloned<Quant, Stage> {
  public:
   StageKind kind() const override { return StageKind::additive; }
   bool begins() const override { return true; }
@@ -59,7 +59,7 @@ class Quant final : public Stage {
     }
   }
 
-  void encode(Tile& tile, StreamWriter& out) const override {
+  void encode(Tile& tile, EncodeContext& to) const override {
     const Groups g = groups(*tile.context, tile.shape);
     const std::size_t count = std::size_t{g.bands} * g.segments();
     std::vector<float> low(count), high(count);
@@ -73,50 +73,39 @@ class Quant final : public Stage {
       scale[i] = mode_ == Mode::absmax ? absmax
                                        : static_cast<float>(std::min(range, double{std::numeric_limits<float>::max()}));
     }
-    put_numbers(out, StreamLabel::scales, scale, g.bands, g.segments(), format_, tile.context->source);
-    if (mode_ == Mode::asym) {
-      put_numbers(out, StreamLabel::scales, low, g.bands, g.segments(), format_, tile.context->source);
-    }
-    Stream codes = code_stream(tile.context->head_dim, tile.shape, levels() > 256 ? 256 : levels());
-    codes.data.resize(tile.values.size());
-    Stream high_codes = code_stream(tile.context->head_dim, tile.shape, (levels() + 255) / 256);
-    if (levels() > 256) high_codes.data.resize(tile.values.size());
-    std::vector<float> approximation(tile.shape.cols);
     if (mode_ != Mode::asym) low.clear();
+    pass_scales(to.out, g, tile.context->source, scale, low);
+    Codes codes = code_streams(*tile.context, tile.shape);
+    codes.low.allocate();
+    if (levels() > 256) codes.high.allocate();
+    std::vector<float> approximation(tile.shape.cols);
     Columns columns(*this, g, scale, low, true);
-    tile.sound = true;
+    to.finite = true;
     for (std::size_t r = 0; r < tile.shape.rows; ++r) {
       const std::size_t at = r * tile.shape.cols;
-      std::uint8_t* high_bytes = levels() > 256 ? high_codes.data.data() + at : nullptr;
+      std::uint8_t* high_bytes = levels() > 256 ? codes.high.data.data() + at : nullptr;
       const kernels::QuantColumns& q = columns.row(r);
-      kernels::quantise(tile.row(r), tile.shape.cols, q, codes.data.data() + at, high_bytes);
-      if (!tile.wanted) continue;
-      kernels::dequantise(codes.data.data() + at, high_bytes, tile.shape.cols, q, approximation.data());
+      kernels::quantise(tile.row(r), tile.shape.cols, q, codes.low.data.data() + at, high_bytes);
+      if (!to.wanted) continue;
+      kernels::dequantise(codes.low.data.data() + at, high_bytes, tile.shape.cols, q, approximation.data());
       tile.subtract_row(r, approximation);
-      tile.sound = tile.sound && kernels::all_finite(tile.row(r), tile.shape.cols);
+      to.finite = to.finite && kernels::all_finite(tile.row(r), tile.shape.cols);
     }
-    if (levels() > 256) out.put(std::move(high_codes));
-    out.put(std::move(codes));
+    pass_codes(to.out, codes);
   }
 
-  void decode(Tile& tile, TileShape in, StreamReader& streams) const override {
+  void decode(Tile& tile, TileShape in, DecodeContext& from) const override {
     const Groups g = groups(*tile.context, in);
-    const DType source = tile.context->source;
-    const auto scale = get_numbers(streams, StreamLabel::scales, g.bands, g.segments(), format_, source);
-    std::vector<float> low;
-    if (mode_ == Mode::asym) {
-      low = get_numbers(streams, StreamLabel::scales, g.bands, g.segments(), format_, source);
-    }
-    Stream high_codes = code_stream(tile.context->head_dim, in, (levels() + 255) / 256);
-    if (levels() > 256) streams.get(high_codes);
-    Stream codes = code_stream(tile.context->head_dim, in, levels() > 256 ? 256 : levels());
-    streams.get(codes);
+    std::vector<float> scale, low;
+    pass_scales(from.in, g, tile.context->source, scale, low);
+    Codes codes = code_streams(*tile.context, in);
+    pass_codes(from.in, codes);
     Columns columns(*this, g, scale, low, false);
     for (std::size_t r = 0; r < in.rows; ++r) {
       const std::size_t at = r * in.cols;
-      const std::uint8_t* high_bytes = levels() > 256 ? high_codes.data.data() + at : nullptr;
-      const auto decode_row = tile.blank ? kernels::dequantise : kernels::dequantise_add;
-      decode_row(codes.data.data() + at, high_bytes, in.cols, columns.row(r), tile.row(r));
+      const std::uint8_t* high_bytes = levels() > 256 ? codes.high.data.data() + at : nullptr;
+      const auto decode_row = from.blank ? kernels::dequantise : kernels::dequantise_add;
+      decode_row(codes.low.data.data() + at, high_bytes, in.cols, columns.row(r), tile.row(r));
     }
   }
 
@@ -229,14 +218,22 @@ class Quant final : public Stage {
     }
   }
 
-  static Stream code_stream(std::uint32_t head_dim, TileShape shape, std::uint32_t alphabet) {
-    Stream s;
-    s.type = StreamType::symbols;
-    s.alphabet = alphabet;
-    s.rows = shape.rows;
-    s.cols = shape.cols;
-    s.head_dim = head_dim;
-    return s;
+  // The streams: scales, minima, and codes in one byte or two.
+  void pass_scales(StreamPort& port, const Groups& g, DType source, std::vector<float>& scale,
+                   std::vector<float>& low) const {
+    const NumberShape shape{StreamLabel::scales, g.bands, g.segments()};
+    pass_numbers(port, shape, format_, source, scale);
+    if (mode_ == Mode::asym) pass_numbers(port, shape, format_, source, low);
+  }
+  struct Codes {
+    Stream low, high;
+  };
+  Codes code_streams(const TileContext& context, TileShape shape) const {
+    return {code_stream(context, shape, std::min(levels(), 256u)), code_stream(context, shape, (levels() + 255) / 256)};
+  }
+  void pass_codes(StreamPort& port, Codes& codes) const {
+    if (levels() > 256) port.pass(codes.high);
+    port.pass(codes.low);
   }
 
   Mode mode_ = Mode::asym;

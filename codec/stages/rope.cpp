@@ -14,7 +14,7 @@ constexpr std::array<std::string_view, 3> kLayouts{"auto", "half", "interleaved"
 constexpr std::array<std::string_view, 5> kScalings{"auto", "none", "linear", "llama3", "yarn"};
 enum class Missing : std::uint8_t { refuse, skip };
 
-class RopeStage final : public Stage {
+class RopeStage final : public Cloned<RopeStage, Stage> {
  public:
   StageKind kind() const override { return StageKind::transform; }
 
@@ -70,11 +70,11 @@ class RopeStage final : public Stage {
     return in;
   }
 
-  void encode(Tile& tile, StreamWriter&) const override {
+  void encode(Tile& tile, EncodeContext&) const override {
     tile.shape = output(*tile.context, tile.shape);
     turn(tile, -1);
   }
-  void decode(Tile& tile, TileShape in, StreamReader&) const override {
+  void decode(Tile& tile, TileShape in, DecodeContext&) const override {
     turn(tile, 1);
     tile.shape = in;
   }

@@ -21,7 +21,7 @@ std::uint64_t next_random(std::uint64_t& state) {
   return z ^ z >> 31;
 }
 
-class Rotate final : public Stage {
+class Rotate final : public Cloned<Rotate, Stage> {
  public:
   StageKind kind() const override { return StageKind::transform; }
 
@@ -36,7 +36,7 @@ class Rotate final : public Stage {
     return in;
   }
 
-  void encode(Tile& tile, StreamWriter&) const override {
+  void encode(Tile& tile, EncodeContext&) const override {
     tile.shape = output(*tile.context, tile.shape);
     const Plan plan(*this, tile.context->head_dim);
     for_each_head(tile, [&](float* head) {
@@ -44,7 +44,7 @@ class Rotate final : public Stage {
     });
   }
 
-  void decode(Tile& tile, TileShape in, StreamReader&) const override {
+  void decode(Tile& tile, TileShape in, DecodeContext&) const override {
     const Plan plan(*this, tile.context->head_dim);
     for_each_head(tile, [&](float* head) {
       for (std::size_t i = rounds_; i-- > 0;) plan.backward(i, head);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Factories of the stages; each stage is one file in this directory.
+// Factories of the stages and exact codecs; each stage is one file in this directory.
 #pragma once
 
 #include <memory>
@@ -16,10 +16,10 @@ std::unique_ptr<Stage> make_norm();
 std::unique_ptr<Stage> make_delta();
 std::unique_ptr<Stage> make_rope();
 std::unique_ptr<Stage> make_cast();
-std::unique_ptr<Stage> make_planes();
 std::unique_ptr<Stage> make_rotate();
 std::unique_ptr<Stage> make_codebook();
 std::unique_ptr<Stage> make_uniform();
 std::unique_ptr<Stage> make_klt();
+std::unique_ptr<ExactCodec> make_planes();
 
 }  // namespace kvzip

@@ -13,6 +13,7 @@
 #include "codec/kernels/products.hpp"
 #include "codec/kernels/rows.hpp"
 #include "codec/kernels/uniform_steps.hpp"
+#include "codec/side.hpp"
 #include "codec/stages/stages.hpp"
 
 namespace kvzip {
@@ -23,7 +24,7 @@ enum class Unit : std::uint8_t { value, rms };
 constexpr std::uint32_t kMostSteps = 32767;
 constexpr double kLargestStep = 1e12, kLeastStep = 1e-30;  // as a float a normal number
 
-class Uniform final : public Stage {
+class Uniform final : public Cloned<Uniform, Stage> {
  public:
   StageKind kind() const override { return StageKind::additive; }
   bool begins() const override { return true; }
@@ -37,59 +38,67 @@ class Uniform final : public Stage {
     v.choice("points", points_, kPoints, "a code stands for its level, or for the mean of the values that took it");
   }
 
-  void encode(Tile& tile, StreamWriter& out) const override {
+  void encode(Tile& tile, EncodeContext& to) const override {
+    Side side;
     const float step = unit_ == Unit::rms ? relative_step(tile) : static_cast<float>(step_);
+    side.step = std::bit_cast<std::uint32_t>(step);
     kernels::UniformSteps u = steps(step, kMostSteps);
-    if (unit_ == Unit::rms) out.put(step_stream(step));
-    u.zero = static_cast<float>(largest_code(tile, u));
-    const auto range = static_cast<std::uint32_t>(u.zero);
-    Stream low = code_stream(*tile.context, tile.shape, low_alphabet(range));
-    Stream high = code_stream(*tile.context, tile.shape, high_alphabet(range));
-    low.data.resize(tile.values.size());
-    if (high.alphabet > 1) high.data.resize(tile.values.size());
+    side.range = static_cast<std::uint16_t>(largest_code(tile, u));
+    u.zero = static_cast<float>(side.range);
+    Codes codes = code_streams(*tile.context, tile.shape, side.range);
+    codes.low.allocate();
+    if (codes.high.alphabet > 1) codes.high.allocate();
     for (std::size_t r = 0; r < tile.shape.rows; ++r) {
-      kernels::uniform_codes(tile.row(r), tile.shape.cols, u, low.data.data() + r * tile.shape.cols, row_of(high, r));
+      kernels::uniform_codes(tile.row(r), tile.shape.cols, u, row_of(codes.low, r), row_of(codes.high, r));
     }
-    Stream stored = side_stream(2, 1);
-    stored.data.push_back(static_cast<std::uint8_t>(range));
-    stored.data.push_back(static_cast<std::uint8_t>(range >> 8));
-    out.put(std::move(stored));
-    if (points_ == Points::centroid) {
-      Stream offsets = side_stream(1, 2);
-      for (const int offset : mean_offsets(tile, low, high, u)) {
-        offsets.data.push_back(static_cast<std::uint8_t>(offset));
-      }
-      use_offsets(offsets, u);
-      out.put(std::move(offsets));
-    }
-    if (tile.wanted) subtract(tile, low, high, u);
-    if (high.alphabet > 1) out.put(std::move(high));
-    out.put(std::move(low));
+    if (points_ == Points::centroid) side.offsets = mean_offsets(tile, codes, u);
+    use_offsets(side, u);
+    pass_side(to.out, side);
+    if (to.wanted) to.finite = subtract(tile, codes, u);
+    pass_codes(to.out, codes);
   }
 
-  void decode(Tile& tile, TileShape in, StreamReader& streams) const override {
-    const float step = unit_ == Unit::rms ? stored_step(streams) : static_cast<float>(step_);
-    Stream stored = side_stream(2, 1);
-    streams.get(stored);
-    const std::uint32_t range = stored.data.at(0) + 256u * stored.data.at(1);
-    if (range > kMostSteps) fail(ErrorCode::corrupt, "codes up to {}", range);
-    kernels::UniformSteps u = steps(step, range);
-    if (points_ == Points::centroid) {
-      Stream offsets = side_stream(1, 2);
-      streams.get(offsets);
-      use_offsets(offsets, u);
-    }
-    Stream high = code_stream(*tile.context, in, high_alphabet(range));
-    if (high.alphabet > 1) streams.get(high);
-    Stream low = code_stream(*tile.context, in, low_alphabet(range));
-    streams.get(low);
-    const auto decode_row = tile.blank ? kernels::uniform_values : kernels::uniform_values_add;
+  void decode(Tile& tile, TileShape in, DecodeContext& from) const override {
+    Side side;
+    pass_side(from.in, side);
+    const float step = unit_ == Unit::rms ? std::bit_cast<float>(side.step) : static_cast<float>(step_);
+    if (!(step > 0) || !std::isfinite(step)) fail(ErrorCode::corrupt, "a step of {}", step);
+    if (side.range > kMostSteps) fail(ErrorCode::corrupt, "codes up to {}", side.range);
+    kernels::UniformSteps u = steps(step, side.range);
+    use_offsets(side, u);
+    Codes codes = code_streams(*tile.context, in, side.range);
+    pass_codes(from.in, codes);
+    const auto decode_row = from.blank ? kernels::uniform_values : kernels::uniform_values_add;
     for (std::size_t r = 0; r < in.rows; ++r) {
-      decode_row(low.data.data() + r * in.cols, row_of(high, r), in.cols, u, tile.row(r));
+      decode_row(row_of(codes.low, r), row_of(codes.high, r), in.cols, u, tile.row(r));
     }
   }
 
  private:
+  /// The side streams.
+  struct Side {
+    std::uint32_t step = 0;                 // the bits of a float; only of relative steps
+    std::uint16_t range = 0;                // the largest code
+    std::array<std::uint8_t, 2> offsets{};  // of |q| = 1 and beyond, signed, in 1/256 of a step; only of centroids
+  };
+  void pass_side(StreamPort& port, Side& side) const {
+    if (unit_ == Unit::rms) pass_integer(port, StreamLabel::scales, side.step);
+    pass_integer(port, StreamLabel::scales, side.range);
+    if (points_ == Points::centroid) pass_integers<std::uint8_t>(port, StreamLabel::scales, side.offsets);
+  }
+  /// Codes in one byte or two.
+  struct Codes {
+    Stream low, high;
+  };
+  static Codes code_streams(const TileContext& context, TileShape shape, std::uint32_t range) {
+    const std::uint32_t levels = 2 * range + 1;
+    return {code_stream(context, shape, std::min(levels, 256u)), code_stream(context, shape, (levels + 255) / 256)};
+  }
+  static void pass_codes(StreamPort& port, Codes& codes) {
+    if (codes.high.alphabet > 1) port.pass(codes.high);
+    port.pass(codes.low);
+  }
+
   kernels::UniformSteps steps(float step, std::uint32_t range) const {
     kernels::UniformSteps u{step, static_cast<float>(range)};
     u.dead_zone = round_ < 0.5;
@@ -103,21 +112,6 @@ class Uniform final : public Stage {
     const double rms = energy > 0 ? std::sqrt(energy / static_cast<double>(tile.values.size())) : 1;
     return static_cast<float>(std::clamp(step_ * rms, kLeastStep, kLargestStep));
   }
-  static Stream step_stream(float step) {
-    Stream s = side_stream(4, 1);
-    const auto bits = std::bit_cast<std::uint32_t>(step);
-    for (int i = 0; i < 4; ++i) s.data.push_back(static_cast<std::uint8_t>(bits >> 8 * i));
-    return s;
-  }
-  static float stored_step(StreamReader& streams) {
-    Stream s = side_stream(4, 1);
-    streams.get(s);
-    std::uint32_t bits = 0;
-    for (std::size_t i = 0; i < 4; ++i) bits |= std::uint32_t{s.data.at(i)} << 8 * i;
-    const auto step = std::bit_cast<float>(bits);
-    if (!(step > 0) || !std::isfinite(step)) fail(ErrorCode::corrupt, "a step of {}", step);
-    return step;
-  }
 
   /// Codes grow with magnitudes, so the largest magnitude has the largest code.
   static std::uint32_t largest_code(const Tile& tile, const kernels::UniformSteps& u) {
@@ -130,59 +124,40 @@ class Uniform final : public Stage {
   }
 
   /// How far, in 1/256 of a step, the values with |q| = 1 and those beyond lie below their levels on average.
-  static std::array<int, 2> mean_offsets(const Tile& tile, const Stream& low, const Stream& high,
-                                         const kernels::UniformSteps& u) {
+  static std::array<std::uint8_t, 2> mean_offsets(const Tile& tile, const Codes& codes,
+                                                  const kernels::UniformSteps& u) {
     kernels::UniformSums sums;
-    kernels::uniform_sums(tile.values.data(), low.data.data(), high.data.empty() ? nullptr : high.data.data(),
-                          low.data.size(), u, sums);
+    kernels::uniform_sums(tile.values.data(), codes.low.data.data(), row_of(codes.high, 0), codes.low.data.size(), u,
+                          sums);
     const auto mean = [](std::int64_t sum, std::int64_t count) {
-      if (count == 0) return 0;
+      if (count == 0) return std::uint8_t{0};
       const double offset = static_cast<double>(sum) / static_cast<double>(count) / 256;
-      return static_cast<int>(std::clamp(std::nearbyint(offset), -128.0, 127.0));
+      return static_cast<std::uint8_t>(static_cast<int>(std::clamp(std::nearbyint(offset), -128.0, 127.0)));
     };
     return {mean(sums.one, sums.ones), mean(sums.more, sums.mores)};
   }
-  static void use_offsets(const Stream& offsets, kernels::UniformSteps& u) {
-    u.one = static_cast<float>(static_cast<std::int8_t>(offsets.data.at(0))) / 256;
-    u.more = static_cast<float>(static_cast<std::int8_t>(offsets.data.at(1))) / 256;
+  static void use_offsets(const Side& side, kernels::UniformSteps& u) {
+    u.one = static_cast<float>(static_cast<std::int8_t>(side.offsets[0])) / 256;
+    u.more = static_cast<float>(static_cast<std::int8_t>(side.offsets[1])) / 256;
   }
 
-  static void subtract(Tile& tile, const Stream& low, const Stream& high, const kernels::UniformSteps& u) {
+  /// True when all that is left is finite.
+  static bool subtract(Tile& tile, const Codes& codes, const kernels::UniformSteps& u) {
     std::vector<float> approximation(tile.shape.cols);
-    tile.sound = true;
+    bool finite = true;
     for (std::size_t r = 0; r < tile.shape.rows; ++r) {
-      kernels::uniform_values(low.data.data() + r * tile.shape.cols, row_of(high, r), tile.shape.cols, u,
-                              approximation.data());
+      kernels::uniform_values(row_of(codes.low, r), row_of(codes.high, r), tile.shape.cols, u, approximation.data());
       tile.subtract_row(r, approximation);
-      tile.sound = tile.sound && kernels::all_finite(tile.row(r), tile.shape.cols);
+      finite = finite && kernels::all_finite(tile.row(r), tile.shape.cols);
     }
+    return finite;
   }
 
-  static std::uint32_t low_alphabet(std::uint32_t range) { return std::min(2 * range + 1, 256u); }
-  static std::uint32_t high_alphabet(std::uint32_t range) { return (2 * range + 1 + 255) / 256; }
   static std::uint8_t* row_of(Stream& s, std::size_t r) {
     return s.data.empty() ? nullptr : s.data.data() + r * s.cols;
   }
   static const std::uint8_t* row_of(const Stream& s, std::size_t r) {
     return s.data.empty() ? nullptr : s.data.data() + r * s.cols;
-  }
-  static Stream side_stream(std::uint32_t width, std::uint32_t cols) {
-    Stream s;
-    s.label = StreamLabel::scales;
-    s.type = StreamType::elements;
-    s.rows = 1;
-    s.cols = cols;
-    s.width = width;
-    return s;
-  }
-  static Stream code_stream(const TileContext& context, TileShape shape, std::uint32_t alphabet) {
-    Stream s;
-    s.type = StreamType::symbols;
-    s.alphabet = alphabet;
-    s.rows = shape.rows;
-    s.cols = shape.cols;
-    s.head_dim = context.head_dim;
-    return s;
   }
 
   double step_ = 0.1, round_ = 0.5;

@@ -14,7 +14,7 @@ namespace {
 
 enum class Rule : std::uint8_t { last, modulo };
 
-class Window final : public Stage {
+class Window final : public Cloned<Window, Stage> {
  public:
   StageKind kind() const override { return StageKind::rows; }
 
@@ -32,23 +32,23 @@ class Window final : public Stage {
     return in;
   }
 
-  void encode(Tile& tile, StreamWriter& out) const override {
+  void encode(Tile& tile, EncodeContext& to) const override {
     const Kept kept = split(*tile.context, tile.shape);
     const std::size_t cols = tile.shape.cols;
     const std::size_t front = kept.front * cols, rest = tile.values.size() - kept.back * cols;
     std::vector<float> rows(front + kept.back * cols);
     std::copy_n(tile.values.data(), front, rows.data());
     std::copy_n(tile.values.data() + rest, kept.back * cols, rows.data() + front);
-    out.put(source_stream(StreamLabel::exact, rows, kept.front + kept.back, tile.shape.cols, tile.context->source));
+    pass_rows(to.out, *tile.context, kept, tile.shape.cols, rows);
     tile.values.resize(rest);
     if (front != 0) tile.values.erase(tile.values.begin(), tile.values.begin() + static_cast<std::ptrdiff_t>(front));
     tile.shape = output(*tile.context, tile.shape);
   }
 
-  void decode(Tile& tile, TileShape in, StreamReader& streams) const override {
+  void decode(Tile& tile, TileShape in, DecodeContext& from) const override {
     const Kept kept = split(*tile.context, in);
-    const std::vector<float> rows =
-        get_source(streams, StreamLabel::exact, kept.front + kept.back, in.cols, tile.context->source);
+    std::vector<float> rows;
+    pass_rows(from.in, *tile.context, kept, in.cols, rows);
     const auto middle = rows.begin() + static_cast<std::ptrdiff_t>(std::size_t{kept.front} * in.cols);
     tile.values.insert(tile.values.end(), middle, rows.end());
     tile.values.insert(tile.values.begin(), rows.begin(), middle);
@@ -69,6 +69,11 @@ class Window final : public Stage {
     const std::uint64_t front = std::clamp(sink_, begin, end) - begin;
     const std::uint64_t back = end - std::clamp(total - kept, begin + front, end);
     return {static_cast<std::uint32_t>(front), static_cast<std::uint32_t>(back)};
+  }
+
+  static void pass_rows(StreamPort& port, const TileContext& context, Kept kept, std::uint32_t cols,
+                        std::vector<float>& rows) {
+    pass_source(port, {StreamLabel::exact, kept.front + kept.back, cols}, context.source, rows);
   }
 
   std::uint64_t sink_ = 0, recent_ = 128;

@@ -141,8 +141,7 @@ Packed pack_description(ByteView bytes) {
          kMaxDescription);
   }
   const auto zstd = make_zstd();
-  Stream s;
-  s.type = StreamType::bytes;
+  Stream s = byte_stream(StreamLabel::codes);
   const auto* p = reinterpret_cast<const std::uint8_t*>(bytes.data());
   s.data.assign(p, p + bytes.size());
   Bytes table, body;
@@ -157,10 +156,7 @@ Bytes unpack_description(const RecordHeader& header, Bytes stored) {
     fail(ErrorCode::limit, "a description of {} bytes", header.decoded);
   }
   if (header.flags == 0) return stored;
-  Stream s;
-  s.type = StreamType::elements;
-  s.rows = 1;
-  s.cols = static_cast<std::uint32_t>(header.decoded);
+  Stream s = element_stream(StreamLabel::codes, 1, static_cast<std::uint32_t>(header.decoded), 1);
   stored.insert(stored.begin(), std::byte{1});
   make_zstd()->decode(s, {}, stored);
   const auto bytes = std::as_bytes(std::span(s.data));

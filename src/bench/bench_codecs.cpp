@@ -18,8 +18,8 @@ namespace {
 
 constexpr std::size_t kUnused = static_cast<std::size_t>(-1);
 
-template <typename T>
-std::string name_of(std::span<const ComponentRow<T>> table, unsigned id) {
+template <typename Row>
+std::string name_of(std::span<const Row> table, unsigned id) {
   const auto row = std::find_if(table.begin(), table.end(), [&](const auto& r) { return r.id == id; });
   return std::string(row->name);
 }

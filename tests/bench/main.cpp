@@ -69,14 +69,10 @@ Tile sample_tile() {
 
 namespace {
 
-template <typename T>
-std::unique_ptr<T> make(std::span<const ComponentRow<T>> table, std::string_view name,
-                        const std::vector<std::string_view>& items) {
-  for (const auto& row : table) {
-    if (row.name != name) continue;
-    auto component = row.make();
-    parse_fields(*component, name, items);
-    return component;
+template <typename Row>
+const Row& row_of(std::span<const Row> table, std::string_view name) {
+  for (const Row& row : table) {
+    if (row.name == name) return row;
   }
   throw std::runtime_error("no component " + std::string(name));
 }
@@ -84,19 +80,23 @@ std::unique_ptr<T> make(std::span<const ComponentRow<T>> table, std::string_view
 }  // namespace
 
 std::unique_ptr<Stage> make_stage(std::string_view name, std::vector<std::string_view> items) {
-  auto stage = make(stage_table(), name, items);
+  auto stage = std::get<Factory<Stage>>(row_of(stage_table(), name).make)();
+  parse_fields(*stage, name, items);
   stage->resolve(sample_context());
   return stage;
 }
 
 std::unique_ptr<Coder> make_coder(std::string_view name, std::vector<std::string_view> items) {
-  return make(coder_table(), name, items);
+  auto coder = row_of(coder_table(), name).make();
+  parse_fields(*coder, name, items);
+  return coder;
 }
 
 std::vector<Stream> encode_stage(const Stage& stage, Tile& tile) {
   std::vector<Stream> streams;
   StreamWriter writer(streams);
-  stage.encode(tile, writer);
+  EncodeContext to{writer};
+  stage.encode(tile, to);
   return streams;
 }
 
@@ -126,7 +126,8 @@ void add_stage(const std::string& name, std::string_view stage_name, std::vector
       tile = left;
       stored.rewind();
       state.ResumeTiming();
-      stage->decode(tile, shape, stored);
+      DecodeContext from{stored};
+      stage->decode(tile, shape, from);
       benchmark::DoNotOptimize(tile.values.data());
     }
     report(state, kSourceBytes, least_decode());

@@ -192,7 +192,8 @@ TEST_CASE("low rank: the same streams on every target") {
         tile.values.assign(m.v.begin(), m.v.end());
         std::vector<Stream> streams;
         StreamWriter writer(streams);
-        stage->encode(tile, writer);
+        EncodeContext to{writer};
+        stage->encode(tile, to);
         std::vector<float> out(tile.values.begin(), tile.values.end());
         for (const Stream& s : streams) out.insert(out.end(), s.data.begin(), s.data.end());
         return out;
@@ -220,7 +221,8 @@ TEST_CASE("low rank: of a quantisation residual, 8 loops leave at most 1 % more 
       stage->check();
       std::vector<Stream> streams;
       StreamWriter writer(streams);
-      stage->encode(tile, writer);
+      EncodeContext to{writer};
+      stage->encode(tile, to);
     };
     encode(make_quant(), {"bits=2", "group=64"});
     const std::vector<float> before(tile.values.begin(), tile.values.end());

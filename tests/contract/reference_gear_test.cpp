@@ -84,7 +84,8 @@ std::vector<Stream> encode_stage(std::unique_ptr<Stage> stage, std::vector<std::
   stage->check();
   std::vector<Stream> streams;
   StreamWriter writer(streams);
-  stage->encode(tile, writer);
+  EncodeContext to{writer};
+  stage->encode(tile, to);
   return streams;
 }
 

@@ -123,12 +123,14 @@ Coded coded(const Matrix& m, double bits, bool per_head) {
   tile.values.assign(m.v.begin(), m.v.end());
   Streams streams;
   StreamWriter writer(streams.all);
-  stage->encode(tile, writer);
+  EncodeContext to{writer};
+  stage->encode(tile, to);
   Coded out;
   out.left.assign(tile.values.begin(), tile.values.end());
   Tile back(context, shape_of(m));
   std::fill(back.values.begin(), back.values.end(), 0.0f);
-  stage->decode(back, shape_of(m), streams);
+  DecodeContext from{streams};
+  stage->decode(back, shape_of(m), from);
   out.stage.assign(back.values.begin(), back.values.end());
   streams.next = 0;
   out.content = content_of(streams, m, per_head ? m.heads : 1);
@@ -265,7 +267,8 @@ TEST_CASE("klt: damaged tables of groups are refused") {
   tile.values.assign(m.v.begin(), m.v.end());
   Streams good;
   StreamWriter writer(good.all);
-  stage->encode(tile, writer);
+  EncodeContext to{writer};
+  stage->encode(tile, to);
   // Streams: exponent, mean, number of groups, groups.
   const auto refused = [&](auto&& damage) {
     struct Loose final : StreamReader {
@@ -283,7 +286,8 @@ TEST_CASE("klt: damaged tables of groups are refused") {
     Tile back(context, shape_of(m));
     std::fill(back.values.begin(), back.values.end(), 0.0f);
     try {
-      stage->decode(back, shape_of(m), streams);
+      DecodeContext from{streams};
+      stage->decode(back, shape_of(m), from);
     } catch (const Error& e) {
       return e.code() == ErrorCode::corrupt;
     }

@@ -276,7 +276,8 @@ TEST_CASE("rope: removal is a complex rotation by the negative angle, and decodi
     tile.values.assign(m.v.begin(), m.v.end());
     std::vector<Stream> none;
     StreamWriter writer(none);
-    stage->encode(tile, writer);
+    EncodeContext to{writer};
+    stage->encode(tile, to);
     CHECK(none.empty());
     const std::size_t dims = rope.dims == 0 ? m.dim : rope.dims;
     double worst = 0, untouched = 0;
@@ -303,7 +304,8 @@ TEST_CASE("rope: removal is a complex rotation by the negative angle, and decodi
       void get(Stream&) override { FAIL("rope stores no streams"); }
     } streams;
     tile.shape = stage->output(context, shape);
-    stage->decode(tile, shape, streams);
+    DecodeContext from{streams};
+    stage->decode(tile, shape, from);
     double back = 0;
     for (std::size_t i = 0; i < m.v.size(); ++i) back = std::max(back, std::fabs(double{tile.values[i]} - m.v[i]));
     CHECK(back < 1e-4);  // largest values near 200

@@ -100,7 +100,8 @@ TEST_CASE("rotate: rounds of signs and Hadamard matrices, every dimension, and b
       tile.values.assign(m.v.begin(), m.v.end());
       std::vector<Stream> none;
       StreamWriter writer(none);
-      stage->encode(tile, writer);
+      EncodeContext to{writer};
+      stage->encode(tile, to);
       CHECK(none.empty());
       CHECK_FALSE(tile.shape.pristine);
       double worst = 0;
@@ -117,7 +118,8 @@ TEST_CASE("rotate: rounds of signs and Hadamard matrices, every dimension, and b
       }
       CHECK(worst < 4e-6);  // values up to 6, some 8 sums in float a round
       NoStreams streams;
-      stage->decode(tile, shape_of(m), streams);
+      DecodeContext from{streams};
+      stage->decode(tile, shape_of(m), from);
       double back = 0;
       for (std::size_t i = 0; i < m.v.size(); ++i) back = std::max(back, std::fabs(double{tile.values[i]} - m.v[i]));
       CHECK(back < 6e-6);
@@ -137,7 +139,8 @@ TEST_CASE("rotate: a single large channel is spread evenly, and so is a row of t
     tile.values.assign(m.v.begin(), m.v.end());
     std::vector<Stream> none;
     StreamWriter writer(none);
-    stage->encode(tile, writer);
+    EncodeContext to{writer};
+    stage->encode(tile, to);
     float most = 0;
     for (const float v : tile.values) most = std::max(most, std::fabs(v));
     // The largest of 128 normal numbers of variance 1 / 128 is below 4.5 standard deviations, but for 1 case in 1000.

@@ -133,10 +133,11 @@ TEST_CASE("uniform: a decoder takes any codes and refuses a range beyond 32767")
   const auto stage = uniform_stage({"step=0.5", "points=centroid"});
   const auto decoded = [&](std::vector<std::vector<std::uint8_t>> data) {
     Tile tile(context, shape_of(m));
-    tile.blank = true;
+
     OneStream streams;
     streams.data = std::move(data);
-    stage->decode(tile, shape_of(m), streams);
+    DecodeContext from{streams, true};
+    stage->decode(tile, shape_of(m), from);
     return std::vector<float>(tile.values.begin(), tile.values.end());
   };
   // M = 2: codes 0 to 4 are -2 to 2; offsets 64/256 for 1 and -64/256 for 2.

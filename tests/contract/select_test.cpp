@@ -52,7 +52,8 @@ void check_outliers(std::size_t rows, std::size_t cols, std::string_view axis, s
     tile.values.assign(m.v.begin(), m.v.end());
     std::vector<Stream> streams;
     StreamWriter writer(streams);
-    stage->encode(tile, writer);
+    EncodeContext to{writer};
+    stage->encode(tile, to);
     taken = streams.at(0).cols;
     auto all = streams[0].positions;
     for (const float v : tile.values) all.push_back(std::bit_cast<std::uint32_t>(v));
