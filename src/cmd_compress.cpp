@@ -21,7 +21,8 @@ struct Options {
   Common common;
   Recognising recognising;
   Selecting selecting;
-  TargetOptions target;
+  Goals goals;
+  FidelityOptions fidelity;
   std::string in, out, preset, key, value, chunk_tokens;
 };
 
@@ -33,7 +34,7 @@ std::uint64_t tensor_bytes(const Dump& dump) {
 
 /// "preset near-lossless, --key ..., --value ...".
 std::string recipe(const Options& o, const RuleSet& rules) {
-  std::string text = (o.target.any() ? "" : "preset ") + rules.name;
+  std::string text = (o.goals.empty() ? "preset " : "") + rules.name;
   if (!o.key.empty()) text += ", key " + o.key;
   if (!o.value.empty()) text += ", value " + o.value;
   return text;
@@ -69,41 +70,40 @@ void summarise(const Options& o, const RuleSet& rules, const Recognition& recogn
 }
 
 void check_target(const Options& o) {
-  const TargetOptions& t = o.target;
-  const int given = t.ratio.has_value() + t.bits.has_value() + t.nrmse.has_value() + t.attention.has_value() +
-                    t.max_error.has_value();
-  if (given > 1) throw UsageError("one target at a time: --target-ratio, -bits, -nrmse, -attention or --max-error");
-  const FidelityOptions plain, &f = t.fidelity;
+  if (o.goals.size() > 1)
+    throw UsageError("one target at a time: --target-ratio, -bits, -nrmse, -attention or --max-error");
+  const FidelityOptions plain, &f = o.fidelity;
   const bool asked = !f.queries.empty() || !f.queries2.empty() || f.split || f.top_k != plain.top_k ||
                      f.queries_per_head != plain.queries_per_head || f.scale != plain.scale;
-  if (given == 0 && asked) throw UsageError("--queries and the other options of attention go with a target");
-  if (given == 1 && !(o.preset.empty() && o.key.empty() && o.value.empty())) {
+  if (o.goals.empty() && asked) throw UsageError("--queries and the other options of attention go with a target");
+  if (!o.goals.empty() && !(o.preset.empty() && o.key.empty() && o.value.empty())) {
     throw UsageError("a target finds the setting itself: leave out --preset, --key and --value");
   }
 }
 
 int compress(const Options& o) {
   KvzOptions options;
-  if (!o.target.any())
+  if (o.goals.empty())
     options.rules = load_rules(o.preset.empty() ? std::string(kDefaultPreset) : o.preset, o.key, o.value);
   check_target(o);
   options.chunk_tokens = parse_chunk_tokens(o.chunk_tokens);
   options.user = parse_meta(o.recognising.meta);
   refuse_same_file(o.in, o.out);
-  TargetOptions target = o.target;
-  target.fidelity.recognise = recognise_options(o.recognising);
+  FidelityOptions fidelity = o.fidelity;
+  fidelity.recognise = recognise_options(o.recognising);
   const auto run = [&] {
     const bool part = !o.selecting.selection().empty();
     const auto reader = part ? open_selected(o.in, o.selecting, o.recognising, {}, options.user) : open_reader(o.in);
     const Recognition recognition =
         part ? *reader->recognition() : recognise_input(*reader, o.recognising, options.user);
     bool met = true;
-    if (o.target.any() && o.in == "-" && dynamic_cast<KvzReader*>(reader.get()) != nullptr) {
+    if (!o.goals.empty() && o.in == "-" && dynamic_cast<KvzReader*>(reader.get()) != nullptr) {
       throw UsageError("a target reads a container several times: give it as a file, not from a pipe");
     }
-    if (o.target.any()) {
+    if (!o.goals.empty()) {
       refuse_existing(o.out, o.common.force);
-      TargetOutcome outcome = find_target(*reader, recognition, target, options, o.common.threads, o.common.quiet);
+      TargetOutcome outcome =
+          find_target(*reader, recognition, *o.goals[0], fidelity, options, o.common.threads, o.common.quiet);
       options = std::move(outcome.options);
       met = outcome.met;
       if (!met) complain(fmt::format("{}: {}", input_name(o.in), outcome.said));
@@ -118,7 +118,7 @@ int compress(const Options& o) {
     if (!o.common.quiet) summarise(o, options.rules, recognition, tensor_bytes(reader->dump()));
     return met ? kDone : kMissed;
   };
-  return with_file(o.in, o.out, run, {target.fidelity.queries, target.fidelity.queries2});
+  return with_file(o.in, o.out, run, {fidelity.queries, fidelity.queries2});
 }
 
 }  // namespace
@@ -138,7 +138,8 @@ void add_compress(CLI::App& app, Action& action) {
   add_text(*command, "--chunk-tokens", o->chunk_tokens, "N|all", "tokens coded together and read by themselves");
   add_texts(*command, "--meta", o->recognising.meta, "KEY=VALUE",
             "stored in OUT; stands in for IN's own\nmetadata (rope_theta=500000, axes=HTD)");
-  add_targets(*command, o->target);
+  add_goals(*command, o->goals);
+  add_fidelity(*command, o->fidelity);
   add_selecting(*command, o->selecting, "only key, value, query or other; or a list: key,value");
   add_recognising(*command, o->recognising);
   add_threads(*command, o->common);

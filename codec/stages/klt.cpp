@@ -22,7 +22,7 @@ enum class Per : std::uint8_t { tile, head };
 using Widths = std::array<std::uint32_t, kKltBits.size()>;
 
 /// `parts` windows of `cols` columns each, with at most `most` components.
-struct Plan {
+struct Windows {
   std::uint32_t parts, cols, most;
 };
 /// A group of columns of the coefficients, which hold the coded components of all parts side by side.
@@ -80,14 +80,14 @@ void put_layout(StreamWriter& out, const std::vector<std::uint32_t>& groups_of, 
 }
 
 /// No part may name more components than it has: everything that is allocated later follows from that.
-Layout get_layout(StreamReader& in, const Plan& plan) {
-  Stream counts = small_numbers(plan.parts, 4);
+Layout get_layout(StreamReader& in, const Windows& windows) {
+  Stream counts = small_numbers(windows.parts, 4);
   in.get(counts);
-  std::vector<std::uint32_t> groups_of(plan.parts);
+  std::vector<std::uint32_t> groups_of(windows.parts);
   std::uint64_t sum = 0;
-  for (std::size_t p = 0; p < plan.parts; ++p) {
+  for (std::size_t p = 0; p < windows.parts; ++p) {
     for (unsigned byte = 0; byte < 4; ++byte) groups_of[p] |= std::uint32_t{counts.data[4 * p + byte]} << 8 * byte;
-    if (groups_of[p] > plan.most) fail(ErrorCode::corrupt, "{} groups of {} components", groups_of[p], plan.most);
+    if (groups_of[p] > windows.most) fail(ErrorCode::corrupt, "{} groups of {} components", groups_of[p], windows.most);
     sum += groups_of[p];
   }
   Stream table = small_numbers(static_cast<std::uint32_t>(sum), 1);  // parts x most is at most the columns
@@ -99,8 +99,8 @@ Layout get_layout(StreamReader& in, const Plan& plan) {
     for (std::uint32_t i = 0; i < count; ++i) {
       const unsigned entry = table.data[next++], size = entry / 4, type = entry % 4;
       if (size >= kKltSizes.size() || type == 0) fail(ErrorCode::corrupt, "an unknown group {}", entry);
-      if (kKltSizes[size] > plan.most - layout.components.back()) {
-        fail(ErrorCode::corrupt, "groups of more than {} components", plan.most);
+      if (kKltSizes[size] > windows.most - layout.components.back()) {
+        fail(ErrorCode::corrupt, "groups of more than {} components", windows.most);
       }
       layout.add(kKltSizes[size], type - 1);
     }
@@ -119,22 +119,22 @@ class Klt final : public Stage {
   }
 
   void encode(Tile& tile, StreamWriter& out) const override {
-    const Plan plan = make_plan(*tile.context, tile.shape);
+    const Windows windows = make_windows(*tile.context, tile.shape);
     const std::uint32_t rows = tile.shape.rows;
     const DType source = tile.context->source;
     std::vector<float> mean = column_means(tile);
     put_numbers(out, StreamLabel::scales, mean, std::min(rows, 1u), tile.shape.cols, NumberFormat::f16, source);
-    const Fit fit = fit_tile(tile, plan, mean);
+    const Fit fit = fit_tile(tile, windows, mean);
     put_layout(out, fit.groups_of, fit.layout);
-    std::vector<float> basis = by_channel(plan, fit.layout, fit.basis);
-    put_numbers(out, StreamLabel::factors, basis, plan.cols, fit.layout.columns, NumberFormat::f16, source);
+    std::vector<float> basis = by_channel(windows, fit.layout, fit.basis);
+    put_numbers(out, StreamLabel::factors, basis, windows.cols, fit.layout.columns, NumberFormat::f16, source);
     const std::vector<float> coefficients = put_codes(out, fit, rows, source);
     if (!tile.wanted) return;
-    const std::vector<float> vectors = by_vector(plan, fit.layout, basis);
+    const std::vector<float> vectors = by_vector(windows, fit.layout, basis);
     for (std::size_t t = 0; t < rows; ++t) {
       tile.subtract_row(t, mean);
       const std::uint8_t* taken = tile.taken.empty() ? nullptr : tile.taken.data() + t * tile.shape.cols;
-      for_each_part(plan, fit.layout, coefficients.data() + t * fit.layout.columns, vectors,
+      for_each_part(windows, fit.layout, coefficients.data() + t * fit.layout.columns, vectors,
                     [&](const float* d, const kernels::Parts& part, std::size_t column) {
                       kernels::subtract_products(d, part, taken == nullptr ? nullptr : taken + column,
                                                  tile.row(t) + column);
@@ -143,12 +143,13 @@ class Klt final : public Stage {
   }
 
   void decode(Tile& tile, TileShape in, StreamReader& streams) const override {
-    const Plan plan = make_plan(*tile.context, in);
+    const Windows windows = make_windows(*tile.context, in);
     const DType source = tile.context->source;
     const auto mean =
         get_numbers(streams, StreamLabel::scales, std::min(in.rows, 1u), in.cols, NumberFormat::f16, source);
-    const Layout layout = get_layout(streams, plan);
-    const auto basis = get_numbers(streams, StreamLabel::factors, plan.cols, layout.columns, NumberFormat::f16, source);
+    const Layout layout = get_layout(streams, windows);
+    const auto basis =
+        get_numbers(streams, StreamLabel::factors, windows.cols, layout.columns, NumberFormat::f16, source);
     const auto groups = static_cast<std::uint32_t>(layout.groups.size());
     const auto scales = get_numbers(streams, StreamLabel::scales, in.rows, groups, NumberFormat::f16, source);
     const auto shifts = get_numbers(streams, StreamLabel::scales, in.rows, groups, NumberFormat::f16, source);
@@ -157,7 +158,7 @@ class Klt final : public Stage {
       codes[type] = code_stream(in.rows, layout, type);
       streams.get(codes[type]);
     }
-    const std::vector<float> vectors = by_vector(plan, layout, basis);
+    const std::vector<float> vectors = by_vector(windows, layout, basis);
     std::vector<float> d(layout.columns);
     for (std::size_t t = 0; t < in.rows; ++t) {
       for (std::size_t g = 0; g < groups; ++g) {
@@ -168,7 +169,7 @@ class Klt final : public Stage {
       }
       float* row = tile.row(t);
       for (std::size_t c = 0; c < in.cols; ++c) row[c] += mean[c];
-      for_each_part(plan, layout, d.data(), vectors, [&](const float* q, const kernels::Parts& part, std::size_t c) {
+      for_each_part(windows, layout, d.data(), vectors, [&](const float* q, const kernels::Parts& part, std::size_t c) {
         kernels::add_products(q, part, row + c);
       });
     }
@@ -183,7 +184,7 @@ class Klt final : public Stage {
     std::vector<float> basis, coefficients;
   };
 
-  Plan make_plan(const TileContext& context, TileShape shape) const {
+  Windows make_windows(const TileContext& context, TileShape shape) const {
     const std::uint32_t parts = per_ == Per::head ? std::max(1u, context.heads) : 1;
     const std::uint32_t cols = shape.cols / parts;
     return {parts, cols, std::min(cols, shape.rows)};
@@ -200,18 +201,18 @@ class Klt final : public Stage {
     return mean;
   }
 
-  Fit fit_tile(const Tile& tile, const Plan& plan, const std::vector<float>& mean) const {
+  Fit fit_tile(const Tile& tile, const Windows& windows, const std::vector<float>& mean) const {
     Fit fit;
-    std::vector<std::vector<float>> coded(plan.parts);  // coefficients of each part
-    for (std::uint32_t p = 0; p < plan.parts; ++p) {
+    std::vector<std::vector<float>> coded(windows.parts);  // coefficients of each part
+    for (std::uint32_t p = 0; p < windows.parts; ++p) {
       fit.layout.components.push_back(0);
       const std::size_t before = fit.layout.groups.size();
-      if (plan.most != 0) coded[p] = fit_part(tile, plan, mean, p, fit);
+      if (windows.most != 0) coded[p] = fit_part(tile, windows, mean, p, fit);
       fit.groups_of.push_back(static_cast<std::uint32_t>(fit.layout.groups.size() - before));
     }
     fit.coefficients.reserve(std::size_t{tile.shape.rows} * fit.layout.columns);
     for (std::size_t t = 0; t < tile.shape.rows; ++t) {
-      for (std::uint32_t p = 0; p < plan.parts; ++p) {
+      for (std::uint32_t p = 0; p < windows.parts; ++p) {
         const std::size_t n = fit.layout.components[p];
         const auto row = coded[p].begin() + static_cast<std::ptrdiff_t>(t * n);
         fit.coefficients.insert(fit.coefficients.end(), row, row + static_cast<std::ptrdiff_t>(n));
@@ -221,23 +222,23 @@ class Klt final : public Stage {
   }
 
   /// Appends a part's groups and vectors; returns the coefficients of its coded components.
-  std::vector<float> fit_part(const Tile& tile, const Plan& plan, const std::vector<float>& mean, std::uint32_t p,
+  std::vector<float> fit_part(const Tile& tile, const Windows& windows, const std::vector<float>& mean, std::uint32_t p,
                               Fit& fit) const {
-    const std::size_t first = std::size_t{p} * plan.cols, rows = tile.shape.rows;
-    KltPart part{tile.values.data() + first, rows, plan.cols, tile.shape.cols, mean.data() + first, 1};
+    const std::size_t first = std::size_t{p} * windows.cols, rows = tile.shape.rows;
+    KltPart part{tile.values.data() + first, rows, windows.cols, tile.shape.cols, mean.data() + first, 1};
     float largest = 0;
     for (std::size_t t = 0; t < rows; ++t) {
-      for (std::size_t c = 0; c < plan.cols; ++c) {
+      for (std::size_t c = 0; c < windows.cols; ++c) {
         largest = std::max(largest, std::fabs(part.x[t * part.stride + c] / 2 - part.mean[c] / 2));
       }
     }
     if (largest == 0) return {};
     const int exponent = std::min(std::ilogb(largest) + 1, 126);  // what is analysed lies between -2 and 2
     part.factor = std::ldexp(1.0f, std::min(-exponent, 127));
-    const std::vector<float> basis = klt_basis(part, plan.most);
-    const std::vector<float> all = klt_coefficients(part, basis, plan.most);
-    const auto budget = static_cast<std::uint64_t>(bits_ * plan.cols);
-    const auto groups = allocate_klt_bits(measure_klt_errors(all.data(), rows, plan.most), budget);
+    const std::vector<float> basis = klt_basis(part, windows.most);
+    const std::vector<float> all = klt_coefficients(part, basis, windows.most);
+    const auto budget = static_cast<std::uint64_t>(bits_ * windows.cols);
+    const auto groups = allocate_klt_bits(measure_klt_errors(all.data(), rows, windows.most), budget);
     std::vector<std::uint32_t> kept;
     for (const KltGroup& g : groups) {
       const auto type = std::find(kKltBits.begin(), kKltBits.end(), g.bits) - kKltBits.begin();
@@ -245,13 +246,13 @@ class Klt final : public Stage {
       for (std::uint32_t i = 0; i < g.size; ++i) kept.push_back(g.first + i);
     }
     for (const std::size_t k : kept) {
-      const auto vector = basis.begin() + static_cast<std::ptrdiff_t>(k * plan.cols);
-      fit.basis.insert(fit.basis.end(), vector, vector + plan.cols);
+      const auto vector = basis.begin() + static_cast<std::ptrdiff_t>(k * windows.cols);
+      fit.basis.insert(fit.basis.end(), vector, vector + windows.cols);
     }
     std::vector<float> coded;
     coded.reserve(rows * kept.size());
     for (std::size_t t = 0; t < rows; ++t) {
-      for (const std::size_t k : kept) coded.push_back(finite(double{all[t * plan.most + k]} / part.factor));
+      for (const std::size_t k : kept) coded.push_back(finite(double{all[t * windows.most + k]} / part.factor));
     }
     return coded;
   }
@@ -301,31 +302,32 @@ class Klt final : public Stage {
   }
 
   /// Vectors of a part are `cols` long: from each in one piece to channels x columns, and back.
-  static std::vector<float> by_channel(const Plan& plan, const Layout& layout, const std::vector<float>& vectors) {
+  static std::vector<float> by_channel(const Windows& windows, const Layout& layout,
+                                       const std::vector<float>& vectors) {
     std::vector<float> basis(vectors.size());
     for (std::size_t k = 0; k < layout.columns; ++k) {
-      for (std::size_t c = 0; c < plan.cols; ++c) basis[c * layout.columns + k] = vectors[k * plan.cols + c];
+      for (std::size_t c = 0; c < windows.cols; ++c) basis[c * layout.columns + k] = vectors[k * windows.cols + c];
     }
     return basis;
   }
-  static std::vector<float> by_vector(const Plan& plan, const Layout& layout, const std::vector<float>& basis) {
+  static std::vector<float> by_vector(const Windows& windows, const Layout& layout, const std::vector<float>& basis) {
     std::vector<float> vectors(basis.size());
-    for (std::size_t c = 0; c < plan.cols; ++c) {
-      for (std::size_t k = 0; k < layout.columns; ++k) vectors[k * plan.cols + c] = basis[c * layout.columns + k];
+    for (std::size_t c = 0; c < windows.cols; ++c) {
+      for (std::size_t k = 0; k < layout.columns; ++k) vectors[k * windows.cols + c] = basis[c * layout.columns + k];
     }
     return vectors;
   }
 
   /// use(coefficients, vectors, first column) for each part of one row.
   template <typename F>
-  static void for_each_part(const Plan& plan, const Layout& layout, const float* d, const std::vector<float>& vectors,
-                            F&& use) {
+  static void for_each_part(const Windows& windows, const Layout& layout, const float* d,
+                            const std::vector<float>& vectors, F&& use) {
     const float* next = vectors.data();
-    for (std::size_t p = 0; p < plan.parts; ++p) {
+    for (std::size_t p = 0; p < windows.parts; ++p) {
       const std::size_t n = layout.components[p];
-      use(d, kernels::Parts{next, 1, n, plan.cols}, p * plan.cols);
+      use(d, kernels::Parts{next, 1, n, windows.cols}, p * windows.cols);
       d += n;
-      next += n * plan.cols;
+      next += n * windows.cols;
     }
   }
 

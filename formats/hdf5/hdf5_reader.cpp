@@ -108,7 +108,7 @@ class Reader final : public DumpReader {
     return a + b;
   }
 
-  BoxPlan plan(std::size_t tensor) const {
+  BoxGrid plan(std::size_t tensor) const {
     const TensorInfo& info = contents_.dump.tensors[tensor];
     return {slice_shape(info), contents_.stored[tensor].chunk.extent, slice_unit(info), kPartBytes};
   }

@@ -119,9 +119,9 @@ Handle make_options(Id kind) {
 }
 
 /// Where the file is made: beside its final name, or anywhere when it goes to a stream.
-class Target {
+class WrittenFile {
  public:
-  Target(const std::string& path, bool overwrite) {
+  WrittenFile(const std::string& path, bool overwrite) {
     if (is_stream_output(path)) {
       stream_.emplace(path, overwrite);
       copy_.emplace(temporary_directory() + "/kvzip", 0600);
@@ -152,7 +152,7 @@ class Target {
 class Writer final : public DumpWriter {
  public:
   Writer(const std::string& path, const Dump& dump, bool overwrite)
-      : path_(path), dump_(dump), layout_(plan_layout(dump_)), target_(path, overwrite) {
+      : path_(path), dump_(dump), layout_(plan_layout(dump_)), output_(path, overwrite) {
     for (const TensorInfo& info : dump_.tensors) missing_.push_back(info.bytes());
     try {
       create_file();
@@ -191,7 +191,7 @@ class Writer final : public DumpWriter {
       type_ = Handle();
       check(file_.close(), kIo, path_ + ": cannot complete the file");
     }
-    target_.finish();
+    output_.finish();
   }
 
  private:
@@ -202,7 +202,7 @@ class Writer final : public DumpWriter {
     check(H5Pset_fclose_degree(access.get(), H5F_CLOSE_STRONG), kIo, "cannot create");
     check(H5Pset_file_locking(access.get(), false, true), kIo, "cannot create");
     const Handle options = make_options(H5P_FILE_CREATE);
-    file_ = own(H5Fcreate(target_.working_path().c_str(), H5F_ACC_TRUNC, options.get(), access.get()), H5Fclose, kIo,
+    file_ = own(H5Fcreate(output_.working_path().c_str(), H5F_ACC_TRUNC, options.get(), access.get()), H5Fclose, kIo,
                 "cannot create");
   }
 
@@ -256,7 +256,7 @@ class Writer final : public DumpWriter {
   std::string path_;
   Dump dump_;
   Layout layout_;
-  Target target_;
+  WrittenFile output_;
   std::vector<std::uint64_t> missing_;  // bytes per tensor
   Handle file_, data_, type_;           // data_ and type_: the dataset written last
   std::optional<std::size_t> open_;     // its tensor

@@ -33,7 +33,7 @@ inline std::unique_ptr<MemoryReader> sample_reader(const std::vector<Spec>& spec
   Recognition recognition;
   for (const Spec& s : specs) {
     dump.tensors.push_back({s.name, s.dtype, s.shape});
-    recognition.tensors.push_back({s.role, s.layer, s.axes, "test"});
+    recognition.tensors.push_back({s.role, s.layer, Axes(s.axes), "test"});
     recognition.recognised += s.role != Role::other;
     if (s.layer) recognition.model.layers = std::max(recognition.model.layers, *s.layer + 1);
     if (const auto l = s.axes.find('L'); l != std::string::npos) {

@@ -20,7 +20,7 @@ struct Input {
 Input input(std::vector<std::uint64_t> shape, Role role, std::string axes, DType type = DType::f16) {
   Input in;
   in.dump.tensors.push_back({"t", type, std::move(shape)});
-  in.recognition.tensors.push_back({role, 0, std::move(axes), ""});
+  in.recognition.tensors.push_back({role, 0, Axes(axes), ""});
   in.recognition.model.layers = 1;
   return in;
 }
