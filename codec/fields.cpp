@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "codec/fields.hpp"
 
-#include <charconv>
 #include <cmath>
 
 #include "codec/fail.hpp"
+#include "codec/number.hpp"
 
 namespace kvzip {
 namespace {
@@ -54,18 +54,16 @@ class ParseVisitor : public FieldVisitor {
   void parse(std::string_view name, T& value, T low, T high, std::string_view zero) {
     const auto* text = take(name);
     if (text == nullptr) return;
-    T parsed{};
     if (!zero.empty() && *text == zero) {
       value = 0;
       return;
     }
-    const auto [end, error] = std::from_chars(text->data(), text->data() + text->size(), parsed);
-    const bool in_range = parsed >= low && parsed <= high;  // false for NaN
-    if (error != std::errc{} || end != text->data() + text->size() || !in_range) {
+    const auto parsed = parse_number<T>(*text, low, high);
+    if (!parsed) {
       fail(ErrorCode::invalid_argument, "{}: {} is '{}'; it can be {} to {}{}{}", component_, name, *text, low, high,
            zero.empty() ? "" : " or ", zero);
     }
-    value = parsed;
+    value = *parsed;
   }
   const std::string* take(std::string_view name) {
     known_.emplace_back(name);

@@ -6,20 +6,11 @@
 
 #include "codec/fail.hpp"
 #include "codec/limits.hpp"
+#include "codec/split.hpp"
 #include "kvzip/rules.hpp"
 
 namespace kvzip {
 namespace {
-
-std::vector<std::string_view> split(std::string_view text, char separator) {
-  std::vector<std::string_view> parts;
-  for (;;) {
-    const auto at = text.find(separator);
-    parts.push_back(text.substr(0, at));
-    if (at == std::string_view::npos) return parts;
-    text.remove_prefix(at + 1);
-  }
-}
 
 template <typename Row>
 const Row* find_row(std::span<const Row> rows, std::string_view name) {

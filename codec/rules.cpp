@@ -1,47 +1,39 @@
 // SPDX-License-Identifier: Apache-2.0
 // Preset text: rules that give each tensor its pipeline.
 #include <algorithm>
-#include <charconv>
 
 #include "codec/fail.hpp"
+#include "codec/number.hpp"
 #include "codec/pipeline.hpp"
+#include "codec/split.hpp"
 #include "kvzip/rules.hpp"
 
 namespace kvzip {
 namespace {
 
-std::string_view trim(std::string_view s) {
-  const auto first = s.find_first_not_of(" \t\r");
-  if (first == std::string_view::npos) return {};
-  return s.substr(first, s.find_last_not_of(" \t\r") - first + 1);
-}
-
 template <typename T>
 T number(std::string_view text, std::string_view what) {
-  T value{};
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc{} || end != text.data() + text.size() || !(value >= 0)) {
-    fail(ErrorCode::invalid_argument, "'{}' is not {}", text, what);
-  }
-  return value;
+  const auto value = parse_number<T>(text, 0);
+  if (!value) fail(ErrorCode::invalid_argument, "'{}' is not {}", text, what);
+  return *value;
 }
 
 /// "A" or "A-B".
 std::pair<std::string_view, std::string_view> range(std::string_view text) {
   const auto dash = text.find('-');
   if (dash == std::string_view::npos) return {text, text};
-  return {trim(text.substr(0, dash)), trim(text.substr(dash + 1))};
+  return {trimmed(text.substr(0, dash)), trimmed(text.substr(dash + 1))};
 }
 
 /// "*", "A-B", "P%-Q%", each with an optional " of A-B".
 void parse_layers(std::string_view text, Rule& rule) {
   if (const auto of = text.find(" of "); of != std::string_view::npos) {
-    const auto [low, high] = range(trim(text.substr(of + 4)));
+    const auto [low, high] = range(trimmed(text.substr(of + 4)));
     rule.layers_min = number<std::uint32_t>(low, "a layer count");
     rule.layers_max = number<std::uint32_t>(high, "a layer count");
     text = text.substr(0, of);
   }
-  text = trim(text);
+  text = trimmed(text);
   rule.any_layer = text == "*";
   if (rule.any_layer) return;
   auto [low, high] = range(text);
@@ -60,7 +52,7 @@ Rule parse_rule(std::string_view left, std::string_view right) {
   std::string_view role = left;
   if (const auto open = left.find('['); open != std::string_view::npos) {
     if (!left.ends_with(']')) fail(ErrorCode::invalid_argument, "'{}' has no closing ']'", left);
-    role = trim(left.substr(0, open));
+    role = trimmed(left.substr(0, open));
     parse_layers(left.substr(open + 1, left.size() - open - 2), rule);
   }
   if (role.ends_with("/head")) {
@@ -101,7 +93,7 @@ RuleSet RuleSet::parse(std::string_view text, std::string_view name) {
     const auto end = text.find('\n');
     std::string_view line = text.substr(0, end);
     text = end == std::string_view::npos ? std::string_view{} : text.substr(end + 1);
-    line = trim(line.substr(0, line.find('#')));
+    line = trimmed(line.substr(0, line.find('#')));
     if (line.empty()) continue;
     try {
       const auto bracket = line.find(']');
@@ -109,7 +101,7 @@ RuleSet RuleSet::parse(std::string_view text, std::string_view name) {
       if (equals == std::string_view::npos) {
         fail(ErrorCode::invalid_argument, "'{}' is not ROLE[LAYERS] = PIPELINE or chunk = N", line);
       }
-      const std::string_view left = trim(line.substr(0, equals)), right = trim(line.substr(equals + 1));
+      const std::string_view left = trimmed(line.substr(0, equals)), right = trimmed(line.substr(equals + 1));
       if (left == "chunk") {
         set.chunk_tokens = right == "all" ? 0 : number<std::uint64_t>(right, "a number of tokens or 'all'");
       } else {
@@ -161,7 +153,7 @@ std::string RuleSet::text() const {
 std::string_view PresetText::summary() const {
   std::string_view line = text.substr(0, text.find('\n'));
   if (line.starts_with('#')) line.remove_prefix(1);
-  return trim(line);
+  return trimmed(line);
 }
 
 }  // namespace kvzip

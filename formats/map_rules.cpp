@@ -5,7 +5,7 @@
 #include "formats/map_rules.hpp"
 
 #include "codec/fail.hpp"
-#include "formats/axes.hpp"
+#include "formats/axes_choice.hpp"
 #include "formats/name_patterns.hpp"
 #include "kvzip/layout.hpp"
 
@@ -73,19 +73,20 @@ MapRule parse_map_rule(std::string_view text) {
          target.substr(0, colon), example);
   }
   rule.role = *role;
-  if (colon != target.npos) rule.axes = target.substr(colon + 1);
+  const std::string_view axes = colon == target.npos ? "" : target.substr(colon + 1);
   const std::size_t mark = rule.pattern.find(kLayerMark);
   if (mark != rule.pattern.npos && rule.pattern.find(kLayerMark, mark + 1) != rule.pattern.npos) {
     fail(ErrorCode::invalid_argument, "'{}': {} may be given once", text, kLayerMark);
   }
   if (rule.role == Role::other) {
-    if (!rule.axes.empty()) fail(ErrorCode::invalid_argument, "'{}': role other takes no axes", text);
+    if (!axes.empty()) fail(ErrorCode::invalid_argument, "'{}': role other takes no axes", text);
     return rule;
   }
-  if (const std::string problem = axes_problem(rule.axes); !problem.empty()) {
-    fail(ErrorCode::invalid_argument, "'{}': axes '{}': {}; {}", text, rule.axes, problem, example);
+  if (const std::string problem = axes_problem(axes); !problem.empty()) {
+    fail(ErrorCode::invalid_argument, "'{}': axes '{}': {}; {}", text, axes, problem, example);
   }
-  if ((rule.axes.find('2') != rule.axes.npos) != (rule.role == Role::pair)) {
+  rule.axes = Axes(axes);
+  if (rule.axes.has('2') != (rule.role == Role::pair)) {
     fail(ErrorCode::invalid_argument, "'{}': axis 2 (key, value) and role kv go together", text);
   }
   return rule;

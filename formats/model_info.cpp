@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "formats/model_info.hpp"
 
-#include <charconv>
-#include <cmath>
 #include <initializer_list>
 #include <limits>
 #include <optional>
+
+#include "codec/number.hpp"
 
 namespace kvzip {
 namespace {
@@ -19,23 +19,12 @@ std::string first_text(const Dump& dump, std::initializer_list<std::string_view>
   return {};
 }
 
-std::optional<std::uint64_t> parse_count(std::string_view text, std::uint64_t max) {
-  std::uint64_t value = 0;
-  const auto [stop, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (text.empty() || error != std::errc() || stop != text.data() + text.size() || value > max) return std::nullopt;
-  return value;
-}
-
 std::uint64_t count(const Dump& dump, std::initializer_list<std::string_view> names, std::uint64_t max) {
-  return parse_count(first_text(dump, names), max).value_or(0);
+  return parse_number<std::uint64_t>(first_text(dump, names), 0, max).value_or(0);
 }
 
 void read_positive(const Dump& dump, std::string_view name, double& value) {
-  const std::string text = dump.text(name);
-  double parsed = 0;
-  const auto [stop, error] = std::from_chars(text.data(), text.data() + text.size(), parsed);
-  const bool whole = !text.empty() && error == std::errc() && stop == text.data() + text.size();
-  if (whole && std::isfinite(parsed) && parsed > 0) value = parsed;
+  value = parse_number<double>(dump.text(name), std::numeric_limits<double>::denorm_min()).value_or(value);
 }
 
 Rope read_rope(const Dump& dump) {

@@ -2,7 +2,7 @@
 // What a dump's file-level attributes say of its model.
 #pragma once
 
-#include "formats/axes.hpp"
+#include "formats/axes_choice.hpp"
 #include "kvzip/layout.hpp"
 
 namespace kvzip {

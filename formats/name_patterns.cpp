@@ -7,8 +7,9 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <string>
+
+#include "codec/number.hpp"
 
 namespace kvzip {
 namespace {
@@ -278,11 +279,7 @@ NameReading reading_of(const Form& form, const std::vector<Word>& core) {
 }  // namespace
 
 std::optional<std::uint32_t> parse_layer(std::string_view digits) {
-  std::uint32_t number = 0;
-  const char* end = digits.data() + digits.size();
-  const auto [stop, error] = std::from_chars(digits.data(), end, number);
-  if (digits.empty() || error != std::errc() || stop != end || number >= kMaxLayers) return std::nullopt;
-  return number;
+  return parse_number<std::uint32_t>(digits, 0, kMaxLayers - 1);
 }
 
 NameReading read_name(std::string_view name) {

@@ -6,7 +6,7 @@
 #include <unordered_map>
 
 #include "codec/fail.hpp"
-#include "formats/axes.hpp"
+#include "formats/axes_choice.hpp"
 #include "formats/map_rules.hpp"
 #include "formats/model_info.hpp"
 #include "formats/name_patterns.hpp"
@@ -23,14 +23,10 @@ TensorRole other(std::string why, Hint hint = Hint::none) {
   return role;
 }
 
-bool holds_pair(std::string_view axes) {
-  return axes.find('2') != axes.npos;
-}
-
 /// A tensor with an axis of layers has no layer number of its own.
-TensorRole with_axes(Role role, std::optional<std::uint32_t> layer, std::string axes, std::string why) {
-  if (axes.find('L') != axes.npos) layer.reset();
-  return {.role = role, .layer = layer, .axes = std::move(axes), .why = std::move(why)};
+TensorRole with_axes(Role role, std::optional<std::uint32_t> layer, const Axes& axes, std::string why) {
+  if (axes.has('L')) layer.reset();
+  return {.role = role, .layer = layer, .axes = axes, .why = std::move(why)};
 }
 
 /// An MLX prompt cache names its arrays by their place in a tree: layer, then 0 = keys and 1 = values.
@@ -81,10 +77,14 @@ class MlxCache {
 class Recogniser {
  public:
   Recogniser(const Dump& dump, const RecogniseOptions& options)
-      : options_(options), facts_(read_model_facts(dump)), mlx_(dump), heads_first_(dump.text("fmt") == "huggingface") {
+      : options_(options),
+        layout_(options.layout),
+        facts_(read_model_facts(dump)),
+        mlx_(dump),
+        heads_first_(dump.text("fmt") == "huggingface") {
     for (const Attribute& attribute : dump.attributes) {
       if (attribute.name == "axes" && attribute.strings.size() == 1 && axes_problem(attribute.strings[0]).empty()) {
-        stated_axes_.emplace(attribute.object, attribute.strings[0]);
+        stated_axes_.emplace(attribute.object, Axes(attribute.strings[0]));
       }
     }
   }
@@ -124,51 +124,51 @@ class Recogniser {
   TensorRole named(const TensorInfo& tensor, const NameReading& reading) const {
     const std::string name_rule = fmt::format("name like {}", reading.pattern);
     const bool latent = reading.kind == NameKind::latent || reading.kind == NameKind::rope_part;
-    if (applies(options_.layout, tensor, reading)) {
-      if (const std::string problem = fit_problem(options_.layout, tensor.shape); !problem.empty()) {
+    if (applies(layout_, tensor, reading)) {
+      if (const std::string problem = fit_problem(layout_, tensor.shape); !problem.empty()) {
         fail(ErrorCode::invalid_argument, "layout {}: tensor {}: {}", options_.layout, quoted(tensor.name), problem);
       }
-      const bool single_pair = reading.role == Role::pair && !holds_pair(options_.layout);
-      return with_axes(single_pair ? Role::key : reading.role, reading.layer, options_.layout,
+      const bool single_pair = reading.role == Role::pair && !layout_.has('2');
+      return with_axes(single_pair ? Role::key : reading.role, reading.layer, layout_,
                        fmt::format("{}; axes as stated", name_rule));
     }
-    if (const std::string* stated = stated_axes(tensor, reading)) {
+    if (const Axes* stated = stated_axes(tensor, reading)) {
       return with_axes(reading.role, reading.layer, *stated, fmt::format("{}; axes stated by the file", name_rule));
     }
-    AxesChoice choice = choose_axes(reading, tensor.shape, facts_);
+    const AxesChoice choice = choose_axes(reading, tensor.shape, facts_);
     if (choice.axes.empty()) return other(fmt::format("{}; {}", name_rule, choice.why), choice.hint);
     // A name of pairs over a tensor without their axis is an MLA cache, whose single tensor stands for the keys.
-    const bool merged = reading.role == Role::pair && !holds_pair(choice.axes);
+    const bool merged = reading.role == Role::pair && !choice.axes.has('2');
     const std::string_view source = latent || merged ? "" : "axes ";
-    return with_axes(merged ? Role::key : reading.role, reading.layer, std::move(choice.axes),
+    return with_axes(merged ? Role::key : reading.role, reading.layer, choice.axes,
                      fmt::format("{}; {}{}", name_rule, source, choice.why));
   }
 
-  static bool applies(std::string_view axes, const TensorInfo& tensor, const NameReading& reading) {
-    return !axes.empty() && axes.size() == tensor.shape.size() && (!holds_pair(axes) || reading.kind == NameKind::pair);
+  static bool applies(const Axes& axes, const TensorInfo& tensor, const NameReading& reading) {
+    return !axes.empty() && axes.size() == tensor.shape.size() && (!axes.has('2') || reading.kind == NameKind::pair);
   }
 
-  const std::string* stated_axes(const TensorInfo& tensor, const NameReading& reading) const {
+  const Axes* stated_axes(const TensorInfo& tensor, const NameReading& reading) const {
     for (const std::string& object : {tensor.name, std::string()}) {
       const auto found = stated_axes_.find(object);
       if (found == stated_axes_.end() || !applies(found->second, tensor, reading)) continue;
-      const bool pair_agrees = holds_pair(found->second) == (reading.kind == NameKind::pair);
+      const bool pair_agrees = found->second.has('2') == (reading.kind == NameKind::pair);
       if (pair_agrees && fit_problem(found->second, tensor.shape).empty()) return &found->second;
     }
     return nullptr;
   }
 
   const RecogniseOptions& options_;
+  Axes layout_;  // none: the table decides
   ModelFacts facts_;
   MlxCache mlx_;
-  bool heads_first_;                                          // LMCache states its order as fmt "huggingface" or "vllm"
-  std::unordered_map<std::string, std::string> stated_axes_;  // by object; "" = the file
+  bool heads_first_;                                   // LMCache states its order as fmt "huggingface" or "vllm"
+  std::unordered_map<std::string, Axes> stated_axes_;  // by object; "" = the file
 };
 
 std::uint32_t layers_seen(const TensorRole& role, const TensorInfo& tensor) {
   if (role.layer) return *role.layer + 1;
-  const std::size_t axis = role.axes.find('L');
-  return axis == role.axes.npos ? 0 : static_cast<std::uint32_t>(tensor.shape[axis]);
+  return role.axes.has('L') ? static_cast<std::uint32_t>(role.axes.extent('L', tensor.shape)) : 0;
 }
 
 }  // namespace
@@ -180,9 +180,9 @@ Recognition recognise(const Dump& dump, const RecogniseOptions& options) {
     }
   }
   for (const MapRule& rule : options.map) {
-    const std::string problem = rule.role == Role::other ? std::string() : axes_problem(rule.axes);
+    const std::string problem = rule.role == Role::other ? std::string() : axes_problem(rule.axes.text());
     if (!problem.empty())
-      fail(ErrorCode::invalid_argument, "map rule {}: axes {}: {}", rule.pattern, rule.axes, problem);
+      fail(ErrorCode::invalid_argument, "map rule {}: axes {}: {}", rule.pattern, rule.axes.text(), problem);
   }
   Recognition result;
   result.model = read_model_info(dump);

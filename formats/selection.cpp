@@ -2,27 +2,19 @@
 #include "formats/selection.hpp"
 
 #include <algorithm>
-#include <charconv>
 #include <cstring>
 #include <limits>
 #include <set>
 #include <string>
 
 #include "codec/fail.hpp"
+#include "codec/number.hpp"
 #include "formats/parts.hpp"
 
 namespace kvzip {
 namespace {
 
 constexpr std::size_t kDropped = std::numeric_limits<std::size_t>::max();
-
-template <typename T>
-std::optional<T> parse_number(std::string_view text) {
-  T value = 0;
-  const auto [stop, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (text.empty() || error != std::errc() || stop != text.data() + text.size()) return std::nullopt;
-  return value;
-}
 
 /// What stays of one tensor: a box of it, in the coordinates of its slices.
 struct Kept {
@@ -55,18 +47,18 @@ bool crop(Kept& kept, std::size_t axis, std::uint64_t first, std::uint64_t last)
 void keep_half(Kept& kept, std::size_t axis, Role half) {
   crop(kept, axis, half == Role::key ? 0 : 1, half == Role::key ? 1 : 2);
   kept.role.why += fmt::format("; its {} half", role_name(half));
-  if (kept.role.axes.find('B') == std::string::npos) {
-    kept.role.axes[axis] = 'B';
+  if (!kept.role.axes.has('B')) {
+    kept.role.axes = kept.role.axes.with(axis, 'B');
     kept.role.role = half;
   } else {
     kept.role.role = Role::other;
-    kept.role.axes.clear();
+    kept.role.axes = {};
   }
 }
 
 bool crop_layers(Kept& kept, const std::pair<std::uint32_t, std::uint32_t>& layers, const Selection& selection) {
   const std::size_t axis = kept.role.axes.find('L');
-  if (axis == std::string::npos) {
+  if (axis == Axes::npos) {
     if (kept.role.layer) return *kept.role.layer >= layers.first && *kept.role.layer <= layers.second;
     return kept.role.role == Role::other && !selection.roles.empty();
   }
@@ -82,15 +74,15 @@ std::optional<Kept> keep(const TensorInfo& info, std::size_t index, const Tensor
   if (!wants(selection, role.role)) return std::nullopt;
   Kept kept{.source = index, .whole = true, .start = {}, .count = slice_shape(info), .role = role};
   kept.start.assign(kept.count.size(), 0);
-  if (kept.role.axes.size() != kept.count.size()) kept.role.axes.clear();
+  if (kept.role.axes.size() != kept.count.size()) kept.role.axes = {};
   if (selection.layers && !crop_layers(kept, *selection.layers, selection)) return std::nullopt;
   const std::size_t tokens_axis = kept.role.axes.find('T');
-  if (selection.tokens && tokens_axis != std::string::npos &&
+  if (selection.tokens && tokens_axis != Axes::npos &&
       !crop(kept, tokens_axis, selection.tokens->first, selection.tokens->second)) {
     return std::nullopt;
   }
   const std::size_t pair_axis = kept.role.axes.find('2');
-  if (role.role == Role::pair && pair_axis != std::string::npos) {
+  if (role.role == Role::pair && pair_axis != Axes::npos) {
     const bool key = wants(selection, Role::key), value = wants(selection, Role::value);
     if (key != value) keep_half(kept, pair_axis, key ? Role::key : Role::value);
   }

@@ -33,12 +33,12 @@ std::vector<Setting> wanted_codecs(const Options& o) {
   return out;
 }
 
-void choose_target(const std::string& name) {
+void choose_instruction_set(const std::string& name) {
   if (name.empty()) return;
   std::string known;
-  for (const kernels::Target& target : kernels::targets()) {
-    if (target.name == name) return kernels::use_target(target.id);
-    known += fmt::format("{}{}", known.empty() ? "" : ", ", target.name);
+  for (const kernels::InstructionSet& set : kernels::instruction_sets()) {
+    if (set.name == name) return kernels::use_instruction_set(set.id);
+    known += fmt::format("{}{}", known.empty() ? "" : ", ", set.name);
   }
   throw UsageError(fmt::format("--target {}: this machine and build have {}", name, known));
 }
@@ -107,7 +107,7 @@ void say_if_busy(const Bench& bench) {
 int bench(const Options& o) {
   if (o.json + o.csv + o.markdown > 1) throw UsageError("--json, --csv and --markdown: choose one");
   const std::vector<Setting> codecs = wanted_codecs(o);
-  choose_target(o.target);
+  choose_instruction_set(o.target);
   Bench all{o.effort, {}};
   for (const std::string& path : o.files) {
     try {

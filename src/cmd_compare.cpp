@@ -8,6 +8,7 @@
 #include "src/commands.hpp"
 #include "src/measure/comparison.hpp"
 #include "src/report/bound_check.hpp"
+#include "src/report/csv_fields.hpp"
 #include "src/report/fidelity_report.hpp"
 #include "src/report/inspect_kvz.hpp"
 #include "src/report/report.hpp"
@@ -84,17 +85,28 @@ void add_missed(const Options& o, const Fidelity& fidelity, std::vector<std::str
   check("attention, second queries", fidelity.all.attention2);
 }
 
+/// The figures of floats.
+struct Figures {
+  double max_abs = 0, rmse = 0, nrmse = 0, snr_db = 0, cosine_min = 0, cosine_mean = 0;
+  std::uint64_t nonfinite_mismatches = 0;
+
+  static Figures of(const Distortion& d) {
+    return {d.max_abs(), d.rmse(), d.nrmse(), d.snr_db(), d.cosine_min(), d.cosine_mean(), d.nonfinite_mismatches()};
+  }
+};
+void fields(auto& visit, Is<Figures> auto& f) {
+  visit("max_abs", f.max_abs);
+  visit("rmse", f.rmse);
+  visit("nrmse", f.nrmse);
+  visit("snr_db", f.snr_db);
+  visit("cosine_min", f.cosine_min);
+  visit("cosine_mean", f.cosine_mean);
+  visit("nonfinite_mismatches", f.nonfinite_mismatches);
+}
+
 Json measures_json(const Compared& c) {
   Json out{{"values", c.values}, {"source_bytes", c.source_bytes}, {"same", c.same()}};
-  if (c.measured > 0) {
-    out["max_abs"] = json_number(c.distortion.max_abs());
-    out["rmse"] = json_number(c.distortion.rmse());
-    out["nrmse"] = json_number(c.distortion.nrmse());
-    out["snr_db"] = json_number(c.distortion.snr_db());
-    out["cosine_min"] = json_number(c.distortion.cosine_min());
-    out["cosine_mean"] = json_number(c.distortion.cosine_mean());
-    out["nonfinite_mismatches"] = c.distortion.nonfinite_mismatches();
-  }
+  if (c.measured > 0) out.update(json_of(Figures::of(c.distortion)));
   out["unlike"] = c.unlike;
   out["bits_per_value"] = json_number(c.bits());
   out["ratio"] = json_number(c.ratio());
@@ -124,23 +136,18 @@ Json comparison_json(const Options& o, const Dump& dump, const Comparison& compa
 
 std::string csv_row(std::string_view scope, std::string_view name, std::string_view role,
                     std::optional<std::uint32_t> layer, const Compared& c) {
-  const auto number = [](std::optional<double> value) { return value ? fmt::format("{}", *value) : std::string(); };
-  std::string out =
-      fmt::format("{},{},{},{},{},", scope, csv_text(name), role, layer ? std::to_string(*layer) : "", c.values);
-  if (c.measured > 0) {
-    const Distortion& d = c.distortion;
-    out += fmt::format("{},{},{},{},{},{},{}", d.max_abs(), d.rmse(), d.nrmse(), d.snr_db(), d.cosine_min(),
-                       d.cosine_mean(), d.nonfinite_mismatches());
-  } else {
-    out += ",,,,,,";
+  CsvColumns figures = csv_columns(Figures::of(c.distortion));
+  if (c.measured == 0) {
+    for (CsvColumn& column : figures) column.cell.clear();
   }
-  return out + fmt::format(",{},{},{},{}\n", c.unlike, c.source_bytes, number(c.bits()), number(c.ratio()));
+  return fmt::format("{},{},{},{},{}{},{},{},{},{}\n", scope, csv_text(name), role, layer ? std::to_string(*layer) : "",
+                     c.values, csv_cells(figures), c.unlike, c.source_bytes, csv_number(c.bits()),
+                     csv_number(c.ratio()));
 }
 
 std::string comparison_csv(const Dump& dump, const Comparison& comparison) {
-  std::string out =
-      "scope,name,role,layer,values,max_abs,rmse,nrmse,snr_db,cosine_min,cosine_mean,nonfinite_mismatches,unlike,"
-      "source_bytes,bits_per_value,ratio\n";
+  std::string out = fmt::format("scope,name,role,layer,values{},unlike,source_bytes,bits_per_value,ratio\n",
+                                csv_names(csv_columns(Figures())));
   for (const TensorComparison& t : comparison.tensors) {
     out += csv_row("tensor", dump.tensors[t.tensor].name, role_name(t.role), t.layer, t.all());
   }

@@ -21,7 +21,8 @@ struct Options {
   Common common;
   Recognising recognising;
   Selecting selecting;
-  TargetOptions target;
+  Goals goals;
+  FidelityOptions fidelity;
   std::vector<std::string> in;
   std::string out, preset, key, value, chunk_tokens;
 };
@@ -40,7 +41,7 @@ std::uint64_t tensor_bytes(const Dump& dump) {
 
 /// "preset near-lossless, --key ..., --value ...".
 std::string recipe(const Options& o, const RuleSet& rules) {
-  std::string text = (o.target.any() ? "" : "preset ") + rules.name;
+  std::string text = (o.goals.empty() ? "preset " : "") + rules.name;
   if (!o.key.empty()) text += ", key " + o.key;
   if (!o.value.empty()) text += ", value " + o.value;
   return text;
@@ -76,15 +77,13 @@ void summarise(const Options& o, const RuleSet& rules, const Recognition& recogn
 }
 
 void check_target(const Options& o) {
-  const TargetOptions& t = o.target;
-  const int given = t.ratio.has_value() + t.bits.has_value() + t.nrmse.has_value() + t.attention.has_value() +
-                    t.max_error.has_value();
-  if (given > 1) throw UsageError("one target at a time: --target-ratio, -bits, -nrmse, -attention or --max-error");
-  const FidelityOptions plain, &f = t.fidelity;
+  if (o.goals.size() > 1)
+    throw UsageError("one target at a time: --target-ratio, -bits, -nrmse, -attention or --max-error");
+  const FidelityOptions plain, &f = o.fidelity;
   const bool asked = !f.queries.empty() || !f.queries2.empty() || f.split || f.top_k != plain.top_k ||
                      f.queries_per_head != plain.queries_per_head || f.scale != plain.scale;
-  if (given == 0 && asked) throw UsageError("--queries and the other options of attention go with a target");
-  if (given == 1 && !(o.preset.empty() && o.key.empty() && o.value.empty())) {
+  if (o.goals.empty() && asked) throw UsageError("--queries and the other options of attention go with a target");
+  if (!o.goals.empty() && !(o.preset.empty() && o.key.empty() && o.value.empty())) {
     throw UsageError("a target finds the setting itself: leave out --preset, --key and --value");
   }
 }
@@ -92,26 +91,27 @@ void check_target(const Options& o) {
 int compress(const Options& o) {
   if (o.out.empty()) throw UsageError("several inputs give no name for the container: give one with -o");
   KvzOptions options;
-  if (!o.target.any())
+  if (o.goals.empty())
     options.rules = load_rules(o.preset.empty() ? std::string(kDefaultPreset) : o.preset, o.key, o.value);
   check_target(o);
   options.chunk_tokens = parse_chunk_tokens(o.chunk_tokens);
   options.user = parse_meta(o.recognising.meta);
   for (const std::string& in : o.in) refuse_same_file(in, o.out);
-  TargetOptions target = o.target;
-  target.fidelity.recognise = recognise_options(o.recognising);
+  FidelityOptions fidelity = o.fidelity;
+  fidelity.recognise = recognise_options(o.recognising);
   const auto run = [&] {
     const bool part = !o.selecting.selection().empty();
     const auto reader = part ? open_selected(o.in, o.selecting, o.recognising, {}, options.user) : open_inputs(o.in);
     const Recognition recognition =
         part ? *reader->recognition() : recognise_input(*reader, o.recognising, options.user);
     bool met = true;
-    if (o.target.any() && reader->traits().once) {
+    if (!o.goals.empty() && reader->traits().once) {
       throw UsageError("a target reads a container several times: give it as a file, not from a pipe");
     }
-    if (o.target.any()) {
+    if (!o.goals.empty()) {
       refuse_existing(o.out, o.common.force);
-      TargetOutcome outcome = find_target(*reader, recognition, target, options, o.common.threads, o.common.quiet);
+      TargetOutcome outcome =
+          find_target(*reader, recognition, *o.goals[0], fidelity, options, o.common.threads, o.common.quiet);
       options = std::move(outcome.options);
       met = outcome.met;
       if (!met) complain(fmt::format("{}: {}", inputs_name(o), outcome.said));
@@ -147,7 +147,8 @@ void add_compress(CLI::App& app, Action& action) {
   add_text(*command, "--chunk-tokens", o->chunk_tokens, "N|all", "tokens coded together and read by themselves");
   add_texts(*command, "--meta", o->recognising.meta, "KEY=VALUE",
             "stored in OUT; stands in for IN's own\nmetadata (rope_theta=500000, axes=HTD)");
-  add_targets(*command, o->target);
+  add_goals(*command, o->goals);
+  add_fidelity(*command, o->fidelity);
   add_selecting(*command, o->selecting, "only key, value, query or other; or a list: key,value");
   add_recognising(*command, o->recognising);
   add_threads(*command, o->common);

@@ -26,26 +26,14 @@ struct Options {
 
 Json dump_json(const std::string& path, const Dump& dump, const Recognition& recognition) {
   Json out{{"schema", 1}, {"file", path}, {"kind", "dump"}, {"model", json_model(recognition.model)}};
-  Json metadata = Json::object();
-  for (const Attribute& attribute : dump.attributes) {
-    if (attribute.object.empty() && !attribute.name.empty()) metadata[attribute.name] = dump.text(attribute.name);
-  }
-  out["metadata"] = std::move(metadata);
+  out["metadata"] = metadata_json(dump);
   out["recognised"] = recognition.recognised;
   std::uint64_t bytes = 0;
   Json tensors = Json::array();
   for (std::size_t i = 0; i < dump.tensors.size(); ++i) {
-    const TensorInfo& info = dump.tensors[i];
-    const TensorRole& role = recognition.tensors[i];
-    bytes += info.bytes();
-    tensors.push_back({{"name", info.name},
-                       {"role", role_name(role.role)},
-                       {"layer", json_layer(role.layer)},
-                       {"axes", role.axes},
-                       {"shape", info.shape},
-                       {"dtype", dtype_name(info.dtype)},
-                       {"bytes", info.bytes()},
-                       {"why", why_text(role)}});
+    bytes += dump.tensors[i].bytes();
+    tensors.push_back(tensor_json(dump.tensors[i], recognition.tensors[i]));
+    tensors.back()["why"] = why_text(recognition.tensors[i]);
   }
   out["source_bytes"] = bytes;
   out["tensors"] = std::move(tensors);
@@ -67,7 +55,7 @@ std::string dump_table(const Dump& dump, const Recognition& recognition, bool al
     const TensorRole& role = recognition.tensors[i];
     std::vector<std::string> cells{grouped ? name_pattern(info.name, role.layer) : info.name,
                                    std::string(role_name(role.role)),
-                                   role.axes.empty() ? "-" : role.axes,
+                                   role.axes.empty() ? "-" : std::string(role.axes.text()),
                                    shape_text(info.shape),
                                    std::string(dtype_name(info.dtype)),
                                    why_text(role)};

@@ -2,8 +2,9 @@
 #include <algorithm>
 #include <cmath>
 #include <memory>
-#include "codec/fail.hpp"
 
+#include "codec/fail.hpp"
+#include "codec/split.hpp"
 #include "formats/file.hpp"
 #include "src/commands.hpp"
 #include "src/load/load_source.hpp"
@@ -24,12 +25,10 @@ struct Options {
 
 std::vector<std::string> split_list(const std::string& list) {
   std::vector<std::string> out;
-  for (std::size_t at = 0; !list.empty() && at <= list.size();) {
-    const std::size_t end = std::min(list.find(',', at), list.size());
-    const std::size_t first = std::min(list.find_first_not_of(' ', at), end);
-    if (first == end) throw UsageError(fmt::format("--settings {}: an empty name", list));
-    out.push_back(list.substr(first, list.find_last_not_of(' ', end - 1) + 1 - first));
-    at = end + 1;
+  if (list.empty()) return out;
+  for (const std::string_view part : split(list, ',')) {
+    out.emplace_back(trimmed(part));
+    if (out.back().empty()) throw UsageError(fmt::format("--settings {}: an empty name", list));
   }
   return out;
 }

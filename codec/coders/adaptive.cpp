@@ -5,12 +5,12 @@
 // and one chosen by the previous token's symbol, shared by the head. (Adaptive cumulative models: the form is that of
 // AV1's and of Fabian Giesen's rANS experiments.)
 #include "codec/coders/adaptive.hpp"
-#include "codec/fail.hpp"
 
 #include <algorithm>
 #include <array>
 
 #include "codec/coders/range_coder.hpp"
+#include "codec/fail.hpp"
 
 namespace kvzip {
 namespace {

@@ -4,13 +4,13 @@
 // that a symbol's code is learned from the tables before. Frequencies of 2^15 in all, each at least 1, are rebuilt from
 // the codes on both sides: the coder uses what is stored.
 #include "codec/coders/static_tables.hpp"
-#include "codec/fail.hpp"
 
 #include <algorithm>
 #include <bit>
 
 #include "codec/coders/adaptive.hpp"
 #include "codec/coders/range_coder.hpp"
+#include "codec/fail.hpp"
 #include "codec/limits.hpp"
 
 namespace kvzip {

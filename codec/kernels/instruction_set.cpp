@@ -6,15 +6,15 @@
 namespace kvzip::kernels {
 namespace {
 
-/// The target without vector instructions, which every build holds (HWY_COMPILE_ALL_ATTAINABLE).
+/// The one without vector instructions, which every build holds (HWY_COMPILE_ALL_ATTAINABLE).
 constexpr std::int64_t kPlain = HWY_BASELINE_SCALAR;
 
 }  // namespace
 
-std::vector<Target> targets() {
-  // Asked once: what Highway reports follows use_target().
-  static const std::vector<Target> kAll = [] {
-    std::vector<Target> out;
+std::vector<InstructionSet> instruction_sets() {
+  // Asked once: what Highway reports follows use_instruction_set().
+  static const std::vector<InstructionSet> kAll = [] {
+    std::vector<InstructionSet> out;
     std::int64_t left = (hwy::SupportedTargets() | kPlain) & HWY_ATTAINABLE_TARGETS;
     for (; left != 0; left &= left - 1) out.push_back({left & -left, hwy::TargetName(left & -left)});
     return out;
@@ -22,13 +22,13 @@ std::vector<Target> targets() {
   return kAll;
 }
 
-void use_target(std::int64_t id) {
-  targets();
+void use_instruction_set(std::int64_t id) {
+  instruction_sets();
   hwy::SetSupportedTargetsForTest(id);
   hwy::GetChosenTarget().Update(hwy::SupportedTargets());
 }
 
-std::string_view target_name() {
+std::string_view instruction_set_name() {
   const std::int64_t now = hwy::SupportedTargets() & HWY_ATTAINABLE_TARGETS;
   return hwy::TargetName(now & -now);
 }

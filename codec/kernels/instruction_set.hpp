@@ -9,16 +9,16 @@
 
 namespace kvzip::kernels {
 
-struct Target {
+struct InstructionSet {
   std::int64_t id;  // Highway's number of the instruction set
   std::string_view name;
 };
 
-/// The targets this build holds and this machine runs, best first; the last one uses no vector instructions.
-std::vector<Target> targets();
-/// Makes every kernel use the target, 0 = the best again. Not while kernels run.
-void use_target(std::int64_t id);
-/// The target kernels use now.
-std::string_view target_name();
+/// The sets this build holds and this machine runs, best first; the last one uses no vector instructions.
+std::vector<InstructionSet> instruction_sets();
+/// Makes every kernel use this one, 0 = the best again. Not while kernels run.
+void use_instruction_set(std::int64_t id);
+/// The name of the one that kernels use now.
+std::string_view instruction_set_name();
 
 }  // namespace kvzip::kernels

@@ -2,14 +2,13 @@
 // Vectors, the channels of one token in one head, as a length and one code per channel: the nearest level of the
 // quantiser that is best for normal variables, for x sqrt(D) / |x| (TurboQuant, arXiv 2504.19874, algorithm 1; by its
 // lemma 1 the coordinates of a randomly rotated vector of length 1 are nearly N(0, 1 / D)).
-#include "codec/kernels/codewords.hpp"
-
 #include <algorithm>
 #include <array>
 #include <cmath>
 #include <limits>
 
 #include "codec/fail.hpp"
+#include "codec/kernels/codewords.hpp"
 #include "codec/kernels/rows.hpp"
 #include "codec/side.hpp"
 #include "codec/stages/lloyd_max.hpp"

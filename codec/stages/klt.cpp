@@ -22,7 +22,7 @@ enum class Per : std::uint8_t { tile, head };
 using Widths = std::array<std::uint32_t, kKltBits.size()>;
 
 /// `parts` windows of `cols` columns each, with at most `most` components.
-struct Plan {
+struct Windows {
   std::uint32_t parts, cols, most;
 };
 /// A group of columns of the coefficients, which hold the coded components of all parts side by side.
@@ -53,13 +53,13 @@ struct Layout {
 
 /// The streams: groups of each part, then the groups, one byte each. No part may name more components than it has:
 /// everything that is allocated later follows from that.
-void pass_layout(StreamPort& port, const Plan& plan, Layout& layout) {
+void pass_layout(StreamPort& port, const Windows& windows, Layout& layout) {
   std::vector<std::uint32_t> groups_of = layout.groups_of;
-  groups_of.resize(plan.parts);
+  groups_of.resize(windows.parts);
   pass_integers(port, StreamLabel::flags, std::span<std::uint32_t>(groups_of));
   std::uint64_t sum = 0;
   for (const std::uint32_t count : groups_of) {
-    if (count > plan.most) fail(ErrorCode::corrupt, "{} groups of {} components", count, plan.most);
+    if (count > windows.most) fail(ErrorCode::corrupt, "{} groups of {} components", count, windows.most);
     sum += count;
   }
   std::vector<std::uint8_t> table(sum);  // parts x most is at most the columns
@@ -77,8 +77,8 @@ void pass_layout(StreamPort& port, const Plan& plan, Layout& layout) {
     for (std::uint32_t i = 0; i < count; ++i) {
       const unsigned entry = table[next++], size = entry / 4, type = entry % 4;
       if (size >= kKltSizes.size() || type == 0) fail(ErrorCode::corrupt, "an unknown group {}", entry);
-      if (kKltSizes[size] > plan.most - layout.components.back()) {
-        fail(ErrorCode::corrupt, "groups of more than {} components", plan.most);
+      if (kKltSizes[size] > windows.most - layout.components.back()) {
+        fail(ErrorCode::corrupt, "groups of more than {} components", windows.most);
       }
       layout.add(kKltSizes[size], type - 1);
     }
@@ -104,23 +104,23 @@ class Klt final : public Cloned<Klt, Stage> {
   }
 
   void encode(Tile& tile, EncodeContext& to) const override {
-    const Plan plan = make_plan(*tile.context, tile.shape);
+    const Windows windows = make_windows(*tile.context, tile.shape);
     const std::uint32_t rows = tile.shape.rows;
     Stored s;
     s.mean = column_means(tile);
     pass_mean(to.out, tile, s);
-    const Fit fit = fit_tile(tile, plan, s);
-    s.basis = by_channel(plan, s.layout, fit.basis);
+    const Fit fit = fit_tile(tile, windows, s);
+    s.basis = by_channel(windows, s.layout, fit.basis);
     measure_ranges(fit, rows, s);
-    pass_basis(to.out, tile, plan, s);
+    pass_basis(to.out, tile, windows, s);
     const std::vector<float> coefficients = quantise(fit, rows, s);
     pass_codes(to.out, s);
     if (!to.wanted) return;
-    const std::vector<float> vectors = by_vector(plan, s.layout, s.basis);
+    const std::vector<float> vectors = by_vector(windows, s.layout, s.basis);
     for (std::size_t t = 0; t < rows; ++t) {
       tile.subtract_row(t, s.mean);
       const std::uint8_t* taken = tile.taken.empty() ? nullptr : tile.taken.data() + t * tile.shape.cols;
-      for_each_part(plan, s.layout, coefficients.data() + t * s.layout.columns, vectors,
+      for_each_part(windows, s.layout, coefficients.data() + t * s.layout.columns, vectors,
                     [&](const float* d, const kernels::Parts& part, std::size_t column) {
                       kernels::subtract_products(d, part, taken == nullptr ? nullptr : taken + column,
                                                  tile.row(t) + column);
@@ -129,13 +129,13 @@ class Klt final : public Cloned<Klt, Stage> {
   }
 
   void decode(Tile& tile, TileShape in, DecodeContext& from) const override {
-    const Plan plan = make_plan(*tile.context, in);
+    const Windows windows = make_windows(*tile.context, in);
     Stored s;
     pass_mean(from.in, tile, s);
-    pass_basis(from.in, tile, plan, s);
+    pass_basis(from.in, tile, windows, s);
     pass_codes(from.in, s);
     const std::size_t groups = s.layout.groups.size();
-    const std::vector<float> vectors = by_vector(plan, s.layout, s.basis);
+    const std::vector<float> vectors = by_vector(windows, s.layout, s.basis);
     std::vector<float> d(s.layout.columns);
     for (std::size_t t = 0; t < in.rows; ++t) {
       for (std::size_t g = 0; g < groups; ++g) {
@@ -146,9 +146,9 @@ class Klt final : public Cloned<Klt, Stage> {
       }
       float* row = tile.row(t);
       for (std::size_t c = 0; c < in.cols; ++c) row[c] += s.mean[c];
-      for_each_part(plan, s.layout, d.data(), vectors, [&](const float* q, const kernels::Parts& part, std::size_t c) {
-        kernels::add_products(q, part, row + c);
-      });
+      for_each_part(
+          windows, s.layout, d.data(), vectors,
+          [&](const float* q, const kernels::Parts& part, std::size_t c) { kernels::add_products(q, part, row + c); });
     }
   }
 
@@ -158,10 +158,10 @@ class Klt final : public Cloned<Klt, Stage> {
     pass_numbers(port, {StreamLabel::scales, std::min(tile.shape.rows, 1u), tile.shape.cols}, NumberFormat::f16,
                  tile.context->source, s.mean);
   }
-  static void pass_basis(StreamPort& port, const Tile& tile, const Plan& plan, Stored& s) {
+  static void pass_basis(StreamPort& port, const Tile& tile, const Windows& windows, Stored& s) {
     const DType source = tile.context->source;
-    pass_layout(port, plan, s.layout);
-    pass_numbers(port, {StreamLabel::factors, plan.cols, s.layout.columns}, NumberFormat::f16, source, s.basis);
+    pass_layout(port, windows, s.layout);
+    pass_numbers(port, {StreamLabel::factors, windows.cols, s.layout.columns}, NumberFormat::f16, source, s.basis);
     const NumberShape ranges{StreamLabel::scales, tile.shape.rows, static_cast<std::uint32_t>(s.layout.groups.size())};
     pass_numbers(port, ranges, NumberFormat::f16, source, s.scales);
     pass_numbers(port, ranges, NumberFormat::f16, source, s.shifts);
@@ -180,7 +180,7 @@ class Klt final : public Cloned<Klt, Stage> {
     std::vector<float> basis, coefficients;
   };
 
-  Plan make_plan(const TileContext& context, TileShape shape) const {
+  Windows make_windows(const TileContext& context, TileShape shape) const {
     const std::uint32_t parts = per_ == Per::head ? std::max(1u, context.heads) : 1;
     const std::uint32_t cols = shape.cols / parts;
     return {parts, cols, std::min(cols, shape.rows)};
@@ -198,16 +198,16 @@ class Klt final : public Cloned<Klt, Stage> {
   }
 
   /// Of `s` it has the mean and gets the layout.
-  Fit fit_tile(const Tile& tile, const Plan& plan, Stored& s) const {
+  Fit fit_tile(const Tile& tile, const Windows& windows, Stored& s) const {
     Fit fit;
-    std::vector<std::vector<float>> coded(plan.parts);  // coefficients of each part
-    for (std::uint32_t p = 0; p < plan.parts; ++p) {
+    std::vector<std::vector<float>> coded(windows.parts);  // coefficients of each part
+    for (std::uint32_t p = 0; p < windows.parts; ++p) {
       s.layout.add_part();
-      if (plan.most != 0) coded[p] = fit_part(tile, plan, p, s, fit);
+      if (windows.most != 0) coded[p] = fit_part(tile, windows, p, s, fit);
     }
     fit.coefficients.reserve(std::size_t{tile.shape.rows} * s.layout.columns);
     for (std::size_t t = 0; t < tile.shape.rows; ++t) {
-      for (std::uint32_t p = 0; p < plan.parts; ++p) {
+      for (std::uint32_t p = 0; p < windows.parts; ++p) {
         const std::size_t n = s.layout.components[p];
         const auto row = coded[p].begin() + static_cast<std::ptrdiff_t>(t * n);
         fit.coefficients.insert(fit.coefficients.end(), row, row + static_cast<std::ptrdiff_t>(n));
@@ -217,22 +217,22 @@ class Klt final : public Cloned<Klt, Stage> {
   }
 
   /// Appends a part's groups and vectors; returns the coefficients of its coded components.
-  std::vector<float> fit_part(const Tile& tile, const Plan& plan, std::uint32_t p, Stored& s, Fit& fit) const {
-    const std::size_t first = std::size_t{p} * plan.cols, rows = tile.shape.rows;
-    KltPart part{tile.values.data() + first, rows, plan.cols, tile.shape.cols, s.mean.data() + first, 1};
+  std::vector<float> fit_part(const Tile& tile, const Windows& windows, std::uint32_t p, Stored& s, Fit& fit) const {
+    const std::size_t first = std::size_t{p} * windows.cols, rows = tile.shape.rows;
+    KltPart part{tile.values.data() + first, rows, windows.cols, tile.shape.cols, s.mean.data() + first, 1};
     float largest = 0;
     for (std::size_t t = 0; t < rows; ++t) {
-      for (std::size_t c = 0; c < plan.cols; ++c) {
+      for (std::size_t c = 0; c < windows.cols; ++c) {
         largest = std::max(largest, std::fabs(part.x[t * part.stride + c] / 2 - part.mean[c] / 2));
       }
     }
     if (largest == 0) return {};
     const int exponent = std::min(std::ilogb(largest) + 1, 126);  // what is analysed lies between -2 and 2
     part.factor = std::ldexp(1.0f, std::min(-exponent, 127));
-    const std::vector<float> basis = klt_basis(part, plan.most);
-    const std::vector<float> all = klt_coefficients(part, basis, plan.most);
-    const auto budget = static_cast<std::uint64_t>(bits_ * plan.cols);
-    const auto groups = allocate_klt_bits(measure_klt_errors(all.data(), rows, plan.most), budget);
+    const std::vector<float> basis = klt_basis(part, windows.most);
+    const std::vector<float> all = klt_coefficients(part, basis, windows.most);
+    const auto budget = static_cast<std::uint64_t>(bits_ * windows.cols);
+    const auto groups = allocate_klt_bits(measure_klt_errors(all.data(), rows, windows.most), budget);
     std::vector<std::uint32_t> kept;
     for (const KltGroup& g : groups) {
       const auto type = std::find(kKltBits.begin(), kKltBits.end(), g.bits) - kKltBits.begin();
@@ -240,13 +240,13 @@ class Klt final : public Cloned<Klt, Stage> {
       for (std::uint32_t i = 0; i < g.size; ++i) kept.push_back(g.first + i);
     }
     for (const std::size_t k : kept) {
-      const auto vector = basis.begin() + static_cast<std::ptrdiff_t>(k * plan.cols);
-      fit.basis.insert(fit.basis.end(), vector, vector + plan.cols);
+      const auto vector = basis.begin() + static_cast<std::ptrdiff_t>(k * windows.cols);
+      fit.basis.insert(fit.basis.end(), vector, vector + windows.cols);
     }
     std::vector<float> coded;
     coded.reserve(rows * kept.size());
     for (std::size_t t = 0; t < rows; ++t) {
-      for (const std::size_t k : kept) coded.push_back(finite(double{all[t * plan.most + k]} / part.factor));
+      for (const std::size_t k : kept) coded.push_back(finite(double{all[t * windows.most + k]} / part.factor));
     }
     return coded;
   }
@@ -291,31 +291,32 @@ class Klt final : public Cloned<Klt, Stage> {
   }
 
   /// Vectors of a part are `cols` long: from each in one piece to channels x columns, and back.
-  static std::vector<float> by_channel(const Plan& plan, const Layout& layout, const std::vector<float>& vectors) {
+  static std::vector<float> by_channel(const Windows& windows, const Layout& layout,
+                                       const std::vector<float>& vectors) {
     std::vector<float> basis(vectors.size());
     for (std::size_t k = 0; k < layout.columns; ++k) {
-      for (std::size_t c = 0; c < plan.cols; ++c) basis[c * layout.columns + k] = vectors[k * plan.cols + c];
+      for (std::size_t c = 0; c < windows.cols; ++c) basis[c * layout.columns + k] = vectors[k * windows.cols + c];
     }
     return basis;
   }
-  static std::vector<float> by_vector(const Plan& plan, const Layout& layout, const std::vector<float>& basis) {
+  static std::vector<float> by_vector(const Windows& windows, const Layout& layout, const std::vector<float>& basis) {
     std::vector<float> vectors(basis.size());
-    for (std::size_t c = 0; c < plan.cols; ++c) {
-      for (std::size_t k = 0; k < layout.columns; ++k) vectors[k * plan.cols + c] = basis[c * layout.columns + k];
+    for (std::size_t c = 0; c < windows.cols; ++c) {
+      for (std::size_t k = 0; k < layout.columns; ++k) vectors[k * windows.cols + c] = basis[c * layout.columns + k];
     }
     return vectors;
   }
 
   /// use(coefficients, vectors, first column) for each part of one row.
   template <typename F>
-  static void for_each_part(const Plan& plan, const Layout& layout, const float* d, const std::vector<float>& vectors,
-                            F&& use) {
+  static void for_each_part(const Windows& windows, const Layout& layout, const float* d,
+                            const std::vector<float>& vectors, F&& use) {
     const float* next = vectors.data();
-    for (std::size_t p = 0; p < plan.parts; ++p) {
+    for (std::size_t p = 0; p < windows.parts; ++p) {
       const std::size_t n = layout.components[p];
-      use(d, kernels::Parts{next, 1, n, plan.cols}, p * plan.cols);
+      use(d, kernels::Parts{next, 1, n, windows.cols}, p * windows.cols);
       d += n;
-      next += n * plan.cols;
+      next += n * windows.cols;
     }
   }
 

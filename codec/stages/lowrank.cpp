@@ -11,6 +11,7 @@
 #include "codec/fail.hpp"
 #include "codec/kernels/products.hpp"
 #include "codec/side.hpp"
+#include "codec/splitmix64.hpp"
 #include "codec/stages/stages.hpp"
 
 namespace kvzip {
@@ -18,12 +19,8 @@ namespace {
 
 enum class Per : std::uint8_t { head, tile };
 
-/// splitmix64, a published 64-bit generator (Steele, Lea, Flood 2014): any seed, no state beyond a counter.
 double uniform(std::uint64_t seed, std::uint64_t index) {
-  std::uint64_t z = seed + (index + 1) * 0x9e3779b97f4a7c15u;
-  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-  z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-  return static_cast<double>((z ^ (z >> 31)) >> 11) * 0x1p-53;
+  return static_cast<double>(splitmix64(seed, index) >> 11) * 0x1p-53;
 }
 
 /// A stored factor: rows x rank, row-major.
@@ -169,12 +166,12 @@ class LowRank final : public Cloned<LowRank, Stage> {
   }
 
   void encode(Tile& tile, EncodeContext& to) const override {
-    const Plan plan = make_plan(*tile.context, tile.shape);
-    Factor q(tile.shape.rows, plan.rank * plan.blocks), p(plan.cols, plan.rank * plan.blocks);
-    if (plan.rank != 0) {
-      Iteration iteration(tile.shape.rows, plan.cols, plan.rank);
-      for (std::uint32_t b = 0; b < plan.blocks; ++b) {
-        iteration.run(tile.values.data() + std::size_t{b} * plan.cols, tile.shape.cols, seed_ + b, loops_);
+    const Windows windows = make_windows(*tile.context, tile.shape);
+    Factor q(tile.shape.rows, windows.rank * windows.blocks), p(windows.cols, windows.rank * windows.blocks);
+    if (windows.rank != 0) {
+      Iteration iteration(tile.shape.rows, windows.cols, windows.rank);
+      for (std::uint32_t b = 0; b < windows.blocks; ++b) {
+        iteration.run(tile.values.data() + std::size_t{b} * windows.cols, tile.shape.cols, seed_ + b, loops_);
         place(iteration.q, b, q);
         place(iteration.p, b, p);
       }
@@ -182,8 +179,8 @@ class LowRank final : public Cloned<LowRank, Stage> {
     pass_factor(to.out, tile.context->source, q);
     pass_factor(to.out, tile.context->source, p);
     if (!to.wanted) return;
-    const std::vector<float> vectors = by_vector(plan, p);
-    const kernels::Parts parts{vectors.data(), plan.blocks, plan.rank, plan.cols};
+    const std::vector<float> vectors = by_vector(windows, p);
+    const kernels::Parts parts{vectors.data(), windows.blocks, windows.rank, windows.cols};
     for (std::size_t t = 0; t < tile.shape.rows; ++t) {
       const std::uint8_t* taken = tile.taken.empty() ? nullptr : tile.taken.data() + t * tile.shape.cols;
       kernels::subtract_products(q.v.data() + t * q.rank, parts, taken, tile.row(t));
@@ -191,12 +188,12 @@ class LowRank final : public Cloned<LowRank, Stage> {
   }
 
   void decode(Tile& tile, TileShape in, DecodeContext& from) const override {
-    const Plan plan = make_plan(*tile.context, in);
-    Factor q(in.rows, plan.rank * plan.blocks), p(plan.cols, plan.rank * plan.blocks);
+    const Windows windows = make_windows(*tile.context, in);
+    Factor q(in.rows, windows.rank * windows.blocks), p(windows.cols, windows.rank * windows.blocks);
     pass_factor(from.in, tile.context->source, q);
     pass_factor(from.in, tile.context->source, p);
-    const std::vector<float> vectors = by_vector(plan, p);
-    const kernels::Parts parts{vectors.data(), plan.blocks, plan.rank, plan.cols};
+    const std::vector<float> vectors = by_vector(windows, p);
+    const kernels::Parts parts{vectors.data(), windows.blocks, windows.rank, windows.cols};
     for (std::size_t t = 0; t < in.rows; ++t) {
       kernels::add_products(q.v.data() + t * q.rank, parts, tile.row(t));
     }
@@ -204,10 +201,10 @@ class LowRank final : public Cloned<LowRank, Stage> {
 
  private:
   /// `blocks` windows of `cols` columns each; factors of all blocks lie side by side.
-  struct Plan {
+  struct Windows {
     std::uint32_t blocks, cols, rank;
   };
-  Plan make_plan(const TileContext& context, TileShape shape) const {
+  Windows make_windows(const TileContext& context, TileShape shape) const {
     const std::uint32_t blocks = per_ == Per::head ? std::max(1u, context.heads) : 1;
     const std::uint32_t cols = shape.cols / blocks;
     return {blocks, cols, static_cast<std::uint32_t>(std::min<std::uint64_t>({rank_, cols, shape.rows}))};
@@ -220,10 +217,10 @@ class LowRank final : public Cloned<LowRank, Stage> {
     }
   }
   /// P's vectors, block after block, each in one piece.
-  static std::vector<float> by_vector(const Plan& plan, const Factor& p) {
+  static std::vector<float> by_vector(const Windows& windows, const Factor& p) {
     std::vector<float> vectors(p.v.size());
     for (std::size_t c = 0; c < p.rows; ++c) {
-      for (std::size_t k = 0; k < p.rank; ++k) vectors[k * plan.cols + c] = p.v[c * p.rank + k];
+      for (std::size_t k = 0; k < p.rank; ++k) vectors[k * windows.cols + c] = p.v[c * p.rank + k];
     }
     return vectors;
   }

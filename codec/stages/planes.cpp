@@ -3,14 +3,13 @@
 // of 2, 4 and 8 bytes are first rotated left by one bit, which moves the (incompressible) sign to the lowest place and
 // puts a bfloat16's or float's whole exponent into one byte. The idea of exponent planes is ZipNN's (arXiv 2411.05239).
 // Without the split the coder sees the bytes as the dump has them: what a general-purpose compressor would see.
-#include "codec/kernels/byte_planes.hpp"
-
 #include <algorithm>
 #include <array>
 #include <cstring>
 #include <limits>
 
 #include "codec/fail.hpp"
+#include "codec/kernels/byte_planes.hpp"
 #include "codec/stages/stages.hpp"
 
 namespace kvzip {

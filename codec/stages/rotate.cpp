@@ -8,18 +8,11 @@
 
 #include "codec/fail.hpp"
 #include "codec/kernels/hadamard.hpp"
+#include "codec/splitmix64.hpp"
 #include "codec/stages/stages.hpp"
 
 namespace kvzip {
 namespace {
-
-/// splitmix64 (Steele, Lea and Flood 2014).
-std::uint64_t next_random(std::uint64_t& state) {
-  std::uint64_t z = state += 0x9e3779b97f4a7c15u;
-  z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
-  z = (z ^ z >> 27) * 0x94d049bb133111ebu;
-  return z ^ z >> 31;
-}
 
 class Rotate final : public Cloned<Rotate, Stage> {
  public:
@@ -38,34 +31,34 @@ class Rotate final : public Cloned<Rotate, Stage> {
 
   void encode(Tile& tile, EncodeContext&) const override {
     tile.shape = output(*tile.context, tile.shape);
-    const Plan plan(*this, tile.context->head_dim);
+    const Rotation rotation(*this, tile.context->head_dim);
     for_each_head(tile, [&](float* head) {
-      for (std::size_t i = 0; i < rounds_; ++i) plan.forward(i, head);
+      for (std::size_t i = 0; i < rounds_; ++i) rotation.forward(i, head);
     });
   }
 
   void decode(Tile& tile, TileShape in, DecodeContext&) const override {
-    const Plan plan(*this, tile.context->head_dim);
+    const Rotation rotation(*this, tile.context->head_dim);
     for_each_head(tile, [&](float* head) {
-      for (std::size_t i = rounds_; i-- > 0;) plan.backward(i, head);
+      for (std::size_t i = rounds_; i-- > 0;) rotation.backward(i, head);
     });
     tile.shape = in;
   }
 
  private:
   /// The signs of every round, and the power of two that the transform takes at either end of a head.
-  struct Plan {
+  struct Rotation {
     std::size_t dim, width;
     float factor;
     std::vector<float> signs;
 
-    Plan(const Rotate& rotate, std::size_t head_dim)
+    Rotation(const Rotate& rotate, std::size_t head_dim)
         : dim(head_dim), width(std::bit_floor(dim)), signs(rotate.rounds_ * dim) {
       const int log = std::countr_zero(width);
       factor = std::ldexp(log % 2 == 0 ? 1.0f : 0x1.6a09e6p-1f, -(log / 2));
-      std::uint64_t state = rotate.seed_, bits = 0;
+      std::uint64_t bits = 0, words = 0;
       for (std::size_t i = 0; i < signs.size(); ++i) {
-        if (i % dim % 64 == 0) bits = next_random(state);
+        if (i % dim % 64 == 0) bits = splitmix64(rotate.seed_, words++);
         signs[i] = (bits >> (i % dim % 64) & 1) != 0 ? -1.0f : 1.0f;
       }
     }

@@ -37,7 +37,7 @@ Extent grow(Extent cell, const Extent& shape, std::uint64_t elements) {
 
 }  // namespace
 
-BoxPlan::BoxPlan(Extent shape, const Extent& chunk, std::uint64_t unit, std::uint64_t max_bytes)
+BoxGrid::BoxGrid(Extent shape, const Extent& chunk, std::uint64_t unit, std::uint64_t max_bytes)
     : shape_(std::move(shape)), cell_(shape_) {
   const std::size_t rank = shape_.size();
   if (std::find(shape_.begin(), shape_.end(), 0) != shape_.end()) {
@@ -57,11 +57,11 @@ BoxPlan::BoxPlan(Extent shape, const Extent& chunk, std::uint64_t unit, std::uin
   }
 }
 
-std::uint64_t BoxPlan::boxes_in_cell(std::size_t axis, std::uint64_t cell) const {
+std::uint64_t BoxGrid::boxes_in_cell(std::size_t axis, std::uint64_t cell) const {
   return divide_up(std::min(cell_[axis], shape_[axis] - cell * cell_[axis]), box_[axis]);
 }
 
-void BoxPlan::box(std::uint64_t index, Extent& start, Extent& size) const {
+void BoxGrid::box(std::uint64_t index, Extent& start, Extent& size) const {
   const std::size_t rank = shape_.size();
   std::vector<std::uint64_t> cell(rank);
   std::uint64_t inside = 1, right = count_;  // boxes in the cell so far; boxes per box of the axes to the right

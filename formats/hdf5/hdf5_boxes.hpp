@@ -9,10 +9,10 @@ namespace kvzip::hdf5 {
 
 /// The dataset is a grid of cells (runs of whole chunks), and each cell a grid of boxes; both in row-major order.
 /// A cell is one box unless its chunk is larger than a box may be.
-class BoxPlan {
+class BoxGrid {
  public:
   /// `chunk` is empty for a dataset without chunks. `max_bytes` bounds a box, but a box holds at least one element.
-  BoxPlan(std::vector<std::uint64_t> shape, const std::vector<std::uint64_t>& chunk, std::uint64_t unit,
+  BoxGrid(std::vector<std::uint64_t> shape, const std::vector<std::uint64_t>& chunk, std::uint64_t unit,
           std::uint64_t max_bytes);
 
   std::uint64_t count() const { return count_; }  // 0 when the dataset is empty, 1 when it is a scalar

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "formats/hdf5/hdf5_dataset.hpp"
-#include "codec/fail.hpp"
 
 #include <hdf5.h>
 
@@ -9,6 +8,7 @@
 #include <cstring>
 #include <optional>
 
+#include "codec/fail.hpp"
 #include "formats/hdf5/hdf5_space.hpp"
 #include "formats/hdf5/hdf5_types.hpp"
 #include "formats/text.hpp"

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "formats/hdf5/hdf5_library.hpp"
-#include "codec/fail.hpp"
 
 #include <hdf5.h>
 
 #include <string>
 #include <type_traits>
 
+#include "codec/fail.hpp"
 #include "formats/text.hpp"
 
 namespace kvzip::hdf5 {

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "formats/hdf5/hdf5_raw.hpp"
-#include "codec/fail.hpp"
 
 #include <hdf5.h>
 
 #include <algorithm>
 #include <cstring>
+
+#include "codec/fail.hpp"
 
 namespace kvzip::hdf5 {
 namespace {

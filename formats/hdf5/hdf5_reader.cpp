@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <hdf5.h>
-#include "codec/fail.hpp"
 
 #include <algorithm>
 #include <list>
 #include <optional>
 
+#include "codec/fail.hpp"
 #include "formats/file.hpp"
 #include "formats/hdf5/hdf5.hpp"
 #include "formats/hdf5/hdf5_boxes.hpp"
@@ -110,7 +110,7 @@ class Reader final : public DumpReader {
     return a + b;
   }
 
-  BoxPlan plan(std::size_t tensor) const {
+  BoxGrid plan(std::size_t tensor) const {
     const TensorInfo& info = contents_.dump.tensors[tensor];
     return {slice_shape(info), contents_.stored[tensor].chunk.extent, slice_unit(info), kPartBytes};
   }

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "formats/hdf5/hdf5_space.hpp"
-#include "codec/fail.hpp"
 
 #include <hdf5.h>
+
+#include "codec/fail.hpp"
 
 namespace kvzip::hdf5 {
 

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <hdf5.h>
-#include "codec/fail.hpp"
 
 #include <cstring>
 #include <optional>
 #include <set>
 #include <unordered_set>
 
+#include "codec/fail.hpp"
 #include "formats/file.hpp"
 #include "formats/hdf5/hdf5.hpp"
 #include "formats/hdf5/hdf5_attributes.hpp"
@@ -119,9 +119,9 @@ Handle make_options(Id kind) {
 }
 
 /// Where the file is made: beside its final name, or anywhere when it goes to a stream.
-class Target {
+class WrittenFile {
  public:
-  explicit Target(Destination to) {
+  explicit WrittenFile(Destination to) {
     if (to.sink || is_stream_output(to.path)) {
       stream_.emplace(std::move(to));
       copy_.emplace(temporary_directory() + "/kvzip", 0600);
@@ -152,7 +152,7 @@ class Target {
 class Writer final : public DumpWriter {
  public:
   Writer(Destination to, const Dump& dump)
-      : path_(to.path), dump_(dump), layout_(plan_layout(dump_)), target_(std::move(to)) {
+      : path_(to.path), dump_(dump), layout_(plan_layout(dump_)), output_(std::move(to)) {
     for (const TensorInfo& info : dump_.tensors) missing_.push_back(info.bytes());
     try {
       create_file();
@@ -191,7 +191,7 @@ class Writer final : public DumpWriter {
       type_ = Handle();
       check(file_.close(), kIo, path_ + ": cannot complete the file");
     }
-    target_.finish();
+    output_.finish();
   }
 
  private:
@@ -202,7 +202,7 @@ class Writer final : public DumpWriter {
     check(H5Pset_fclose_degree(access.get(), H5F_CLOSE_STRONG), kIo, "cannot create");
     check(H5Pset_file_locking(access.get(), false, true), kIo, "cannot create");
     const Handle options = make_options(H5P_FILE_CREATE);
-    file_ = own(H5Fcreate(target_.working_path().c_str(), H5F_ACC_TRUNC, options.get(), access.get()), H5Fclose, kIo,
+    file_ = own(H5Fcreate(output_.working_path().c_str(), H5F_ACC_TRUNC, options.get(), access.get()), H5Fclose, kIo,
                 "cannot create");
   }
 
@@ -256,7 +256,7 @@ class Writer final : public DumpWriter {
   std::string path_;
   Dump dump_;
   Layout layout_;
-  Target target_;
+  WrittenFile output_;
   std::vector<std::uint64_t> missing_;  // bytes per tensor
   Handle file_, data_, type_;           // data_ and type_: the dataset written last
   std::optional<std::size_t> open_;     // its tensor

@@ -201,19 +201,16 @@ void read_tensor(const Node& n, KvzHeader& h) {
   info.bytes();
   TensorRole role;
   role.role = n.at("role").role();
-  role.axes = n.at("axes").text();
+  const std::string axes = n.at("axes").text();
+  if (const auto parsed = Axes::parse(axes)) {
+    role.axes = *parsed;
+  } else {
+    fail(ErrorCode::corrupt, "header: axes '{}' of '{}'", axes, info.name);
+  }
   role.why = n.at("why").text();
   if (n.has("layer")) role.layer = static_cast<std::uint32_t>(n.at("layer").number(0xffffffff));
-  if (role.role != Role::other) {
-    if (role.axes.size() != info.shape.size())
-      fail(ErrorCode::corrupt, "header: the axes of '{}' do not fit", info.name);
-    for (std::size_t a = 0; a < role.axes.size(); ++a) {
-      const char letter = role.axes[a];
-      if (std::string_view("B2LHTDC").find(letter) == std::string_view::npos ||
-          role.axes.find(letter, a + 1) != std::string::npos) {
-        fail(ErrorCode::corrupt, "header: axes '{}' of '{}'", role.axes, info.name);
-      }
-    }
+  if (role.role != Role::other && (role.axes.size() != info.shape.size() || !role.axes.has_matrix())) {
+    fail(ErrorCode::corrupt, "header: the axes of '{}' do not fit", info.name);
   }
   h.dump.tensors.push_back(std::move(info));
   h.recognition.tensors.push_back(std::move(role));
@@ -338,7 +335,7 @@ std::string write_kvz_header(const KvzHeader& h) {
     Json t{
         {"name", info.name}, {"dtype", dtype_name(info.dtype)}, {"shape", info.shape}, {"role", role_name(role.role)}};
     if (role.layer) t["layer"] = *role.layer;
-    t["axes"] = role.axes;
+    t["axes"] = role.axes.text();
     t["why"] = role.why;
     j["tensors"].push_back(std::move(t));
   }

@@ -12,11 +12,6 @@
 namespace kvzip {
 namespace {
 
-std::uint64_t extent(const TensorInfo& info, const std::string& axes, char axis) {
-  const auto at = axes.find(axis);
-  return at == std::string::npos ? 1 : info.shape[at];
-}
-
 /// Channels a slot contributes: the free ones of H, D and C.
 std::uint64_t slot_channels(const TensorInfo& info, const PlanSlot& slot) {
   std::uint64_t channels = 1;
@@ -27,25 +22,18 @@ std::uint64_t slot_channels(const TensorInfo& info, const PlanSlot& slot) {
   return channels;
 }
 
-/// Each letter once, T, and either D or C: what the element order of a tile is computed from.
-bool are_tile_axes(const std::string& axes) {
-  const auto times = [&](char letter) { return std::count(axes.begin(), axes.end(), letter); };
-  return axes.find_first_not_of("B2LHTDC") == std::string::npos && times('T') == 1 && times('D') + times('C') == 1 &&
-         times('H') <= 1 && times('B') <= 1 && times('L') <= 1 && times('2') <= 1;
-}
-
 void check_slot(const PlanGroup& group, PlanSlot& slot, const Dump& dump, const Recognition& recognition) {
   if (slot.tensor >= dump.tensors.size()) fail(ErrorCode::corrupt, "a group names tensor {}", slot.tensor);
   const TensorInfo& info = dump.tensors[slot.tensor];
   if (!group.tiled) return;
-  const std::string& axes = recognition.tensors[slot.tensor].axes;
-  if (axes.size() != info.shape.size() || slot.fixed.size() != axes.size() || !are_tile_axes(axes) ||
+  const Axes& axes = recognition.tensors[slot.tensor].axes;
+  if (axes.size() != info.shape.size() || slot.fixed.size() != axes.size() || !axes.has_matrix() ||
       dtype_bits(info.dtype) < 8) {
-    fail(ErrorCode::corrupt, "{}: its axes '{}' do not fit its shape", info.name, axes);
+    fail(ErrorCode::corrupt, "{}: its axes '{}' do not fit its shape", info.name, axes.text());
   }
   for (std::size_t a = 0; a < axes.size(); ++a) {
     const bool free = slot.fixed[a] == PlanSlot::kFree;
-    const bool inside = axes[a] == 'T' || axes[a] == 'D' || axes[a] == 'C';
+    const bool inside = axes[a] != 'H' && Axes::is_inside(axes[a]);
     if (free ? !inside && axes[a] != 'H' : inside || slot.fixed[a] >= info.shape[a]) {
       fail(ErrorCode::corrupt, "{}: a group's index along axis {} is impossible", info.name, axes[a]);
     }
@@ -58,10 +46,10 @@ void check_slot(const PlanGroup& group, PlanSlot& slot, const Dump& dump, const 
 
 void derive_tiled(PlanGroup& group, const Plan& plan, const Dump& dump) {
   const PlanSlot& first = group.slots.at(0);
-  group.rows = extent(dump.tensors[first.tensor], first.axes, 'T');
+  group.rows = first.axes.extent('T', dump.tensors[first.tensor].shape);
   std::uint64_t channels = 0;
   for (const PlanSlot& slot : group.slots) {
-    if (extent(dump.tensors[slot.tensor], slot.axes, 'T') != group.rows) {
+    if (slot.axes.extent('T', dump.tensors[slot.tensor].shape) != group.rows) {
       fail(ErrorCode::invalid_argument, "{}: keys and values of one tile differ in tokens",
            dump.tensors[slot.tensor].name);
     }

@@ -24,7 +24,7 @@ struct PlanSlot {
   static constexpr std::uint64_t kFree = ~std::uint64_t{0};
   std::size_t tensor = 0;
   std::vector<std::uint64_t> fixed;  // one per axis
-  std::string axes;                  // the tensor's axis letters; set by finish_plan()
+  Axes axes;                         // the tensor's; set by finish_plan()
 };
 
 struct PlanGroup {

@@ -50,12 +50,10 @@ class Planner {
     for (;;) {
       if (!add_sequence(index, at)) return pass(index, role.role);
       std::size_t a = at.size();
-      while (a > 0 && (is_inside(role.axes[a - 1]) || ++at[a - 1] == info.shape[a - 1])) at[--a] = 0;
+      while (a > 0 && (Axes::is_inside(role.axes[a - 1]) || ++at[a - 1] == info.shape[a - 1])) at[--a] = 0;
       if (a == 0) return;
     }
   }
-
-  static bool is_inside(char axis) { return axis == 'T' || axis == 'H' || axis == 'D' || axis == 'C'; }
 
   /// False when no rule wants the tensor as tiles.
   bool add_sequence(std::size_t index, const std::vector<std::uint64_t>& at) {
@@ -67,7 +65,7 @@ class Planner {
     std::uint32_t layer = role.layer.value_or(0);
     Role kind = role.role;
     for (std::size_t a = 0; a < at.size(); ++a) {
-      if (is_inside(role.axes[a])) slot.fixed[a] = PlanSlot::kFree;
+      if (Axes::is_inside(role.axes[a])) slot.fixed[a] = PlanSlot::kFree;
       if (role.axes[a] == 'B') batch = at[a];
       if (role.axes[a] == 'L') layer = static_cast<std::uint32_t>(at[a]);
       if (role.axes[a] == '2') kind = at[a] == 0 ? Role::key : Role::value;
@@ -75,7 +73,7 @@ class Planner {
     const Rule* rule = find_rule(kind, layer);
     if (rule == nullptr) {
       // Inside a tensor of several sequences each needs a pipeline; the exact one serves those without a rule.
-      if (role.axes.find_first_of("2L") == std::string::npos) return false;
+      if (!role.axes.has('2') && !role.axes.has('L')) return false;
     }
     PlanGroup group;
     group.tiled = true;
@@ -84,7 +82,7 @@ class Planner {
     group.context.layers = recognition_.model.layers;
     group.context.rope = recognition_.model.rope;
     group.pipeline = pipeline(rule == nullptr ? pass_text() : rule->pipeline);
-    group.chunk = chunk_ == 0 ? std::max<std::uint64_t>(1, token_count(info, role.axes)) : chunk_;
+    group.chunk = chunk_ == 0 ? std::max<std::uint64_t>(1, role.axes.extent('T', info.shape)) : chunk_;
     set_heads(group.context, info, role.axes);
     group.slots.push_back(std::move(slot));
     if (rule != nullptr && rule->scope == Rule::Scope::head) {
@@ -105,18 +103,11 @@ class Planner {
     return nullptr;
   }
 
-  static std::uint64_t token_count(const TensorInfo& info, const std::string& axes) {
-    return info.shape[axes.find('T')];
-  }
-
-  void set_heads(TileContext& context, const TensorInfo& info, const std::string& axes) const {
-    std::uint64_t heads = 1, dim = 1;
-    for (std::size_t a = 0; a < axes.size(); ++a) {
-      if (axes[a] == 'H') heads = info.shape[a];
-      if (axes[a] == 'D' || axes[a] == 'C') dim = info.shape[a];
-    }
+  void set_heads(TileContext& context, const TensorInfo& info, const Axes& axes) const {
+    std::uint64_t heads = axes.extent('H', info.shape);
+    std::uint64_t dim = axes.extent(axes.has('C') ? 'C' : 'D', info.shape);
     const std::uint64_t known = recognition_.model.kv_heads, width = recognition_.model.head_dim;
-    if (axes.find('C') != std::string::npos) {
+    if (axes.has('C')) {
       // Merged channels: the model's own numbers say where heads begin; without them all channels are one head.
       if (width > 1 && dim % width == 0) {
         heads = dim / width;
@@ -130,9 +121,9 @@ class Planner {
     context.head_dim = static_cast<std::uint32_t>(dim);
   }
 
-  void add_heads(const PlanGroup& whole, const std::string& axes) {
+  void add_heads(const PlanGroup& whole, const Axes& axes) {
     const auto axis = axes.find('H');
-    if (axis == std::string::npos) {
+    if (axis == Axes::npos) {
       fail(ErrorCode::invalid_argument, "{}: a rule per head needs an axis H",
            dump_.tensors[whole.slots[0].tensor].name);
     }

@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "kvzip/axes.hpp"
 #include "kvzip/dump.hpp"
 #include "kvzip/error.hpp"
 #include "kvzip/role.hpp"
@@ -15,12 +16,11 @@
 
 namespace kvzip {
 
-/// Axis letters, one per dimension: B batch, L layer, 2 key/value pair, H head, T token, D head_dim,
-/// C merged H*D (head-major). Each at most once; T is required; D or C is required; not both.
+/// What a tensor is. Of keys, values and queries the axes are one per dimension, with T and either D or C.
 struct TensorRole {
   Role role = Role::other;
   std::optional<std::uint32_t> layer;  // layer number when the name gives it; absent when the axis L does
-  std::string axes;                    // empty for role other
+  Axes axes;                           // none for role other
   std::string why;                     // one phrase: the rule that matched, or why none did
   Hint hint = Hint::none;              // what would settle it; containers do not store it
 };
@@ -47,7 +47,7 @@ struct Recognition {
 struct MapRule {
   std::string pattern;
   Role role = Role::other;
-  std::string axes;
+  Axes axes;
 };
 MapRule parse_map_rule(std::string_view text);
 

@@ -7,10 +7,43 @@
 
 #include "codec/kernels/instruction_set.hpp"
 #include "kvzip/error.hpp"
+#include "src/report/csv_fields.hpp"
 #include "src/report/machine.hpp"
 
 namespace kvzip::tool {
+
+void fields(auto& visit, Is<Speed> auto& s) {
+  visit("median", s.median);
+  visit("min", s.min);
+  visit("max", s.max);
+  visit("passes", s.passes);
+}
+
 namespace {
+
+/// What a codec makes of a file.
+struct Result {
+  std::uint64_t coded_bytes = 0;
+  std::optional<double> ratio, bits_per_value, key_nrmse, value_nrmse;
+  std::optional<std::uint64_t> peak_bytes;
+
+  static Result of(const BenchFile& file, const BenchRow& row) {
+    return {row.coded_bytes,
+            ratio_of(file.bytes, row.coded_bytes),
+            bits_of(row.coded_bytes, file.values),
+            row.errors.key,
+            row.errors.value,
+            row.measured.peak_bytes};
+  }
+};
+void fields(auto& visit, Is<Result> auto& r) {
+  visit("coded_bytes", r.coded_bytes);
+  visit("ratio", r.ratio);
+  visit("bits_per_value", r.bits_per_value);
+  visit("key_nrmse", r.key_nrmse);
+  visit("value_nrmse", r.value_nrmse);
+  visit("peak_bytes", r.peak_bytes);
+}
 
 std::string head_line() {
   return fmt::format("kvzip {} {}, one thread; GB/s of source bytes, median and range", KVZIP_VERSION, machine_line());
@@ -81,70 +114,39 @@ std::vector<std::string> step_cells(const BenchRow& row, std::size_t step) {
   return cells;
 }
 
-using Rows = std::vector<std::vector<std::string>>;
-
-Rows codec_rows(const BenchFile& file) {
-  Rows rows;
-  for (const BenchRow& row : file.rows) rows.push_back(codec_cells(file, row));
-  return rows;
+Table codec_table(const BenchFile& file) {
+  Table table(codec_columns());
+  for (const BenchRow& row : file.rows) table.add(codec_cells(file, row));
+  return table;
 }
 
-Rows step_rows(const BenchFile& file) {
-  Rows rows;
+/// Nothing when no codec has steps.
+std::optional<Table> step_table(const BenchFile& file) {
+  std::optional<Table> table;
   for (const BenchRow& row : file.rows) {
-    for (std::size_t s = 0; s < row.steps.size(); ++s) rows.push_back(step_cells(row, s));
+    for (std::size_t s = 0; s < row.steps.size(); ++s) {
+      if (!table) table.emplace(step_columns());
+      table->add(step_cells(row, s));
+    }
   }
-  return rows;
-}
-
-std::string text_table(const std::vector<std::string>& columns, const Rows& rows) {
-  Table table(columns);
-  for (const auto& row : rows) table.add(row);
-  return table.text();
-}
-
-std::string markdown_table(const std::vector<std::string>& columns, const Rows& rows) {
-  std::string names = "|", rule = "|";
-  for (const std::string& column : columns) {
-    const bool right = column.starts_with('>');
-    names += fmt::format(" {} |", column.substr(right ? 1 : 0));
-    rule += right ? "---:|" : "---|";
-  }
-  std::string out = names + "\n" + rule + "\n";
-  for (const auto& row : rows) {
-    out += "|";
-    for (const std::string& cell : row) out += fmt::format(" {} |", printable(cell));
-    out += "\n";
-  }
-  return out;
-}
-
-std::string csv_number(std::optional<double> value) {
-  return value ? fmt::format("{}", *value) : std::string();
-}
-
-std::string csv_speed(const Speed& speed) {
-  return fmt::format(",{},{},{},{}", speed.median, speed.min, speed.max, speed.passes);
+  return table;
 }
 
 /// Each line says where its figures come from.
 std::string csv_tail() {
   const Machine machine = this_machine();
   return fmt::format(",{},{},{},{}\n", KVZIP_VERSION, csv_text(machine.compiler), csv_text(machine.cpu),
-                     kernels::target_name());
+                     kernels::instruction_set_name());
 }
 
 std::string csv_codec(const BenchFile& file, const BenchRow& row) {
   std::string out = fmt::format("{},{},{},,,{}", csv_text(file.name), csv_text(row.name), row.kind, file.bytes);
   for (const auto direction : {&Measured::encode, &Measured::decode}) {
-    out += csv_speed((row.measured.*direction).speed) +
+    out += csv_cells(csv_columns((row.measured.*direction).speed)) +
            fmt::format(",{},{},1", csv_number(relative(file, row, kPeerName, direction)),
                        csv_number(relative(file, row, kCopyName, direction)));
   }
-  return out + fmt::format(",{},{},{},{},{},{}", row.coded_bytes, csv_number(ratio_of(file.bytes, row.coded_bytes)),
-                           csv_number(bits_of(row.coded_bytes, file.values)), csv_number(row.errors.key),
-                           csv_number(row.errors.value),
-                           row.measured.peak_bytes ? std::to_string(*row.measured.peak_bytes) : "");
+  return out + csv_cells(csv_columns(Result::of(file, row)));
 }
 
 std::string csv_step(const BenchFile& file, const BenchRow& row, std::size_t s) {
@@ -153,30 +155,20 @@ std::string csv_step(const BenchFile& file, const BenchRow& row, std::size_t s) 
                                 role_name(step.role), step.name, step.bytes);
   for (const auto direction : {&Measured::encode, &Measured::decode}) {
     const StepSpeed& one = (row.measured.*direction).steps[s];
-    out += csv_speed(one.speed) + fmt::format(",,,{}", one.share);
+    out += csv_cells(csv_columns(one.speed)) + fmt::format(",,,{}", one.share);
   }
-  return out + ",,,,,,";
-}
-
-Json json_speed(const Speed& speed) {
-  return {{"median", speed.median}, {"min", speed.min}, {"max", speed.max}, {"passes", speed.passes}};
+  return out + std::string(csv_columns(Result()).size(), ',');
 }
 
 Json json_row(const BenchFile& file, const BenchRow& row) {
-  Json out{{"name", row.name},
-           {"kind", row.kind},
-           {"coded_bytes", row.coded_bytes},
-           {"ratio", json_number(ratio_of(file.bytes, row.coded_bytes))},
-           {"bits_per_value", json_number(bits_of(row.coded_bytes, file.values))},
-           {"key_nrmse", json_number(row.errors.key)},
-           {"value_nrmse", json_number(row.errors.value)},
-           {"peak_bytes", row.measured.peak_bytes ? Json(*row.measured.peak_bytes) : Json(nullptr)},
-           {"seconds", row.measured.seconds},
-           {"waited", row.measured.waited}};
+  Json out{{"name", row.name}, {"kind", row.kind}};
+  out.update(json_of(Result::of(file, row)));
+  out["seconds"] = row.measured.seconds;
+  out["waited"] = row.measured.waited;
   const std::pair<const char*, Direction Measured::*> directions[] = {{"encode", &Measured::encode},
                                                                       {"decode", &Measured::decode}};
   for (const auto& [name, direction] : directions) {
-    out[name] = json_speed((row.measured.*direction).speed);
+    out[name] = json_of((row.measured.*direction).speed);
     out[name]["of_zstd_1"] = json_number(relative(file, row, kPeerName, direction));
     out[name]["of_memcpy"] = json_number(relative(file, row, kCopyName, direction));
   }
@@ -186,7 +178,7 @@ Json json_row(const BenchFile& file, const BenchRow& row) {
     Json one{{"role", role_name(step.role)}, {"step", step.name}, {"source_bytes", step.bytes}};
     for (const auto& [name, direction] : directions) {
       const StepSpeed& speed = (row.measured.*direction).steps[s];
-      one[name] = json_speed(speed.speed);
+      one[name] = json_of(speed.speed);
       one[name]["share"] = speed.share;
     }
     out["steps"].push_back(std::move(one));
@@ -209,9 +201,8 @@ std::optional<double> relative(const BenchFile& file, const BenchRow& row, std::
 std::string bench_text(const Bench& bench) {
   std::string out = head_line() + "\n";
   for (const BenchFile& file : bench.files) {
-    out += fmt::format("\n{}\n{}", printable(file_line(file)), text_table(codec_columns(), codec_rows(file)));
-    const Rows steps = step_rows(file);
-    if (!steps.empty()) out += "\n" + text_table(step_columns(), steps);
+    out += fmt::format("\n{}\n{}", printable(file_line(file)), codec_table(file).text());
+    if (const auto steps = step_table(file)) out += "\n" + steps->text();
   }
   return out;
 }
@@ -219,9 +210,8 @@ std::string bench_text(const Bench& bench) {
 std::string bench_markdown(const Bench& bench) {
   std::string out = head_line() + "\n";
   for (const BenchFile& file : bench.files) {
-    out += fmt::format("\n{}\n\n{}", printable(file_line(file)), markdown_table(codec_columns(), codec_rows(file)));
-    const Rows steps = step_rows(file);
-    if (!steps.empty()) out += "\n" + markdown_table(step_columns(), steps);
+    out += fmt::format("\n{}\n\n{}", printable(file_line(file)), codec_table(file).markdown());
+    if (const auto steps = step_table(file)) out += "\n" + steps->markdown();
   }
   return out;
 }
@@ -231,7 +221,7 @@ std::string bench_csv(const Bench& bench) {
   for (const std::string_view d : {"encode", "decode"}) {
     out += fmt::format(",{0}_gbps,{0}_min,{0}_max,{0}_passes,{0}_of_zstd_1,{0}_of_memcpy,{0}_share", d);
   }
-  out += ",coded_bytes,ratio,bits_per_value,key_nrmse,value_nrmse,peak_bytes,kvzip,compiler,cpu,target\n";
+  out += csv_names(csv_columns(Result())) + ",kvzip,compiler,cpu,target\n";
   const std::string tail = csv_tail();
   for (const BenchFile& file : bench.files) {
     for (const BenchRow& row : file.rows) {
@@ -245,7 +235,7 @@ std::string bench_csv(const Bench& bench) {
 Json bench_json(const Bench& bench) {
   const Machine machine = this_machine();
   Json out{{"schema", 1},        {"kvzip", KVZIP_VERSION},           {"compiler", machine.compiler},
-           {"cpu", machine.cpu}, {"processors", machine.processors}, {"target", kernels::target_name()},
+           {"cpu", machine.cpu}, {"processors", machine.processors}, {"target", kernels::instruction_set_name()},
            {"threads", 1},       {"runs", bench.effort.passes},      {"min_time", bench.effort.seconds}};
   out["files"] = Json::array();
   for (const BenchFile& file : bench.files) {

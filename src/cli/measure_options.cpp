@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "src/cli/measure_options.hpp"
 
+#include "codec/number.hpp"
+
 namespace kvzip::tool {
 namespace {
 
@@ -14,11 +16,11 @@ void add_fidelity(CLI::App& app, FidelityOptions& options) {
   add_text(app, "--queries2", options.queries2, "FILE", "a second, later set of queries, measured apart");
   app.add_option("--split", options.split, "tokens from N on stay the original's")->option_text("N");
   const auto per_head = [&options](const std::string& text) {
-    std::uint32_t n = 0;
-    if (text != "all" && (!CLI::detail::lexical_cast(text, n) || n == 0)) {
+    const auto n = text == "all" ? 0 : parse_number<std::uint32_t>(text, 1);
+    if (!n) {
       throw CLI::ValidationError("--queries-per-head", text + ": expected a number, or 'all'");
     }
-    options.queries_per_head = n;
+    options.queries_per_head = *n;
   };
   app.add_option_function<std::string>("--queries-per-head", per_head, "evenly spaced; default 256")
       ->option_text("N|all");
@@ -30,17 +32,14 @@ void add_fidelity(CLI::App& app, FidelityOptions& options) {
       ->check(finite_range(kLeastScale, kMostScale));
 }
 
-void add_targets(CLI::App& app, TargetOptions& options) {
-  const auto add = [&](const char* name, std::optional<double>& value, const char* text) {
-    const bool positive = &value == &options.ratio || &value == &options.bits;
-    app.add_option(name, value, text)->option_text("X")->check(finite_range(positive ? 0.001 : 0, 1e12));
-  };
-  add("--target-ratio", options.ratio, "find the setting that makes the file X times smaller");
-  add("--target-bits", options.bits, "... that takes X bits a value of K and V");
-  add("--target-nrmse", options.nrmse, "... with the error X of keys and of values");
-  add("--target-attention", options.attention, "... with the error X of attention outputs");
-  add("--max-error", options.max_error, "... with every value within X of its original,\nchecked and stored");
-  add_fidelity(app, options.fidelity);
+void add_goals(CLI::App& app, Goals& goals) {
+  constexpr double kMost = 1e12;
+  for (const GoalKind& kind : goal_kinds()) {
+    const auto add = [&goals, &kind](double wanted) { goals.push_back(kind.make(wanted)); };
+    app.add_option_function<double>(std::string(kind.option), add, std::string(kind.help))
+        ->option_text("X")
+        ->check(finite_range(kind.least, kMost));
+  }
 }
 
 }  // namespace kvzip::tool

@@ -3,13 +3,14 @@
 #pragma once
 
 #include "src/cli/options.hpp"
-#include "src/tune/target.hpp"
+#include "src/tune/target_goal.hpp"
 
 namespace kvzip::tool {
 
 /// --queries, --queries2, --split, --queries-per-head, --top-k, --attention-scale.
 void add_fidelity(CLI::App& app, FidelityOptions& options);
-/// --target-ratio, --target-bits, --target-nrmse, --target-attention, --max-error, and the options of attention.
-void add_targets(CLI::App& app, TargetOptions& options);
+/// An option for each kind of goal. More than one may be given.
+using Goals = std::vector<std::unique_ptr<const Goal>>;
+void add_goals(CLI::App& app, Goals& goals);
 
 }  // namespace kvzip::tool

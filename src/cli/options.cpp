@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "src/cli/options.hpp"
-#include "codec/fail.hpp"
 
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
 
+#include "codec/fail.hpp"
+#include "codec/number.hpp"
 #include "formats/file.hpp"
 
 namespace kvzip::tool {
@@ -120,8 +121,7 @@ CLI::Option* add_texts(CLI::App& app, const std::string& flags, std::vector<std:
 
 CLI::Validator finite_range(double least, double most) {
   return {[=](const std::string& given) {
-            double x = 0;
-            const bool good = CLI::detail::lexical_cast(given, x) && x >= least && x <= most;
+            const bool good = parse_number(given, least, most).has_value();
             return good ? std::string() : fmt::format("{} is not a number from {} to {:g}", given, least, most);
           },
           ""};
@@ -209,14 +209,10 @@ RuleSet load_rules(const std::string& preset, const std::string& key, const std:
 std::optional<std::uint64_t> parse_chunk_tokens(const std::string& text) {
   if (text.empty()) return {};
   if (text == "all") return 0;
-  std::uint64_t tokens = 0;
-  for (const char c : text) {
-    if (c < '0' || c > '9' || tokens > (std::uint64_t{1} << 48)) {
-      throw UsageError(fmt::format("--chunk-tokens {}: expected a number of tokens, or 'all'", text));
-    }
-    tokens = tokens * 10 + static_cast<std::uint64_t>(c - '0');
-  }
-  if (tokens == 0) throw UsageError("--chunk-tokens 0: a chunk holds at least one token; 'all' makes one chunk");
+  constexpr std::uint64_t kMost = std::uint64_t{1} << 50;
+  const auto tokens = parse_number<std::uint64_t>(text, 0, kMost);
+  if (!tokens) throw UsageError(fmt::format("--chunk-tokens {}: expected a number of tokens, or 'all'", text));
+  if (*tokens == 0) throw UsageError("--chunk-tokens 0: a chunk holds at least one token; 'all' makes one chunk");
   return tokens;
 }
 

@@ -2,11 +2,11 @@
 #include "src/load/load_schedule.hpp"
 
 #include <algorithm>
-#include <charconv>
 #include <cmath>
 #include <limits>
 
 #include "codec/fail.hpp"
+#include "codec/number.hpp"
 
 namespace kvzip::tool {
 namespace {
@@ -14,16 +14,14 @@ namespace {
 /// The next number of a line; fail(invalid_argument) on anything else.
 double take_number(std::string_view& rest, std::size_t line, std::string_view what) {
   rest.remove_prefix(std::min(rest.find_first_not_of(" \t"), rest.size()));
-  double value = 0;
-  const auto [end, error] = std::from_chars(rest.data(), rest.data() + rest.size(), value);
-  const auto used = static_cast<std::size_t>(end - rest.data());
-  const bool ends = used == rest.size() || rest[used] == ' ' || rest[used] == '\t';
-  if (error != std::errc() || !ends || !std::isfinite(value) || value < 0) {
+  const std::string_view word = rest.substr(0, rest.find_first_of(" \t"));
+  const auto value = parse_number<double>(word, 0);
+  if (!value) {
     fail(ErrorCode::invalid_argument, "line {}: expected SECONDS MBIT_PER_S, {} is not a number of 0 or more", line,
          what);
   }
-  rest.remove_prefix(used);
-  return value;
+  rest.remove_prefix(word.size());
+  return *value;
 }
 
 class Simulation {

@@ -16,22 +16,21 @@ namespace {
 
 constexpr std::uint64_t kBoxBytes = std::uint64_t{4} << 20;
 constexpr std::size_t kPieceValues = std::size_t{1} << 18;  // floats converted at a time
-constexpr std::size_t kNone = static_cast<std::size_t>(-1);
+constexpr std::size_t kNone = Axes::npos;
 
 /// The axis whose vectors the cosine is of: head_dim, or all channels where heads are merged; without known axes the
 /// last one.
 std::size_t row_axis(const TensorComparison& t, std::size_t rank) {
   if (t.axes.size() == rank) {
-    const std::size_t at = t.axes.find_first_of("DC");
-    if (at != std::string::npos) return at;
+    for (std::size_t a = 0; a < rank; ++a) {
+      if (Axes::is_channel(t.axes[a])) return a;
+    }
   }
   return rank == 0 ? 0 : rank - 1;
 }
 
 std::size_t pair_axis(const TensorComparison& t, std::size_t rank) {
-  if (t.role != Role::pair || t.axes.size() != rank) return kNone;
-  const std::size_t at = t.axes.find('2');
-  return at == std::string::npos ? kNone : at;
+  return t.role == Role::pair && t.axes.size() == rank ? t.axes.find('2') : kNone;
 }
 
 /// A box of floats, both sides: adds its vectors along `axis`.
@@ -154,8 +153,8 @@ class Comparer {
     if (std::find(step.begin(), step.end(), 0u) != step.end()) return;
     if (pair != kNone) step[pair] = 1;
     std::vector<std::size_t> order;
-    const std::size_t tokens = t.axes.size() == rank ? t.axes.find('T') : std::string::npos;
-    if (tokens != std::string::npos) order.push_back(tokens);
+    const std::size_t tokens = t.axes.size() == rank ? t.axes.find('T') : kNone;
+    if (tokens != kNone) order.push_back(tokens);
     for (std::size_t axis = 0; axis < rank; ++axis) {
       if (axis != tokens && axis != row) order.push_back(axis);
     }

@@ -48,7 +48,7 @@ struct TensorComparison {
   std::size_t tensor = 0, other = 0;  // places in the original and in the other
   Role role = Role::other;
   std::optional<std::uint32_t> layer;
-  std::string axes;
+  Axes axes;
   bool floats = false;
   Compared half[2];                        // a tensor of keys and values has two; of others the first is all
   std::optional<ExactDifference> exact{};  // of what a container holds as keys or values

@@ -13,10 +13,6 @@ namespace {
 constexpr std::uint64_t kPickTokens = 1024;                   // read together
 constexpr std::uint64_t kMostBoxes = std::uint64_t{1} << 20;  // as tile groups: a short file can claim any batch
 
-bool held(char axis) {
-  return axis == 'B' || axis == 'L' || axis == '2';
-}
-
 std::uint64_t merged_dims(std::uint64_t channels, Role role, const ModelInfo& model, std::uint64_t head_dim) {
   if (model.head_dim != 0) head_dim = model.head_dim;
   if (head_dim != 0 && channels % head_dim == 0) return head_dim;
@@ -32,12 +28,12 @@ void HeadRows::read(DumpReader& reader, std::size_t in, std::uint64_t first, std
   Slice slice{in, fixed, std::vector<std::uint64_t>(axes.size(), 1)};
   std::uint64_t head_step = 0, token_step = 0, dim_step = 0, step = 1;
   for (std::size_t a = axes.size(); a-- > 0;) {
-    if (held(axes[a])) continue;
+    if (!Axes::is_inside(axes[a])) continue;
     slice.start[a] = axes[a] == 'T' ? first : 0;
     slice.count[a] = axes[a] == 'T' ? count : info.shape[a];
     if (axes[a] == 'T') token_step = step;
     if (axes[a] == 'H') head_step = step;
-    if (axes[a] == 'D' || axes[a] == 'C') dim_step = step;
+    if (Axes::is_channel(axes[a])) dim_step = step;
     if (axes[a] == 'C') head_step = step * dims;
     step *= slice.count[a];
   }
@@ -86,18 +82,17 @@ HeadMap find_heads(const Dump& dump, const Recognition& recognition, std::uint64
     const std::vector<std::uint64_t>& shape = dump.tensors[i].shape;
     if (role.role == Role::other || role.axes.size() != shape.size() || dump.tensors[i].elements() == 0) continue;
     HeadRows rows{i, role.axes, std::vector<std::uint64_t>(shape.size(), 0), 1, 1, 1};
-    std::array<std::size_t, 3> at{shape.size(), shape.size(), shape.size()};  // of B, L and 2
-    for (std::size_t a = 0; a < shape.size(); ++a) {
-      if (held(role.axes[a])) at[role.axes[a] == 'B' ? 0 : role.axes[a] == 'L' ? 1 : 2] = a;
-      if (role.axes[a] == 'H') rows.heads = shape[a];
-      if (role.axes[a] == 'T') rows.tokens = shape[a];
-      if (role.axes[a] == 'D') rows.dims = shape[a];
-      if (role.axes[a] != 'C') continue;
-      rows.dims = merged_dims(shape[a], role.role, recognition.model, head_dim);
-      rows.heads = shape[a] / rows.dims;
+    rows.heads = role.axes.extent('H', shape);
+    rows.tokens = role.axes.extent('T', shape);
+    rows.dims = role.axes.extent('D', shape);
+    if (role.axes.has('C')) {
+      const std::uint64_t channels = role.axes.extent('C', shape);
+      rows.dims = merged_dims(channels, role.role, recognition.model, head_dim);
+      rows.heads = channels / rows.dims;
     }
+    constexpr std::array<char, 3> kHeld{'B', 'L', '2'};
     std::array<std::uint64_t, 3> extent{};
-    for (std::size_t a = 0; a < 3; ++a) extent[a] = at[a] < shape.size() ? shape[at[a]] : 1;
+    for (std::size_t a = 0; a < 3; ++a) extent[a] = role.axes.extent(kHeld[a], shape);
     const std::uint64_t count = extent[0] * extent[1] * extent[2];  // at most the elements, which are counted
     if (count > kMostBoxes - boxes) {
       fail(ErrorCode::limit, "{}: more than {} layers and sequences to measure", dump.tensors[i].name, kMostBoxes);
@@ -107,9 +102,9 @@ HeadMap find_heads(const Dump& dump, const Recognition& recognition, std::uint64
       const std::array<std::uint64_t, 3> index{box / extent[2] / extent[1], box / extent[2] % extent[1],
                                                box % extent[2]};
       for (std::size_t a = 0; a < 3; ++a) {
-        if (at[a] < shape.size()) rows.fixed[at[a]] = index[a];
+        if (role.axes.has(kHeld[a])) rows.fixed[role.axes.find(kHeld[a])] = index[a];
       }
-      const auto layer = static_cast<std::uint32_t>(at[1] < shape.size() ? index[1] : role.layer.value_or(0));
+      const auto layer = static_cast<std::uint32_t>(role.axes.has('L') ? index[1] : role.layer.value_or(0));
       LayerHeads& place = out[{layer, index[0]}];
       const bool key = role.role == Role::key || (role.role == Role::pair && index[2] == 0);
       (role.role == Role::query ? place.queries : key ? place.keys : place.values).push_back(rows);

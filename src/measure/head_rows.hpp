@@ -14,7 +14,7 @@ namespace kvzip::tool {
 /// Where some heads lie: a tensor, and its axes other than heads, tokens and channels held fixed.
 struct HeadRows {
   std::size_t tensor = 0;
-  std::string axes;
+  Axes axes;
   std::vector<std::uint64_t> fixed;  // an index for each axis that is held
   std::uint64_t heads = 1, tokens = 0, dims = 1;
 

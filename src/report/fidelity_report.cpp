@@ -7,6 +7,9 @@
 #include <array>
 #include <functional>
 
+#include "src/measure/fidelity_fields.hpp"
+#include "src/report/csv_fields.hpp"
+
 namespace kvzip::tool {
 namespace {
 
@@ -81,12 +84,7 @@ std::string table_text(const Fidelity& fidelity, const FidelityOptions& options,
 }
 
 Json figures_json(const FidelitySummary& all, const Kind& kind) {
-  const AttentionFigures& f = *(all.*kind.figures);
-  Json out{{"logits_nrmse", json_number(f.logits_nrmse)},
-           {"kl", json_number(f.kl)},
-           {"top_overlap", json_number(f.top_overlap)},
-           {"output_nrmse", json_number(f.output_nrmse)},
-           {"output_cosine", json_number(f.output_cosine)}};
+  Json out = json_of(*(all.*kind.figures));
   if (kind.proxy) out["pair_nrmse"] = json_number(all.pair_nrmse);
   return out;
 }
@@ -151,13 +149,11 @@ Json fidelity_json(const Fidelity& fidelity, const FidelityOptions& options) {
 
 std::string fidelity_csv(const Fidelity& fidelity) {
   std::string out =
-      "scope,measure,layer,batch,head,logits_nrmse,kl,top_overlap,output_nrmse,output_cosine,pair_nrmse\n";
+      fmt::format("scope,measure,layer,batch,head{},pair_nrmse\n", csv_names(csv_columns(AttentionFigures())));
   const auto add = [&](std::string_view scope, std::string_view place, const FidelitySummary& all, const Kind& kind) {
     if (!(all.*kind.figures)) return;
-    const AttentionFigures& f = *(all.*kind.figures);
-    out += fmt::format("{},{},{},{},{},{},{},{},{}\n", scope, kind.id, place, f.logits_nrmse, f.kl, f.top_overlap,
-                       f.output_nrmse, f.output_cosine,
-                       kind.proxy && all.pair_nrmse ? fmt::format("{}", *all.pair_nrmse) : "");
+    out += fmt::format("{},{},{}{},{}\n", scope, kind.id, place, csv_cells(csv_columns(*(all.*kind.figures))),
+                       csv_number(kind.proxy ? all.pair_nrmse : std::nullopt));
   };
   for (const Kind& kind : kKinds) {
     for_each_row(fidelity, true, [&](const LayerFidelity& layer, std::optional<std::size_t> head, const auto& all) {

@@ -6,6 +6,7 @@
 #include <array>
 #include <map>
 
+#include "formats/kvz/kvz_results.hpp"
 #include "kvzip/error.hpp"
 
 namespace kvzip::tool {
@@ -144,18 +145,11 @@ std::string totals_table(const KvzSummary& summary) {
   return table.text();
 }
 
-Json results_json(const KvzResults& r) {
-  Json out{{"target", {{"measure", r.target}, {"wanted", r.wanted}}}, {"bound", nullptr}};
-  if (r.max_error) out["bound"] = {{"max_abs", *r.max_error}};
-  Json errors = Json::object();
-  for (const KvzResults::Errors& e : r.errors) {
-    errors[std::string(role_name(e.role))] = {
-        {"values", e.values}, {"max_abs", e.max_abs}, {"rmse", e.rmse}, {"nrmse", e.nrmse}};
-  }
-  out["errors"] = std::move(errors);
-  if (const auto& a = r.attention) {
-    out["attention"] = {{"output_nrmse", a->output_nrmse}, {"kl", a->kl}, {"split", a->split}, {"queries", a->queries}};
-  }
+/// As a container stores them; that there is no bound is said, too.
+Json results_json(const KvzResults& results) {
+  const Json stored = Json::parse(write_kvz_results(results));
+  Json out{{"target", stored["target"]}, {"bound", nullptr}};
+  out.update(stored);
   return out;
 }
 
@@ -201,6 +195,20 @@ std::string model_text(const ModelInfo& model) {
   return out + "\n";
 }
 
+Json metadata_json(const Dump& dump) {
+  Json out = Json::object();
+  for (const Attribute& attribute : dump.attributes) {
+    if (attribute.object.empty() && !attribute.name.empty()) out[attribute.name] = dump.text(attribute.name);
+  }
+  return out;
+}
+
+Json tensor_json(const TensorInfo& info, const TensorRole& role) {
+  return {{"name", info.name},        {"role", role_name(role.role)}, {"layer", json_layer(role.layer)},
+          {"axes", role.axes.text()}, {"shape", info.shape},          {"dtype", dtype_name(info.dtype)},
+          {"bytes", info.bytes()}};
+}
+
 Json container_json(const std::string& name, const Dump& dump, const Recognition& recognition,
                     const KvzSummary& summary) {
   Json out{{"schema", 1},
@@ -212,26 +220,13 @@ Json container_json(const std::string& name, const Dump& dump, const Recognition
   Json user = Json::object();
   for (const auto& [key, value] : summary.user) user[key] = value;
   out["user"] = std::move(user);
-  Json metadata = Json::object();
-  for (const Attribute& attribute : dump.attributes) {
-    if (attribute.object.empty() && !attribute.name.empty()) metadata[attribute.name] = dump.text(attribute.name);
-  }
-  out["metadata"] = std::move(metadata);
+  out["metadata"] = metadata_json(dump);
   out["model"] = json_model(recognition.model);
   out["recognised"] = recognition.recognised;
-  Json tensors = Json::array();
+  out["tensors"] = Json::array();
   for (std::size_t i = 0; i < dump.tensors.size(); ++i) {
-    const TensorInfo& info = dump.tensors[i];
-    const TensorRole& role = recognition.tensors[i];
-    tensors.push_back({{"name", info.name},
-                       {"role", role_name(role.role)},
-                       {"layer", json_layer(role.layer)},
-                       {"axes", role.axes},
-                       {"shape", info.shape},
-                       {"dtype", dtype_name(info.dtype)},
-                       {"bytes", info.bytes()}});
+    out["tensors"].push_back(tensor_json(dump.tensors[i], recognition.tensors[i]));
   }
-  out["tensors"] = std::move(tensors);
   Json groups = Json::array();
   for (const KvzGroup& group : summary.groups) {
     Json names = Json::array();

@@ -12,6 +12,9 @@ namespace kvzip::tool {
 /// Tables with more rows than this show the layers that look alike as one row.
 inline constexpr std::size_t kManyRows = 40;
 
+/// Attributes of the whole file.
+Json metadata_json(const Dump& dump);
+Json tensor_json(const TensorInfo& info, const TensorRole& role);
 Json container_json(const std::string& name, const Dump& dump, const Recognition& recognition,
                     const KvzSummary& summary);
 std::string container_text(const std::string& name, const Dump& dump, const Recognition& recognition,

@@ -29,7 +29,8 @@ Machine this_machine() {
 
 std::string machine_line() {
   const Machine machine = this_machine();
-  return fmt::format("({}), {} of {} x {}", machine.compiler, kernels::target_name(), machine.processors, machine.cpu);
+  return fmt::format("({}), {} of {} x {}", machine.compiler, kernels::instruction_set_name(), machine.processors,
+                     machine.cpu);
 }
 
 }  // namespace kvzip::tool

@@ -8,6 +8,7 @@
 #include <cstdio>
 
 #include "codec/fail.hpp"
+#include "src/report/csv_fields.hpp"
 
 namespace kvzip::tool {
 namespace {
@@ -56,6 +57,15 @@ std::string printable(std::string_view text) {
     } else {
       out += text[i];
     }
+  }
+  return out;
+}
+
+std::string markdown_text(std::string_view text) {
+  std::string out;
+  for (const char c : printable(text)) {
+    if (std::string_view("\\|*_`<>[]&").find(c) != std::string_view::npos) out += '\\';
+    out += c;
   }
   return out;
 }
@@ -154,6 +164,22 @@ std::string csv_text(std::string_view text) {
   return out + "\"";
 }
 
+std::string csv_number(std::optional<double> value) {
+  return value && !std::isnan(*value) ? fmt::format("{}", *value) : std::string();
+}
+
+std::string csv_names(const CsvColumns& columns) {
+  std::string out;
+  for (const CsvColumn& column : columns) out += "," + column.name;
+  return out;
+}
+
+std::string csv_cells(const CsvColumns& columns) {
+  std::string out;
+  for (const CsvColumn& column : columns) out += "," + column.cell;
+  return out;
+}
+
 std::optional<double> ratio_of(std::uint64_t source, std::uint64_t coded) {
   if (coded == 0) return {};
   return static_cast<double>(source) / static_cast<double>(coded);
@@ -192,6 +218,20 @@ std::string Table::text() const {
     }
     line.erase(line.find_last_not_of(' ') + 1);
     out += line + "\n";
+  }
+  return out;
+}
+
+std::string Table::markdown() const {
+  std::string out;
+  for (std::size_t r = 0; r < rows_.size(); ++r) {
+    out += '|';
+    for (const std::string& cell : rows_[r]) out += fmt::format(" {} |", markdown_text(cell));
+    out += '\n';
+    if (r > 0) continue;
+    out += '|';
+    for (const bool right : right_) out += right ? "---:|" : "---|";
+    out += '\n';
   }
   return out;
 }

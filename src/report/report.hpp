@@ -27,6 +27,8 @@ void note(std::string_view text);
 
 /// Names come from files: control characters would reach the terminal.
 std::string printable(std::string_view text);
+/// printable(), with what Markdown would take for its own escaped.
+std::string markdown_text(std::string_view text);
 /// "16.78 MB", in powers of ten.
 std::string size_text(std::uint64_t bytes);
 /// "8 x 1024 x 128"; "scalar".
@@ -46,6 +48,8 @@ Json json_model(const ModelInfo& model);
 
 /// Quoted, so that it may hold commas.
 std::string csv_text(std::string_view text);
+/// Numbers as spreadsheets read them; nothing where there is none.
+std::string csv_number(std::optional<double> value);
 
 std::optional<double> ratio_of(std::uint64_t source, std::uint64_t coded);
 std::optional<double> bits_of(std::uint64_t bytes, std::uint64_t values);
@@ -56,6 +60,7 @@ class Table {
   explicit Table(std::vector<std::string> columns);
   void add(std::vector<std::string> row);
   std::string text() const;
+  std::string markdown() const;
 
  private:
   std::vector<bool> right_;

@@ -9,6 +9,7 @@
 #include <optional>
 #include <set>
 
+#include "codec/split.hpp"
 #include "kvzip/components.hpp"
 #include "kvzip/error.hpp"
 
@@ -17,20 +18,10 @@ namespace {
 
 constexpr std::size_t kMaxSettings = 10000;  // of a grid: a slip of the keyboard, not a wish
 
-std::string_view trimmed(std::string_view s) {
-  const auto first = s.find_first_not_of(" \t\r");
-  return first == std::string_view::npos ? std::string_view{}
-                                         : s.substr(first, s.find_last_not_of(" \t\r") - first + 1);
-}
-
 std::vector<std::string> split_text(std::string_view text, char separator) {
   std::vector<std::string> parts;
-  for (;;) {
-    const auto at = text.find(separator);
-    parts.emplace_back(trimmed(text.substr(0, at)));
-    if (at == std::string_view::npos) return parts;
-    text.remove_prefix(at + 1);
-  }
+  for (const std::string_view part : split(text, separator)) parts.emplace_back(trimmed(part));
+  return parts;
 }
 
 std::string joined(const std::vector<std::string>& parts, char separator) {

@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <fmt/format.h>
 
-#include <cmath>
+#include <algorithm>
+#include <array>
 
+#include "src/measure/fidelity_fields.hpp"
+#include "src/report/csv_fields.hpp"
 #include "src/sweep/sweep_report.hpp"
 
 namespace kvzip::tool {
 namespace {
-
-using Value = std::optional<double>;
 
 struct Line {
   const SweepDump& dump;
@@ -19,34 +20,31 @@ struct Line {
   bool pareto = false;
 };
 
-/// Numbers as spreadsheets read them; nothing where there is none.
-std::string number(Value value) {
-  if (!value || std::isnan(*value)) return {};
-  return std::isinf(*value) ? (*value > 0 ? "inf" : "-inf") : fmt::format("{}", *value);
-}
-
 std::string number(std::optional<std::uint64_t> value) {
   return value ? std::to_string(*value) : std::string();
 }
 
-constexpr std::pair<std::string_view, double ValueFigures::*> kValueFigures[] = {
-    {"max_abs", &ValueFigures::max_abs},
-    {"nrmse", &ValueFigures::nrmse},
-    {"snr_db", &ValueFigures::snr_db},
-    {"cosine_min", &ValueFigures::cosine_min},
-    {"cosine_mean", &ValueFigures::cosine_mean}};
-constexpr std::pair<std::string_view, double AttentionFigures::*> kAttentionFigures[] = {
-    {"output_nrmse", &AttentionFigures::output_nrmse},
-    {"output_cosine", &AttentionFigures::output_cosine},
-    {"kl", &AttentionFigures::kl},
-    {"top_overlap", &AttentionFigures::top_overlap},
-    {"logits_nrmse", &AttentionFigures::logits_nrmse}};
-constexpr std::pair<std::string_view, std::optional<ValueFigures> FidelitySummary::*> kRoles[] = {
-    {"key", &FidelitySummary::key}, {"value", &FidelitySummary::value}};
-constexpr std::pair<std::string_view, std::optional<AttentionFigures> FidelitySummary::*> kAttentions[] = {
-    {"attention", &FidelitySummary::attention},
-    {"attention2", &FidelitySummary::attention2},
-    {"proxy", &FidelitySummary::proxy}};
+/// Measures of attention stand with the ones first that people look at.
+void put_outputs_first(CsvColumns& columns) {
+  constexpr std::array<std::string_view, 5> kOrder{"output_nrmse", "output_cosine", "kl", "top_overlap",
+                                                   "logits_nrmse"};
+  const auto place = [&](const CsvColumn& column) {
+    const auto in = [&](std::string_view name) { return column.name.ends_with("_" + std::string(name)); };
+    return std::find_if(kOrder.begin(), kOrder.end(), in) - kOrder.begin();
+  };
+  for (auto first = columns.begin(); first != columns.end(); ++first) {
+    const std::string set = first->name.substr(0, first->name.find('_') + 1);
+    if (first->name != set + "logits_nrmse") continue;
+    std::sort(first, first + kOrder.size(), [&](const auto& a, const auto& b) { return place(a) < place(b); });
+    first += kOrder.size() - 1;
+  }
+}
+
+CsvColumns errors_of(const FidelitySummary& errors) {
+  CsvColumns out = csv_columns(errors);
+  put_outputs_first(out);
+  return out;
+}
 
 std::string heading() {
   std::string out =
@@ -54,47 +52,26 @@ std::string heading() {
       "bits_per_value";
   for (const std::string_view kind : kByteKinds) out += fmt::format(",{}_bytes", kind);
   out += ",key_bits,value_bits,encode_mbs,decode_mbs,peak_bytes,worst_layer";
-  for (const auto& [role, unused] : kRoles) {
-    out += fmt::format(",{0}_values,{0}_nonfinite_mismatches", role);
-    for (const auto& [name, figure] : kValueFigures) out += fmt::format(",{}_{}", role, name);
-  }
-  for (const auto& [set, unused] : kAttentions) {
-    for (const auto& [name, figure] : kAttentionFigures) out += fmt::format(",{}_{}", set, name);
-  }
-  return out + ",proxy_pair_nrmse,command,kvzip,machine\n";
-}
-
-std::string errors_of(const FidelitySummary& errors) {
-  std::string out;
-  for (const auto& [role, member] : kRoles) {
-    const auto& f = errors.*member;
-    out += fmt::format(",{},{}", f ? std::to_string(f->values) : "", f ? std::to_string(f->nonfinite_mismatches) : "");
-    for (const auto& [name, figure] : kValueFigures) out += "," + number(f ? Value((*f).*figure) : Value());
-  }
-  for (const auto& [set, member] : kAttentions) {
-    const auto& f = errors.*member;
-    for (const auto& [name, figure] : kAttentionFigures) out += "," + number(f ? Value((*f).*figure) : Value());
-  }
-  return out + "," + number(errors.pair_nrmse);
+  return out + csv_names(errors_of({})) + ",command,kvzip,machine\n";
 }
 
 std::string front_of(const Line& l) {
   return fmt::format("{},{},{},{},{},{},{},{},{},{}", csv_text(l.dump.path), l.scope, csv_text(l.setting.name),
                      csv_text(l.setting.family), l.setting.kind, l.layer, l.head, l.measure.id,
-                     number(l.measure.of(l.errors)), l.scope == "file" ? (l.pareto ? "1" : "0") : "");
+                     csv_number(l.measure.of(l.errors)), l.scope == "file" ? (l.pareto ? "1" : "0") : "");
 }
 
 std::string tail_of(const Sweep& sweep, const Line& l) {
-  return fmt::format("{},{},{},{}\n", errors_of(l.errors), csv_text(l.setting.command), csv_text(sweep.version),
-                     csv_text(fmt::format("kvzip {} {}", sweep.version, sweep.machine)));
+  return fmt::format("{},{},{},{}\n", csv_cells(errors_of(l.errors)), csv_text(l.setting.command),
+                     csv_text(sweep.version), csv_text(fmt::format("kvzip {} {}", sweep.version, sweep.machine)));
 }
 
 std::string file_line(const Sweep& sweep, const Line& l) {
   const SettingResult& s = l.setting;
   std::string out = front_of(l);
   out += fmt::format(",{},{},{},{},{},{}", l.dump.source_bytes, l.dump.values, s.file_bytes,
-                     number(ratio_of(l.dump.source_bytes, s.file_bytes)), number(ratio_to_int8(l.dump, s)),
-                     number(bits_of(s.file_bytes, l.dump.values)));
+                     csv_number(ratio_of(l.dump.source_bytes, s.file_bytes)), csv_number(ratio_to_int8(l.dump, s)),
+                     csv_number(bits_of(s.file_bytes, l.dump.values)));
   for (const std::uint64_t bytes : s.bytes) out += fmt::format(",{}", bytes);
   out += fmt::format(",,,{},{},{},{}", s.encode_mbs, s.decode_mbs, number(s.peak_bytes),
                      s.worst_layer ? std::to_string(*s.worst_layer) : "");
@@ -104,10 +81,10 @@ std::string file_line(const Sweep& sweep, const Line& l) {
 /// A layer's bytes are its frame records; what they hold is known of the file only.
 std::string layer_line(const Sweep& sweep, const Line& l, const LayerResult& layer) {
   const std::uint64_t values = layer.key_values + layer.value_values, bytes = layer.key_bytes + layer.value_bytes;
-  std::string out = front_of(l) + fmt::format(",,{},{},,,{}", values, bytes, number(bits_of(bytes, values)));
+  std::string out = front_of(l) + fmt::format(",,{},{},,,{}", values, bytes, csv_number(bits_of(bytes, values)));
   out += std::string(kByteKinds.size(), ',');
-  out += fmt::format(",{},{},,,,", number(bits_of(layer.key_bytes, layer.key_values)),
-                     number(bits_of(layer.value_bytes, layer.value_values)));
+  out += fmt::format(",{},{},,,,", csv_number(bits_of(layer.key_bytes, layer.key_values)),
+                     csv_number(bits_of(layer.value_bytes, layer.value_values)));
   return out + tail_of(sweep, l);
 }
 

@@ -37,6 +37,11 @@ std::string html_table(const SweepTable& table, const std::vector<bool>& front_r
   return out + "</tbody></table></div>\n";
 }
 
+std::string_view page_file(std::string_view name) {
+  const auto files = page_files();
+  return std::find_if(files.begin(), files.end(), [&](const PageFile& f) { return f.name == name; })->text;
+}
+
 /// In the order of rows.
 std::vector<bool> front_rows(const SweepDump& dump, const Measure& measure) {
   const std::vector<bool> front = pareto_front(dump, measure);
@@ -185,8 +190,8 @@ std::string layers_json(const Sweep& sweep, const Measure& measure) {
 
 std::string sweep_html(const Sweep& sweep, const Measure& measure) {
   std::string out(kHead);
-  out += fmt::format("<title>kvzip sweep: rate against {}</title>\n<style>{}</style>\n</head>\n<body>\n",
-                     escape_markup(measure.label), kPageStyle);
+  out += fmt::format("<title>kvzip sweep: rate against {}</title>\n<style>\n{}</style>\n</head>\n<body>\n",
+                     escape_markup(measure.label), page_file("style"));
   out += "<h1>Settings of kvzip compared</h1>\n";
   out += fmt::format(
       "<p class=\"faint\">kvzip {} {}; speeds are of one thread, in 1e6 bytes of source a second. "
@@ -194,8 +199,8 @@ std::string sweep_html(const Sweep& sweep, const Measure& measure) {
       escape_markup(sweep.version), escape_markup(sweep.machine), escape_markup(sweep.command));
   for (std::size_t d = 0; d < sweep.dumps.size(); ++d) out += section_of(sweep, d, measure);
   out += fmt::format(
-      "<script type=\"application/json\" id=\"layers\">{}</script>\n<script>{}</script>\n</body>\n</html>\n",
-      layers_json(sweep, measure), kPageScript);
+      "<script type=\"application/json\" id=\"layers\">{}</script>\n<script>\n{}</script>\n</body>\n</html>\n",
+      layers_json(sweep, measure), page_file("script"));
   return out;
 }
 

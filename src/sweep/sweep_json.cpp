@@ -2,200 +2,87 @@
 // A sweep as JSON and back. Members are declared once; what is derived from them is written for other readers and not
 // read.
 #include <cmath>
-#include <concepts>
 #include <limits>
 
 #include "codec/fail.hpp"
 #include "formats/json_depth.hpp"
+#include "formats/json_fields.hpp"
+#include "src/measure/fidelity_fields.hpp"
 #include "src/sweep/sweep_report.hpp"
 
 namespace kvzip::tool {
+
+void fields(auto& visit, Is<ChunkBytes> auto& c) {
+  visit("first", c.first);
+  visit("tokens", c.tokens);
+  visit("bytes", c.bytes);
+}
+
+/// An array as an object with a member for each kind of bytes.
+template <typename Bytes>
+struct ByKind {
+  Bytes& bytes;
+};
+template <typename Bytes>
+void fields(auto& visit, const ByKind<Bytes>& kinds) {
+  for (std::size_t k = 0; k < kByteKinds.size(); ++k) visit(kByteKinds[k], kinds.bytes[k]);
+}
+
+void fields(auto& visit, Is<LayerResult> auto& l) {
+  visit("layer", l.layer);
+  visit("key_values", l.key_values);
+  visit("value_values", l.value_values);
+  visit("key_bytes", l.key_bytes);
+  visit("value_bytes", l.value_bytes);
+  visit("errors", l.all);
+  visit("heads", l.heads);
+}
+
+void fields(auto& visit, Is<SettingResult> auto& s) {
+  visit("name", s.name);
+  visit("family", s.family);
+  visit("kind", s.kind);
+  visit("rules", s.rules);
+  visit("command", s.command);
+  visit("left_out", s.left_out);
+  visit("file_bytes", s.file_bytes);
+  visit("bytes", ByKind{s.bytes});
+  visit("encode_mbs", s.encode_mbs);
+  visit("decode_mbs", s.decode_mbs);
+  visit("peak_bytes", s.peak_bytes);
+  visit("errors", s.all);
+  visit("worst_layer", s.worst_layer);
+  visit("layers", s.layers);
+  visit("chunks", s.chunks);
+}
+
+void fields(auto& visit, Is<SweepDump> auto& d) {
+  visit("path", d.path);
+  visit("model", d.model);
+  visit("source_bytes", d.source_bytes);
+  visit("values", d.values);
+  visit("int8_bytes", d.int8_bytes);
+  visit("tokens", d.tokens);
+  visit("split", d.split);
+  visit("queries", d.queries);
+  visit("queries2", d.queries2);
+  visit("dtype", d.dtype);
+  visit("queries_from", d.queries_from);
+  visit("note", d.note);
+  visit("settings", d.settings);
+}
+
+void fields(auto& visit, Is<Sweep> auto& s) {
+  visit("kvzip", s.version);
+  visit("machine", s.machine);
+  visit("command", s.command);
+  visit("dumps", s.dumps);
+}
+
 namespace {
 
 constexpr unsigned kSchema = 1;
-
-template <typename T, typename U>
-concept Is = std::same_as<std::remove_const_t<T>, U>;
-
-void members(auto& a, Is<ValueFigures> auto& f) {
-  a("values", f.values);
-  a("nonfinite_mismatches", f.nonfinite_mismatches);
-  a("max_abs", f.max_abs);
-  a("nrmse", f.nrmse);
-  a("snr_db", f.snr_db);
-  a("cosine_min", f.cosine_min);
-  a("cosine_mean", f.cosine_mean);
-}
-
-void members(auto& a, Is<AttentionFigures> auto& f) {
-  a("logits_nrmse", f.logits_nrmse);
-  a("kl", f.kl);
-  a("top_overlap", f.top_overlap);
-  a("output_nrmse", f.output_nrmse);
-  a("output_cosine", f.output_cosine);
-}
-
-void members(auto& a, Is<FidelitySummary> auto& f) {
-  a("key", f.key);
-  a("value", f.value);
-  a("attention", f.attention);
-  a("attention2", f.attention2);
-  a("proxy", f.proxy);
-  a("proxy_pair_nrmse", f.pair_nrmse);
-}
-
-void members(auto& a, Is<ChunkBytes> auto& c) {
-  a("first", c.first);
-  a("tokens", c.tokens);
-  a("bytes", c.bytes);
-}
-
-void members(auto& a, Is<LayerResult> auto& l) {
-  a("layer", l.layer);
-  a("key_values", l.key_values);
-  a("value_values", l.value_values);
-  a("key_bytes", l.key_bytes);
-  a("value_bytes", l.value_bytes);
-  a("errors", l.all);
-  a("heads", l.heads);
-}
-
-void members(auto& a, Is<SettingResult> auto& s) {
-  a("name", s.name);
-  a("family", s.family);
-  a("kind", s.kind);
-  a("rules", s.rules);
-  a("command", s.command);
-  a("left_out", s.left_out);
-  a("file_bytes", s.file_bytes);
-  a("bytes", s.bytes);
-  a("encode_mbs", s.encode_mbs);
-  a("decode_mbs", s.decode_mbs);
-  a("peak_bytes", s.peak_bytes);
-  a("errors", s.all);
-  a("worst_layer", s.worst_layer);
-  a("layers", s.layers);
-  a("chunks", s.chunks);
-}
-
-void members(auto& a, Is<SweepDump> auto& d) {
-  a("path", d.path);
-  a("model", d.model);
-  a("source_bytes", d.source_bytes);
-  a("values", d.values);
-  a("int8_bytes", d.int8_bytes);
-  a("tokens", d.tokens);
-  a("split", d.split);
-  a("queries", d.queries);
-  a("queries2", d.queries2);
-  a("dtype", d.dtype);
-  a("queries_from", d.queries_from);
-  a("note", d.note);
-  a("settings", d.settings);
-}
-
-void members(auto& a, Is<Sweep> auto& s) {
-  a("kvzip", s.version);
-  a("machine", s.machine);
-  a("command", s.command);
-  a("dumps", s.dumps);
-}
-
-using Kinds = std::array<std::uint64_t, kByteKinds.size()>;
-
-struct JsonOut {
-  Json json = Json::object();
-
-  void operator()(const char* name, const auto& value) { json[name] = of(value); }
-
-  template <typename T>
-  static Json of(const T& value) {
-    if constexpr (std::same_as<T, double>) {
-      return json_number(value);
-    } else if constexpr (std::same_as<T, Kinds>) {
-      Json out = Json::object();
-      for (std::size_t k = 0; k < value.size(); ++k) out[std::string(kByteKinds[k])] = value[k];
-      return out;
-    } else if constexpr (std::constructible_from<Json, T> && (std::integral<T> || std::same_as<T, std::string>)) {
-      return Json(value);
-    } else {
-      JsonOut out;
-      members(out, value);
-      return std::move(out.json);
-    }
-  }
-  template <typename T>
-  static Json of(const std::optional<T>& value) {
-    return value ? of(*value) : Json(nullptr);
-  }
-  template <typename T>
-  static Json of(const std::vector<T>& values) {
-    Json out = Json::array();
-    for (const T& value : values) out.push_back(of(value));
-    return out;
-  }
-};
-
-/// Every member must be there, of its type; others are left alone.
-struct JsonIn {
-  const Json& json;
-  std::string place;
-
-  [[noreturn]] static void refuse(const std::string& place, std::string_view expected) {
-    fail(ErrorCode::corrupt, "not a sweep of kvzip: {} is not {}", place, expected);
-  }
-
-  void operator()(const char* name, auto& value) {
-    const auto at = json.find(name);
-    const std::string where = place.empty() ? name : fmt::format("{}.{}", place, name);
-    if (at == json.end()) fail(ErrorCode::corrupt, "not a sweep of kvzip: {} is missing", where);
-    read(*at, where, value);
-  }
-
-  template <typename T>
-  static void read(const Json& in, const std::string& where, T& value) {
-    if constexpr (std::same_as<T, std::string>) {
-      if (!in.is_string()) refuse(where, "text");
-      value = in.get<std::string>();
-    } else if constexpr (std::unsigned_integral<T>) {
-      if (!in.is_number_unsigned() || in.get<std::uint64_t>() > std::numeric_limits<T>::max()) {
-        refuse(where, "a whole number of its range");
-      }
-      value = in.get<T>();
-    } else if constexpr (std::same_as<T, double>) {
-      // JSON has no infinity, and that is what the figures that it lost were.
-      if (!in.is_number() && !in.is_null()) refuse(where, "a number");
-      value = in.is_null() ? std::numeric_limits<double>::infinity() : in.get<double>();
-    } else {
-      if (!in.is_object()) refuse(where, "an object");
-      JsonIn inner{in, where};
-      members(inner, value);
-    }
-  }
-  static void read(const Json& in, const std::string& where, Kinds& value) {
-    if (!in.is_object()) refuse(where, "an object");
-    JsonIn inner{in, where};
-    for (std::size_t k = 0; k < value.size(); ++k) inner(std::string(kByteKinds[k]).c_str(), value[k]);
-  }
-  static void read(const Json& in, const std::string& where, std::optional<double>& value) {
-    if (in.is_null()) return value.reset();
-    read(in, where, value.emplace());
-  }
-  template <typename T>
-  static void read(const Json& in, const std::string& where, std::optional<T>& value) {
-    if (in.is_null()) return value.reset();
-    read(in, where, value.emplace());
-  }
-  template <typename T>
-  static void read(const Json& in, const std::string& where, std::vector<T>& values) {
-    if (!in.is_array()) refuse(where, "a list");
-    values.clear();
-    for (const Json& one : in) {
-      const std::string inner = fmt::format("{}[{}]", where, values.size());
-      read(one, inner, values.emplace_back());
-    }
-  }
-};
+constexpr std::string_view kNotOne = "not a sweep of kvzip";
 
 /// An error of nothing is the SNR that has no end; the other infinity is that of an infinite error.
 void mend_snr(FidelitySummary& errors) {
@@ -219,29 +106,31 @@ void add_derived(Json& out, const SweepDump& dump) {
 
 Json sweep_json(const Sweep& sweep) {
   Json out{{"schema", kSchema}, {"kind", "sweep"}};
-  out.update(JsonOut::of(sweep));
+  out.update(json_of(sweep));
   for (std::size_t d = 0; d < sweep.dumps.size(); ++d) add_derived(out["dumps"][d], sweep.dumps[d]);
   return out;
 }
 
 Sweep read_sweep(std::string_view text) {
-  check_json_depth(text, "not a sweep of kvzip");
+  check_json_depth(text, kNotOne);
   Json json;
   try {
     json = Json::parse(text);
   } catch (const Json::exception&) {
-    fail(ErrorCode::corrupt, "not a sweep of kvzip: not sound JSON");
+    fail(ErrorCode::corrupt, "{}: not sound JSON", kNotOne);
   }
   if (!json.is_object() || !json.contains("kind") || json["kind"] != "sweep") {
-    fail(ErrorCode::corrupt, "not a sweep of kvzip: make one with 'kvzip sweep --json'");
+    fail(ErrorCode::corrupt, "{}: make one with 'kvzip sweep --json'", kNotOne);
   }
-  if (!json.contains("schema") || !json["schema"].is_number_unsigned()) JsonIn::refuse("schema", "a number");
+  if (!json.contains("schema") || !json["schema"].is_number_unsigned()) {
+    fail(ErrorCode::corrupt, "{}: schema is not a number", kNotOne);
+  }
   if (json["schema"] != kSchema) {
     fail(ErrorCode::unsupported, "a sweep of schema {}; this build reads {}", json["schema"].get<std::uint64_t>(),
          kSchema);
   }
   Sweep sweep;
-  JsonIn::read(json, "", sweep);
+  JsonReader(json, kNotOne, JsonNumbers::null_is_infinity).read(sweep);
   for (SweepDump& dump : sweep.dumps) {
     for (SettingResult& setting : dump.settings) {
       mend_snr(setting.all);

@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// The style sheet and the script of the page that `kvzip sweep --report` writes.
+// The files of src/sweep/page/, from which `kvzip sweep --report` makes its page.
 #pragma once
 
+#include <span>
 #include <string_view>
 
 namespace kvzip::tool {
 
-extern const std::string_view kPageStyle;
-/// Sorts tables of class "sortable" by their headings, and draws heat maps from the JSON of the element "layers".
-extern const std::string_view kPageScript;
+struct PageFile {
+  std::string_view name, text;  // the name without its extension: "style", "script"
+};
+std::span<const PageFile> page_files();
 
 }  // namespace kvzip::tool

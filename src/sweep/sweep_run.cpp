@@ -52,7 +52,7 @@ class TimedWriter final : public DumpWriter {
   void append(Part& part) override {
     const Slice& slice = part.slices.at(0);
     const std::size_t axis = recognition_.tensors[slice.tensor].axes.find('T');
-    if (axis != std::string::npos && axis < slice.start.size()) {
+    if (axis != Axes::npos && axis < slice.start.size()) {
       ChunkBytes& chunk = chunks_[slice.start[axis]];
       chunk.first = slice.start[axis];
       chunk.tokens = std::max(chunk.tokens, slice.count[axis]);

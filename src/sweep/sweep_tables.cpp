@@ -196,35 +196,9 @@ SweepTable layers_of(const SettingResult& setting, const Measure& measure) {
   return t;
 }
 
-std::string text_of(const SweepTable& table) {
+Table table_of(const SweepTable& table) {
   Table out(table.columns);
   for (const Cells& row : table.rows) out.add(row);
-  return fmt::format("\n{}\n{}", printable(table.title), out.text());
-}
-
-/// Names may hold what Markdown takes for its own.
-std::string markdown_cell(std::string_view text) {
-  std::string out;
-  for (const char c : printable(text)) {
-    if (std::string_view("\\|*_`<>[]&").find(c) != std::string_view::npos) out += '\\';
-    out += c;
-  }
-  return out;
-}
-
-std::string markdown_of(const SweepTable& table) {
-  std::string names = "|", rule = "|";
-  for (const std::string& column : table.columns) {
-    const bool right = column.starts_with('>');
-    names += fmt::format(" {} |", markdown_cell(std::string_view(column).substr(right ? 1 : 0)));
-    rule += right ? "---:|" : "---|";
-  }
-  std::string out = fmt::format("\n{}\n\n{}\n{}\n", markdown_cell(table.title), names, rule);
-  for (const Cells& row : table.rows) {
-    out += '|';
-    for (const std::string& cell : row) out += fmt::format(" {} |", markdown_cell(cell));
-    out += '\n';
-  }
   return out;
 }
 
@@ -320,7 +294,9 @@ std::string sweep_text(const Sweep& sweep, const Measure& measure, bool verbose)
   for (const SweepDump& dump : sweep.dumps) {
     out += fmt::format("\n{}: {}\n", printable(dump.path), printable(dump_line(dump)));
     if (!dump.note.empty()) out += printable(dump.note) + "\n";
-    for (const SweepTable& table : all_tables(dump, measure, verbose)) out += text_of(table);
+    for (const SweepTable& table : all_tables(dump, measure, verbose)) {
+      out += fmt::format("\n{}\n{}", printable(table.title), table_of(table).text());
+    }
     const Cells left_out = left_out_lines(dump);
     if (!left_out.empty()) out += '\n';
     for (const std::string& line : left_out) out += printable(line) + "\n";
@@ -329,14 +305,16 @@ std::string sweep_text(const Sweep& sweep, const Measure& measure, bool verbose)
 }
 
 std::string sweep_markdown(const Sweep& sweep, const Measure& measure, bool verbose) {
-  std::string out = markdown_cell(head_line(sweep)) + "\n";
+  std::string out = markdown_text(head_line(sweep)) + "\n";
   for (const SweepDump& dump : sweep.dumps) {
-    out += fmt::format("\n**{}**: {}\n", markdown_cell(dump.path), markdown_cell(dump_line(dump)));
-    if (!dump.note.empty()) out += fmt::format("\n{}\n", markdown_cell(dump.note));
-    for (const SweepTable& table : all_tables(dump, measure, verbose)) out += markdown_of(table);
+    out += fmt::format("\n**{}**: {}\n", markdown_text(dump.path), markdown_text(dump_line(dump)));
+    if (!dump.note.empty()) out += fmt::format("\n{}\n", markdown_text(dump.note));
+    for (const SweepTable& table : all_tables(dump, measure, verbose)) {
+      out += fmt::format("\n{}\n\n{}", markdown_text(table.title), table_of(table).markdown());
+    }
     const Cells left_out = left_out_lines(dump);
     if (!left_out.empty()) out += '\n';
-    for (const std::string& line : left_out) out += fmt::format("- {}\n", markdown_cell(line));
+    for (const std::string& line : left_out) out += fmt::format("- {}\n", markdown_text(line));
   }
   return out;
 }

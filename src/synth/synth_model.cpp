@@ -14,6 +14,7 @@
 #include <numeric>
 
 #include "codec/portable_math.hpp"
+#include "codec/splitmix64.hpp"
 
 namespace kvzip {
 namespace {
@@ -48,17 +49,10 @@ constexpr Kind kValue{kValueRatio, kValueMedian, 0.6, 0.25, 0.25, 0.30, 0.45, 0.
 
 enum Purpose : std::uint64_t { kProfile, kLoading, kToken, kTokenFactor, kContextFactor, kSwing, kNoise, kSink };
 
-std::uint64_t mix(std::uint64_t x) {
-  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
-  x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
-  return x ^ (x >> 31);
-}
-constexpr std::uint64_t kGolden = 0x9e3779b97f4a7c15u;
-
 template <typename... Ids>
 std::uint64_t key_of(std::uint64_t seed, Ids... ids) {
-  std::uint64_t key = mix(seed + kGolden);
-  ((key = mix(key + kGolden * (static_cast<std::uint64_t>(ids) + 1))), ...);
+  std::uint64_t key = splitmix64(seed, 0);
+  ((key = splitmix64(key, static_cast<std::uint64_t>(ids))), ...);
   return key;
 }
 
@@ -89,7 +83,7 @@ const std::array<float, kBellSize>& bell() {
 void fill_bell(std::uint64_t key, std::span<float> out) {
   const auto& table = bell();
   for (std::size_t i = 0; i < out.size(); i += 4) {
-    const std::uint64_t h = mix(key + kGolden * (i / 4 + 1));
+    const std::uint64_t h = splitmix64(key, i / 4);
     const std::size_t n = std::min<std::size_t>(4, out.size() - i);
     for (std::size_t k = 0; k < n; ++k) out[i + k] = table[(h >> (16 * k)) % kBellSize];
   }
@@ -151,12 +145,12 @@ void SynthModel::add_profile(Role role, std::uint32_t layer) {
   const double depth = options_.layers > 1 ? static_cast<double>(layer) / (options_.layers - 1) : 0.5;
   const double median = interpolate_log(std::array{0.0, 0.5, 1.0}, kind.median, depth);
   // Layers differ in how far their outliers reach.
-  const double reach = 0.85 + 0.3 * uniform(mix(key));
+  const double reach = 0.85 + 0.3 * uniform(splitmix_bits(key));
 
   std::vector<double> score(channels);
   for (std::size_t c = 0; c < channels; ++c) {
     const double pair = static_cast<double>(c % dim % (dim / 2)) / (static_cast<double>(dim) / 2);
-    score[c] = uniform(mix(key + 2 * c + 1)) + kind.low_frequency * pair;
+    score[c] = uniform(splitmix_bits(key + 2 * c + 1)) + kind.low_frequency * pair;
   }
   std::vector<std::size_t> order(channels);
   std::iota(order.begin(), order.end(), 0);
@@ -164,12 +158,12 @@ void SynthModel::add_profile(Role role, std::uint32_t layer) {
             [&](auto a, auto b) { return score[a] < score[b] || (score[a] == score[b] && a < b); });
 
   std::vector<float> spread(channels);
-  fill_bell(mix(key + kGolden), spread);
+  fill_bell(splitmix64(key, 0), spread);
   const std::size_t at = profiles_.size();
   profiles_.resize(at + channels);
   for (std::size_t rank = 0; rank < channels; ++rank) {
     const std::size_t c = order[rank];
-    const std::uint64_t bits = mix(key + 2 * c + 2);
+    const std::uint64_t bits = splitmix_bits(key + 2 * c + 2);
     const double quantile = (static_cast<double>(rank) + uniform(bits)) / static_cast<double>(channels);
     const double ratio = portable::exp(reach * portable::log(interpolate_log(kQuantile, kind.ratio, quantile)));
     const double constant = kind.constant * portable::exp(kind.constant_power * portable::log(ratio) + 0.5 * spread[c]);

@@ -15,7 +15,7 @@ namespace kvzip::tool {
 /// One number that a factor on some units' steps is to bring to its limit.
 struct Control {
   static constexpr double kAim = 0.996;  // of the limit
-  std::function<bool(const Unit&)> moves;
+  std::function<bool(const Unit&)> moves = [](const Unit&) { return true; };
   std::function<double(const Trial&)> value;
   double limit = 0;
   double slope = 1;  // of log2(value) along log2(factor); estimated anew from trials

@@ -8,6 +8,8 @@
 #include <cmath>
 #include <iterator>
 
+#include "codec/number.hpp"
+
 namespace kvzip::tool {
 namespace {
 
@@ -46,9 +48,9 @@ double stated_step(double step) {
   constexpr double kLeast = 1e-30, kMost = 1e12;  // the stage's range
   step = std::clamp(step, kLeast, kMost);
   const auto exponent = static_cast<int>(std::floor(portable::log(step) / portable::log(10)));
-  const double digit = std::stod(fmt::format("1e{}", exponent - 3));
+  const double digit = *parse_number<double>(fmt::format("1e{}", exponent - 3));
   const double down = std::floor(step / digit * (1 + 1e-12)) * digit;
-  return std::max(kLeast, std::stod(fmt::format("{:.3e}", down)));
+  return std::max(kLeast, *parse_number<double>(fmt::format("{:.3e}", down)));
 }
 
 std::string ladder_pipeline(const std::string& transform, double step, Points points) {

@@ -152,13 +152,13 @@ double best_rate(F&& one) {
 class VectorTarget {
  public:
   VectorTarget() {
-    const std::vector<kernels::Target> targets = kernels::targets();
-    if (targets.size() < 2 || targets.back().name != kernels::target_name()) return;
+    const std::vector<kernels::InstructionSet> targets = kernels::instruction_sets();
+    if (targets.size() < 2 || targets.back().name != kernels::instruction_set_name()) return;
     before_ = targets.back().id;
-    kernels::use_target(targets[targets.size() - 2].id);
+    kernels::use_instruction_set(targets[targets.size() - 2].id);
   }
   ~VectorTarget() {
-    if (before_ != 0) kernels::use_target(before_);
+    if (before_ != 0) kernels::use_instruction_set(before_);
   }
   VectorTarget(const VectorTarget&) = delete;
   VectorTarget& operator=(const VectorTarget&) = delete;
@@ -173,7 +173,7 @@ double remembered(const std::string& what, std::size_t size, F&& measure) {
   const VectorTarget target;
   static std::map<std::string, double> known;
   const auto [at, fresh] =
-      known.try_emplace(what + std::string(kernels::target_name()) + ' ' + std::to_string(size), 0.0);
+      known.try_emplace(what + std::string(kernels::instruction_set_name()) + ' ' + std::to_string(size), 0.0);
   if (fresh) at->second = measure();
   return at->second;
 }

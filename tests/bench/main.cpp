@@ -11,12 +11,12 @@
 namespace kvzip::bench {
 
 void add(const std::string& name, const std::function<void(benchmark::State&)>& body) {
-  for (const kernels::Target& target : kernels::targets()) {
+  for (const kernels::InstructionSet& target : kernels::instruction_sets()) {
     benchmark::RegisterBenchmark((name + "/" + std::string(target.name)).c_str(),
                                  [body, id = target.id](benchmark::State& state) {
-                                   kernels::use_target(id);
+                                   kernels::use_instruction_set(id);
                                    body(state);
-                                   kernels::use_target(0);
+                                   kernels::use_instruction_set(0);
                                  });
   }
 }
@@ -162,9 +162,9 @@ int main(int argc, char** argv) {
   fmt::print(
       "{}: memcpy reads and writes {:.0f} GB/s within 1 MB, {:.0f} within 64 MB; {:.0f} GFLOP/s; {:.0f} G 16-bit "
       "operations/s; {:.1f} G divisions/s; {:.2f} G lookups/s\n",
-      kvzip::kernels::target_name(), copied_bytes_per_second(1 << 20) / 1e9, copied_bytes_per_second(64 << 20) / 1e9,
-      flops_per_second() / 1e9, lane_operations_per_second() / 1e9, divisions_per_second() / 1e9,
-      lookups_per_second() / 1e9);
+      kvzip::kernels::instruction_set_name(), copied_bytes_per_second(1 << 20) / 1e9,
+      copied_bytes_per_second(64 << 20) / 1e9, flops_per_second() / 1e9, lane_operations_per_second() / 1e9,
+      divisions_per_second() / 1e9, lookups_per_second() / 1e9);
   add_convert();
   add_rows();
   add_quantise();

@@ -4,11 +4,10 @@
 // each operation. A boundary takes a compare, a selection of `from` and one of `to`; an adaptive bound four to learn
 // (target, difference, shift, sum) and one to add its number; a fixed one a lookup, and averaging both takes the place
 // of that addition. Decoding also selects the symbol. Without vectors, a search that ends at the symbol may need less.
-#include "codec/kernels/rans_lanes.hpp"
-
 #include <stdexcept>
 
 #include "codec/coders/rans_choose.hpp"
+#include "codec/kernels/rans_lanes.hpp"
 #include "tests/bench/bench.hpp"
 #include "tests/bench/symbols.hpp"
 

@@ -2,10 +2,9 @@
 // What the choice of outliers is made of. The limit is reading the values once. Two values of each channel are wanted
 // at either end: of a sample of 64 rows, the bounds are then the fourth values, and to find these takes a minimum and a
 // maximum for each value and place in two lists of four.
-#include "codec/kernels/select.hpp"
-
 #include <algorithm>
 
+#include "codec/kernels/select.hpp"
 #include "tests/bench/bench.hpp"
 
 namespace kvzip::bench {

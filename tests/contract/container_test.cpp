@@ -112,7 +112,7 @@ TEST_CASE("every dtype, scalars, empty tensors and attributes come back") {
     CHECK(opened->dump().attributes == reader->dump().attributes);
     for (std::size_t i = 0; i < specs.size(); ++i) {
       CHECK(opened->recognition()->tensors[i].role == specs[i].role);
-      CHECK(opened->recognition()->tensors[i].axes == specs[i].axes);
+      CHECK(opened->recognition()->tensors[i].axes == Axes(specs[i].axes));
       CHECK(opened->recognition()->tensors[i].layer == specs[i].layer);
     }
     CHECK(opened->description().user == std::vector<std::pair<std::string, std::string>>{{"key", "value"}});

@@ -21,15 +21,15 @@ using Floats = std::vector<float>;
 
 /// Runs a check on every target, then goes back to the best one, whatever happened.
 template <typename F>
-void on_every_target(F&& check) {
+void on_every_instruction_set(F&& check) {
   struct Restore {
-    ~Restore() { kernels::use_target(0); }
+    ~Restore() { kernels::use_instruction_set(0); }
   } restore;
-  REQUIRE(!kernels::targets().empty());
-  for (const kernels::Target& target : kernels::targets()) {
-    kernels::use_target(target.id);
+  REQUIRE(!kernels::instruction_sets().empty());
+  for (const kernels::InstructionSet& target : kernels::instruction_sets()) {
+    kernels::use_instruction_set(target.id);
     CAPTURE(target.name);
-    REQUIRE(kernels::target_name() == target.name);
+    REQUIRE(kernels::instruction_set_name() == target.name);
     check();
   }
 }
@@ -128,7 +128,7 @@ void plain_min_max(const Floats& x, float* low, float* high) {
 }  // namespace
 
 TEST_CASE("kernels: elements to floats, as the scalar conversions") {
-  on_every_target([] {
+  on_every_instruction_set([] {
     for (const DType type : codable_dtypes()) {
       CAPTURE(dtype_name(type));
       const std::size_t unit = dtype_unit(type);
@@ -155,7 +155,7 @@ TEST_CASE("kernels: elements to floats, as the scalar conversions") {
 }
 
 TEST_CASE("kernels: floats to elements, as the scalar conversions of values within range") {
-  on_every_target([] {
+  on_every_instruction_set([] {
     for (const DType type : codable_dtypes()) {
       CAPTURE(dtype_name(type));
       const std::size_t unit = dtype_unit(type);
@@ -172,7 +172,7 @@ TEST_CASE("kernels: floats to elements, as the scalar conversions of values with
 }
 
 TEST_CASE("kernels: what is finite, smallest, largest") {
-  on_every_target([] {
+  on_every_instruction_set([] {
     for (std::size_t n = 0; n <= 130; ++n) {
       CAPTURE(n);
       Floats x = tame_values(n, n);
@@ -202,7 +202,7 @@ TEST_CASE("kernels: what is finite, smallest, largest") {
 }
 
 TEST_CASE("kernels: smallest and largest by segments and columns") {
-  on_every_target([] {
+  on_every_instruction_set([] {
     const std::vector<std::uint32_t> edges{0, 1, 33, 33, 65, 72, 200};
     const Floats x = tame_values(200, 5);
     Floats low(6, INFINITY), high(6, -INFINITY), lo = low, hi = high;
@@ -227,7 +227,7 @@ TEST_CASE("kernels: smallest and largest by segments and columns") {
 }
 
 TEST_CASE("kernels: codes of a quantiser and their values") {
-  on_every_target([] {
+  on_every_instruction_set([] {
     for (std::size_t n = 0; n <= 130; ++n) {
       CAPTURE(n);
       const Floats x = n % 3 == 0 ? wild_values(n, n) : tame_values(n, n), low = tame_values(n, n + 1);
@@ -271,7 +271,7 @@ TEST_CASE("kernels: codes of a quantiser and their values") {
 }
 
 TEST_CASE("kernels: numbers of segments spread over columns") {
-  on_every_target([] {
+  on_every_instruction_set([] {
     const std::vector<std::uint32_t> edges{0, 1, 2, 34, 34, 67, 130};
     const Floats values = tame_values(6, 1);
     Floats out(130 + kernels::kSpreadSlack, -1.0f);
@@ -283,7 +283,7 @@ TEST_CASE("kernels: numbers of segments spread over columns") {
 }
 
 TEST_CASE("kernels: differences of rows") {
-  on_every_target([] {
+  on_every_instruction_set([] {
     for (std::size_t n = 0; n <= 130; ++n) {
       CAPTURE(n);
       const Floats a = tame_values(n, n), b = tame_values(n, n + 1);
@@ -300,7 +300,7 @@ TEST_CASE("kernels: differences of rows") {
 }
 
 TEST_CASE("kernels: bits of every width, least significant first") {
-  on_every_target([] {
+  on_every_instruction_set([] {
     for (unsigned width = 1; width <= 8; ++width) {
       CAPTURE(width);
       for (std::size_t n = 0; n <= 130; ++n) {
@@ -334,7 +334,7 @@ TEST_CASE("kernels: presets give the same bytes and values on every target") {
         const KvzOptions options{RuleSet::builtin(preset.name), 70, {}};
         const Bytes container = compressed(*reader, options);
         const auto values = decompressed(container);
-        on_every_target([&] {
+        on_every_instruction_set([&] {
           CHECK(compressed(*reader, options) == container);
           CHECK(decompressed(container) == values);
         });

@@ -2,13 +2,12 @@
 // Products give the same bits on every instruction set, and what plain code in double gives.
 #include <fmt/format.h>
 
-#include "codec/kernels/products.hpp"
-
 #include <array>
 #include <cstring>
 
+#include "codec/kernels/products.hpp"
 #include "codec/stages/stages.hpp"
-#include "tests/contract/every_target.hpp"
+#include "tests/contract/every_instruction_set.hpp"
 
 using namespace kvzip;
 using namespace kvzip::test;
@@ -46,22 +45,22 @@ struct Problem {
 };
 
 void check_products(const Problem& a) {
-  const auto q = on_every_target([&] {
+  const auto q = on_every_instruction_set([&] {
     std::vector<float> out(a.q.size());
     kernels::times(a.block(), a.p.data(), a.quads, out.data());
     return out;
   });
-  const auto p = on_every_target([&] {
+  const auto p = on_every_instruction_set([&] {
     std::vector<float> out(a.p.size());
     kernels::transposed_times(a.block(), a.q.data(), a.quads, out.data());
     return out;
   });
-  const auto gram = on_every_target([&] {
+  const auto gram = on_every_instruction_set([&] {
     std::vector<float> out(a.p.size());
     kernels::gram_times(a.block(), a.p.data(), a.quads, out.data());
     return out;
   });
-  const auto gathered = on_every_target([&] {
+  const auto gathered = on_every_instruction_set([&] {
     std::vector<float> out(a.p.size()), copy(a.e.size());
     const float* e = a.e.data();
     const float largest =
@@ -118,15 +117,15 @@ TEST_CASE("products: rows") {
       sum += double{a[i]} * b[i];
       size += std::fabs(double{a[i]} * b[i]);
     }
-    const auto dot = on_every_target([&] { return std::vector<double>{kernels::dot(a.data(), b.data(), n)}; });
+    const auto dot = on_every_instruction_set([&] { return std::vector<double>{kernels::dot(a.data(), b.data(), n)}; });
     CHECK(std::fabs(dot[0] - sum) <= 1e-14 * size);
-    const auto y = on_every_target([&] {
+    const auto y = on_every_instruction_set([&] {
       std::vector<float> out = b;
       kernels::add_multiple(a.data(), n, 0.3f, out.data());
       return out;
     });
     for (std::size_t i = 0; i < n; ++i) CHECK(y[i] == b[i] + 0.3f * a[i]);
-    const auto block = on_every_target([&] {
+    const auto block = on_every_instruction_set([&] {
       std::vector<float> out(2 * (n + 3) + 1, 9.0f);
       if (n > 0) out.back() = kernels::gather_block(a.data(), 2, n / 2, n - n / 2, out.data(), n + 3);
       return out;
@@ -153,7 +152,7 @@ TEST_CASE("products: an approximation is summed in the order of the format, adde
       for (std::size_t i = 0; i < taken.size(); ++i) taken[i] = i % 3 == 1;
       const kernels::Parts parts{p.data(), kParts, rank, cols};
       const auto run = [&](auto kernel) {
-        return on_every_target([&] {
+        return on_every_instruction_set([&] {
           std::vector<float> out = x;
           kernel(out.data());
           return out;
@@ -185,7 +184,7 @@ TEST_CASE("low rank: the same streams on every target") {
       const TileContext context = context_of(m, Role::key, DType::f32);
       const std::string field = fmt::format("rank={}", rank);
       const std::array<std::string_view, 1> fields{field};
-      const auto left = on_every_target([&] {
+      const auto left = on_every_instruction_set([&] {
         const auto stage = make_lowrank();
         parse_fields(*stage, "lowrank", fields);
         Tile tile(context, shape_of(m));

@@ -18,8 +18,8 @@ namespace {
 
 constexpr int kTotal = 32768;
 
-struct BestTargetAgain {
-  ~BestTargetAgain() { kernels::use_target(0); }
+struct BestSetAgain {
+  ~BestSetAgain() { kernels::use_instruction_set(0); }
 };
 
 std::unique_ptr<Coder> rans(std::string_view model) {
@@ -218,7 +218,7 @@ Decoded decode_lanes(const Stream& shape, const Bytes& table, const Bytes& body)
 }  // namespace
 
 TEST_CASE("rans: a decoder written from the page reads every form, and every target writes the same bytes") {
-  const BestTargetAgain again;
+  const BestSetAgain again;
   unsigned seen = 0;
   for (const std::string_view model : {"both", "adaptive", "static"}) {
     CAPTURE(model);
@@ -228,16 +228,16 @@ TEST_CASE("rans: a decoder written from the page reads every form, and every tar
           walk(256, 600, 33, 2.6, 0.3), walk(256, 500, 40, 9, 0.9), walk(40, 1001, 7, 4, 0.2)}) {
       CAPTURE(s.alphabet);
       Bytes table, body;
-      kernels::use_target(0);
+      kernels::use_instruction_set(0);
       coder->encode(s, table, body);
       const Decoded decoded = decode_lanes(s, table, body);
       CHECK(std::ranges::equal(decoded.symbols, s.data));
       seen |= decoded.flags;
       // 16-bit words from states of at least 2^15: hardly more than the intervals' logarithms.
       CHECK(decoded.word_bytes * 8 <= decoded.bits * 1.001 + 64 * 16);
-      for (const auto& target : kernels::targets()) {
+      for (const auto& target : kernels::instruction_sets()) {
         CAPTURE(target.name);
-        kernels::use_target(target.id);
+        kernels::use_instruction_set(target.id);
         Bytes table2, body2;
         coder->encode(s, table2, body2);
         CHECK(table2 == table);

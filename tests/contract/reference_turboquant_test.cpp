@@ -11,7 +11,7 @@
 #include "codec/kernels/hadamard.hpp"
 #include "codec/stages/lloyd_max.hpp"
 #include "codec/stages/stages.hpp"
-#include "tests/contract/every_target.hpp"
+#include "tests/contract/every_instruction_set.hpp"
 
 using namespace kvzip;
 using namespace kvzip::test;
@@ -165,7 +165,7 @@ TEST_CASE("rotate: the decoder's arithmetic as kvz(5) states it, bit for bit, on
         v[i + h] = a - b;
       }
     }
-    const auto got = on_every_target([&] {
+    const auto got = on_every_instruction_set([&] {
       std::vector<float> x = start;
       kernels::hadamard(n, f, x.data());
       return x;
@@ -173,7 +173,7 @@ TEST_CASE("rotate: the decoder's arithmetic as kvz(5) states it, bit for bit, on
     CHECK(std::memcmp(got.data(), v.data(), n * sizeof(float)) == 0);
   }
   const Matrix m = normal_matrix(40, 3, 96, 3);
-  const auto bits = on_every_target([&] {
+  const auto bits = on_every_instruction_set([&] {
     return through_pipeline("rotate:rounds=3:seed=5,codebook:bits=3,pack", Role::key, m, DType::f32).elements;
   });
   CHECK(bits.size() == m.v.size() * 4);
@@ -261,13 +261,13 @@ TEST_CASE("codebook: kernels at every length, on every instruction set, as a pla
           static_cast<std::uint8_t>(std::count_if(bounds.begin(), bounds.end(), [&](float b) { return b < x[i]; })));
       sums[i] += levels[expected[i]];
     }
-    const auto codes = on_every_target([&] {
+    const auto codes = on_every_instruction_set([&] {
       std::vector<std::uint8_t> out(n);
       kernels::nearest_entries(x.data(), n, bounds.data(), bounds.size(), out.data());
       return out;
     });
     CHECK(codes == expected);
-    const auto values = on_every_target([&] {
+    const auto values = on_every_instruction_set([&] {
       std::vector<float> out = x;
       kernels::entry_values_add(codes.data(), n, levels.data(), out.data());
       return out;

@@ -6,7 +6,7 @@
 
 #include "codec/kernels/uniform_steps.hpp"
 #include "codec/stages/stages.hpp"
-#include "tests/contract/every_target.hpp"
+#include "tests/contract/every_instruction_set.hpp"
 
 using namespace kvzip;
 using namespace kvzip::test;
@@ -187,7 +187,7 @@ TEST_CASE("uniform: kernels at every length, on every instruction set, as a plai
           const float d = q == 0 ? 0.0f : q == 1 ? 0.125f : -0.0625f;
           values[i] = (x[i] < 0 ? -1.0f : 1.0f) * ((static_cast<float>(q) - d) * 0.1f);
         }
-        const auto got_low = on_every_target([&] {
+        const auto got_low = on_every_instruction_set([&] {
           std::vector<std::uint8_t> a(n), b(n);
           kernels::uniform_codes(x.data(), n, u, a.data(), b.data());
           CHECK(b == high);
@@ -196,20 +196,20 @@ TEST_CASE("uniform: kernels at every length, on every instruction set, as a plai
           return a;
         });
         CHECK(got_low == low);
-        const auto got = on_every_target([&] {
+        const auto got = on_every_instruction_set([&] {
           std::vector<float> out(n, 7.0f);
           kernels::uniform_values(low.data(), high.data(), n, u, out.data());
           return out;
         });
         CHECK(differences(got, values) == 0);
-        const auto sums = on_every_target([&] {
+        const auto sums = on_every_instruction_set([&] {
           std::vector<float> out(n, 1.0f);
           kernels::uniform_values_add(low.data(), high.data(), n, u, out.data());
           return out;
         });
         for (std::size_t i = 0; i < n; ++i) CHECK(sums[i] == 1.0f + values[i]);
         if (zero <= 127.0f) {
-          const auto short_codes = on_every_target([&] {
+          const auto short_codes = on_every_instruction_set([&] {
             std::vector<float> out(n);
             kernels::uniform_values(low.data(), nullptr, n, u, out.data());
             return out;
@@ -229,9 +229,9 @@ TEST_CASE("uniform: every instruction set writes the same bytes and reads the sa
       Pipeline pipeline = Pipeline::parse(text);
       const TileContext context = context_of(m, Role::key, DType::f32);
       const Bytes payload =
-          on_every_target([&] { return pipeline.encode(context, shape_of(m), elements_of(m.v, DType::f32)); });
+          on_every_instruction_set([&] { return pipeline.encode(context, shape_of(m), elements_of(m.v, DType::f32)); });
       CHECK(payload[0] == std::byte{0});
-      on_every_target([&] {
+      on_every_instruction_set([&] {
         Bytes out(m.v.size() * 4);
         pipeline.decode(context, shape_of(m), payload, out);
         return out;

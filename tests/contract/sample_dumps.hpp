@@ -4,13 +4,13 @@
 
 #include <sys/mman.h>
 #include <unistd.h>
-#include "codec/fail.hpp"
 
 #include <array>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "codec/fail.hpp"
 #include "formats/file.hpp"
 #include "formats/kvz/kvz.hpp"
 #include "tests/contract/sample_tiles.hpp"
@@ -33,7 +33,7 @@ inline std::unique_ptr<MemoryReader> sample_reader(const std::vector<Spec>& spec
   Recognition recognition;
   for (const Spec& s : specs) {
     dump.tensors.push_back({s.name, s.dtype, s.shape});
-    recognition.tensors.push_back({s.role, s.layer, s.axes, "test"});
+    recognition.tensors.push_back({s.role, s.layer, Axes(s.axes), "test"});
     recognition.recognised += s.role != Role::other;
     if (s.layer) recognition.model.layers = std::max(recognition.model.layers, *s.layer + 1);
     if (const auto l = s.axes.find('L'); l != std::string::npos) {

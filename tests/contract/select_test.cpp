@@ -5,7 +5,7 @@
 #include "codec/kernels/select.hpp"
 
 #include "codec/stages/stages.hpp"
-#include "tests/contract/every_target.hpp"
+#include "tests/contract/every_instruction_set.hpp"
 
 using namespace kvzip;
 using namespace kvzip::test;
@@ -45,7 +45,7 @@ void check_outliers(std::size_t rows, std::size_t cols, std::string_view axis, s
   CAPTURE(cols);
   CAPTURE(seed);
   std::size_t taken = 0;
-  const auto places = on_every_target([&] {
+  const auto places = on_every_instruction_set([&] {
     const auto stage = make_outliers();
     parse_fields(*stage, "outliers", fields);
     Tile tile(context, shape_of(m));
@@ -83,7 +83,7 @@ TEST_CASE("selection: places, extremes and sums") {
       low[i] = std::min(x[(i * 7) % n], other[i]);
       high[i] = std::max(x[(i * 5) % n], other[i]);
     }
-    const auto places = on_every_target([&] {
+    const auto places = on_every_instruction_set([&] {
       std::vector<std::uint32_t> at(n);
       at.resize(kernels::places_beyond(x.data(), n, low.data(), high.data(), at.data()));
       return at;
@@ -95,7 +95,7 @@ TEST_CASE("selection: places, extremes and sums") {
     CHECK(places == expected);
 
     const std::vector<float> least(n, -0.5f), most(n, 1.0f);
-    const auto outside = on_every_target([&] {
+    const auto outside = on_every_instruction_set([&] {
       std::vector<std::uint32_t> at(n);
       at.resize(kernels::places_beyond(x.data(), n, -0.5f, 1.0f, at.data()));
       return at;
@@ -107,7 +107,7 @@ TEST_CASE("selection: places, extremes and sums") {
     const auto y = normal(n, n);
     double total = 0;
     for (const float v : y) total += double{v};
-    const auto sum = on_every_target([&] {
+    const auto sum = on_every_instruction_set([&] {
       std::vector<double> sums(n, 0.5);
       kernels::add_to_columns(y.data(), n, sums.data());
       sums.push_back(kernels::sum(y.data(), n));
@@ -120,7 +120,7 @@ TEST_CASE("selection: places, extremes and sums") {
     for (const std::size_t which : {1u, 2u, 7u}) {
       constexpr std::size_t kRows = 20;
       const auto x = awkward(kRows * cols, cols + which);
-      const auto bounds = on_every_target([&] {
+      const auto bounds = on_every_instruction_set([&] {
         std::vector<float> kept(2 * which * kernels::kMostLanes), out(2 * cols);
         kernels::column_extremes(x.data(), kRows, cols, which, kept.data(), out.data(), out.data() + cols);
         for (float& v : out) v += 0.0f;  // which of 0 and -0 a minimum gives is the machine's affair

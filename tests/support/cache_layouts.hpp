@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "kvzip/layout.hpp"
-#include "tests/contract/every_target.hpp"
+#include "tests/contract/every_instruction_set.hpp"
 #include "tests/support/memory_dump.hpp"
 
 namespace kvzip::test {
@@ -85,7 +85,7 @@ struct Made {
     }
     std::optional<std::uint32_t> named;
     if (axes.find('L') == axes.npos) named = layer;
-    recognition.tensors.push_back({role, named, axes, ""});
+    recognition.tensors.push_back({role, named, Axes(axes), ""});
   }
 
   MemoryReader reader() const {

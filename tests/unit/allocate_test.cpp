@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "src/tune/allocate.hpp"
-
 #include <doctest/doctest.h>
 
 #include <cmath>
 #include <random>
+
+#include "src/tune/allocate.hpp"
 
 namespace kvzip::tool {
 namespace {

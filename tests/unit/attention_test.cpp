@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "src/measure/attention_meter.hpp"
-
 #include <doctest/doctest.h>
 
 #include <limits>
 
 #include "kvzip/error.hpp"
-#include "tests/contract/every_target.hpp"
+#include "src/measure/attention_meter.hpp"
+#include "tests/contract/every_instruction_set.hpp"
 #include "tests/support/direct_attention.hpp"
 
 using namespace kvzip;
@@ -273,7 +272,7 @@ TEST_CASE("attention: what does not belong together is refused") {
 TEST_CASE("attention: every instruction set measures the same") {
   const DirectHead h = make_head(333, 70, 37, 0.2f, 51);
   const std::vector<float> queries = normal(2 * 19 * 70, 52);
-  on_every_target([&] {
+  on_every_instruction_set([&] {
     std::vector<double> out;
     for (const AttentionError& e : metered(h, 2, queries, ascending(19, 300, 3), 200)) {
       out.insert(out.end(),

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // The arithmetic of measuring and the checks inside it. Nothing here depends on how fast the machine is.
-#include "src/bench/bench.hpp"
-
 #include <doctest/doctest.h>
 
 #include "codec/fail.hpp"
 #include "kvzip/layout.hpp"
 #include "kvzip/rules.hpp"
+#include "src/bench/bench.hpp"
 #include "src/bench/bench_codecs.hpp"
 #include "src/bench/bench_report.hpp"
 #include "tests/support/memory_dump.hpp"

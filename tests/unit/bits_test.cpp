@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Bits and varints: what is written is read, and nothing past the end is.
-#include "codec/bits.hpp"
-
 #include <doctest/doctest.h>
 
 #include <vector>
+
+#include "codec/bits.hpp"
 
 namespace kvzip {
 namespace {

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "src/measure/comparison.hpp"
-
 #include <doctest/doctest.h>
 
 #include <cmath>
 #include <cstring>
 
 #include "kvzip/error.hpp"
+#include "src/measure/comparison.hpp"
 
 using namespace kvzip;
 using namespace kvzip::tool;
@@ -109,7 +108,7 @@ TEST_CASE("compare: vectors lie along head_dim wherever that axis is, however sm
       const TensorInfo info{"k", DType::f32, c.shape};
       a.add(info, x);
       b.add(info, y);
-      const Comparison result = run(a, b, roles({{Role::key, 4, c.axes, ""}}));
+      const Comparison result = run(a, b, roles({{Role::key, 4, Axes(c.axes), ""}}));
       const Distortion& got = result.roles.at(Role::key).distortion;
       CHECK(got.values() == expected.values());
       CHECK(got.max_abs() == expected.max_abs());

@@ -1,6 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "kvzip/dump.hpp"
-
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -8,6 +6,7 @@
 #include <random>
 
 #include "formats/parts.hpp"
+#include "kvzip/dump.hpp"
 #include "kvzip/error.hpp"
 
 namespace kvzip {

@@ -1,12 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <fmt/format.h>
-
-#include "src/measure/fidelity.hpp"
-
 #include <doctest/doctest.h>
+#include <fmt/format.h>
 
 #include <limits>
 
+#include "src/measure/fidelity.hpp"
 #include "src/measure/query_set.hpp"
 #include "tests/support/cache_layouts.hpp"
 #include "tests/support/direct_attention.hpp"

@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Parameters of stages and coders: parsing, printing, ranges, documentation; and the order of chains.
-#include <fmt/format.h>
-
-#include "codec/fields.hpp"
-
 #include <doctest/doctest.h>
+#include <fmt/format.h>
 
 #include <algorithm>
 
+#include "codec/fields.hpp"
 #include "codec/pipeline.hpp"
 #include "kvzip/error.hpp"
 #include "kvzip/rules.hpp"

@@ -1,6 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "formats/file.hpp"
-
 #include <doctest/doctest.h>
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -12,6 +10,7 @@
 #include <filesystem>
 #include <thread>
 
+#include "formats/file.hpp"
 #include "kvzip/error.hpp"
 #include "tests/unit/scratch_directory.hpp"
 

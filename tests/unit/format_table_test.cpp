@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "formats/format_table.hpp"
-
 #include <doctest/doctest.h>
 
+#include "formats/format_table.hpp"
 #include "kvzip/error.hpp"
 #include "tests/unit/scratch_directory.hpp"
 

@@ -215,7 +215,7 @@ TEST_CASE("hdf5: boxes cover a dataset once, chunk by chunk") {
     for (const std::uint64_t step : {0, 1, 2, 3, 50}) {
       for (const std::uint64_t limit : {1, 2, 7, 12, 40, 1000}) {
         const std::vector<std::uint64_t> chunk(step == 0 ? 0 : shape.size(), step);
-        const hdf5::BoxPlan plan(shape, chunk, 2, limit * 2);
+        const hdf5::BoxGrid plan(shape, chunk, 2, limit * 2);
         std::uint64_t total = 1, covered = 0;
         for (const std::uint64_t n : shape) total *= n;
         std::vector<int> seen(total);
@@ -233,14 +233,14 @@ TEST_CASE("hdf5: boxes cover a dataset once, chunk by chunk") {
     }
   }
   std::vector<std::uint64_t> start, size;
-  const hdf5::BoxPlan rows({100, 64}, {8, 32}, 2, 2048);  // 16 rows of 64 elements
+  const hdf5::BoxGrid rows({100, 64}, {8, 32}, 2, 2048);  // 16 rows of 64 elements
   CHECK(rows.count() == 7);
   rows.box(6, start, size);
   CHECK(start == std::vector<std::uint64_t>{96, 0});
   CHECK(size == std::vector<std::uint64_t>{4, 64});
-  CHECK(hdf5::BoxPlan({}, {}, 2, 64).count() == 1);
-  CHECK(hdf5::BoxPlan({3, 0}, {}, 2, 64).count() == 0);
-  const hdf5::BoxPlan huge({std::uint64_t{1} << 40, 1 << 20}, {1 << 20, 1 << 8}, 1, 1 << 20);
+  CHECK(hdf5::BoxGrid({}, {}, 2, 64).count() == 1);
+  CHECK(hdf5::BoxGrid({3, 0}, {}, 2, 64).count() == 0);
+  const hdf5::BoxGrid huge({std::uint64_t{1} << 40, 1 << 20}, {1 << 20, 1 << 8}, 1, 1 << 20);
   huge.box(huge.count() - 1, start, size);
   CHECK(start[0] + size[0] == std::uint64_t{1} << 40);
 }

@@ -1,12 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Where the heads of a dump are: what a short file may claim.
+#include <doctest/doctest.h>
 #include <fmt/format.h>
 
-#include "src/measure/head_rows.hpp"
-
-#include <doctest/doctest.h>
-
 #include "kvzip/error.hpp"
+#include "src/measure/head_rows.hpp"
 
 using namespace kvzip;
 using namespace kvzip::tool;

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // KVTC's bit allocation against every allocation there is, and its measured errors against the formula.
-#include "codec/stages/klt_bits.hpp"
-
 #include <doctest/doctest.h>
 
 #include <algorithm>
 #include <cmath>
 
+#include "codec/stages/klt_bits.hpp"
 #include "tests/contract/reference.hpp"
 
 namespace ref = kvzip::reference;

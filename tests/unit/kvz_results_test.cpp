@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // The text of the record "results", and the difference that a bound is about.
-#include "formats/kvz/kvz_results.hpp"
-
 #include <doctest/doctest.h>
+#include <nlohmann/json.hpp>
 
 #include <cmath>
 #include <functional>
 #include <limits>
-#include <nlohmann/json.hpp>
 
+#include "formats/kvz/kvz_results.hpp"
 #include "kvzip/error.hpp"
 #include "kvzip/metrics.hpp"
 

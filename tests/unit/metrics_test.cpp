@@ -1,6 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "kvzip/metrics.hpp"
-
 #include <doctest/doctest.h>
 
 #include <cmath>
@@ -8,6 +6,7 @@
 #include <vector>
 
 #include "kvzip/error.hpp"
+#include "kvzip/metrics.hpp"
 
 using kvzip::Distortion;
 

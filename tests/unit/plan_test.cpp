@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // The plan of a container: how tensors fall into groups and frames, and how elements go into tiles and back.
-#include "formats/kvz/kvz_plan.hpp"
-
 #include <doctest/doctest.h>
 
 #include <cstring>
 #include <numeric>
 
+#include "formats/kvz/kvz_plan.hpp"
 #include "kvzip/error.hpp"
 
 namespace kvzip {
@@ -20,7 +19,7 @@ struct Input {
 Input input(std::vector<std::uint64_t> shape, Role role, std::string axes, DType type = DType::f16) {
   Input in;
   in.dump.tensors.push_back({"t", type, std::move(shape)});
-  in.recognition.tensors.push_back({role, 0, std::move(axes), ""});
+  in.recognition.tensors.push_back({role, 0, Axes(axes), ""});
   in.recognition.model.layers = 1;
   return in;
 }

@@ -21,7 +21,7 @@ constexpr int kNoLayer = -1;
 
 std::string describe(const TensorRole& role) {
   return fmt::format("{}/{}/{}", role_name(role.role), role.layer ? static_cast<int>(*role.layer) : kNoLayer,
-                     role.axes);
+                     role.axes.text());
 }
 
 TensorRole one(const std::string& name, const Shape& shape, const std::vector<Attribute>& attributes = {},

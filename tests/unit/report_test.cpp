@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "src/report/report.hpp"
-
 #include <doctest/doctest.h>
 
 #include <limits>
+
+#include "src/report/report.hpp"
 
 using namespace kvzip::tool;
 

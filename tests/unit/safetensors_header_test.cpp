@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Every way a safetensors header can be wrong, one by one.
-#include "formats/safetensors_header.hpp"
-
 #include <doctest/doctest.h>
 
 #include "formats/attribute_text.hpp"
+#include "formats/safetensors_header.hpp"
 #include "tests/unit/safetensors_text.hpp"
 
 namespace kvzip {

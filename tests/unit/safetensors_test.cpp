@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "formats/safetensors.hpp"
-
 #include <doctest/doctest.h>
 #include <unistd.h>
 
 #include <cstring>
 #include <random>
 
+#include "formats/safetensors.hpp"
 #include "tests/unit/safetensors_text.hpp"
 #include "tests/unit/scratch_directory.hpp"
 

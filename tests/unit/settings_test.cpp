@@ -1,15 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // The settings of a sweep: lists of presets, files of pipelines, grids.
-#include <fmt/format.h>
-
-#include "src/sweep/settings.hpp"
-
 #include <doctest/doctest.h>
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <set>
 
 #include "kvzip/error.hpp"
+#include "src/sweep/settings.hpp"
 #include "tests/unit/scratch_directory.hpp"
 
 using namespace kvzip;

@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // Dumps and containers that are no files: memory, and what a program gives them.
-#include "kvzip/source_sink.hpp"
-
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -12,6 +10,7 @@
 #include "kvzip/container.hpp"
 #include "kvzip/error.hpp"
 #include "kvzip/io.hpp"
+#include "kvzip/source_sink.hpp"
 #include "tests/support/memory_dump.hpp"
 #include "tests/unit/scratch_directory.hpp"
 

@@ -1,6 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "src/sweep/sweep_report.hpp"
-
 #include <doctest/doctest.h>
 #include <stdlib.h>
 
@@ -10,6 +8,7 @@
 #include "src/report/markup.hpp"
 #include "src/sweep/gnuplot.hpp"
 #include "src/sweep/plot_labels.hpp"
+#include "src/sweep/sweep_report.hpp"
 #include "tests/support/made_up_sweep.hpp"
 #include "tests/unit/scratch_directory.hpp"
 

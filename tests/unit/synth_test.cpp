@@ -1,6 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "src/synth/synth.hpp"
-
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -8,6 +6,7 @@
 #include <cstring>
 
 #include "kvzip/error.hpp"
+#include "src/synth/synth.hpp"
 
 using namespace kvzip;
 

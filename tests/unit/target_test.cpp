@@ -1,10 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Targets on small dumps, each measured again on the container that comes out.
-#include <fmt/format.h>
-
-#include "src/tune/target.hpp"
-
 #include <doctest/doctest.h>
+#include <fmt/format.h>
 
 #include <cmath>
 #include <cstring>
@@ -13,6 +10,7 @@
 #include "formats/file.hpp"
 #include "kvzip/error.hpp"
 #include "src/synth/synth.hpp"
+#include "src/tune/target.hpp"
 #include "tests/contract/sample_dumps.hpp"
 
 namespace kvzip::tool {
@@ -40,7 +38,7 @@ std::unique_ptr<test::MemoryReader> in_memory(const SynthOptions& options) {
   return in_memory(synth);
 }
 
-struct Found {
+struct Outcome {
   bool met = false;
   std::string said;
   Bytes container;
@@ -53,10 +51,18 @@ struct Found {
   }
 };
 
-Found find(test::MemoryReader& reader, const TargetOptions& target, unsigned threads = 1) {
+std::unique_ptr<const Goal> goal(std::string_view name, double wanted) {
+  for (const GoalKind& kind : goal_kinds()) {
+    if (kind.name == name) return kind.make(wanted);
+  }
+  FAIL("no such goal");
+  return nullptr;
+}
+
+Outcome find(test::MemoryReader& reader, const std::unique_ptr<const Goal>& goal, unsigned threads = 1) {
   KvzOptions base;
-  const TargetOutcome outcome = find_target(reader, *reader.recognition(), target, base, threads, true);
-  Found out{outcome.met, outcome.said, test::compressed(reader, outcome.options, threads), {}, {}};
+  const TargetOutcome outcome = find_target(reader, *reader.recognition(), *goal, {}, base, threads, true);
+  Outcome out{outcome.met, outcome.said, test::compressed(reader, outcome.options, threads), {}, {}};
   const MemoryFile file(out.container);
   const auto kvz = open_kvz(file.path());
   out.summary = kvz->summary();
@@ -76,7 +82,7 @@ std::vector<float> floats(const test::MemoryReader& reader, const std::vector<By
 }
 
 /// sqrt(sum (a - b)^2 / sum a^2) over all tensors of a role.
-double nrmse_of(const test::MemoryReader& reader, const Found& found, Role role) {
+double nrmse_of(const test::MemoryReader& reader, const Outcome& found, Role role) {
   const std::vector<Bytes> originals = test::originals(reader);
   double squares = 0, energy = 0;
   for (std::size_t i = 0; i < originals.size(); ++i) {
@@ -90,7 +96,7 @@ double nrmse_of(const test::MemoryReader& reader, const Found& found, Role role)
   return std::sqrt(squares / energy);
 }
 
-bool holds(const test::MemoryReader& reader, const Found& found, double bound) {
+bool holds(const test::MemoryReader& reader, const Outcome& found, double bound) {
   const std::vector<Bytes> originals = test::originals(reader);
   for (std::size_t i = 0; i < originals.size(); ++i) {
     if (!is_codable_float(reader.dump().tensors[i].dtype)) continue;
@@ -103,12 +109,6 @@ bool holds(const test::MemoryReader& reader, const Found& found, double bound) {
   return true;
 }
 
-TargetOptions target_of(std::optional<double> TargetOptions::*which, double value) {
-  TargetOptions target;
-  target.*which = value;
-  return target;
-}
-
 // Curves 4, transforms 0.7, trials at most 7, the pre-trial of other bytes 1, attention 4, the file itself 1.
 constexpr double kMostEncodes = 18, kUsualEncodes = 13;
 
@@ -116,7 +116,7 @@ TEST_CASE("targets: sizes are met within a hundredth, all in") {
   const auto reader = in_memory(small());
   for (const double ratio : {3.0, 5.0}) {
     CAPTURE(ratio);
-    const Found f = find(*reader, target_of(&TargetOptions::ratio, ratio));
+    const Outcome f = find(*reader, goal("ratio", ratio));
     CAPTURE(f.said);
     CHECK(f.met);
     CHECK(source_bytes(*reader) / static_cast<double>(f.container.size()) == doctest::Approx(ratio).epsilon(0.01));
@@ -126,7 +126,7 @@ TEST_CASE("targets: sizes are met within a hundredth, all in") {
   }
   for (const double bits : {2.0, 4.0}) {
     CAPTURE(bits);
-    const Found f = find(*reader, target_of(&TargetOptions::bits, bits));
+    const Outcome f = find(*reader, goal("bits", bits));
     CAPTURE(f.said);
     CHECK(f.met);
     double values = 0, others = 0;
@@ -145,7 +145,7 @@ TEST_CASE("targets: errors of keys and of values are met within a hundredth") {
   const auto reader = in_memory(small());
   for (const double nrmse : {0.02, 0.2}) {
     CAPTURE(nrmse);
-    const Found f = find(*reader, target_of(&TargetOptions::nrmse, nrmse));
+    const Outcome f = find(*reader, goal("nrmse", nrmse));
     CAPTURE(f.said);
     CHECK(f.met);
     CHECK(nrmse_of(*reader, f, Role::key) == doctest::Approx(nrmse).epsilon(0.0101));
@@ -158,7 +158,7 @@ TEST_CASE("targets: an error finer than the usual ladder is met, too") {
   SynthOptions o = small();
   o.dtype = DType::f32;
   const auto reader = in_memory(o);
-  const Found f = find(*reader, target_of(&TargetOptions::nrmse, 1e-5));
+  const Outcome f = find(*reader, goal("nrmse", 1e-5));
   CAPTURE(f.said);
   CHECK(f.met);
   CHECK(nrmse_of(*reader, f, Role::key) == doctest::Approx(1e-5).epsilon(0.0101));
@@ -167,8 +167,7 @@ TEST_CASE("targets: an error finer than the usual ladder is met, too") {
 
 TEST_CASE("targets: attention with the dump's queries, measured again") {
   const auto reader = in_memory(small(4));
-  TargetOptions target = target_of(&TargetOptions::attention, 0.05);
-  const Found f = find(*reader, target);
+  const Outcome f = find(*reader, goal("attention", 0.05));
   CAPTURE(f.said);
   CHECK(f.met);
   FidelityOptions options;
@@ -196,7 +195,7 @@ TEST_CASE("targets: a bound holds for every value, and is stored") {
     for (const double bound : {0.001, 0.05, 0.5}) {
       CAPTURE(dtype_name(type));
       CAPTURE(bound);
-      const Found f = find(*reader, target_of(&TargetOptions::max_error, bound));
+      const Outcome f = find(*reader, goal("max-error", bound));
       CAPTURE(f.said);
       CHECK(f.met);
       CHECK(holds(*reader, f, bound));
@@ -211,12 +210,12 @@ TEST_CASE("targets: a bound costs a unit with one hard tile that tile") {
   SynthOptions o = small();
   o.dtype = DType::f32, o.tokens = 2048, o.layers = 1;
   const auto reader = in_memory(o);
-  const std::size_t plain = find(*reader, target_of(&TargetOptions::max_error, 0.01)).container.size();
+  const std::size_t plain = find(*reader, goal("max-error", 0.01)).container.size();
   std::size_t key = 0;
   while (reader->stated->tensors[key].role != Role::key) ++key;
   const float large = 1e30f;
   std::memcpy(reader->data(key).data() + 4000, &large, sizeof large);
-  const Found f = find(*reader, target_of(&TargetOptions::max_error, 0.01));
+  const Outcome f = find(*reader, goal("max-error", 0.01));
   CAPTURE(f.said);
   CHECK(holds(*reader, f, 0.01));
   const std::size_t tile = 256 * 64 * sizeof(float);
@@ -225,8 +224,8 @@ TEST_CASE("targets: a bound costs a unit with one hard tile that tile") {
 
 TEST_CASE("targets: no error at all is lossless") {
   const auto reader = in_memory(small());
-  for (const auto which : {&TargetOptions::nrmse, &TargetOptions::max_error}) {
-    const Found f = find(*reader, target_of(which, 0));
+  for (const auto which : {"nrmse", "max-error"}) {
+    const Outcome f = find(*reader, goal(which, 0));
     CHECK(f.met);
     CHECK(f.decoded == test::originals(*reader));
     CHECK(f.encodes() <= 3);
@@ -235,7 +234,7 @@ TEST_CASE("targets: no error at all is lossless") {
 
 TEST_CASE("targets: out of reach gives the closest and says so") {
   const auto reader = in_memory(small());
-  const Found f = find(*reader, target_of(&TargetOptions::ratio, 5000));
+  const Outcome f = find(*reader, goal("ratio", 5000));
   CHECK_FALSE(f.met);
   const double reached = source_bytes(*reader) / static_cast<double>(f.container.size());
   CHECK(reached > 30);
@@ -245,9 +244,9 @@ TEST_CASE("targets: out of reach gives the closest and says so") {
 
 TEST_CASE("targets: what cannot be searched is refused") {
   auto none = test::sample_reader({{"n", DType::i32, {4}, Role::other, {}, ""}});
-  CHECK_THROWS_WITH_AS(find(*none, target_of(&TargetOptions::ratio, 2)), doctest::Contains("no keys or values"), Error);
+  CHECK_THROWS_WITH_AS(find(*none, goal("ratio", 2)), doctest::Contains("no keys or values"), Error);
   const auto reader = in_memory(small());
-  CHECK_THROWS_WITH_AS(find(*reader, target_of(&TargetOptions::attention, 0.1)), doctest::Contains("--queries"), Error);
+  CHECK_THROWS_WITH_AS(find(*reader, goal("attention", 0.1)), doctest::Contains("--queries"), Error);
 }
 
 TEST_CASE("targets: odd dumps have answers") {
@@ -269,26 +268,26 @@ TEST_CASE("targets: odd dumps have answers") {
       std::memcpy(reader->data(3).data() + 400, &large, sizeof large);
     }
     if (what == "no tokens") {
-      CHECK_THROWS_AS(find(*reader, target_of(&TargetOptions::nrmse, 0.1)), Error);
+      CHECK_THROWS_AS(find(*reader, goal("nrmse", 0.1)), Error);
       continue;
     }
-    const Found nrmse = find(*reader, target_of(&TargetOptions::nrmse, 0.1));
+    const Outcome nrmse = find(*reader, goal("nrmse", 0.1));
     CAPTURE(nrmse.said);
     CHECK(nrmse.met);
     if (what != "nan layer") CHECK(nrmse_of(*reader, nrmse, Role::key) <= 0.101);
-    const Found bound = find(*reader, target_of(&TargetOptions::max_error, 0.1));
+    const Outcome bound = find(*reader, goal("max-error", 0.1));
     CHECK(bound.met);
     CHECK(holds(*reader, bound, 0.1));
-    const Found bits = find(*reader, target_of(&TargetOptions::bits, 6));
+    const Outcome bits = find(*reader, goal("bits", 6));
     CHECK(bits.container.size() > 0);
   }
 }
 
 TEST_CASE("targets: the outcome does not depend on threads") {
   const auto reader = in_memory(small(4));
-  for (const auto& [which, value] : {std::pair(&TargetOptions::bits, 3.0), std::pair(&TargetOptions::attention, 0.1),
-                                     std::pair(&TargetOptions::max_error, 0.05)}) {
-    CHECK(find(*reader, target_of(which, value), 1).container == find(*reader, target_of(which, value), 4).container);
+  for (const auto& [which, value] :
+       {std::pair("bits", 3.0), std::pair("attention", 0.1), std::pair("max-error", 0.05)}) {
+    CHECK(find(*reader, goal(which, value), 1).container == find(*reader, goal(which, value), 4).container);
   }
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "formats/text.hpp"
-
 #include <doctest/doctest.h>
+
+#include "formats/text.hpp"
 
 namespace kvzip {
 namespace {

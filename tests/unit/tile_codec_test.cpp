@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // Tiles over spans, as a program outside uses them.
-#include "kvzip/tile_codec.hpp"
-
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -11,6 +9,7 @@
 
 #include "kvzip/error.hpp"
 #include "kvzip/memory.hpp"
+#include "kvzip/tile_codec.hpp"
 #include "tests/contract/allocation.hpp"
 
 namespace kvzip {

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // The walks over parts and tiles besides transcode(), which has its own tests.
-#include "codec/fail.hpp"
 #include <doctest/doctest.h>
 
 #include <atomic>
 #include <numeric>
 #include <vector>
 
+#include "codec/fail.hpp"
 #include "formats/kvz/tile_walk.hpp"
 #include "formats/walk.hpp"
 #include "tests/contract/sample_dumps.hpp"

@@ -13,13 +13,13 @@ namespace kvzip::test {
 
 /// Runs work() on every instruction set; its result must be the same, bit for bit. Returns it.
 template <typename Work>
-auto on_every_target(Work&& work) {
+auto on_every_instruction_set(Work&& work) {
   struct Restore {
-    ~Restore() { kernels::use_target(0); }
+    ~Restore() { kernels::use_instruction_set(0); }
   } restore;
   std::optional<decltype(work())> first;
-  for (const kernels::Target& target : kernels::targets()) {
-    kernels::use_target(target.id);
+  for (const kernels::InstructionSet& target : kernels::instruction_sets()) {
+    kernels::use_instruction_set(target.id);
     auto result = work();
     if (!first) first = result;
     CAPTURE(target.name);

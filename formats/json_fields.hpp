@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+// Structures as JSON, and back. A structure declares its members once, beside itself:
+//
+//   void fields(auto& visit, Is<Speed> auto& s) { visit("median", s.median); ... }
+//
+// Members are whole numbers, floating-point numbers, texts, other structures, and optionals and vectors of these.
+#pragma once
+
+#include <fmt/format.h>
+
+#include <cmath>
+#include <concepts>
+#include <limits>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <vector>
+
+#include "codec/fail.hpp"
+
+namespace kvzip {
+
+/// T itself, or T that is only read.
+template <typename T, typename U>
+concept Is = std::same_as<std::remove_const_t<T>, U>;
+
+/// A visitor that makes an object. What is not finite becomes `infinite`, because JSON has no such numbers.
+class JsonWriter {
+ public:
+  using Json = nlohmann::ordered_json;
+
+  explicit JsonWriter(Json infinite = nullptr) : infinite_(std::move(infinite)) {}
+  void operator()(std::string_view name, const auto& value) { object_[std::string(name)] = of(value); }
+
+  template <typename T>
+  Json of(const T& value) const {
+    if constexpr (std::floating_point<T>) {
+      return std::isfinite(value) ? Json(value) : infinite_;
+    } else if constexpr (std::integral<T> || std::convertible_to<T, std::string_view>) {
+      return Json(value);
+    } else {
+      JsonWriter inner(infinite_);
+      fields(inner, value);
+      return std::move(inner.object_);
+    }
+  }
+  template <typename T>
+  Json of(const std::optional<T>& value) const {
+    return value ? of(*value) : Json(nullptr);
+  }
+  template <typename T>
+  Json of(const std::vector<T>& values) const {
+    Json out = Json::array();
+    for (const T& value : values) out.push_back(of(value));
+    return out;
+  }
+
+ private:
+  Json infinite_, object_ = Json::object();
+};
+
+/// The members of a structure as an object.
+nlohmann::ordered_json json_of(const auto& value, nlohmann::ordered_json infinite = nullptr) {
+  return JsonWriter(std::move(infinite)).of(value);
+}
+
+/// How a reader takes numbers: null for infinity, or none but finite ones from 0 on.
+enum class JsonNumbers : std::uint8_t { null_is_infinity, finite_from_0 };
+
+/// A visitor that reads hostile JSON; fail(corrupt), with `what` in front, where a member is missing or is not of its
+/// type. Members that nothing asks for are left alone.
+template <typename Json>
+class JsonReader {
+ public:
+  JsonReader(const Json& object, std::string_view what, JsonNumbers numbers, std::string place = {})
+      : object_(object), what_(what), numbers_(numbers), place_(std::move(place)) {}
+
+  void operator()(std::string_view name, auto&& value) const {
+    const std::string place = place_.empty() ? std::string(name) : fmt::format("{}.{}", place_, name);
+    const auto at = object_.find(std::string(name));
+    if (at == object_.end()) fail(ErrorCode::corrupt, "{}: {} is missing", what_, place);
+    read(*at, place, value);
+  }
+  /// The object itself.
+  void read(auto& value) const { read(object_, place_, value); }
+
+ private:
+  void require(bool holds, const std::string& place, std::string_view expected) const {
+    if (!holds) fail(ErrorCode::corrupt, "{}: {} is not {}", what_, place.empty() ? "this" : place, expected);
+  }
+
+  template <typename T>
+  void read(const Json& in, const std::string& place, T& value) const {
+    if constexpr (std::same_as<T, std::string>) {
+      require(in.is_string(), place, "text");
+      value = in.template get<std::string>();
+    } else if constexpr (std::unsigned_integral<T>) {
+      require(in.is_number_unsigned() && in.template get<std::uint64_t>() <= std::numeric_limits<T>::max(), place,
+              "a whole number of its range");
+      value = in.template get<T>();
+    } else if constexpr (std::same_as<T, double>) {
+      value = number(in, place);
+    } else {
+      require(in.is_object(), place, "an object");
+      JsonReader inner(in, what_, numbers_, place);
+      fields(inner, value);
+    }
+  }
+  template <typename T>
+  void read(const Json& in, const std::string& place, std::optional<T>& value) const {
+    if (in.is_null()) return value.reset();
+    read(in, place, value.emplace());
+  }
+  template <typename T>
+  void read(const Json& in, const std::string& place, std::vector<T>& values) const {
+    require(in.is_array(), place, "a list");
+    values.clear();
+    for (const Json& one : in) {
+      const std::string inner = fmt::format("{}[{}]", place, values.size());
+      read(one, inner, values.emplace_back());
+    }
+  }
+  double number(const Json& in, const std::string& place) const {
+    if (numbers_ == JsonNumbers::null_is_infinity) {
+      require(in.is_number() || in.is_null(), place, "a number");
+      return in.is_null() ? std::numeric_limits<double>::infinity() : in.template get<double>();
+    }
+    require(in.is_number(), place, "a number");
+    const auto value = in.template get<double>();
+    require(std::isfinite(value) && value >= 0, place, "a number from 0 on");
+    return value;
+  }
+
+  const Json& object_;
+  std::string_view what_;
+  JsonNumbers numbers_;
+  std::string place_;
+};
+
+}  // namespace kvzip

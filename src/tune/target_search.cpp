@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "src/tune/target_search.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <utility>
+
+#include "src/report/report.hpp"
+#include "src/tune/allocate.hpp"
+#include "src/tune/target_attention.hpp"
+
+namespace kvzip::tool {
+namespace {
+
+constexpr double kTolerance = 0.01;
+
+class LadderSearch {
+ public:
+  LadderSearch(const LadderGoal& goal, TargetDump& dump) : goal_(goal), dump_(dump), ladder_{dump} {}
+
+  Found run() {
+    Tried best = search(kLadderShare);
+    // An error that no factor brings down is one of a tile that was not sampled.
+    if (!best.met() && best.worst > 1 && !goal_.limits_bytes() && sampled_share(dump_.input, kLadderShare) < 1) {
+      Tried all = search(1);
+      if (all.rank() > best.rank()) best = std::move(all);
+    }
+    return {std::move(best.pipelines), best.trial, best.met(), methods_};
+  }
+
+ private:
+  /// Of a small dump one tile may be all there is; then some rungs are measured, and between them straight lines join
+  /// bytes and logarithms of errors.
+  void measure_ladder(double wanted_share) {
+    constexpr double kFinest = -40;
+    ladder_.first = std::max(std::min(kFirstRung, goal_.finest(dump_)), kFinest);
+    const double share = sampled_share(dump_.input, wanted_share);
+    const auto stride = static_cast<std::size_t>(std::max(1.0, std::round((kRungs + 1) * share / kLadderWork)));
+    std::vector<std::size_t> measured{kLossless};
+    for (std::size_t c = 0; c < kRungs - 1; c += stride) measured.push_back(c);
+    measured.push_back(kRungs - 1);
+    {
+      ProgressLine line("curves", !dump_.quiet);
+      const auto some = [&](std::size_t u, std::size_t m) { return ladder_.pipeline(u, measured[m]); };
+      const Curves found =
+          measure_curves(dump_.input, dump_.units, measured.size(), some, wanted_share, line.callback());
+      ladder_.curves = between_rungs(found.points, measured);
+      dump_.encodes += found.encodes;
+    }
+    goal_.weigh(ladder_);
+  }
+
+  /// A rung for each unit that a control moves: least bytes within its error, or least error within its bytes.
+  void allocate(const Control& control) {
+    std::vector<Choices> choices;
+    std::vector<std::size_t> which;
+    for (std::size_t u = 0; u < dump_.units.size(); ++u) {
+      if (!control.moves(dump_.units[u])) continue;
+      which.push_back(u);
+      Choices& of_unit = choices.emplace_back();
+      for (std::size_t c = 0; c <= kRungs; ++c) {
+        const double bytes = ladder_.curves[u][c].bytes, error = ladder_.distortion[u][c];
+        of_unit.push_back(goal_.limits_bytes() ? Choice{error, bytes} : Choice{bytes, error});
+      }
+    }
+    const double limit = goal_.budget(control, ladder_);
+    const std::vector<std::size_t> uniform = uniform_default(choices, limit);
+    const auto dynamic = allocate_lgreco(choices, limit, uniform);
+    const auto hull = allocate_lagrangian(choices, limit);
+    if (!dynamic || !hull) {  // out of reach: the lightest there is
+      for (const std::size_t u : which) pick_[u] = goal_.limits_bytes() ? kRungs - 1 : kLossless;
+      return;
+    }
+    const Allocation& best = dynamic->cost <= hull->cost ? *dynamic : *hull;
+    for (std::size_t i = 0; i < which.size(); ++i) pick_[which[i]] = best.pick[i];
+    methods_ += fmt::format(" {} L-GreCo {:.4g}, Lagrangian {:.4g}, one rung for all {:.4g};",
+                            goal_.limits_bytes() ? "squared error by" : "bytes by", dynamic->cost, hull->cost,
+                            sum_of(choices, uniform).cost);
+  }
+
+  /// The same rung for all units: the cheapest one within the limit, else the lossless one.
+  static std::vector<std::size_t> uniform_default(const std::vector<Choices>& choices, double limit) {
+    std::vector<std::size_t> best(choices.size(), kLossless);
+    double cost = std::numeric_limits<double>::infinity();
+    for (std::size_t c = 0; c <= kRungs; ++c) {
+      Allocation sum = sum_of(choices, std::vector<std::size_t>(choices.size(), c));
+      if (sum.weight > limit || sum.cost >= cost) continue;
+      cost = sum.cost;
+      best = std::move(sum.pick);
+    }
+    return best;
+  }
+
+  std::vector<std::string> pipelines_of(const std::vector<Control>& controls) const {
+    std::vector<std::string> out;
+    for (std::size_t u = 0; u < dump_.units.size(); ++u) {
+      if (pick_[u] == kLossless) {
+        out.emplace_back(kLosslessPipeline);
+        continue;
+      }
+      double factor = 0;
+      for (const Control& control : controls) factor += control.moves(dump_.units[u]) ? control.log_factor : 0;
+      const double step =
+          stated_step(rung_step(dump_.units[u], static_cast<double>(pick_[u]), ladder_.first) * exp2_of(factor));
+      out.push_back(ladder_pipeline(dump_.transforms.of(dump_.units[u].role), step, Points::centroid));
+    }
+    return out;
+  }
+
+  struct Tried {
+    std::vector<std::string> pipelines;
+    Trial trial;
+    double worst = 0, closest = 1;  // the largest share of a limit, and the smallest
+    /// Within the limits the fullest use of them is best; beyond them the least excess.
+    double rank() const { return worst <= 1 ? closest : 1 - worst; }
+    bool nothing_more = false;  // wider steps would change nothing
+    bool done() const { return worst <= 1 && closest >= 1 - kTolerance; }
+    bool met() const { return worst <= 1 + kTolerance && (closest >= 1 - kTolerance || nothing_more); }
+  };
+
+  Tried attempt(const std::vector<Control>& controls) {
+    Tried now{pipelines_of(controls), {}, 0, 1};
+    now.trial = dump_.try_pipelines(now.pipelines);
+    for (const Control& control : controls) {
+      now.worst = std::max(now.worst, control.share(now.trial));
+      now.closest = std::min(now.closest, control.share(now.trial));
+    }
+    return now;
+  }
+
+  /// Trials from the curves of a share of the tiles.
+  Tried search(double share) {
+    std::vector<Control> controls = goal_.controls(dump_);
+    pick_.assign(dump_.units.size(), kLossless);
+    methods_.clear();
+    if (goal_.wanted() > 0) {
+      measure_ladder(share);
+      for (const Control& control : controls) allocate(control);
+    }
+    const bool lossless = std::all_of(pick_.begin(), pick_.end(), [](std::size_t p) { return p == kLossless; });
+    Tried best = attempt(controls), last = best;
+    best.nothing_more = lossless;
+    for (std::size_t i = 1; i < kTrials && !best.done() && !lossless; ++i) {
+      for (Control& control : controls) {
+        const double part = control.share(last.trial);
+        if (part > 1 || part < 1 - kTolerance) control.move(control.value(last.trial));
+      }
+      const Tried before = std::exchange(last, attempt(controls));
+      if (last.rank() > best.rank()) best = last;
+      // Steps that change nothing more: a tensor of one value, or nothing left to leave out.
+      if (std::fabs(last.worst - before.worst) <= 1e-4 * before.worst &&
+          std::fabs(last.closest - before.closest) <= 1e-4 * before.closest) {
+        best.nothing_more = true;
+        break;
+      }
+    }
+    return best;
+  }
+
+  const LadderGoal& goal_;
+  TargetDump& dump_;
+  Ladder ladder_;
+  std::vector<std::size_t> pick_;  // of each unit, a candidate
+  std::string methods_;
+};
+
+}  // namespace
+
+std::string Ladder::pipeline(std::size_t u, std::size_t c) const {
+  if (c == kLossless) return std::string(kLosslessPipeline);
+  const double step = rung_step(dump.units[u], static_cast<double>(c), first);
+  return ladder_pipeline(dump.transforms.of(dump.units[u].role), step, Points::centroid);
+}
+
+void Ladder::weigh_errors(const std::function<double(const Unit&)>& scale) {
+  distortion.assign(dump.units.size(), std::vector<double>(kRungs + 1));
+  for (std::size_t u = 0; u < dump.units.size(); ++u) {
+    const double of_unit = scale(dump.units[u]);
+    for (std::size_t c = 0; c < kRungs; ++c) {
+      distortion[u][c] = of_unit > 0 ? curves[u][c].squared_error / of_unit : 0;
+    }
+  }
+}
+
+std::vector<std::vector<double>> Ladder::measure_attention() {
+  const auto text = [this](std::size_t u, std::size_t c) { return pipeline(u, c); };
+  AttentionCurves found = tool::measure_attention(dump.input, dump.units, curves, text, dump.fidelity, dump.quiet);
+  heads = static_cast<double>(found.heads);
+  dump.encodes += static_cast<double>(found.encodes);
+  return std::move(found.error);
+}
+
+Found LadderGoal::search(TargetDump& dump) const {
+  return LadderSearch(*this, dump).run();
+}
+
+}  // namespace kvzip::tool
