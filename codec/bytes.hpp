@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "codec/fail.hpp"
-#include "kvzip/io.hpp"
+#include "kvzip/dtype.hpp"
 
 namespace kvzip {
 

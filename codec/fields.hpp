@@ -10,7 +10,7 @@
 #include <string_view>
 #include <vector>
 
-#include "kvzip/pipeline.hpp"
+#include "kvzip/components.hpp"
 
 namespace kvzip {
 

@@ -6,6 +6,7 @@
 
 #include "codec/fail.hpp"
 #include "codec/limits.hpp"
+#include "kvzip/rules.hpp"
 
 namespace kvzip {
 namespace {

@@ -8,7 +8,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "kvzip/layout.hpp"
+#include "kvzip/rope.hpp"
 
 namespace kvzip {
 

@@ -5,6 +5,7 @@
 
 #include "codec/fail.hpp"
 #include "codec/pipeline.hpp"
+#include "kvzip/rules.hpp"
 
 namespace kvzip {
 namespace {

@@ -9,8 +9,8 @@
 
 #include "codec/buffer.hpp"
 #include "codec/tile.hpp"
-#include "kvzip/io.hpp"
-#include "kvzip/pipeline.hpp"
+#include "kvzip/components.hpp"
+#include "kvzip/dtype.hpp"
 
 namespace kvzip {
 

@@ -8,7 +8,8 @@
 #include "codec/buffer.hpp"
 #include "codec/kernels/rows.hpp"
 #include "kvzip/dtype.hpp"
-#include "kvzip/layout.hpp"
+#include "kvzip/role.hpp"
+#include "kvzip/rope.hpp"
 
 namespace kvzip {
 

@@ -4,7 +4,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <limits>
+#include <vector>
 
 #include "codec/fail.hpp"
 
@@ -40,6 +42,30 @@ double cosine(const RowSums& s) {
   if (s.squared_error == 0) return 1;
   if (s.squared_decoded == 0) return 0;
   return std::clamp(s.dot / (std::sqrt(s.squared_original) * std::sqrt(s.squared_decoded)), -1.0, 1.0);
+}
+
+std::optional<double> difference(std::span<const double> a, std::span<const double> b) {
+  double largest = 0;
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    if (std::isfinite(a[i]) && std::isfinite(b[i])) {
+      largest = std::max(largest, std::fabs(a[i] - b[i]));
+    } else if (!(a[i] == b[i] || (std::isnan(a[i]) && std::isnan(b[i])))) {
+      return {};
+    }
+  }
+  return largest;
+}
+
+/// Elements from `at` on. F64 does not pass through floats: as such two values could lie closer than they do.
+void to_double(DType dtype, ByteView elements, std::size_t at, std::span<double> out, std::span<float> narrow) {
+  const std::size_t unit = dtype_unit(dtype);
+  const ByteView piece = elements.subspan(at * unit, out.size() * unit);
+  if (dtype == DType::f64) {
+    std::memcpy(out.data(), piece.data(), piece.size());
+    return;
+  }
+  to_float(dtype, piece, narrow.first(out.size()));
+  std::copy_n(narrow.begin(), out.size(), out.begin());
 }
 
 }  // namespace
@@ -97,6 +123,24 @@ double Distortion::cosine_min() const {
 
 double Distortion::cosine_mean() const {
   return rows_ == 0 ? 1 : cosine_sum_ / static_cast<double>(rows_);
+}
+
+std::optional<double> largest_difference(DType dtype_a, ByteView a, DType dtype_b, ByteView b) {
+  constexpr std::size_t kPiece = 4096;
+  const std::size_t values = a.size() / dtype_unit(dtype_a);
+  if (values != b.size() / dtype_unit(dtype_b)) fail(ErrorCode::invalid_argument, "two sizes");
+  std::vector<double> x(std::min(kPiece, values)), y(x.size());
+  std::vector<float> narrow(x.size());
+  double largest = 0;
+  for (std::size_t at = 0; at < values; at += kPiece) {
+    const std::size_t n = std::min(kPiece, values - at);
+    to_double(dtype_a, a, at, {x.data(), n}, narrow);
+    to_double(dtype_b, b, at, {y.data(), n}, narrow);
+    const auto piece = difference(std::span(x).first(n), std::span(y).first(n));
+    if (!piece) return {};
+    largest = std::max(largest, *piece);
+  }
+  return largest;
 }
 
 }  // namespace kvzip

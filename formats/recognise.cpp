@@ -169,31 +169,6 @@ std::uint32_t layers_seen(const TensorRole& role, const TensorInfo& tensor) {
 
 }  // namespace
 
-std::string_view role_name(Role role) {
-  switch (role) {
-    case Role::key:
-      return "key";
-    case Role::value:
-      return "value";
-    case Role::query:
-      return "query";
-    case Role::pair:
-      return "key+value";
-    case Role::other:
-      break;
-  }
-  return "other";
-}
-
-std::optional<Role> parse_role(std::string_view name) {
-  if (name == "key" || name == "k") return Role::key;
-  if (name == "value" || name == "v") return Role::value;
-  if (name == "query" || name == "q") return Role::query;
-  if (name == "pair" || name == "kv" || name == "key+value") return Role::pair;
-  if (name == "other") return Role::other;
-  return std::nullopt;
-}
-
 Recognition recognise(const Dump& dump, const RecogniseOptions& options) {
   if (!options.layout.empty()) {
     if (const std::string problem = axes_problem(options.layout); !problem.empty()) {

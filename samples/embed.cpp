@@ -6,8 +6,8 @@
 #include <cstdio>
 #include <vector>
 
+#include "kvzip/container.hpp"
 #include "kvzip/error.hpp"
-#include "formats/kvz/kvz.hpp"
 #include "kvzip/io.hpp"
 #include "kvzip/metrics.hpp"
 

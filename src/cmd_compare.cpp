@@ -3,7 +3,7 @@
 #include <memory>
 #include "codec/fail.hpp"
 
-#include "formats/kvz/kvz.hpp"
+#include "kvzip/container.hpp"
 #include "src/cli/measure_options.hpp"
 #include "src/commands.hpp"
 #include "src/measure/comparison.hpp"

@@ -7,7 +7,7 @@
 #include <memory>
 
 #include "formats/file.hpp"
-#include "formats/kvz/kvz.hpp"
+#include "kvzip/container.hpp"
 #include "src/cli/measure_options.hpp"
 #include "src/cli/selecting.hpp"
 #include "src/commands.hpp"

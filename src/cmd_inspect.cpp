@@ -4,7 +4,7 @@
 #include <map>
 #include <memory>
 
-#include "formats/kvz/kvz.hpp"
+#include "kvzip/container.hpp"
 #include "src/commands.hpp"
 #include "src/report/inspect_kvz.hpp"
 #include "src/report/report.hpp"

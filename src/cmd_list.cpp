@@ -4,6 +4,8 @@
 #include <memory>
 
 #include "formats/format_table.hpp"
+#include "kvzip/components.hpp"
+#include "kvzip/rules.hpp"
 #include "src/commands.hpp"
 #include "src/report/report.hpp"
 

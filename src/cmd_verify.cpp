@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <memory>
 
-#include "formats/kvz/kvz.hpp"
+#include "kvzip/container.hpp"
 #include "src/commands.hpp"
 #include "src/report/report.hpp"
 

@@ -6,7 +6,7 @@
 #include <span>
 #include <vector>
 
-#include "kvzip/io.hpp"
+#include "kvzip/dtype.hpp"
 
 namespace kvzip {
 

@@ -1,77 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// The .kvz container (man/kvz.5): its writer compresses, its reader decompresses.
+// What the library itself needs of the container beyond kvzip/container.hpp.
 #pragma once
 
-#include <array>
-#include <map>
 #include <memory>
-#include <optional>
-#include <string>
-#include <vector>
 
-#include "formats/kvz/kvz_results.hpp"
-#include "kvzip/io.hpp"
-#include "kvzip/pipeline.hpp"
+#include "formats/file.hpp"
+#include "kvzip/container.hpp"
 
 namespace kvzip {
 
-struct KvzOptions {
-  RuleSet rules;
-  std::optional<std::uint64_t> chunk_tokens;              // --chunk-tokens; 0 = all
-  std::vector<std::pair<std::string, std::string>> user;  // key=value pairs stored in the header
-  /// Given: the writer decodes each tile of keys and values again, fills in `errors`, and stores all of it. A tile that
-  /// breaks max_error is stored as it is, so that the bound always holds.
-  std::optional<KvzResults> results{};
-};
-
-/// Plans the tile groups of `dump` (fails before any data is read when a pipeline does not suit its tensors) and
-/// creates the output.
-/// "-" writes standard output without seeking.
-std::unique_ptr<DumpWriter> create_kvz_writer(const std::string& path, const Dump& dump, const Recognition& recognition,
-                                              const KvzOptions& options, bool overwrite);
-
-/// What one tile group stores: the slices of one or more tensors that share frames.
-struct KvzGroup {
-  std::vector<std::size_t> tensors;  // indices into dump().tensors
-  Role role = Role::other;
-  std::optional<std::uint32_t> layer;
-  std::string pipeline;          // canonical text
-  std::uint64_t chunk_rows = 0;  // tokens (or elements of a pass-through tensor) per frame
-  std::uint64_t values = 0;      // elements covered
-  std::uint64_t source_bytes = 0;
-  std::uint64_t rows = 0;                    // tokens; 0 for what passes through
-  std::uint64_t frames = 0, raw_frames = 0;  // raw: stored as they were, because coding would not shrink them
-  std::uint64_t coded_bytes = 0;             // whole frame records
-  std::vector<std::uint64_t> frame_bytes;    // of each of them, in order of tokens
-  std::array<std::uint64_t, kStreamLabels> stream_bytes{};  // payload bytes by label; raw frames count as exact
-};
-
-struct KvzSummary {
-  unsigned major = 0, minor = 0;
-  std::string writer;  // "kvzip 0.1.0"
-  std::string preset;  // name of the rule set
-  std::vector<std::pair<std::string, std::string>> user;
-  std::optional<KvzResults> results;  // not known from a pipe
-  std::uint64_t file_bytes = 0;       // 0 when read from a pipe
-  std::vector<KvzGroup> groups;
-};
-
-class KvzReader : public DumpReader {
- public:
-  /// Reads frame headers of the whole file (payloads are skipped): sizes per group and stream.
-  virtual KvzSummary summary() = 0;
-  /// The stored description without sizes.
-  virtual const KvzSummary& description() const = 0;
-};
-
-/// Opens a container; from a pipe ("-") parts can be fetched in order only and read() fails.
-std::unique_ptr<KvzReader> open_kvz(const std::string& path);
-class InputStream;
-/// The same from a stream, which must outlive the reader.
+/// A container from a stream, which must outlive the reader.
 std::unique_ptr<KvzReader> open_kvz(InputStream& stream);
-
-/// Checks every checksum and decodes every frame. Returns one line per damaged frame (empty = sound); throws when the
-/// file cannot be walked at all.
-std::vector<std::string> verify_kvz(const std::string& path, unsigned threads, const Progress& progress);
 
 }  // namespace kvzip

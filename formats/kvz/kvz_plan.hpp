@@ -15,6 +15,7 @@
 #include "kvzip/io.hpp"
 #include "kvzip/layout.hpp"
 #include "kvzip/metrics.hpp"
+#include "kvzip/rules.hpp"
 
 namespace kvzip {
 

@@ -7,8 +7,12 @@
 #include <optional>
 #include <span>
 #include <string_view>
+#include <vector>
 
 namespace kvzip {
+
+using Bytes = std::vector<std::byte>;
+using ByteView = std::span<const std::byte>;
 
 /// Numeric values are part of no file: files carry the names.
 enum class DType : std::uint8_t {

@@ -16,9 +16,6 @@
 
 namespace kvzip {
 
-using Bytes = std::vector<std::byte>;
-using ByteView = std::span<const std::byte>;
-
 /// The unit that moves from a reader to a writer: some slices and their element bytes, or their coded form.
 struct Part {
   std::uint64_t index = 0;  // position in the order of whoever made the parts

@@ -9,13 +9,10 @@
 #include <vector>
 
 #include "kvzip/dump.hpp"
+#include "kvzip/role.hpp"
+#include "kvzip/rope.hpp"
 
 namespace kvzip {
-
-/// `pair` is a tensor that holds keys and values along its axis '2' (index 0 = key, 1 = value).
-enum class Role : std::uint8_t { key, value, query, other, pair };
-std::string_view role_name(Role role);                  // "key", "value", "query", "other", "key+value"
-std::optional<Role> parse_role(std::string_view name);  // also "k", "v", "q", "kv", "pair"
 
 /// Axis letters, one per dimension: B batch, L layer, 2 key/value pair, H head, T token, D head_dim,
 /// C merged H*D (head-major). Each at most once; T is required; D or C is required; not both.
@@ -24,22 +21,6 @@ struct TensorRole {
   std::optional<std::uint32_t> layer;  // layer number when the name gives it; absent when the axis L does
   std::string axes;                    // empty for role other
   std::string why;                     // one phrase: the rule that matched, or why none did
-};
-
-/// How rotary position embedding stands in the keys.
-struct Rope {
-  enum class State : std::uint8_t { unknown, none, pre, post };  // post: keys are rotated (the usual dump)
-  enum class Layout : std::uint8_t { half, interleaved };
-  enum class Scaling : std::uint8_t { none, linear, llama3, yarn };
-  State state = State::unknown;
-  double theta = 0;  // 0 = unknown
-  Layout layout = Layout::half;
-  Scaling scaling = Scaling::none;
-  double factor = 1;                                 // linear, llama3, yarn
-  double low_freq_factor = 1, high_freq_factor = 4;  // llama3
-  double original_context = 8192;                    // llama3, yarn: original_max_position_embeddings
-  std::uint32_t dims = 0;                            // rotary dimensions of a head; 0 = all
-  std::uint64_t first_position = 0;                  // position of token 0 of the dump
 };
 
 /// What the dump as a whole says of its model.

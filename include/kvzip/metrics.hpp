@@ -3,7 +3,10 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
+
+#include "kvzip/dtype.hpp"
 
 namespace kvzip {
 
@@ -30,5 +33,9 @@ class Distortion {
   std::uint64_t values_ = 0, nonfinite_mismatches_ = 0, rows_ = 0;
   double max_abs_ = 0, squared_error_ = 0, squared_original_ = 0, cosine_min_ = 1, cosine_sum_ = 0;
 };
+
+/// The largest difference of finite elements, in double; no value when one side is finite and the other is not, or both
+/// are not and differ (one NaN is as good as another).
+std::optional<double> largest_difference(DType dtype_a, ByteView a, DType dtype_b, ByteView b);
 
 }  // namespace kvzip

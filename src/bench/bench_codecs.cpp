@@ -9,7 +9,7 @@
 #include "codec/fail.hpp"
 #include "codec/stage_clock.hpp"
 #include "formats/file.hpp"
-#include "formats/kvz/kvz.hpp"
+#include "kvzip/container.hpp"
 
 namespace kvzip::tool {
 namespace {

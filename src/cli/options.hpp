@@ -14,7 +14,7 @@
 
 #include "codec/fail.hpp"
 #include "kvzip/io.hpp"
-#include "kvzip/pipeline.hpp"
+#include "kvzip/rules.hpp"
 
 namespace kvzip::tool {
 

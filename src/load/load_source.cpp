@@ -6,7 +6,7 @@
 
 #include "codec/fail.hpp"
 #include "formats/file.hpp"
-#include "formats/kvz/kvz.hpp"
+#include "kvzip/container.hpp"
 #include "src/cli/options.hpp"
 #include "src/report/markup.hpp"
 

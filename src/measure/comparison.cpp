@@ -9,7 +9,7 @@
 #include <unordered_map>
 
 #include "codec/fail.hpp"
-#include "formats/kvz/kvz.hpp"
+#include "kvzip/container.hpp"
 
 namespace kvzip::tool {
 namespace {

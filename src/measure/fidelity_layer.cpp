@@ -4,8 +4,8 @@
 #include <algorithm>
 #include <cmath>
 
-#include "formats/kvz/kvz.hpp"
 #include "formats/parallel.hpp"
+#include "kvzip/container.hpp"
 
 namespace kvzip::tool {
 namespace {

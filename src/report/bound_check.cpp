@@ -5,7 +5,7 @@
 
 #include <algorithm>
 
-#include "formats/kvz/kvz.hpp"
+#include "kvzip/container.hpp"
 
 namespace kvzip::tool {
 

@@ -4,7 +4,7 @@
 
 #include <string>
 
-#include "formats/kvz/kvz.hpp"
+#include "kvzip/container.hpp"
 #include "src/report/report.hpp"
 
 namespace kvzip::tool {

@@ -8,8 +8,8 @@
 
 #include "codec/fail.hpp"
 #include "formats/file.hpp"
-#include "formats/kvz/kvz.hpp"
 #include "formats/kvz/kvz_records.hpp"
+#include "kvzip/container.hpp"
 #include "src/bench/bench.hpp"
 #include "src/sweep/sweep_rows.hpp"
 

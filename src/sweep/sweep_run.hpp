@@ -2,7 +2,7 @@
 // Measuring settings on a dump: each one is written to a temporary container, decoded, and compared.
 #pragma once
 
-#include "formats/kvz/kvz.hpp"
+#include "kvzip/container.hpp"
 #include "src/cli/selecting.hpp"
 #include "src/sweep/settings.hpp"
 #include "src/sweep/sweep.hpp"

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "kvzip/io.hpp"
-#include "kvzip/pipeline.hpp"
+#include "kvzip/rules.hpp"
 
 namespace kvzip::tool {
 

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "formats/kvz/kvz.hpp"
+#include "kvzip/container.hpp"
 #include "src/measure/fidelity.hpp"
 
 namespace kvzip::tool {

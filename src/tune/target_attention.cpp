@@ -8,7 +8,7 @@
 #include <cmath>
 
 #include "formats/file.hpp"
-#include "formats/kvz/kvz.hpp"
+#include "kvzip/container.hpp"
 #include "src/report/report.hpp"
 
 namespace kvzip::tool {

@@ -7,7 +7,7 @@
 #include <string>
 #include <utility>
 
-#include "formats/kvz/kvz.hpp"
+#include "kvzip/container.hpp"
 #include "src/measure/fidelity.hpp"
 
 namespace kvzip::tool {

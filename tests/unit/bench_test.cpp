@@ -6,7 +6,7 @@
 
 #include "codec/fail.hpp"
 #include "kvzip/layout.hpp"
-#include "kvzip/pipeline.hpp"
+#include "kvzip/rules.hpp"
 #include "src/bench/bench_codecs.hpp"
 #include "src/bench/bench_report.hpp"
 #include "tests/support/memory_dump.hpp"

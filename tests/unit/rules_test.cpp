@@ -5,7 +5,7 @@
 #include <doctest/doctest.h>
 
 #include "kvzip/error.hpp"
-#include "kvzip/pipeline.hpp"
+#include "kvzip/rules.hpp"
 
 namespace kvzip {
 namespace {

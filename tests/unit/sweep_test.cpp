@@ -7,7 +7,7 @@
 #include <map>
 #include <numeric>
 
-#include "formats/kvz/kvz.hpp"
+#include "kvzip/container.hpp"
 #include "kvzip/error.hpp"
 #include "src/commands.hpp"
 #include "src/measure/comparison.hpp"

@@ -1,37 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-// Pipelines as text, the rules that give each tensor its pipeline, and what stages, coders and presets exist.
+// Pipelines as text, the rules that give each tensor its pipeline, and the presets.
 #pragma once
 
 #include <cstdint>
-#include <memory>
 #include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
-#include "kvzip/layout.hpp"
+#include "kvzip/role.hpp"
 
 namespace kvzip {
-
-/// What streams of a frame hold; the columns of `inspect`. Values are wire values.
-enum class StreamLabel : std::uint8_t { codes, scales, factors, positions, outliers, exact, flags, tables };
-inline constexpr std::size_t kStreamLabels = 8;
-std::string_view stream_label_name(StreamLabel label);
-
-/// One parameter of a stage or coder, for `list` and the man page.
-struct FieldDoc {
-  std::string name, type, range, fallback, help;  // type: "integer", "real", "choice", "text"
-};
-struct ComponentDoc {
-  std::string name;
-  unsigned id = 0;    // the wire id; never reused
-  std::string since;  // container format version that introduced it, "1.0"
-  std::string help;   // one line
-  std::vector<FieldDoc> fields;
-};
-std::vector<ComponentDoc> describe_stages();
-std::vector<ComponentDoc> describe_coders();
 
 /// `kvzip::Error(invalid_argument)` unless the text is a sensible pipeline; returns it in canonical form (every field
 /// that differs from its default, in declared order).
