@@ -11,7 +11,9 @@
 #include "formats/kvz/kvz.hpp"
 #include "formats/kvz/kvz_header.hpp"
 #include "formats/kvz/kvz_records.hpp"
+#include "formats/kvz/kvz_results.hpp"
 #include "formats/kvz/kvz_source.hpp"
+#include "formats/kvz/kvz_tables.hpp"
 #include "formats/parts.hpp"
 
 namespace kvzip {
@@ -109,6 +111,16 @@ class KvzReaderImpl final : public KvzReader {
 
   const KvzSummary& description() const override { return description_; }
 
+  void use_tables(const Tables& tables) override { use_tables_to_read(header_.plan, {}, tables); }
+  /// True when a pipeline names a table that it has not been given.
+  bool lacks_tables() const {
+    const auto lacks = [](const Pipeline& p) {
+      const auto references = p.lacking_tables();
+      return std::any_of(references.begin(), references.end(), [](const std::string& r) { return !r.empty(); });
+    };
+    return std::any_of(header_.plan.pipelines.begin(), header_.plan.pipelines.end(), lacks);
+  }
+
   KvzSummary summary() override {
     if (!source_.seekable()) fail(ErrorCode::invalid_argument, "sizes need a file, not a pipe");
     KvzSummary s = description_;
@@ -191,27 +203,24 @@ class KvzReaderImpl final : public KvzReader {
     return std::move(record.payload);
   }
 
-  Record read_record(std::optional<std::uint32_t> sequence) {
-    RecordHeaderBytes bytes;
-    source_.read(bytes);
-    Record record;
-    record.header = parse_record_header(bytes, sequence);
-    record.payload = source_.read_bytes(record.header.stored);
-    std::array<std::byte, kRecordTailBytes> tail;
-    source_.read(tail);
-    record.hash = ByteReader(tail).get<std::uint64_t>();
-    return record;
-  }
+  Record read_record_here() { return read_record(source_, std::nullopt); }
   Record next_record() {
-    Record record = read_record(sequence_++);
+    Record record = read_record(source_, sequence_++);
     hashes_.put(record.hash);
     return record;
   }
-  /// Skips ancillary records, but for the results, which it takes.
+  /// Skips ancillary records, but for the results, which it takes; takes the tables before the first frame.
   Record next_known_record(bool results_may_stand_here) {
     for (;;) {
       Record record = next_record();
-      if (record.header.type < kAncillary) return record;
+      if (record.header.type == static_cast<std::uint16_t>(RecordType::table) && tables_may_stand_here_) {
+        add_table(record);
+        continue;
+      }
+      if (record.header.type < kAncillary) {
+        if (std::exchange(tables_may_stand_here_, false)) use_tables_to_read(header_.plan, own_, {});
+        return record;
+      }
       if (record.header.type == static_cast<std::uint16_t>(RecordType::results)) {
         check_place_of_results(results_may_stand_here);
         take_results(record);
@@ -226,6 +235,10 @@ class KvzReaderImpl final : public KvzReader {
     if (!may_stand_here) fail(ErrorCode::corrupt, "the results do not stand between the last frame and the index");
     if (std::exchange(has_results_, true)) fail(ErrorCode::corrupt, "there are results twice");
   }
+  void add_table(const Record& record) {
+    if (!record.sound()) fail(ErrorCode::corrupt, "a table's checksum does not match");
+    take_table(unpack_description(record.header, record.payload), own_);
+  }
   void take_results(const Record& record) {
     if (!record.sound()) fail(ErrorCode::corrupt, "the checksum of the results does not match");
     description_.results = read_kvz_results(as_text(record.payload));
@@ -233,7 +246,7 @@ class KvzReaderImpl final : public KvzReader {
 
   Record record_at(std::uint64_t frame) {
     source_.seek(index_.at(frame).offset);
-    Record record = read_record(std::nullopt);
+    Record record = read_record_here();
     if (record.header.type != static_cast<std::uint16_t>(RecordType::frame) ||
         record.header.stored != index_[frame].stored) {
       fail(ErrorCode::corrupt, "{}: the index does not point to it", place(frame));
@@ -283,28 +296,33 @@ class KvzReaderImpl final : public KvzReader {
     if (footer.index_offset < after_header_ || footer.index_offset > size - kFooterBytes)
       fail(ErrorCode::corrupt, "the index lies outside the file");
     source_.seek(footer.index_offset);
-    const Record record = read_record(std::nullopt);
+    const Record record = read_record_here();
     if (record.header.type != static_cast<std::uint16_t>(RecordType::index) || !record.sound())
       fail(ErrorCode::corrupt, "the index is damaged");
     const std::uint64_t after_index = source_.position();
     parse_index(unpack_description(record.header, record.payload), footer.index_offset);
     std::uint64_t at = after_header_;
     for (const FrameAt& frame : index_) {
-      check_between(at, frame.offset, Between::frames);
+      check_between(at, frame.offset, at == after_header_ ? Between::header_and_frames : Between::frames);
       at = frame.offset + kRecordHeaderBytes + frame.stored + kRecordTailBytes;
     }
     check_between(at, footer.index_offset, Between::frames_and_index);
     check_between(after_index, size - kFooterBytes, Between::index_and_footer);
     load_results();
+    for (const std::uint64_t offset : tables_at_) {
+      source_.seek(offset);
+      add_table(read_record_here());
+    }
+    if (!own_.empty()) use_tables_to_read(header_.plan, own_, {});
   }
 
   void load_results() {
     if (!has_results_) return;
     source_.seek(results_at_);
-    take_results(read_record(std::nullopt));
+    take_results(read_record_here());
   }
 
-  enum class Between { frames, frames_and_index, index_and_footer };
+  enum class Between { header_and_frames, frames, frames_and_index, index_and_footer };
 
   /// What stands between two places that the index names: records that may be skipped, and the end record at the end.
   void check_between(std::uint64_t at, std::uint64_t to, Between between) {
@@ -319,9 +337,13 @@ class KvzReaderImpl final : public KvzReader {
         check_place_of_results(between == Between::frames_and_index);
         results_at_ = at;
       }
+      const bool before_frames =
+          between == Between::header_and_frames || (between == Between::frames_and_index && index_.empty());
+      const bool table = h.type == static_cast<std::uint16_t>(RecordType::table) && before_frames;
+      if (table) tables_at_.push_back(at);
       at += kOverhead + h.stored;
       const bool end = h.type == static_cast<std::uint16_t>(RecordType::end);
-      if (h.type < kAncillary && !(end && between == Between::index_and_footer && at == to)) {
+      if (h.type < kAncillary && !table && !(end && between == Between::index_and_footer && at == to)) {
         fail(ErrorCode::corrupt, "the index does not name a record of type {}", h.type);
       }
     }
@@ -375,6 +397,9 @@ class KvzReaderImpl final : public KvzReader {
   std::uint64_t next_frame_ = 0, after_header_ = 0;
   bool has_results_ = false;
   std::uint64_t results_at_ = 0;
+  std::vector<std::uint64_t> tables_at_;
+  Tables own_;
+  bool tables_may_stand_here_ = true;  // of a pipe: before the first frame
   ByteWriter hashes_;
   std::list<Part> cache_;
   std::uint64_t cache_bytes_ = 0;
@@ -384,7 +409,9 @@ class KvzReaderImpl final : public KvzReader {
 
 std::unique_ptr<KvzReader> open_kvz(const std::string& path) {
   if (path == "-") return open_kvz(stdin_stream());
-  return std::make_unique<KvzReaderImpl>(RecordSource(InputFile(path)));
+  auto reader = std::make_unique<KvzReaderImpl>(RecordSource(InputFile(path)));
+  if (reader->lacks_tables()) reader->use_tables(tables_beside(path));
+  return reader;
 }
 
 std::unique_ptr<KvzReader> open_kvz(InputStream& stream) {

@@ -6,6 +6,7 @@
 #include <optional>
 #include <utility>
 
+#include "codec/bytes.hpp"
 #include "codec/fail.hpp"
 #include "formats/file.hpp"
 #include "formats/kvz/kvz_records.hpp"
@@ -64,5 +65,17 @@ struct Record {
   std::uint64_t hash = 0;  // as stored
   bool sound() const { return hash64(payload) == hash; }
 };
+
+inline Record read_record(RecordSource& source, std::optional<std::uint32_t> sequence) {
+  RecordHeaderBytes bytes;
+  source.read(bytes);
+  Record record;
+  record.header = parse_record_header(bytes, sequence);
+  record.payload = source.read_bytes(record.header.stored);
+  std::array<std::byte, kRecordTailBytes> tail;
+  source.read(tail);
+  record.hash = ByteReader(tail).get<std::uint64_t>();
+  return record;
+}
 
 }  // namespace kvzip

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Writes a container front to back, without seeking: prelude, header, frames in plan order, index, end, footer.
+#include <charconv>
 #include <cstring>
 #include <map>
 #include <mutex>
@@ -10,20 +11,38 @@
 #include "formats/kvz/kvz.hpp"
 #include "formats/kvz/kvz_header.hpp"
 #include "formats/kvz/kvz_records.hpp"
+#include "formats/kvz/kvz_results.hpp"
+#include "formats/kvz/kvz_tables.hpp"
 
 namespace kvzip {
 namespace {
 
+/// The least minor version that has all of the file.
+unsigned needed_minor(const KvzHeader& header, const Tables& tables) {
+  std::string_view since = tables.empty() ? "1.0" : "1.1";
+  for (const Pipeline& pipeline : header.plan.pipelines) since = later_version(since, pipeline.since());
+  unsigned minor = 0;
+  const std::string_view digits = since.substr(since.find('.') + 1);
+  std::from_chars(digits.data(), digits.data() + digits.size(), minor);
+  return minor;
+}
+
 class KvzWriter final : public DumpWriter {
  public:
-  KvzWriter(const std::string& path, KvzHeader header, std::optional<KvzResults> results, bool overwrite)
+  KvzWriter(const std::string& path, KvzHeader header, std::optional<KvzResults> results, const Tables& tables,
+            bool overwrite)
       : header_(std::move(header)),
         results_(std::move(results)),
         out_(path, overwrite, OutputFile::Access::sequential) {
-    out_.append(make_prelude(kKvzMinor));
+    out_.append(make_prelude(needed_minor(header_, tables)));
     const std::string text = write_kvz_header(header_);
     const Packed packed = pack_description(std::as_bytes(std::span(text)));
     append_record(RecordType::header, packed.flags, packed.stored, text.size());
+    for (const auto& table : tables.all()) {
+      const Bytes payload = table_payload(*table);
+      const Packed stored = pack_description(payload);
+      append_record(RecordType::table, stored.flags, stored.stored, payload.size());
+    }
   }
 
   bool plans() const override { return true; }
@@ -133,8 +152,8 @@ std::unique_ptr<DumpWriter> create_kvz_writer(const std::string& path, const Dum
                    options.user,
                    dump,
                    recognition,
-                   make_plan(dump, recognition, options.rules, options.chunk_tokens)};
-  return std::make_unique<KvzWriter>(path, std::move(header), options.results, overwrite);
+                   make_plan(dump, recognition, options.rules, options.chunk_tokens, &options.tables)};
+  return std::make_unique<KvzWriter>(path, std::move(header), options.results, options.tables.stored, overwrite);
 }
 
 }  // namespace kvzip

@@ -9,6 +9,7 @@
 #include <optional>
 #include <set>
 
+#include "kvzip/components.hpp"
 #include "kvzip/error.hpp"
 
 namespace kvzip::tool {

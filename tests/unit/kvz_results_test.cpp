@@ -10,6 +10,7 @@
 #include <nlohmann/json.hpp>
 
 #include "kvzip/error.hpp"
+#include "kvzip/metrics.hpp"
 
 namespace kvzip {
 namespace {
