@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "codec/fields.hpp"
 
+#include <algorithm>
 #include <cmath>
 
 #include "codec/fail.hpp"
@@ -43,6 +44,19 @@ class ParseVisitor : public FieldVisitor {
     }
     fail(ErrorCode::invalid_argument, "{}: {} is '{}'; it can be {}", component_, name, *text, fmt::join(names, ", "));
   }
+  void text(std::string_view name, std::string& value, std::string_view range, std::string_view) override {
+    const auto* given = take(name);
+    if (given == nullptr) return;
+    const auto plain = [](char c) {
+      return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '.' || c == '_' ||
+             c == '-';
+    };
+    if (given->empty() || given->size() > 64 || !std::all_of(given->begin(), given->end(), plain)) {
+      fail(ErrorCode::invalid_argument, "{}: {} is '{}'; it can be {}, of at most 64 letters, digits, '.', '_' and '-'",
+           component_, name, *given, range);
+    }
+    value = *given;
+  }
   void finish() const {
     if (items_.empty()) return;
     fail(ErrorCode::invalid_argument, "{} has no parameter '{}'; it has {}", component_, items_.begin()->first,
@@ -81,19 +95,33 @@ class ParseVisitor : public FieldVisitor {
 
 class PrintVisitor : public FieldVisitor {
  public:
-  std::vector<std::pair<std::string, std::string>> items;
+  struct Item {
+    std::string name, value;
+    std::string_view since;  // empty: as old as the component
+    bool operator==(const Item&) const = default;
+  };
+  std::vector<Item> items;
 
   void integer(std::string_view name, std::uint64_t& value, std::uint64_t, std::uint64_t, std::string_view,
                std::string_view zero) override {
-    items.emplace_back(name, value == 0 && !zero.empty() ? std::string(zero) : fmt::format("{}", value));
+    add(name, value == 0 && !zero.empty() ? std::string(zero) : fmt::format("{}", value));
   }
   void real(std::string_view name, double& value, double, double, std::string_view, std::string_view zero) override {
-    items.emplace_back(name, value == 0 && !zero.empty() ? std::string(zero) : fmt::format("{}", value));
+    add(name, value == 0 && !zero.empty() ? std::string(zero) : fmt::format("{}", value));
   }
   void choice_index(std::string_view name, std::uint8_t& value, std::span<const std::string_view> names,
                     std::string_view) override {
-    items.emplace_back(name, names[value]);
+    add(name, std::string(names[value]));
   }
+  void text(std::string_view name, std::string& value, std::string_view, std::string_view) override {
+    add(name, value);
+  }
+  void since(std::string_view version) override { since_ = version; }
+
+ private:
+  void add(std::string_view name, std::string value) { items.push_back({std::string(name), std::move(value), since_}); }
+
+  std::string_view since_;
 };
 
 class DescribeVisitor : public FieldVisitor {
@@ -112,6 +140,9 @@ class DescribeVisitor : public FieldVisitor {
                     std::string_view help) override {
     docs.push_back({std::string(name), "choice", fmt::format("{}", fmt::join(names, "|")), std::string(names[value]),
                     std::string(help)});
+  }
+  void text(std::string_view name, std::string& value, std::string_view range, std::string_view help) override {
+    docs.push_back({std::string(name), "text", std::string(range), value, std::string(help)});
   }
 
  private:
@@ -139,11 +170,24 @@ std::string print_fields(Configurable& target, Configurable& defaults, bool all)
   defaults.fields(theirs);
   std::string text;
   for (std::size_t i = 0; i < ours.items.size(); ++i) {
-    if (all || ours.items[i] != theirs.items[i]) {
-      text += fmt::format(":{}={}", ours.items[i].first, ours.items[i].second);
-    }
+    const auto& item = ours.items[i];
+    if ((all && item.since.empty()) || item != theirs.items[i]) text += fmt::format(":{}={}", item.name, item.value);
   }
   return text;
+}
+
+std::string_view fields_since(Configurable& target, Configurable& defaults, std::string_view since) {
+  PrintVisitor ours, theirs;
+  target.fields(ours);
+  defaults.fields(theirs);
+  for (std::size_t i = 0; i < ours.items.size(); ++i) {
+    if (ours.items[i] != theirs.items[i]) since = later_version(since, ours.items[i].since);
+  }
+  return since;
+}
+
+std::string_view later_version(std::string_view a, std::string_view b) {
+  return a.size() != b.size() ? (a.size() < b.size() ? b : a) : std::max(a, b);
 }
 
 std::vector<FieldDoc> describe_fields(Configurable& target) {

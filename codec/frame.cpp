@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <optional>
 
 #include "codec/bytes.hpp"
 #include "codec/fail.hpp"
@@ -238,6 +239,37 @@ Bytes Pipeline::encode_exact(const TileContext& context, TileShape shape, ByteVi
   out.put_varint(0);
   directory.write(out);
   return std::move(out.bytes());
+}
+
+std::vector<Table> Pipeline::fit_tables(const TileContext& context, std::span<const SampleTile> tiles,
+                                        std::string_view name) const {
+  std::vector<Table> tables;
+  for (std::size_t i = 0; i < stages_.size(); ++i) {
+    if (stages_[i]->lacks_table() != kFittedTable) continue;
+    std::optional<Tile> all;  // the rows that the stage will see
+    for (const SampleTile& sample : tiles) {
+      Tile tile(context, sample.shape);
+      load(tile, sample.elements, nullptr);
+      for (std::size_t before = 0; before < i; ++before) {
+        std::vector<Stream> streams;
+        StreamWriter writer(streams);
+        EncodeContext to{writer};
+        stages_[before]->encode(tile, to);
+        keep_finite(tile.values, stages_[before]->kind() == StageKind::additive);
+      }
+      if (!all) {
+        all = std::move(tile);
+        continue;
+      }
+      all->values.insert(all->values.end(), tile.values.begin(), tile.values.end());
+      all->shape.rows += tile.shape.rows;
+    }
+    if (!all || all->values.empty()) continue;
+    all->taken.clear();
+    tables.push_back(stages_[i]->fit_table(*all));
+    tables.back().name = table_name(name, i);
+  }
+  return tables;
 }
 
 Bytes Pipeline::encode_floats(const TileContext& context, TileShape shape, ByteView elements, StageClock* clock) const {

@@ -12,6 +12,12 @@ inline constexpr std::size_t kPipelineText = 4096;                     // format
 inline constexpr std::uint64_t kFrameValues = std::uint64_t{1} << 30;  // format: elements of one frame
 inline constexpr std::size_t kStreams = 128;                           // format: streams of one frame
 
+inline constexpr std::size_t kTableName = 64;                          // format: bytes of a table's name
+inline constexpr std::uint64_t kTableBytes = std::uint64_t{1} << 26;   // format: bytes of one table
+inline constexpr std::uint64_t kTablesBytes = std::uint64_t{1} << 30;  // format: of all tables of a file
+inline constexpr std::size_t kTables = std::size_t{1} << 16;           // format: tables of a file
+inline constexpr std::uint64_t kFitValues = std::uint64_t{1} << 22;    // encoder only: values that a table is fitted to
+
 // format: a frame may decode to at most this many elements for its payload size, so that a reader allocates only what
 // the bytes present have earned. A writer pads shorter payloads with zero bytes.
 inline constexpr std::uint64_t kFreeValues = std::uint64_t{1} << 16;

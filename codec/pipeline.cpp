@@ -135,6 +135,29 @@ void Pipeline::resolve(const TileContext& context, TileShape shape) {
   }
 }
 
+std::vector<std::string> Pipeline::lacking_tables() const {
+  std::vector<std::string> references;
+  for (const auto& stage : stages_) references.emplace_back(stage->lacks_table());
+  return references;
+}
+
+std::string Pipeline::table_name(std::string_view group, std::size_t stage) {
+  return fmt::format("{}.{}", group, stage);
+}
+
+void Pipeline::use_tables(const FindTable& find, std::string_view name) {
+  for (std::size_t i = 0; i < stages_.size(); ++i) {
+    const std::string wanted(stages_[i]->lacks_table());
+    if (wanted.empty()) continue;
+    const bool fitted = wanted == kFittedTable;
+    FoundTable found = find(fitted ? table_name(name, i) : wanted);
+    if (found.table == nullptr && !fitted) continue;
+    auto stage = stages_[i]->clone();
+    stage->use_table(std::move(found.table), found.reference);
+    stages_[i].part = std::move(stage);
+  }
+}
+
 std::vector<const StageRow*> Pipeline::stage_rows() const {
   if (exact()) return {exact_.row};
   std::vector<const StageRow*> rows;
@@ -149,13 +172,13 @@ Pipeline::Ids Pipeline::ids() const {
 }
 
 std::string_view Pipeline::since() const {
-  // Versions of one major: the one with more digits is the later one.
-  const auto earlier = [](std::string_view a, std::string_view b) {
-    return a.size() != b.size() ? a.size() < b.size() : a < b;
-  };
-  std::string_view largest = coder_.row->since;
-  for (const StageRow* row : stage_rows()) largest = std::max(largest, row->since, earlier);
-  return largest;
+  std::string_view latest = coder_.row->since;
+  if (exact()) return later_version(latest, exact_.row->since);
+  for (const auto& stage : stages_) {
+    const auto defaults = std::get<Factory<Stage>>(stage.row->make)();
+    latest = later_version(latest, fields_since(*stage->clone(), *defaults, stage.row->since));
+  }
+  return latest;
 }
 
 std::string canonical_pipeline(std::string_view text) {

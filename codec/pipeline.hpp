@@ -3,6 +3,7 @@
 #pragma once
 
 #include <array>
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -34,6 +35,25 @@ class Pipeline {
   /// tile.
   void resolve(const TileContext& context, TileShape shape);
 
+  /// Finds a table by name or hash, and what the container calls it; without a table, none was found.
+  struct FoundTable {
+    std::shared_ptr<const Table> table;
+    std::string reference;
+  };
+  using FindTable = std::function<FoundTable(std::string_view reference)>;
+  /// Names or hashes of the tables that its stages have not been given, kFittedTable among them, by stage; else empty.
+  std::vector<std::string> lacking_tables() const;
+  /// Gives them to the stages: those found, and none to a stage whose fitted table, NAME.STAGE, is not found.
+  void use_tables(const FindTable& find, std::string_view name);
+  /// What a tile is for fit_tables().
+  struct SampleTile {
+    TileShape shape;
+    Buffer<std::byte> elements;
+  };
+  /// Tables NAME.STAGE for stages that want them fitted, from tiles that stand for all of a group.
+  std::vector<Table> fit_tables(const TileContext& context, std::span<const SampleTile> tiles,
+                                std::string_view name) const;
+
   /// `elements`: shape.rows x shape.cols elements of context.source. Returns a frame's payload. Thread-safe; a clock is
   /// one thread's own.
   Bytes encode(const TileContext& context, TileShape shape, ByteView elements, StageClock* clock = nullptr) const;
@@ -50,7 +70,7 @@ class Pipeline {
     std::vector<unsigned> stages;
     unsigned coder;
   };
-  /// Wire ids (an exact codec's as the only stage's), and the largest `since` among them.
+  /// Wire ids (an exact codec's as the only stage's), and the largest `since` among them and the fields in use.
   Ids ids() const;
   std::string_view since() const;
 
@@ -68,6 +88,7 @@ class Pipeline {
 
   void add_stage(const StageRow& row, std::span<const std::string_view> fields);
   void check_order() const;
+  static std::string table_name(std::string_view group, std::size_t stage);
   std::vector<const StageRow*> stage_rows() const;
   Bytes encode_exact(const TileContext&, TileShape, ByteView elements, StageClock*) const;
   Bytes encode_floats(const TileContext&, TileShape, ByteView elements, StageClock*) const;

@@ -13,6 +13,7 @@
 #include "codec/fields.hpp"
 #include "codec/stream.hpp"
 #include "codec/tile.hpp"
+#include "kvzip/tables.hpp"
 
 namespace kvzip {
 
@@ -36,6 +37,8 @@ struct DecodeContext {
   bool blank = false;  // the tile's values are unset and stand for zeros; only where the stage begins()
 };
 
+inline constexpr std::string_view kFittedTable = "tensor";
+
 class Stage : public Configurable {
  public:
   virtual std::unique_ptr<Stage> clone() const = 0;
@@ -53,6 +56,14 @@ class Stage : public Configurable {
   virtual bool trial() const { return false; }
   /// True when decode can begin with a blank tile, which it sets, and not only with zeros, to which it adds.
   virtual bool begins() const { return false; }
+  /// The table it uses and has not been given (kvzip/tables.hpp): a name or hash, or kFittedTable for one fitted to the
+  /// group's tensors; empty when there is none.
+  virtual std::string_view lacks_table() const { return {}; }
+  /// Gives it the table, which its text calls `reference` from then on. A stage whose fitted table nobody made is given
+  /// none, and does without.
+  virtual void use_table(std::shared_ptr<const Table>, std::string_view) {}
+  /// A table from rows that stand for all of the group's.
+  virtual Table fit_table(const Tile&) const { return {}; }
   virtual void encode(Tile& tile, EncodeContext& to) const = 0;
   /// `tile` has the shape output() gives for `shape`; afterwards it has that shape and every value is set. Streams are
   /// hostile.

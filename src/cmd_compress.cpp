@@ -24,7 +24,7 @@ struct Options {
   Goals goals;
   FidelityOptions fidelity;
   std::vector<std::string> in;
-  std::string out, preset, key, value, chunk_tokens;
+  std::string out, preset, key, value, chunk_tokens, tables;
 };
 
 /// "a.safetensors", "a.safetensors and 2 more".
@@ -117,6 +117,8 @@ int compress(const Options& o) {
       if (!met) complain(fmt::format("{}: {}", inputs_name(o), outcome.said));
       if (met && !o.common.quiet) note(outcome.said);
     }
+    if (!o.tables.empty()) options.tables.beside = load_tables(o.tables);
+    if (!reader->traits().once) options.tables.stored = fit_tables(*reader, recognition, options, o.common.threads);
     const auto writer = create_kvz_writer(o.out, reader->dump(), recognition, options, o.common.force);
     {
       ProgressLine progress(inputs_name(o), !o.common.quiet);
@@ -145,6 +147,8 @@ void add_compress(CLI::App& app, Action& action) {
   add_text(*command, "--key", o->key, "SPEC", "pipeline for keys, instead of the preset's");
   add_text(*command, "--value", o->value, "SPEC", "pipeline for values, instead of the preset's");
   add_text(*command, "--chunk-tokens", o->chunk_tokens, "N|all", "tokens coded together and read by themselves");
+  add_text(*command, "--tables", o->tables, "FILE",
+           "tables (.kvzd) that pipelines name, klt:basis=NAME; decoding needs\nFILE again");
   add_texts(*command, "--meta", o->recognising.meta, "KEY=VALUE",
             "stored in OUT; stands in for IN's own\nmetadata (rope_theta=500000, axes=HTD)");
   add_goals(*command, o->goals);

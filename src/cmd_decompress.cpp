@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <memory>
 #include "codec/fail.hpp"
+#include "kvzip/container.hpp"
 
 #include "src/cli/selecting.hpp"
 #include "src/commands.hpp"
@@ -11,7 +12,7 @@ namespace {
 
 struct Options {
   Common common;
-  std::string in, out, to;
+  std::string in, out, to, tables;
   Selecting selecting;
 };
 
@@ -37,6 +38,7 @@ int decompress(const Options& o) {
     if (reader->recognition() == nullptr) {
       fail(ErrorCode::invalid_argument, "not a .kvz container; 'kvzip convert' copies between other formats");
     }
+    if (!o.tables.empty()) reader->traits().container->use_tables(load_tables(o.tables));
     if (!selection.empty()) {
       const Recognition recognition = *reader->recognition();
       reader = select(std::move(reader), recognition, selection);
@@ -68,6 +70,7 @@ void add_decompress(CLI::App& app, Action& action) {
            "file to write; its extension gives the format\n"
            "(default: IN without .kvz)");
   add_text(*command, "--to", o->to, "FORMAT", "safetensors or hdf5, whatever OUT is called");
+  add_text(*command, "--tables", o->tables, "FILE", "tables (.kvzd) that the container names (default: INd)");
   add_selecting(*command, o->selecting, "only key, value, query or other; or a list: key,value");
   add_threads(*command, o->common);
   add_force(*command, o->common);

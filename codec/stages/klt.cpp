@@ -6,7 +6,9 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <optional>
 
+#include "codec/bytes.hpp"
 #include "codec/fail.hpp"
 #include "codec/kernels/products.hpp"
 #include "codec/kernels/rows.hpp"
@@ -85,13 +87,32 @@ void pass_layout(StreamPort& port, const Windows& windows, Layout& layout) {
   }
 }
 
-/// All that a tile is stored as. Means of the channels; the basis, channels x layout.columns; of each row and group a
-/// scale and a shift; codes by type.
-struct Stored {
-  std::vector<float> mean, basis, scales, shifts;
+/// What is fitted to data: the channels' means, the components, and their basis (channels x layout.columns).
+struct Model {
+  std::vector<float> mean, basis;
   Layout layout;
-  std::array<Stream, kKltBits.size()> codes;
 };
+/// What is stored of each row: a scale and a shift for each group, and codes by type.
+struct Codes {
+  std::vector<float> scales, shifts;
+  std::array<Stream, kKltBits.size()> streams;
+};
+
+/// The streams of a model as a table holds them: one after the other, as long as their shapes say.
+class TableStreams final : public StreamReader {
+ public:
+  explicit TableStreams(ByteView bytes) : in_(bytes) {}
+  void get(Stream& stream) override {
+    const ByteView bytes = in_.take(stream.size());
+    const auto* p = reinterpret_cast<const std::uint8_t*>(bytes.data());
+    stream.data.assign(p, p + bytes.size());
+  }
+  void expect_end() const { in_.expect_end(); }
+
+ private:
+  ByteReader in_;
+};
+constexpr std::size_t kTableFront = 8;  // u32 channels, u32 parts
 
 class Klt final : public Cloned<Klt, Stage> {
  public:
@@ -101,26 +122,60 @@ class Klt final : public Cloned<Klt, Stage> {
     static constexpr std::array<std::string_view, 2> kPer{"tile", "head"};
     v.real("bits", bits_, 0.01, 40, "bits per value for codes, scales and shifts; the basis comes on top");
     v.choice("per", per_, kPer, "one basis for the tile or one per head");
+    v.since("1.1");
+    v.text("basis", basis_, "tile|tensor|NAME|HASH",
+           "stored with each tile, once for the tensor, or a table by its name or hash");
+  }
+
+  std::string_view lacks_table() const override {
+    return table_ != nullptr || basis_ == kInTile ? std::string_view() : basis_;
+  }
+  void use_table(std::shared_ptr<const Table> table, std::string_view reference) override {
+    if (table != nullptr && table->type != TableType::klt) {
+      fail(ErrorCode::invalid_argument, "klt: the table {} is not one of klt's", table->name);
+    }
+    basis_ = table == nullptr ? kInTile : reference;
+    table_ = std::move(table);
+  }
+  TileShape output(const TileContext& context, TileShape in) const override {
+    if (table_ != nullptr) check_fits(in.cols, make_windows(context, in).parts);
+    return in;
+  }
+  Table fit_table(const Tile& rows) const override {
+    const Windows windows = make_windows(*rows.context, rows.shape);
+    std::vector<Stream> streams;
+    StreamWriter writer(streams);
+    Model model;
+    put_model(writer, rows, windows, model);
+    ByteWriter bytes;
+    bytes.put(rows.shape.cols);
+    bytes.put(windows.parts);
+    for (const Stream& s : streams) bytes.put_bytes(std::as_bytes(std::span(s.data)));
+    return {{}, TableType::klt, std::move(bytes.bytes()), 0};
   }
 
   void encode(Tile& tile, EncodeContext& to) const override {
     const Windows windows = make_windows(*tile.context, tile.shape);
     const std::uint32_t rows = tile.shape.rows;
-    Stored s;
-    s.mean = column_means(tile);
-    pass_mean(to.out, tile, s);
-    const Fit fit = fit_tile(tile, windows, s);
-    s.basis = by_channel(windows, s.layout, fit.basis);
-    measure_ranges(fit, rows, s);
-    pass_basis(to.out, tile, windows, s);
-    const std::vector<float> coefficients = quantise(fit, rows, s);
-    pass_codes(to.out, s);
+    Model model;
+    std::vector<float> coefficients;
+    if (in_table()) {
+      model = table_model(tile.shape.cols, windows.parts);
+      coefficients = project(tile, windows, model);
+    } else {
+      coefficients = put_model(to.out, tile, windows, model);
+    }
+    Codes codes = make_codes(model.layout, rows);
+    measure_ranges(coefficients, model.layout, rows, codes);
+    pass_ranges(to.out, *tile.context, model.layout, rows, codes);
+    quantise(model.layout, rows, coefficients, codes);
+    for (Stream& s : codes.streams) to.out.pass(s);
     if (!to.wanted) return;
-    const std::vector<float> vectors = by_vector(windows, s.layout, s.basis);
+    const std::vector<float> vectors = by_vector(windows, model.layout, model.basis);
     for (std::size_t t = 0; t < rows; ++t) {
-      tile.subtract_row(t, s.mean);
+      tile.subtract_row(t, model.mean);
       const std::uint8_t* taken = tile.taken.empty() ? nullptr : tile.taken.data() + t * tile.shape.cols;
-      for_each_part(windows, s.layout, coefficients.data() + t * s.layout.columns, vectors,
+      for_each_part(windows, model.layout, coefficients.data() + t * model.layout.columns, vectors,
                     [&](const float* d, const kernels::Parts& part, std::size_t column) {
                       kernels::subtract_products(d, part, taken == nullptr ? nullptr : taken + column,
                                                  tile.row(t) + column);
@@ -130,55 +185,140 @@ class Klt final : public Cloned<Klt, Stage> {
 
   void decode(Tile& tile, TileShape in, DecodeContext& from) const override {
     const Windows windows = make_windows(*tile.context, in);
-    Stored s;
-    pass_mean(from.in, tile, s);
-    pass_basis(from.in, tile, windows, s);
-    pass_codes(from.in, s);
-    const std::size_t groups = s.layout.groups.size();
-    const std::vector<float> vectors = by_vector(windows, s.layout, s.basis);
-    std::vector<float> d(s.layout.columns);
+    Model model;
+    if (in_table()) {
+      model = table_model(in.cols, windows.parts);
+    } else {
+      pass_model(from.in, tile.context->source, in, windows, model);
+    }
+    const Layout& layout = model.layout;
+    Codes codes = make_codes(layout, in.rows);
+    pass_ranges(from.in, *tile.context, layout, in.rows, codes);
+    for (Stream& s : codes.streams) from.in.get(s);
+    const std::size_t groups = layout.groups.size();
+    const std::vector<float> vectors = by_vector(windows, layout, model.basis);
+    std::vector<float> d(layout.columns);
     for (std::size_t t = 0; t < in.rows; ++t) {
       for (std::size_t g = 0; g < groups; ++g) {
-        const CodedGroup& group = s.layout.groups[g];
-        const float scale = s.scales[t * groups + g], shift = s.shifts[t * groups + g];
-        const std::uint8_t* q = s.codes[group.type].data.data() + t * s.layout.widths[group.type] + group.code;
+        const CodedGroup& group = layout.groups[g];
+        const float scale = codes.scales[t * groups + g], shift = codes.shifts[t * groups + g];
+        const std::uint8_t* q = codes.streams[group.type].data.data() + t * layout.widths[group.type] + group.code;
         for (std::size_t i = 0; i < group.size; ++i) d[group.column + i] = static_cast<float>(q[i]) * scale + shift;
       }
       float* row = tile.row(t);
-      for (std::size_t c = 0; c < in.cols; ++c) row[c] += s.mean[c];
-      for_each_part(
-          windows, s.layout, d.data(), vectors,
-          [&](const float* q, const kernels::Parts& part, std::size_t c) { kernels::add_products(q, part, row + c); });
+      for (std::size_t c = 0; c < in.cols; ++c) row[c] += model.mean[c];
+      for_each_part(windows, layout, d.data(), vectors, [&](const float* q, const kernels::Parts& part, std::size_t c) {
+        kernels::add_products(q, part, row + c);
+      });
     }
   }
 
  private:
-  // The streams, in their order.
-  static void pass_mean(StreamPort& port, const Tile& tile, Stored& s) {
-    pass_numbers(port, {StreamLabel::scales, std::min(tile.shape.rows, 1u), tile.shape.cols}, NumberFormat::f16,
-                 tile.context->source, s.mean);
-  }
-  static void pass_basis(StreamPort& port, const Tile& tile, const Windows& windows, Stored& s) {
-    const DType source = tile.context->source;
-    pass_layout(port, windows, s.layout);
-    pass_numbers(port, {StreamLabel::factors, windows.cols, s.layout.columns}, NumberFormat::f16, source, s.basis);
-    const NumberShape ranges{StreamLabel::scales, tile.shape.rows, static_cast<std::uint32_t>(s.layout.groups.size())};
-    pass_numbers(port, ranges, NumberFormat::f16, source, s.scales);
-    pass_numbers(port, ranges, NumberFormat::f16, source, s.shifts);
-    for (std::size_t type = 0; type < s.codes.size(); ++type) {
-      s.codes[type] =
-          symbol_stream(StreamLabel::codes, tile.shape.rows, s.layout.widths[type], std::uint64_t{1} << kKltBits[type]);
+  static constexpr std::string_view kInTile = "tile";
+
+  /// True when tiles do not store the model. Without a reader of tables, `tensor` is as `tile`.
+  bool in_table() const { return table_ != nullptr || (basis_ != kInTile && basis_ != kFittedTable); }
+  void check_fits(std::uint32_t cols, std::uint32_t parts) const {
+    ByteReader front(table_->bytes);
+    const auto channels = front.get<std::uint32_t>(), windows = front.get<std::uint32_t>();
+    if (channels != cols || windows != parts) {
+      fail(ErrorCode::invalid_argument, "klt: the table {} is for {} channels in {} parts, not for {} in {}", basis_,
+           channels, windows, cols, parts);
     }
   }
-  static void pass_codes(StreamPort& port, Stored& s) {
-    for (Stream& codes : s.codes) port.pass(codes);
+  /// Read for each tile, as the streams of a tile are: many pipelines may name one table.
+  Model table_model(std::uint32_t cols, std::uint32_t parts) const {
+    if (table_ == nullptr) {
+      fail(ErrorCode::unsupported,
+           "klt: its table {} is neither in the container nor in the tables given or found beside it (.kvzd)", basis_);
+    }
+    try {
+      TableStreams streams(ByteView(table_->bytes).subspan(kTableFront));
+      Model model;
+      const std::uint32_t width = cols / parts;
+      pass_model(streams, DType::f16, {1, cols}, {parts, width, width}, model);
+      streams.expect_end();
+      return model;
+    } catch (Error& e) {
+      e.add_where(fmt::format("klt: the table {}", basis_));
+      throw;
+    }
   }
 
-  /// What is measured on a tile. Coefficients: rows x layout.columns; basis: a vector for each of these columns, as
-  /// long as its part is wide.
-  struct Fit {
-    std::vector<float> basis, coefficients;
-  };
+  // The streams, in their order: a model's, then scales and shifts, then codes.
+  static void pass_mean(StreamPort& port, DType source, TileShape shape, Model& m) {
+    pass_numbers(port, {StreamLabel::scales, std::min(shape.rows, 1u), shape.cols}, NumberFormat::f16, source, m.mean);
+  }
+  static void pass_basis(StreamPort& port, DType source, const Windows& windows, Model& m) {
+    pass_layout(port, windows, m.layout);
+    pass_numbers(port, {StreamLabel::factors, windows.cols, m.layout.columns}, NumberFormat::f16, source, m.basis);
+  }
+  static void pass_model(StreamPort& port, DType source, TileShape shape, const Windows& windows, Model& m) {
+    pass_mean(port, source, shape, m);
+    pass_basis(port, source, windows, m);
+  }
+  static void pass_ranges(StreamPort& port, const TileContext& context, const Layout& layout, std::uint32_t rows,
+                          Codes& codes) {
+    const NumberShape shape{StreamLabel::scales, rows, static_cast<std::uint32_t>(layout.groups.size())};
+    pass_numbers(port, shape, NumberFormat::f16, context.source, codes.scales);
+    pass_numbers(port, shape, NumberFormat::f16, context.source, codes.shifts);
+  }
+  static Codes make_codes(const Layout& layout, std::uint32_t rows) {
+    Codes codes;
+    for (std::size_t type = 0; type < kKltBits.size(); ++type) {
+      codes.streams[type] =
+          symbol_stream(StreamLabel::codes, rows, layout.widths[type], std::uint64_t{1} << kKltBits[type]);
+    }
+    return codes;
+  }
+
+  /// Fits a model to the tile and stores it; returns the coefficients: rows x layout.columns.
+  std::vector<float> put_model(StreamWriter& out, const Tile& tile, const Windows& windows, Model& m) const {
+    m.mean = column_means(tile);
+    pass_mean(out, tile.context->source, tile.shape, m);
+    std::vector<float> vectors;  // one for each of the layout's columns, as long as its part is wide
+    std::vector<std::vector<float>> coded(windows.parts);
+    for (std::uint32_t p = 0; p < windows.parts; ++p) {
+      m.layout.add_part();
+      if (windows.most != 0) coded[p] = fit_part(tile, windows, p, m, vectors);
+    }
+    m.basis = by_channel(windows, m.layout, vectors);
+    pass_basis(out, tile.context->source, windows, m);
+    return joined(coded, tile.shape.rows, m.layout);
+  }
+
+  /// The coefficients of a tile for a model that is there.
+  static std::vector<float> project(const Tile& tile, const Windows& windows, const Model& m) {
+    const std::vector<float> vectors = by_vector(windows, m.layout, m.basis);
+    std::vector<std::vector<float>> coded(windows.parts);
+    auto next = vectors.begin();
+    for (std::uint32_t p = 0; p < windows.parts; ++p) {
+      const std::size_t n = m.layout.components[p];
+      const std::vector<float> own(next, next + static_cast<std::ptrdiff_t>(n * windows.cols));
+      next += static_cast<std::ptrdiff_t>(own.size());
+      const auto part = part_of(tile, windows, p, m.mean);
+      coded[p].resize(tile.shape.rows * n);
+      if (!part || n == 0) continue;
+      coded[p] = klt_coefficients(*part, own, n);
+      for (float& x : coded[p]) x = finite(double{x} / part->factor);
+    }
+    return joined(coded, tile.shape.rows, m.layout);
+  }
+
+  /// The parts' coefficients side by side.
+  static std::vector<float> joined(const std::vector<std::vector<float>>& coded, std::size_t rows,
+                                   const Layout& layout) {
+    std::vector<float> all;
+    all.reserve(rows * layout.columns);
+    for (std::size_t t = 0; t < rows; ++t) {
+      for (std::size_t p = 0; p < coded.size(); ++p) {
+        const std::size_t n = layout.components[p];
+        const auto row = coded[p].begin() + static_cast<std::ptrdiff_t>(t * n);
+        all.insert(all.end(), row, row + static_cast<std::ptrdiff_t>(n));
+      }
+    }
+    return all;
+  }
 
   Windows make_windows(const TileContext& context, TileShape shape) const {
     const std::uint32_t parts = per_ == Per::head ? std::max(1u, context.heads) : 1;
@@ -197,56 +337,47 @@ class Klt final : public Cloned<Klt, Stage> {
     return mean;
   }
 
-  /// Of `s` it has the mean and gets the layout.
-  Fit fit_tile(const Tile& tile, const Windows& windows, Stored& s) const {
-    Fit fit;
-    std::vector<std::vector<float>> coded(windows.parts);  // coefficients of each part
-    for (std::uint32_t p = 0; p < windows.parts; ++p) {
-      s.layout.add_part();
-      if (windows.most != 0) coded[p] = fit_part(tile, windows, p, s, fit);
-    }
-    fit.coefficients.reserve(std::size_t{tile.shape.rows} * s.layout.columns);
-    for (std::size_t t = 0; t < tile.shape.rows; ++t) {
-      for (std::uint32_t p = 0; p < windows.parts; ++p) {
-        const std::size_t n = s.layout.components[p];
-        const auto row = coded[p].begin() + static_cast<std::ptrdiff_t>(t * n);
-        fit.coefficients.insert(fit.coefficients.end(), row, row + static_cast<std::ptrdiff_t>(n));
-      }
-    }
-    return fit;
-  }
-
-  /// Appends a part's groups and vectors; returns the coefficients of its coded components.
-  std::vector<float> fit_part(const Tile& tile, const Windows& windows, std::uint32_t p, Stored& s, Fit& fit) const {
+  /// A part of the tile with a factor that keeps squares finite; none where it has only its mean.
+  static std::optional<KltPart> part_of(const Tile& tile, const Windows& windows, std::uint32_t p,
+                                        const std::vector<float>& mean) {
     const std::size_t first = std::size_t{p} * windows.cols, rows = tile.shape.rows;
-    KltPart part{tile.values.data() + first, rows, windows.cols, tile.shape.cols, s.mean.data() + first, 1};
+    KltPart part{tile.values.data() + first, rows, windows.cols, tile.shape.cols, mean.data() + first, 1};
     float largest = 0;
     for (std::size_t t = 0; t < rows; ++t) {
       for (std::size_t c = 0; c < windows.cols; ++c) {
         largest = std::max(largest, std::fabs(part.x[t * part.stride + c] / 2 - part.mean[c] / 2));
       }
     }
-    if (largest == 0) return {};
+    if (largest == 0) return std::nullopt;
     const int exponent = std::min(std::ilogb(largest) + 1, 126);  // what is analysed lies between -2 and 2
     part.factor = std::ldexp(1.0f, std::min(-exponent, 127));
-    const std::vector<float> basis = klt_basis(part, windows.most);
-    const std::vector<float> all = klt_coefficients(part, basis, windows.most);
+    return part;
+  }
+
+  /// Appends a part's groups and vectors; returns the coefficients of its coded components.
+  std::vector<float> fit_part(const Tile& tile, const Windows& windows, std::uint32_t p, Model& m,
+                              std::vector<float>& vectors) const {
+    const std::size_t rows = tile.shape.rows;
+    const auto part = part_of(tile, windows, p, m.mean);
+    if (!part) return {};
+    const std::vector<float> basis = klt_basis(*part, windows.most);
+    const std::vector<float> all = klt_coefficients(*part, basis, windows.most);
     const auto budget = static_cast<std::uint64_t>(bits_ * windows.cols);
     const auto groups = allocate_klt_bits(measure_klt_errors(all.data(), rows, windows.most), budget);
     std::vector<std::uint32_t> kept;
     for (const KltGroup& g : groups) {
       const auto type = std::find(kKltBits.begin(), kKltBits.end(), g.bits) - kKltBits.begin();
-      s.layout.add(g.size, static_cast<std::uint32_t>(type));
+      m.layout.add(g.size, static_cast<std::uint32_t>(type));
       for (std::uint32_t i = 0; i < g.size; ++i) kept.push_back(g.first + i);
     }
     for (const std::size_t k : kept) {
       const auto vector = basis.begin() + static_cast<std::ptrdiff_t>(k * windows.cols);
-      fit.basis.insert(fit.basis.end(), vector, vector + windows.cols);
+      vectors.insert(vectors.end(), vector, vector + windows.cols);
     }
     std::vector<float> coded;
     coded.reserve(rows * kept.size());
     for (std::size_t t = 0; t < rows; ++t) {
-      for (const std::size_t k : kept) coded.push_back(finite(double{all[t * windows.most + k]} / part.factor));
+      for (const std::size_t k : kept) coded.push_back(finite(double{all[t * windows.most + k]} / part->factor));
     }
     return coded;
   }
@@ -256,38 +387,37 @@ class Klt final : public Cloned<Klt, Stage> {
     return static_cast<float>(std::clamp(x, -kLargest, kLargest));
   }
 
-  static void measure_ranges(const Fit& fit, std::uint32_t rows, Stored& s) {
+  static void measure_ranges(const std::vector<float>& coefficients, const Layout& layout, std::uint32_t rows,
+                             Codes& codes) {
     for (std::size_t t = 0; t < rows; ++t) {
-      for (const CodedGroup& g : s.layout.groups) {
-        const float* x = fit.coefficients.data() + t * s.layout.columns + g.column;
+      for (const CodedGroup& g : layout.groups) {
+        const float* x = coefficients.data() + t * layout.columns + g.column;
         float low = x[0], high = x[0];
         kernels::min_max(x, g.size, &low, &high);
         const KltRange range = klt_range(low, high, kKltBits[g.type]);
-        s.scales.push_back(range.scale);
-        s.shifts.push_back(finite(double{range.shift}));
+        codes.scales.push_back(range.scale);
+        codes.shifts.push_back(finite(double{range.shift}));
       }
     }
   }
 
-  /// Sets the codes; returns the coefficients that a reader will have.
-  static std::vector<float> quantise(const Fit& fit, std::uint32_t rows, Stored& s) {
-    const std::size_t groups = s.layout.groups.size();
-    std::vector<float> decoded(fit.coefficients.size());
-    for (Stream& codes : s.codes) codes.allocate();
+  /// Sets the codes, and the coefficients to what a reader will have.
+  static void quantise(const Layout& layout, std::uint32_t rows, std::vector<float>& coefficients, Codes& codes) {
+    const std::size_t groups = layout.groups.size();
+    for (Stream& s : codes.streams) s.allocate();
     for (std::size_t t = 0; t < rows; ++t) {
       for (std::size_t g = 0; g < groups; ++g) {
-        const CodedGroup& group = s.layout.groups[g];
-        const KltRange range{s.scales[t * groups + g], s.shifts[t * groups + g]};
-        const std::size_t at = t * s.layout.columns + group.column;
-        std::uint8_t* q = s.codes[group.type].data.data() + t * s.layout.widths[group.type] + group.code;
+        const CodedGroup& group = layout.groups[g];
+        const KltRange range{codes.scales[t * groups + g], codes.shifts[t * groups + g]};
+        float* x = coefficients.data() + t * layout.columns + group.column;
+        std::uint8_t* q = codes.streams[group.type].data.data() + t * layout.widths[group.type] + group.code;
         for (std::size_t i = 0; i < group.size; ++i) {
-          const float code = klt_code(fit.coefficients[at + i], range, kKltBits[group.type]);
+          const float code = klt_code(x[i], range, kKltBits[group.type]);
           q[i] = static_cast<std::uint8_t>(code);
-          decoded[at + i] = code * range.scale + range.shift;
+          x[i] = code * range.scale + range.shift;
         }
       }
     }
-    return decoded;
   }
 
   /// Vectors of a part are `cols` long: from each in one piece to channels x columns, and back.
@@ -322,6 +452,8 @@ class Klt final : public Cloned<Klt, Stage> {
 
   double bits_ = 2;
   Per per_ = Per::tile;
+  std::string basis_{kInTile};
+  std::shared_ptr<const Table> table_;
 };
 
 }  // namespace

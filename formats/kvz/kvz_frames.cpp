@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "codec/fail.hpp"
+#include "formats/kvz/kvz_tables.hpp"
 
 namespace kvzip {
 namespace {
@@ -26,6 +27,11 @@ void check_place_of_results(bool may_stand_here, bool seen) {
 KvzResults results_of(const Record& record) {
   if (!record.sound()) fail(ErrorCode::corrupt, "the checksum of the results does not match");
   return read_kvz_results({reinterpret_cast<const char*>(record.payload.data()), record.payload.size()});
+}
+
+void add_table(const Record& record, Tables& tables) {
+  if (!record.sound()) fail(ErrorCode::corrupt, "a table's checksum does not match");
+  take_table(unpack_description(record.header, record.payload), tables);
 }
 
 /// Per frame: bytes between the end of the record before (0 for the first) and this record, and its stored length. All
@@ -82,15 +88,17 @@ IndexedFrames::IndexedFrames(RecordFile file, const KvzHeader& header, std::uint
                        footer.index_offset);
   std::uint64_t at = after_header;
   for (const FrameAt& frame : index_) {
-    check_between(at, frame.offset, Between::frames);
+    check_between(at, frame.offset, at == after_header ? Between::header_and_frames : Between::frames);
     at = frame.offset + kRecordOverhead + frame.stored;
   }
   check_between(at, footer.index_offset, Between::frames_and_index);
   check_between(after_index, file_.size() - kFooterBytes, Between::index_and_footer);
   if (results_at_) results_ = results_of(file_.record_at(*results_at_));
+  for (const std::uint64_t offset : tables_at_) add_table(file_.record_at(offset), tables_);
 }
 
-/// What stands between two places that the index names: records that may be skipped, and the end record at the end.
+/// What stands between two places that the index names: records that may be skipped, tables before the first frame, and
+/// the end record at the end.
 void IndexedFrames::check_between(std::uint64_t at, std::uint64_t to, Between between) {
   while (at < to) {
     const RecordHeader h = file_.header_at(at);
@@ -99,9 +107,13 @@ void IndexedFrames::check_between(std::uint64_t at, std::uint64_t to, Between be
       check_place_of_results(between == Between::frames_and_index, results_at_.has_value());
       results_at_ = at;
     }
+    const bool before_frames =
+        between == Between::header_and_frames || (between == Between::frames_and_index && index_.empty());
+    const bool table = h.type == static_cast<std::uint16_t>(RecordType::table) && before_frames;
+    if (table) tables_at_.push_back(at);
     at += kRecordOverhead + h.stored;
     const bool end = h.type == static_cast<std::uint16_t>(RecordType::end);
-    if (h.type < kAncillary && !(end && between == Between::index_and_footer && at == to)) {
+    if (h.type < kAncillary && !table && !(end && between == Between::index_and_footer && at == to)) {
       fail(ErrorCode::corrupt, "the index does not name a record of type {}", h.type);
     }
   }
@@ -141,11 +153,18 @@ Bytes StreamedFrames::fetch(std::uint64_t frame) {
   return coded;
 }
 
-/// Skips ancillary records, but for the results, which it takes.
+/// Skips ancillary records, but for the results, which it takes; takes the tables before the first frame.
 Record StreamedFrames::next_known_record(bool results_may_stand_here) {
   for (;;) {
     Record record = records_.next();
-    if (record.header.type < kAncillary) return record;
+    if (record.is(RecordType::table) && tables_may_stand_here_) {
+      add_table(record, tables_);
+      continue;
+    }
+    if (record.header.type < kAncillary) {
+      tables_may_stand_here_ = false;
+      return record;
+    }
     if (record.is(RecordType::results)) {
       check_place_of_results(results_may_stand_here, results_.has_value());
       results_ = results_of(record);

@@ -10,6 +10,7 @@
 #include "formats/kvz/kvz_header.hpp"
 #include "formats/kvz/kvz_results.hpp"
 #include "formats/kvz/kvz_source.hpp"
+#include "kvzip/tables.hpp"
 
 namespace kvzip {
 
@@ -36,9 +37,10 @@ class IndexedFrames {
   const FrameAt& at(std::uint64_t frame) const { return index_.at(frame); }
   std::uint64_t file_bytes() const { return file_.size(); }
   const std::optional<KvzResults>& results() const { return results_; }
+  const Tables& tables() const { return tables_; }
 
  private:
-  enum class Between { frames, frames_and_index, index_and_footer };
+  enum class Between { header_and_frames, frames, frames_and_index, index_and_footer };
   void check_between(std::uint64_t at, std::uint64_t to, Between between);
 
   RecordFile file_;
@@ -46,6 +48,8 @@ class IndexedFrames {
   std::vector<FrameAt> index_;
   std::optional<std::uint64_t> results_at_;
   std::optional<KvzResults> results_;
+  std::vector<std::uint64_t> tables_at_;
+  Tables tables_;
 };
 
 /// Frames of a stream, front to back. With the last one all that follows is read and checked against what came before.
@@ -58,6 +62,8 @@ class StreamedFrames {
   Bytes fetch(std::uint64_t frame);
   /// Known after the last frame.
   const std::optional<KvzResults>& results() const { return results_; }
+  /// Known with the first frame.
+  const Tables& tables() const { return tables_; }
 
  private:
   Record next_known_record(bool results_may_stand_here);
@@ -67,6 +73,8 @@ class StreamedFrames {
   std::uint64_t frames_;
   std::vector<FrameAt> walked_;
   std::optional<KvzResults> results_;
+  bool tables_may_stand_here_ = true;
+  Tables tables_;
 };
 
 }  // namespace kvzip

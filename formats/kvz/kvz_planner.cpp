@@ -5,6 +5,7 @@
 
 #include "codec/fail.hpp"
 #include "formats/kvz/kvz_plan.hpp"
+#include "formats/kvz/kvz_tables.hpp"
 
 namespace kvzip {
 namespace {
@@ -14,8 +15,9 @@ constexpr std::size_t kMaxGroups = std::size_t{1} << 20;  // encoder only: a spa
 
 class Planner {
  public:
-  Planner(const Dump& dump, const Recognition& recognition, const RuleSet& rules, std::uint64_t chunk_tokens)
-      : dump_(dump), recognition_(recognition), rules_(rules), chunk_(chunk_tokens) {}
+  Planner(const Dump& dump, const Recognition& recognition, const RuleSet& rules, std::uint64_t chunk_tokens,
+          const KvzTables* tables)
+      : dump_(dump), recognition_(recognition), rules_(rules), chunk_(chunk_tokens), tables_(tables) {}
 
   Plan plan() {
     for (std::size_t i = 0; i < dump_.tensors.size(); ++i) add_tensor(i);
@@ -185,11 +187,13 @@ class Planner {
   void resolve_pipelines() {
     std::map<std::string, std::size_t> known;
     std::vector<Pipeline> resolved;
-    for (PlanGroup& group : plan_.groups) {
+    for (std::size_t g = 0; g < plan_.groups.size(); ++g) {
+      PlanGroup& group = plan_.groups[g];
       Pipeline p = plan_.pipelines[group.pipeline];
+      if (tables_ != nullptr) use_tables_to_write(p, g, tables_->stored, tables_->beside);
       if (group.tiled && group.frames > 0) p.resolve(group.context, plan_.shape(dump_, group, group.first_frame));
       const auto [it, is_new] = known.emplace(p.text(true), resolved.size());
-      if (is_new) resolved.push_back(Pipeline::parse(it->first));
+      if (is_new) resolved.push_back(std::move(p));
       group.pipeline = it->second;
     }
     plan_.pipelines = std::move(resolved);
@@ -199,6 +203,7 @@ class Planner {
   const Recognition& recognition_;
   const RuleSet& rules_;
   std::uint64_t chunk_;
+  const KvzTables* tables_;
   Plan plan_;
   std::map<std::string, std::size_t> known_;
   std::map<PairKey, PlanGroup> pairs_;
@@ -208,9 +213,9 @@ class Planner {
 }  // namespace
 
 Plan make_plan(const Dump& dump, const Recognition& recognition, const RuleSet& rules,
-               std::optional<std::uint64_t> chunk_tokens) {
+               std::optional<std::uint64_t> chunk_tokens, const KvzTables* tables) {
   const std::uint64_t chunk = chunk_tokens ? *chunk_tokens : rules.chunk_tokens.value_or(kDefaultChunk);
-  return Planner(dump, recognition, rules, chunk).plan();
+  return Planner(dump, recognition, rules, chunk, tables).plan();
 }
 
 }  // namespace kvzip

@@ -11,6 +11,7 @@
 #include "formats/kvz/kvz.hpp"
 #include "formats/kvz/kvz_frames.hpp"
 #include "formats/kvz/kvz_results.hpp"
+#include "formats/kvz/kvz_tables.hpp"
 #include "formats/parts.hpp"
 
 namespace kvzip {
@@ -67,6 +68,14 @@ class ContainerReader : public KvzReader {
   Part part(std::uint64_t index) const override { return header_.plan.part(header_.dump, index); }
   void expand(Part& part) const override { decode_frame(part); }
   const KvzSummary& description() const override { return description_; }
+  void use_tables(const Tables& tables) override { use_tables_to_read(header_.plan, {}, tables); }
+  bool lacks_tables() const override {
+    const auto lacks = [](const Pipeline& p) {
+      const auto references = p.lacking_tables();
+      return std::any_of(references.begin(), references.end(), [](const std::string& r) { return !r.empty(); });
+    };
+    return std::any_of(header_.plan.pipelines.begin(), header_.plan.pipelines.end(), lacks);
+  }
 
   ReaderTraits traits() override {
     ReaderTraits out;
@@ -118,6 +127,8 @@ class PipedContainer final : public ContainerReader {
 
   void fetch(Part& part) override {
     part.coded = frames_.fetch(part.index);
+    // Tables stand before the first frame, and nothing is decoded before that one has come.
+    if (!std::exchange(has_tables_, true)) use_tables_to_read(header_.plan, frames_.tables(), {});
     description_.results = frames_.results();
   }
   void read(const Slice&, std::span<std::byte>) override {
@@ -132,6 +143,7 @@ class PipedContainer final : public ContainerReader {
 
  private:
   StreamedFrames frames_;
+  bool has_tables_ = false;
 };
 
 class FiledContainer final : public ContainerReader {
@@ -139,6 +151,7 @@ class FiledContainer final : public ContainerReader {
   FiledContainer(RecordFile records, KvzHeader header, unsigned minor, std::uint64_t after_header)
       : ContainerReader(std::move(header), minor), frames_(std::move(records), header_, after_header) {
     description_.results = frames_.results();
+    if (!frames_.tables().empty()) use_tables_to_read(header_.plan, frames_.tables(), {});
     groups_of_.resize(header_.dump.tensors.size());
     for (std::size_t g = 0; g < header_.plan.groups.size(); ++g) {
       for (const PlanSlot& slot : header_.plan.groups[g].slots) groups_of_[slot.tensor].push_back(g);
@@ -198,7 +211,9 @@ class FiledContainer final : public ContainerReader {
 
 std::unique_ptr<KvzReader> open_kvz(const std::string& path) {
   if (path == "-") return open_kvz(stdin_stream());
-  return open_kvz(InputFile(path));
+  auto reader = open_kvz(InputFile(path));
+  if (reader->lacks_tables()) reader->use_tables(tables_beside(path));
+  return reader;
 }
 
 std::unique_ptr<KvzReader> open_kvz(std::unique_ptr<const Source> source, std::string name) {

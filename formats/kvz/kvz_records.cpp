@@ -9,11 +9,15 @@
 #include "codec/bytes.hpp"
 #include "codec/coders/coders.hpp"
 #include "codec/fail.hpp"
+#include "codec/limits.hpp"
 
 namespace kvzip {
 namespace {
 
-constexpr std::array<std::uint8_t, 8> kMagic{0x89, 'K', 'V', 'Z', 0x0d, 0x0a, 0x1a, 0x0a};
+using Magic = std::array<std::uint8_t, 8>;
+constexpr std::array<Magic, 2> kMagics{{{0x89, 'K', 'V', 'Z', 0x0d, 0x0a, 0x1a, 0x0a},  // by FileKind
+                                        {0x89, 'K', 'V', 'D', 0x0d, 0x0a, 0x1a, 0x0a}}};
+constexpr std::array<std::string_view, 2> kExtensions{".kvz", ".kvzd"};
 constexpr std::array<std::uint8_t, 8> kTailMagic{0x0a, 'K', 'V', 'Z', 'E', 'N', 'D', 0x89};
 constexpr std::array<std::uint8_t, 4> kSync{'K', 'V', 'R', 1};
 constexpr std::uint64_t kMaxRatio = 1024;  // a description unfolds at most this much
@@ -34,9 +38,9 @@ std::uint64_t hash64(ByteView bytes) {
   return XXH3_64bits(bytes.data(), bytes.size());
 }
 
-Prelude make_prelude(unsigned minor) {
+Prelude make_prelude(unsigned minor, FileKind kind) {
   ByteWriter w;
-  w.put(kMagic);
+  w.put(kMagics[static_cast<std::size_t>(kind)]);
   w.put(static_cast<std::uint16_t>(kKvzMajor));
   w.put(static_cast<std::uint16_t>(minor));
   w.put(std::uint32_t{0});  // flags a reader must understand
@@ -46,14 +50,15 @@ Prelude make_prelude(unsigned minor) {
   return to_array<kPreludeBytes>(w);
 }
 
-unsigned check_prelude(const Prelude& prelude) {
+unsigned check_prelude(const Prelude& prelude, FileKind kind) {
   ByteReader in(prelude);
-  const auto magic = in.get<std::array<std::uint8_t, 8>>();
-  if (magic != kMagic) {
-    if (std::equal(magic.begin(), magic.begin() + 4, kMagic.begin())) {
+  const Magic& expected = kMagics[static_cast<std::size_t>(kind)];
+  const auto magic = in.get<Magic>();
+  if (magic != expected) {
+    if (std::equal(magic.begin(), magic.begin() + 4, expected.begin())) {
       fail(ErrorCode::corrupt, "the file was changed by a text-mode transfer (its line ends were translated)");
     }
-    fail(ErrorCode::corrupt, "not a .kvz file");
+    fail(ErrorCode::corrupt, "not a {} file", kExtensions[static_cast<std::size_t>(kind)]);
   }
   const auto major = in.get<std::uint16_t>(), minor = in.get<std::uint16_t>();
   if (major != kKvzMajor) {
@@ -99,13 +104,17 @@ RecordHeader parse_record_header(const RecordHeaderBytes& bytes, std::optional<s
     fail(ErrorCode::corrupt, "record {} stands where record {} should", h.sequence, *sequence);
   }
   const bool results = h.type == static_cast<std::uint16_t>(RecordType::results);
-  const bool known = (h.type >= 1 && h.type <= 4) || results;
+  const bool table = h.type == static_cast<std::uint16_t>(RecordType::table);
+  const bool known = (h.type >= 1 && h.type <= 5) || results;
   if (!known && (h.type & kAncillary) == 0) fail(ErrorCode::unsupported, "a record of the unknown type {}", h.type);
-  const bool description = h.type == static_cast<std::uint16_t>(RecordType::header) ||
+  const bool description = table || h.type == static_cast<std::uint16_t>(RecordType::header) ||
                            h.type == static_cast<std::uint16_t>(RecordType::index);
   if (known && (h.flags & ~(description ? kZstdPayload : 0)) != 0)
     fail(ErrorCode::unsupported, "record flags {:#x}", h.flags);
   if (known && h.flags == 0 && h.decoded != h.stored) fail(ErrorCode::corrupt, "a record's lengths differ");
+  if (table && std::max(h.stored, h.decoded) > limits::kTableBytes + kTableFrontBytes) {
+    fail(ErrorCode::limit, "a table of {} bytes", std::max(h.stored, h.decoded));
+  }
   if (results && h.stored > kMaxResults) fail(ErrorCode::corrupt, "results of {} bytes", h.stored);
   return h;
 }

@@ -11,12 +11,14 @@
 
 namespace kvzip {
 
-inline constexpr unsigned kKvzMajor = 1, kKvzMinor = 0;
+inline constexpr unsigned kKvzMajor = 1, kKvzMinor = 1;  // the latest; files state what they use
 inline constexpr std::size_t kPreludeBytes = 32, kRecordHeaderBytes = 32, kRecordTailBytes = 8, kFooterBytes = 40;
 inline constexpr std::uint64_t kMaxDescription = std::uint64_t{1} << 28;  // decoded bytes of a header or index record
 inline constexpr std::uint64_t kMaxResults = std::uint64_t{1} << 16;      // bytes of a results record
 
-enum class RecordType : std::uint16_t { header = 1, frame = 2, index = 3, end = 4, results = 0x8001 };
+inline constexpr std::uint64_t kTableFrontBytes = 2 + 2 + 64 + 8;  // most bytes of a table record before the table
+
+enum class RecordType : std::uint16_t { header = 1, frame = 2, index = 3, end = 4, table = 5, results = 0x8001 };
 inline constexpr std::uint16_t kAncillary = 0x8000;  // type bit: a reader that does not know the type skips the record
 inline constexpr std::uint16_t kZstdPayload = 1;     // flag: the payload is one zstd frame
 
@@ -26,15 +28,18 @@ struct RecordHeader {
   std::uint32_t sequence = 0;
 };
 
+/// What a file is: its first bytes say so.
+enum class FileKind : std::uint8_t { container, tables };
+
 using Prelude = std::array<std::byte, kPreludeBytes>;
 using RecordHeaderBytes = std::array<std::byte, kRecordHeaderBytes>;
 using Footer = std::array<std::byte, kFooterBytes>;
 
 std::uint64_t hash64(ByteView bytes);  // XXH3-64
 
-Prelude make_prelude(unsigned minor);
+Prelude make_prelude(unsigned minor, FileKind kind = FileKind::container);
 /// Returns the file's minor version. Refuses other magics (naming text-mode damage), majors and unknown critical flags.
-unsigned check_prelude(const Prelude& prelude);
+unsigned check_prelude(const Prelude& prelude, FileKind kind = FileKind::container);
 
 RecordHeaderBytes make_record_header(const RecordHeader& header);
 /// fail(corrupt) unless sync, check and flags are right and the sequence number is the expected one (where one is

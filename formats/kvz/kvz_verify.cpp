@@ -5,6 +5,7 @@
 #include "formats/borrowed_reader.hpp"
 #include "formats/file.hpp"
 #include "formats/kvz/kvz.hpp"
+#include "formats/kvz/kvz_tables.hpp"
 #include "kvzip/error.hpp"
 
 namespace kvzip {
@@ -37,6 +38,7 @@ std::vector<std::string> verify_kvz(const std::string& path, unsigned threads, c
     stream.emplace(front_to_back->descriptor(), path);
   }
   const std::unique_ptr<KvzReader> reader = open_kvz(stream ? *stream : stdin_stream());
+  if (path != "-") reader->use_tables(tables_beside(path));
   TolerantReader tolerant(*reader);
   std::vector<std::string> damage;
   const PartStep note = [&](Part& part) {

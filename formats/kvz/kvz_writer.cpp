@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Writes a container front to back, without seeking: prelude, header, frames in plan order, index, end, footer.
+#include <charconv>
+
 #include "codec/bytes.hpp"
 #include "codec/fail.hpp"
 #include "formats/file.hpp"
@@ -8,18 +10,34 @@
 #include "formats/kvz/kvz_header.hpp"
 #include "formats/kvz/kvz_records.hpp"
 #include "formats/kvz/kvz_results.hpp"
+#include "formats/kvz/kvz_tables.hpp"
 
 namespace kvzip {
 namespace {
 
+/// The least minor version that has all of the file.
+unsigned needed_minor(const KvzHeader& header, const Tables& tables) {
+  std::string_view since = tables.empty() ? "1.0" : "1.1";
+  for (const Pipeline& pipeline : header.plan.pipelines) since = later_version(since, pipeline.since());
+  unsigned minor = 0;
+  const std::string_view digits = since.substr(since.find('.') + 1);
+  std::from_chars(digits.data(), digits.data() + digits.size(), minor);
+  return minor;
+}
+
 class KvzWriter final : public DumpWriter {
  public:
-  KvzWriter(Destination to, KvzHeader header, std::unique_ptr<TileEncoder> encoder)
+  KvzWriter(Destination to, KvzHeader header, std::unique_ptr<TileEncoder> encoder, const Tables& tables)
       : header_(std::move(header)), encoder_(std::move(encoder)), out_(std::move(to)) {
-    out_.append(make_prelude(kKvzMinor));
+    out_.append(make_prelude(needed_minor(header_, tables)));
     const std::string text = write_kvz_header(header_);
     const Packed packed = pack_description(std::as_bytes(std::span(text)));
     append_record(RecordType::header, packed.flags, packed.stored, text.size());
+    for (const auto& table : tables.all()) {
+      const Bytes payload = table_payload(*table);
+      const Packed stored = pack_description(payload);
+      append_record(RecordType::table, stored.flags, stored.stored, payload.size());
+    }
   }
 
   bool plans() const override { return true; }
@@ -89,10 +107,10 @@ std::unique_ptr<DumpWriter> create(Destination to, const Dump& dump, const Recog
                    options.user,
                    dump,
                    recognition,
-                   make_plan(dump, recognition, options.rules, options.chunk_tokens)};
+                   make_plan(dump, recognition, options.rules, options.chunk_tokens, &options.tables)};
   auto encoder = std::make_unique<TileEncoder>();
   if (options.results) encoder = make_checked_encoder(std::move(encoder), *options.results);
-  return std::make_unique<KvzWriter>(std::move(to), std::move(header), std::move(encoder));
+  return std::make_unique<KvzWriter>(std::move(to), std::move(header), std::move(encoder), options.tables.stored);
 }
 
 }  // namespace

@@ -13,6 +13,7 @@
 #include "kvzip/components.hpp"
 #include "kvzip/io.hpp"
 #include "kvzip/rules.hpp"
+#include "kvzip/tables.hpp"
 
 namespace kvzip {
 
@@ -38,6 +39,12 @@ struct KvzResults {
   std::optional<Attention> attention;
 };
 
+/// The tables of what is written: those that the container stores, and those in a file beside it, which it names by
+/// hash.
+struct KvzTables {
+  Tables stored, beside;
+};
+
 struct KvzOptions {
   RuleSet rules;
   std::optional<std::uint64_t> chunk_tokens;              // --chunk-tokens; 0 = all
@@ -45,7 +52,12 @@ struct KvzOptions {
   /// Given: the writer decodes each tile of keys and values again, fills in `errors`, and stores all of it. A tile that
   /// breaks max_error is stored as it is, so that the bound always holds.
   std::optional<KvzResults> results{};
+  KvzTables tables{};
 };
+
+/// Fits the tables that the rules ask for (klt:basis=tensor), for `tables.stored`, to a part of each tensor's tokens
+/// that stands for all. Reads with random access. Without them each tile stores what it needs. `threads`: 0 = all.
+Tables fit_tables(DumpReader& reader, const Recognition& recognition, const KvzOptions& options, unsigned threads);
 
 /// Plans the tile groups of `dump` (fails before any data is read when a pipeline does not suit its tensors) and
 /// creates the output.
@@ -88,6 +100,12 @@ class KvzReader : public DumpReader {
   virtual KvzSummary summary() = 0;
   /// The stored description without sizes.
   virtual const KvzSummary& description() const = 0;
+  /// Tables for pipelines that name some by hash, before any data is read. A container opened by its path has found
+  /// those of a file beside it that is called like it with a "d" at its end. Data whose tables are missing is refused
+  /// with ErrorCode::unsupported.
+  virtual void use_tables(const Tables& tables) = 0;
+  /// True when a pipeline names a table that has not been given; of a pipe before its first frame also one that comes.
+  virtual bool lacks_tables() const = 0;
 };
 
 /// Opens a container; from a pipe ("-") parts can be fetched in order only and read() fails.

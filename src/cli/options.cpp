@@ -188,6 +188,10 @@ std::string read_rules_text(const std::string& path) {
   return text;
 }
 
+Tables load_tables(const std::string& path) {
+  return with_file(path, [&] { return read_tables(path); });
+}
+
 RuleSet load_rules(const std::string& preset, const std::string& key, const std::string& value,
                    std::string_view option) {
   const auto known = builtin_presets();

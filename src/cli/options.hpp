@@ -15,6 +15,7 @@
 #include "codec/fail.hpp"
 #include "kvzip/io.hpp"
 #include "kvzip/rules.hpp"
+#include "kvzip/tables.hpp"
 
 namespace kvzip::tool {
 
@@ -106,6 +107,8 @@ Recognition recognise_input(const DumpReader& reader, const Recognising& options
 
 /// The text of a preset or pipelines file, at most 1 MiB.
 std::string read_rules_text(const std::string& path);
+/// A file of tables (.kvzd).
+Tables load_tables(const std::string& path);
 /// A preset by name, or from a file when the text holds '/' or '.' or when only a file has that name.
 RuleSet load_rules(const std::string& preset, const std::string& key, const std::string& value,
                    std::string_view option = "--preset");

@@ -53,7 +53,7 @@ inline std::vector<RawRecord> take_apart(ByteView file) {
 }
 
 /// A file of these records. An index or end record without payload gets the right one.
-inline Bytes put_together(const std::vector<RawRecord>& records, unsigned minor = kKvzMinor) {
+inline Bytes put_together(const std::vector<RawRecord>& records, unsigned minor = 0) {
   ByteWriter out, index, hashes;
   out.put_bytes(make_prelude(minor));
   std::uint64_t index_end = 0, frames = 0;

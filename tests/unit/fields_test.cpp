@@ -7,6 +7,7 @@
 
 #include "codec/fields.hpp"
 #include "codec/pipeline.hpp"
+#include "kvzip/components.hpp"
 #include "kvzip/error.hpp"
 #include "kvzip/rules.hpp"
 
@@ -24,7 +25,13 @@ struct Sample : Configurable {
     v.real("share", share, 0, 1, "a share");
     v.real("auto_real", auto_real, 0, 1e12, "with a name for zero", "auto");
     v.choice("kind", kind, kNames, "a choice");
+    v.since("1.1");
+    v.text("of", of, "none|NAME", "a name");
+    v.since("1.12");
+    v.integer("late", late, 0, 9, "a later count");
   }
+  std::string of = "none";
+  std::uint64_t late = 0;
 };
 
 std::string printed(const std::vector<std::string_view>& items, bool all = false) {
@@ -64,6 +71,27 @@ TEST_CASE("fields print what differs from the default, in declared order") {
   CHECK(printed({}, true) == ":count=3:all=all:share=0.5:auto_real=auto:kind=one");
 }
 
+TEST_CASE("fields of later versions are printed only where they differ, and say what version that takes") {
+  const auto since = [](const std::vector<std::string_view>& items) {
+    Sample sample, defaults;
+    parse_fields(sample, "sample", items);
+    return fields_since(sample, defaults, "1.0");
+  };
+  CHECK(printed({"of=none", "late=0"}).empty());
+  CHECK(printed({"of=a.B-9_"}) == ":of=a.B-9_");
+  CHECK(printed({"late=2"}, true) == ":count=3:all=all:share=0.5:auto_real=auto:kind=one:late=2");
+  CHECK(since({"count=7"}) == "1.0");
+  CHECK(since({"of=x"}) == "1.1");
+  CHECK(since({"of=x", "late=2"}) == "1.12");
+  CHECK(later_version("1.9", "1.10") == "1.10");
+  CHECK(refusal({"of="}).size() > 0);
+  CHECK(refusal({"of=a b"}).find("none|NAME") != std::string::npos);
+  CHECK(refusal({"of=a/b"}).size() > 0);
+  const std::string longest(64, 'x'), longer(65, 'x');
+  CHECK(printed({"of=" + longest}) == ":of=" + longest);
+  CHECK(refusal({"of=" + longer}).size() > 0);
+}
+
 TEST_CASE("fields refuse what they do not have or cannot be") {
   CHECK(refusal({"count=0"}).find("1 to 10") != std::string::npos);
   CHECK(refusal({"count=11"}).find("count is '11'") != std::string::npos);
@@ -98,7 +126,7 @@ TEST_CASE("every registered component describes itself and takes the ends of its
         // its own reasons against a value, it says so.
         std::vector<std::string> values{field.fallback};
         std::string_view rest = field.range;
-        if (field.type != "choice") {
+        if (field.type != "choice" && field.type != "text") {
           const auto dots = rest.find("..");
           REQUIRE(dots != std::string_view::npos);
           values.emplace_back(rest.substr(0, dots));
