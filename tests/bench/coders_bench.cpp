@@ -9,7 +9,7 @@
 namespace kvzip::bench {
 
 void add_coders() {
-  for (const ComponentRow<Coder>& row : coder_table()) {
+  for (const CoderRow& row : coder_table()) {
     if (row.name == "pack") continue;
     for (const unsigned bits : {2u, 4u, 8u}) {
       const double operations = 8.0 * (std::min(1u << bits, 16u) - 1) + 20;
