@@ -5,6 +5,7 @@
 
 #include "codec/pipeline.hpp"
 #include "kvzip/error.hpp"
+#include "kvzip/rules.hpp"
 
 namespace {
 
