@@ -147,10 +147,9 @@ void add_compress(CLI::App& app, Action& action) {
   add_text(*command, "--key", o->key, "SPEC", "pipeline for keys, instead of the preset's");
   add_text(*command, "--value", o->value, "SPEC", "pipeline for values, instead of the preset's");
   add_text(*command, "--chunk-tokens", o->chunk_tokens, "N|all", "tokens coded together and read by themselves");
-  add_text(*command, "--tables", o->tables, "FILE",
-           "tables (.kvzd) that pipelines name, klt:basis=NAME; decoding needs\nFILE again");
+  add_text(*command, "--tables", o->tables, "FILE", "tables (.kvzd) that pipelines name, as klt:basis=NAME");
   add_texts(*command, "--meta", o->recognising.meta, "KEY=VALUE",
-            "stored in OUT; stands in for IN's own\nmetadata (rope_theta=500000, axes=HTD)");
+            "stored in OUT, and used for IN's metadata (axes=HTD)");
   add_goals(*command, o->goals);
   add_fidelity(*command, o->fidelity);
   add_selecting(*command, o->selecting, "only key, value, query or other; or a list: key,value");
