@@ -70,7 +70,7 @@ void add_decompress(CLI::App& app, Action& action) {
            "file to write; its extension gives the format\n"
            "(default: IN without .kvz)");
   add_text(*command, "--to", o->to, "FORMAT", "safetensors or hdf5, whatever OUT is called");
-  add_text(*command, "--tables", o->tables, "FILE", "tables (.kvzd) that the container names (default: INd)");
+  add_text(*command, "--tables", o->tables, "FILE", "tables (.kvzd) that IN names; the default is INd");
   add_selecting(*command, o->selecting, "only key, value, query or other; or a list: key,value");
   add_threads(*command, o->common);
   add_force(*command, o->common);
