@@ -2,117 +2,35 @@
 // The transform coder of KVTC (arXiv 2511.01815): channels are centred and projected on the eigenvectors of
 // their covariance, D = (X - mu) V; a dynamic programme gives groups of components 0, 2, 4 or 8 bits. The paper fits
 // mu, V and the allocation on calibration text over all layers and keeps them apart from the cache; here they are
-// fitted on this very tile and stored with it. Its 8-bit type is FP8; here 8 bits are uniform codes as 2 and 4 are.
+// fitted on this very tile and stored with it, or on the whole tensor and stored once, or they come from a file of
+// tables. Its 8-bit type is FP8; here 8 bits are uniform codes as 2 and 4 are.
 #include <algorithm>
 #include <array>
 #include <cmath>
 #include <optional>
 
-#include "codec/bytes.hpp"
 #include "codec/fail.hpp"
 #include "codec/kernels/products.hpp"
 #include "codec/kernels/rows.hpp"
 #include "codec/side.hpp"
 #include "codec/stages/klt_basis.hpp"
 #include "codec/stages/klt_bits.hpp"
+#include "codec/stages/klt_model.hpp"
 #include "codec/stages/stages.hpp"
 
 namespace kvzip {
 namespace {
 
 enum class Per : std::uint8_t { tile, head };
-using Widths = std::array<std::uint32_t, kKltBits.size()>;
+using Windows = KltWindows;
+using Layout = KltLayout;
+using Model = KltModel;
 
-/// `parts` windows of `cols` columns each, with at most `most` components.
-struct Windows {
-  std::uint32_t parts, cols, most;
-};
-/// A group of columns of the coefficients, which hold the coded components of all parts side by side.
-struct CodedGroup {
-  std::uint32_t size = 0, type = 0;    // place in kKltBits
-  std::uint32_t column = 0, code = 0;  // first of its columns; the same among the codes of its type
-};
-
-/// What a tile is stored as, but for the codes.
-struct Layout {
-  std::vector<std::uint32_t> components, groups_of;  // of each part
-  std::vector<CodedGroup> groups;
-  std::uint32_t columns = 0;  // of all groups
-  Widths widths{};            // the same by type
-
-  void add_part() {
-    components.push_back(0);
-    groups_of.push_back(0);
-  }
-  void add(std::uint32_t size, std::uint32_t type) {
-    groups.push_back({size, type, columns, widths[type]});
-    columns += size;
-    widths[type] += size;
-    components.back() += size;
-    ++groups_of.back();
-  }
-};
-
-/// The streams: groups of each part, then the groups, one byte each. No part may name more components than it has:
-/// everything that is allocated later follows from that.
-void pass_layout(StreamPort& port, const Windows& windows, Layout& layout) {
-  std::vector<std::uint32_t> groups_of = layout.groups_of;
-  groups_of.resize(windows.parts);
-  pass_integers(port, StreamLabel::flags, std::span<std::uint32_t>(groups_of));
-  std::uint64_t sum = 0;
-  for (const std::uint32_t count : groups_of) {
-    if (count > windows.most) fail(ErrorCode::corrupt, "{} groups of {} components", count, windows.most);
-    sum += count;
-  }
-  std::vector<std::uint8_t> table(sum);  // parts x most is at most the columns
-  if (port.writes()) {
-    for (std::size_t i = 0; i < table.size(); ++i) {
-      const auto size = std::find(kKltSizes.begin(), kKltSizes.end(), layout.groups[i].size) - kKltSizes.begin();
-      table[i] = static_cast<std::uint8_t>(4 * static_cast<unsigned>(size) + layout.groups[i].type + 1);
-    }
-  }
-  pass_integers(port, StreamLabel::flags, std::span(table));
-  if (port.writes()) return;
-  std::size_t next = 0;
-  for (const std::uint32_t count : groups_of) {
-    layout.add_part();
-    for (std::uint32_t i = 0; i < count; ++i) {
-      const unsigned entry = table[next++], size = entry / 4, type = entry % 4;
-      if (size >= kKltSizes.size() || type == 0) fail(ErrorCode::corrupt, "an unknown group {}", entry);
-      if (kKltSizes[size] > windows.most - layout.components.back()) {
-        fail(ErrorCode::corrupt, "groups of more than {} components", windows.most);
-      }
-      layout.add(kKltSizes[size], type - 1);
-    }
-  }
-}
-
-/// What is fitted to data: the channels' means, the components, and their basis (channels x layout.columns).
-struct Model {
-  std::vector<float> mean, basis;
-  Layout layout;
-};
 /// What is stored of each row: a scale and a shift for each group, and codes by type.
 struct Codes {
   std::vector<float> scales, shifts;
   std::array<Stream, kKltBits.size()> streams;
 };
-
-/// The streams of a model as a table holds them: one after the other, as long as their shapes say.
-class TableStreams final : public StreamReader {
- public:
-  explicit TableStreams(ByteView bytes) : in_(bytes) {}
-  void get(Stream& stream) override {
-    const ByteView bytes = in_.take(stream.size());
-    const auto* p = reinterpret_cast<const std::uint8_t*>(bytes.data());
-    stream.data.assign(p, p + bytes.size());
-  }
-  void expect_end() const { in_.expect_end(); }
-
- private:
-  ByteReader in_;
-};
-constexpr std::size_t kTableFront = 8;  // u32 channels, u32 parts
 
 class Klt final : public Cloned<Klt, Stage> {
  public:
@@ -138,7 +56,7 @@ class Klt final : public Cloned<Klt, Stage> {
     table_ = std::move(table);
   }
   TileShape output(const TileContext& context, TileShape in) const override {
-    if (table_ != nullptr) check_fits(in.cols, make_windows(context, in).parts);
+    if (table_ != nullptr) check_klt_table(table_->bytes, basis_, in.cols, make_windows(context, in).parts);
     return in;
   }
   Table fit_table(const Tile& rows) const override {
@@ -147,11 +65,7 @@ class Klt final : public Cloned<Klt, Stage> {
     StreamWriter writer(streams);
     Model model;
     put_model(writer, rows, windows, model);
-    ByteWriter bytes;
-    bytes.put(rows.shape.cols);
-    bytes.put(windows.parts);
-    for (const Stream& s : streams) bytes.put_bytes(std::as_bytes(std::span(s.data)));
-    return {{}, TableType::klt, std::move(bytes.bytes()), 0};
+    return {{}, TableType::klt, klt_table(rows.shape.cols, windows.parts, streams), 0};
   }
 
   void encode(Tile& tile, EncodeContext& to) const override {
@@ -160,7 +74,7 @@ class Klt final : public Cloned<Klt, Stage> {
     Model model;
     std::vector<float> coefficients;
     if (in_table()) {
-      model = table_model(tile.shape.cols, windows.parts);
+      model = table_model(tile.shape.cols, windows);
       coefficients = project(tile, windows, model);
     } else {
       coefficients = put_model(to.out, tile, windows, model);
@@ -171,7 +85,7 @@ class Klt final : public Cloned<Klt, Stage> {
     quantise(model.layout, rows, coefficients, codes);
     for (Stream& s : codes.streams) to.out.pass(s);
     if (!to.wanted) return;
-    const std::vector<float> vectors = by_vector(windows, model.layout, model.basis);
+    const std::vector<float> vectors = klt_by_vector(windows, model.layout, model.basis);
     for (std::size_t t = 0; t < rows; ++t) {
       tile.subtract_row(t, model.mean);
       const std::uint8_t* taken = tile.taken.empty() ? nullptr : tile.taken.data() + t * tile.shape.cols;
@@ -187,20 +101,21 @@ class Klt final : public Cloned<Klt, Stage> {
     const Windows windows = make_windows(*tile.context, in);
     Model model;
     if (in_table()) {
-      model = table_model(in.cols, windows.parts);
+      model = table_model(in.cols, windows);
     } else {
-      pass_model(from.in, tile.context->source, in, windows, model);
+      pass_klt_means(from.in, in, model);
+      pass_klt_basis(from.in, windows, model);
     }
     const Layout& layout = model.layout;
     Codes codes = make_codes(layout, in.rows);
     pass_ranges(from.in, *tile.context, layout, in.rows, codes);
     for (Stream& s : codes.streams) from.in.get(s);
     const std::size_t groups = layout.groups.size();
-    const std::vector<float> vectors = by_vector(windows, layout, model.basis);
+    const std::vector<float> vectors = klt_by_vector(windows, layout, model.basis);
     std::vector<float> d(layout.columns);
     for (std::size_t t = 0; t < in.rows; ++t) {
       for (std::size_t g = 0; g < groups; ++g) {
-        const CodedGroup& group = layout.groups[g];
+        const KltCodedGroup& group = layout.groups[g];
         const float scale = codes.scales[t * groups + g], shift = codes.shifts[t * groups + g];
         const std::uint8_t* q = codes.streams[group.type].data.data() + t * layout.widths[group.type] + group.code;
         for (std::size_t i = 0; i < group.size; ++i) d[group.column + i] = static_cast<float>(q[i]) * scale + shift;
@@ -218,27 +133,14 @@ class Klt final : public Cloned<Klt, Stage> {
 
   /// True when tiles do not store the model. Without a reader of tables, `tensor` is as `tile`.
   bool in_table() const { return table_ != nullptr || (basis_ != kInTile && basis_ != kFittedTable); }
-  void check_fits(std::uint32_t cols, std::uint32_t parts) const {
-    ByteReader front(table_->bytes);
-    const auto channels = front.get<std::uint32_t>(), windows = front.get<std::uint32_t>();
-    if (channels != cols || windows != parts) {
-      fail(ErrorCode::invalid_argument, "klt: the table {} is for {} channels in {} parts, not for {} in {}", basis_,
-           channels, windows, cols, parts);
-    }
-  }
   /// Read for each tile, as the streams of a tile are: many pipelines may name one table.
-  Model table_model(std::uint32_t cols, std::uint32_t parts) const {
+  Model table_model(std::uint32_t cols, const Windows& windows) const {
     if (table_ == nullptr) {
       fail(ErrorCode::unsupported,
            "klt: its table {} is neither in the container nor in the tables given or found beside it (.kvzd)", basis_);
     }
     try {
-      TableStreams streams(ByteView(table_->bytes).subspan(kTableFront));
-      Model model;
-      const std::uint32_t width = cols / parts;
-      pass_model(streams, DType::f16, {1, cols}, {parts, width, width}, model);
-      streams.expect_end();
-      return model;
+      return model_of_klt_table(table_->bytes, cols, windows.parts);
     } catch (Error& e) {
       e.add_where(fmt::format("klt: the table {}", basis_));
       throw;
@@ -246,17 +148,6 @@ class Klt final : public Cloned<Klt, Stage> {
   }
 
   // The streams, in their order: a model's, then scales and shifts, then codes.
-  static void pass_mean(StreamPort& port, DType source, TileShape shape, Model& m) {
-    pass_numbers(port, {StreamLabel::scales, std::min(shape.rows, 1u), shape.cols}, NumberFormat::f16, source, m.mean);
-  }
-  static void pass_basis(StreamPort& port, DType source, const Windows& windows, Model& m) {
-    pass_layout(port, windows, m.layout);
-    pass_numbers(port, {StreamLabel::factors, windows.cols, m.layout.columns}, NumberFormat::f16, source, m.basis);
-  }
-  static void pass_model(StreamPort& port, DType source, TileShape shape, const Windows& windows, Model& m) {
-    pass_mean(port, source, shape, m);
-    pass_basis(port, source, windows, m);
-  }
   static void pass_ranges(StreamPort& port, const TileContext& context, const Layout& layout, std::uint32_t rows,
                           Codes& codes) {
     const NumberShape shape{StreamLabel::scales, rows, static_cast<std::uint32_t>(layout.groups.size())};
@@ -275,21 +166,21 @@ class Klt final : public Cloned<Klt, Stage> {
   /// Fits a model to the tile and stores it; returns the coefficients: rows x layout.columns.
   std::vector<float> put_model(StreamWriter& out, const Tile& tile, const Windows& windows, Model& m) const {
     m.mean = column_means(tile);
-    pass_mean(out, tile.context->source, tile.shape, m);
+    pass_klt_means(out, tile.shape, m);
     std::vector<float> vectors;  // one for each of the layout's columns, as long as its part is wide
     std::vector<std::vector<float>> coded(windows.parts);
     for (std::uint32_t p = 0; p < windows.parts; ++p) {
       m.layout.add_part();
       if (windows.most != 0) coded[p] = fit_part(tile, windows, p, m, vectors);
     }
-    m.basis = by_channel(windows, m.layout, vectors);
-    pass_basis(out, tile.context->source, windows, m);
+    m.basis = klt_by_channel(windows, m.layout, vectors);
+    pass_klt_basis(out, windows, m);
     return joined(coded, tile.shape.rows, m.layout);
   }
 
   /// The coefficients of a tile for a model that is there.
   static std::vector<float> project(const Tile& tile, const Windows& windows, const Model& m) {
-    const std::vector<float> vectors = by_vector(windows, m.layout, m.basis);
+    const std::vector<float> vectors = klt_by_vector(windows, m.layout, m.basis);
     std::vector<std::vector<float>> coded(windows.parts);
     auto next = vectors.begin();
     for (std::uint32_t p = 0; p < windows.parts; ++p) {
@@ -390,7 +281,7 @@ class Klt final : public Cloned<Klt, Stage> {
   static void measure_ranges(const std::vector<float>& coefficients, const Layout& layout, std::uint32_t rows,
                              Codes& codes) {
     for (std::size_t t = 0; t < rows; ++t) {
-      for (const CodedGroup& g : layout.groups) {
+      for (const KltCodedGroup& g : layout.groups) {
         const float* x = coefficients.data() + t * layout.columns + g.column;
         float low = x[0], high = x[0];
         kernels::min_max(x, g.size, &low, &high);
@@ -407,7 +298,7 @@ class Klt final : public Cloned<Klt, Stage> {
     for (Stream& s : codes.streams) s.allocate();
     for (std::size_t t = 0; t < rows; ++t) {
       for (std::size_t g = 0; g < groups; ++g) {
-        const CodedGroup& group = layout.groups[g];
+        const KltCodedGroup& group = layout.groups[g];
         const KltRange range{codes.scales[t * groups + g], codes.shifts[t * groups + g]};
         float* x = coefficients.data() + t * layout.columns + group.column;
         std::uint8_t* q = codes.streams[group.type].data.data() + t * layout.widths[group.type] + group.code;
@@ -418,23 +309,6 @@ class Klt final : public Cloned<Klt, Stage> {
         }
       }
     }
-  }
-
-  /// Vectors of a part are `cols` long: from each in one piece to channels x columns, and back.
-  static std::vector<float> by_channel(const Windows& windows, const Layout& layout,
-                                       const std::vector<float>& vectors) {
-    std::vector<float> basis(vectors.size());
-    for (std::size_t k = 0; k < layout.columns; ++k) {
-      for (std::size_t c = 0; c < windows.cols; ++c) basis[c * layout.columns + k] = vectors[k * windows.cols + c];
-    }
-    return basis;
-  }
-  static std::vector<float> by_vector(const Windows& windows, const Layout& layout, const std::vector<float>& basis) {
-    std::vector<float> vectors(basis.size());
-    for (std::size_t c = 0; c < windows.cols; ++c) {
-      for (std::size_t k = 0; k < layout.columns; ++k) vectors[k * windows.cols + c] = basis[c * layout.columns + k];
-    }
-    return vectors;
   }
 
   /// use(coefficients, vectors, first column) for each part of one row.

@@ -29,11 +29,6 @@ KvzResults results_of(const Record& record) {
   return read_kvz_results({reinterpret_cast<const char*>(record.payload.data()), record.payload.size()});
 }
 
-void add_table(const Record& record, Tables& tables) {
-  if (!record.sound()) fail(ErrorCode::corrupt, "a table's checksum does not match");
-  take_table(unpack_description(record.header, record.payload), tables);
-}
-
 /// Per frame: bytes between the end of the record before (0 for the first) and this record, and its stored length. All
 /// of them end at `end` at the latest.
 std::vector<FrameAt> parse_index(const Bytes& bytes, std::uint64_t frames, std::uint64_t end) {
@@ -94,7 +89,7 @@ IndexedFrames::IndexedFrames(RecordFile file, const KvzHeader& header, std::uint
   check_between(at, footer.index_offset, Between::frames_and_index);
   check_between(after_index, file_.size() - kFooterBytes, Between::index_and_footer);
   if (results_at_) results_ = results_of(file_.record_at(*results_at_));
-  for (const std::uint64_t offset : tables_at_) add_table(file_.record_at(offset), tables_);
+  for (const std::uint64_t offset : tables_at_) take_table(file_.record_at(offset), tables_);
 }
 
 /// What stands between two places that the index names: records that may be skipped, tables before the first frame, and
@@ -109,7 +104,7 @@ void IndexedFrames::check_between(std::uint64_t at, std::uint64_t to, Between be
     }
     const bool before_frames =
         between == Between::header_and_frames || (between == Between::frames_and_index && index_.empty());
-    const bool table = h.type == static_cast<std::uint16_t>(RecordType::table) && before_frames;
+    const bool table = before_frames && h.type == static_cast<std::uint16_t>(RecordType::table);
     if (table) tables_at_.push_back(at);
     at += kRecordOverhead + h.stored;
     const bool end = h.type == static_cast<std::uint16_t>(RecordType::end);
@@ -153,12 +148,12 @@ Bytes StreamedFrames::fetch(std::uint64_t frame) {
   return coded;
 }
 
-/// Skips ancillary records, but for the results, which it takes; takes the tables before the first frame.
+/// Skips ancillary records, but for the results, which it takes, as it takes the tables before the first frame.
 Record StreamedFrames::next_known_record(bool results_may_stand_here) {
   for (;;) {
     Record record = records_.next();
     if (record.is(RecordType::table) && tables_may_stand_here_) {
-      add_table(record, tables_);
+      take_table(record, tables_);
       continue;
     }
     if (record.header.type < kAncillary) {

@@ -47,9 +47,9 @@ class IndexedFrames {
   const KvzHeader& header_;
   std::vector<FrameAt> index_;
   std::optional<std::uint64_t> results_at_;
-  std::optional<KvzResults> results_;
   std::vector<std::uint64_t> tables_at_;
   Tables tables_;
+  std::optional<KvzResults> results_;
 };
 
 /// Frames of a stream, front to back. With the last one all that follows is read and checked against what came before.
@@ -73,8 +73,8 @@ class StreamedFrames {
   std::uint64_t frames_;
   std::vector<FrameAt> walked_;
   std::optional<KvzResults> results_;
-  bool tables_may_stand_here_ = true;
   Tables tables_;
+  bool tables_may_stand_here_ = true;
 };
 
 }  // namespace kvzip

@@ -68,8 +68,9 @@ class ContainerReader : public KvzReader {
   Part part(std::uint64_t index) const override { return header_.plan.part(header_.dump, index); }
   void expand(Part& part) const override { decode_frame(part); }
   const KvzSummary& description() const override { return description_; }
-  void use_tables(const Tables& tables) override { use_tables_to_read(header_.plan, {}, tables); }
-  bool lacks_tables() const override {
+  void use_tables(const Tables& tables) override { use_tables_to_read(header_.plan, tables); }
+  /// True when a pipeline names a table that it has not been given.
+  bool lacks_tables() const {
     const auto lacks = [](const Pipeline& p) {
       const auto references = p.lacking_tables();
       return std::any_of(references.begin(), references.end(), [](const std::string& r) { return !r.empty(); });
@@ -127,9 +128,8 @@ class PipedContainer final : public ContainerReader {
 
   void fetch(Part& part) override {
     part.coded = frames_.fetch(part.index);
-    // Tables stand before the first frame, and nothing is decoded before that one has come.
-    if (!std::exchange(has_tables_, true)) use_tables_to_read(header_.plan, frames_.tables(), {});
     description_.results = frames_.results();
+    if (!std::exchange(has_tables_, true)) use_tables(frames_.tables());
   }
   void read(const Slice&, std::span<std::byte>) override {
     fail(ErrorCode::invalid_argument, "random access needs a file, not a pipe");
@@ -151,7 +151,7 @@ class FiledContainer final : public ContainerReader {
   FiledContainer(RecordFile records, KvzHeader header, unsigned minor, std::uint64_t after_header)
       : ContainerReader(std::move(header), minor), frames_(std::move(records), header_, after_header) {
     description_.results = frames_.results();
-    if (!frames_.tables().empty()) use_tables_to_read(header_.plan, frames_.tables(), {});
+    use_tables(frames_.tables());
     groups_of_.resize(header_.dump.tensors.size());
     for (std::size_t g = 0; g < header_.plan.groups.size(); ++g) {
       for (const PlanSlot& slot : header_.plan.groups[g].slots) groups_of_[slot.tensor].push_back(g);
@@ -211,9 +211,7 @@ class FiledContainer final : public ContainerReader {
 
 std::unique_ptr<KvzReader> open_kvz(const std::string& path) {
   if (path == "-") return open_kvz(stdin_stream());
-  auto reader = open_kvz(InputFile(path));
-  if (reader->lacks_tables()) reader->use_tables(tables_beside(path));
-  return reader;
+  return open_kvz(InputFile(path));
 }
 
 std::unique_ptr<KvzReader> open_kvz(std::unique_ptr<const Source> source, std::string name) {
@@ -225,13 +223,17 @@ std::unique_ptr<KvzReader> open_kvz(ByteView bytes, std::string name) {
 }
 
 std::unique_ptr<KvzReader> open_kvz(InputFile file) {
+  const std::string path = file.descriptor() >= 0 ? file.path() : std::string();  // nothing stands beside a source
   RecordFile records{std::move(file)};
   Prelude prelude;
   records.read_at(0, prelude);
   const unsigned minor = check_prelude(prelude);
   Record record = records.record_at(kPreludeBytes, 0);
   const std::uint64_t after_header = kPreludeBytes + kRecordOverhead + record.header.stored;
-  return std::make_unique<FiledContainer>(std::move(records), header_of(std::move(record), minor), minor, after_header);
+  auto reader =
+      std::make_unique<FiledContainer>(std::move(records), header_of(std::move(record), minor), minor, after_header);
+  if (!path.empty() && reader->lacks_tables()) reader->use_tables(tables_beside(path));
+  return reader;
 }
 
 std::unique_ptr<KvzReader> open_kvz(InputStream& stream) {

@@ -8,7 +8,6 @@
 #include "codec/fail.hpp"
 #include "codec/limits.hpp"
 #include "formats/file.hpp"
-#include "formats/kvz/kvz_source.hpp"
 #include "formats/parallel.hpp"
 
 namespace kvzip {
@@ -86,7 +85,9 @@ Bytes table_payload(const Table& table) {
   return std::move(out.bytes());
 }
 
-void take_table(ByteView payload, Tables& tables) {
+void take_table(const Record& record, Tables& tables) {
+  if (!record.sound()) fail(ErrorCode::corrupt, "a table's checksum does not match");
+  const Bytes payload = unpack_description(record.header, record.payload);
   ByteReader in(payload);
   const auto type = in.get<std::uint16_t>();
   const ByteView name = in.take(in.get<std::uint16_t>());
@@ -120,10 +121,9 @@ void use_tables_to_write(Pipeline& pipeline, std::size_t group, const Tables& ow
   }
 }
 
-void use_tables_to_read(Plan& plan, const Tables& own, const Tables& beside) {
+void use_tables_to_read(Plan& plan, const Tables& tables) {
   const auto find = [&](std::string_view reference) -> Pipeline::FoundTable {
-    auto table = own.find(reference);
-    return {table != nullptr ? table : beside.find(reference), std::string(reference)};
+    return {tables.find(reference), std::string(reference)};
   };
   for (Pipeline& pipeline : plan.pipelines) pipeline.use_tables(find, {});
 }
@@ -132,7 +132,7 @@ Tables tables_beside(const std::string& path) {
   const std::string file = path + "d";
   std::error_code none;
   if (!std::filesystem::is_regular_file(file, none)) return {};
-  return in_file(file, [&] { return read_tables(file); });
+  return read_tables(file);
 }
 
 Tables fit_tables(DumpReader& reader, const Recognition& recognition, const KvzOptions& options, unsigned threads) {
@@ -167,7 +167,7 @@ Tables fit_tables(DumpReader& reader, const Recognition& recognition, const KvzO
 
 // A file of tables: prelude, table records, end record.
 void write_tables(const std::string& path, const Tables& tables, bool overwrite) {
-  OutputFile out(Destination(path, overwrite), OutputFile::Access::sequential);
+  OutputFile out(path, overwrite, OutputFile::Access::sequential);
   out.append(make_prelude(1, FileKind::tables));
   std::uint32_t sequence = 0;
   ByteWriter hashes;
@@ -193,35 +193,36 @@ void write_tables(const std::string& path, const Tables& tables, bool overwrite)
 }
 
 Tables read_tables(const std::string& path) {
-  const RecordFile file{InputFile(path)};
-  Prelude prelude;
-  file.read_at(0, prelude);
-  check_prelude(prelude, FileKind::tables);
-  Tables tables;
-  ByteWriter hashes;
-  std::uint64_t at = kPreludeBytes;
-  for (std::uint32_t sequence = 0;; ++sequence) {
-    const std::uint64_t before = hash64(hashes.view());
-    const Record record = file.record_at(at, sequence);
-    at += kRecordOverhead + record.header.stored;
-    if (!record.sound()) fail(ErrorCode::corrupt, "a record's checksum does not match");
-    hashes.put(record.hash);
-    if (record.header.type >= kAncillary) continue;
-    if (record.is(RecordType::table)) {
-      take_table(unpack_description(record.header, record.payload), tables);
-      continue;
+  return in_file(path, [&] {
+    InputFile file(path);
+    RecordFile records{std::move(file)};
+    Prelude prelude;
+    records.read_at(0, prelude);
+    check_prelude(prelude, FileKind::tables);
+    Tables tables;
+    ByteWriter hashes;
+    std::uint64_t at = kPreludeBytes;
+    for (std::uint32_t sequence = 0;; ++sequence) {
+      const Record record = records.record_at(at, sequence);
+      at += kRecordOverhead + record.header.stored;
+      if (record.is(RecordType::table)) {
+        take_table(record, tables);
+      } else if (!record.sound()) {
+        fail(ErrorCode::corrupt, "a record's checksum does not match");
+      } else if (record.is(RecordType::end)) {
+        ByteReader in(record.payload);
+        const auto count = in.get<std::uint64_t>(), frames = in.get<std::uint64_t>(), hash = in.get<std::uint64_t>();
+        if (count != std::uint64_t{sequence} + 1 || frames != 0 || hash != hash64(hashes.view())) {
+          fail(ErrorCode::corrupt, "the whole-file checksum does not match");
+        }
+        if (at != records.size()) fail(ErrorCode::corrupt, "something follows the end of the tables");
+        return tables;
+      } else if (record.header.type < kAncillary) {
+        fail(ErrorCode::corrupt, "a record of type {} in a file of tables", record.header.type);
+      }
+      hashes.put(record.hash);
     }
-    if (!record.is(RecordType::end)) {
-      fail(ErrorCode::corrupt, "a record of type {} in a file of tables", record.header.type);
-    }
-    ByteReader in(record.payload);
-    const auto records = in.get<std::uint64_t>(), frames = in.get<std::uint64_t>(), hash = in.get<std::uint64_t>();
-    if (records != std::uint64_t{sequence} + 1 || frames != 0 || hash != before) {
-      fail(ErrorCode::corrupt, "the whole-file checksum does not match");
-    }
-    if (at != file.size()) fail(ErrorCode::corrupt, "something follows the end of the tables");
-    return tables;
-  }
+  });
 }
 
 }  // namespace kvzip

@@ -5,15 +5,16 @@
 #include <string>
 
 #include "formats/kvz/kvz_plan.hpp"
+#include "formats/kvz/kvz_source.hpp"
 #include "kvzip/container.hpp"
 #include "kvzip/tables.hpp"
 
 namespace kvzip {
 
-/// The payload of a table record, and back into `tables`. Hostile: sizes, type and hash are checked, and what is there
-/// under that name already is refused.
+/// The payload of a table record, and the record back into `tables`. Hostile: checksum, sizes, type and hash are
+/// checked, and what is there under that name already is refused.
 Bytes table_payload(const Table& table);
-void take_table(ByteView payload, Tables& tables);
+void take_table(const Record& record, Tables& tables);
 
 /// The name of the tables that are fitted to a group.
 std::string fitted_tables_name(std::size_t group);
@@ -23,7 +24,7 @@ std::string fitted_tables_name(std::size_t group);
 /// missing.
 void use_tables_to_write(Pipeline& pipeline, std::size_t group, const Tables& own, const Tables& beside);
 /// Gives the pipelines of a container that is read theirs, where they are among these.
-void use_tables_to_read(Plan& plan, const Tables& own, const Tables& beside);
+void use_tables_to_read(Plan& plan, const Tables& tables);
 
 /// The tables of the file that stands beside a container and is called like it with a "d" at its end; none when there
 /// is no such file.

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Writes a container front to back, without seeking: prelude, header, frames in plan order, index, end, footer.
-#include <charconv>
-
 #include "codec/bytes.hpp"
 #include "codec/fail.hpp"
+#include "codec/number.hpp"
 #include "formats/file.hpp"
 #include "formats/kvz/kvz.hpp"
 #include "formats/kvz/kvz_encoder.hpp"
@@ -19,15 +18,12 @@ namespace {
 unsigned needed_minor(const KvzHeader& header, const Tables& tables) {
   std::string_view since = tables.empty() ? "1.0" : "1.1";
   for (const Pipeline& pipeline : header.plan.pipelines) since = later_version(since, pipeline.since());
-  unsigned minor = 0;
-  const std::string_view digits = since.substr(since.find('.') + 1);
-  std::from_chars(digits.data(), digits.data() + digits.size(), minor);
-  return minor;
+  return parse_number<unsigned>(since.substr(since.find('.') + 1)).value_or(0);
 }
 
 class KvzWriter final : public DumpWriter {
  public:
-  KvzWriter(Destination to, KvzHeader header, std::unique_ptr<TileEncoder> encoder, const Tables& tables)
+  KvzWriter(Destination to, KvzHeader header, const Tables& tables, std::unique_ptr<TileEncoder> encoder)
       : header_(std::move(header)), encoder_(std::move(encoder)), out_(std::move(to)) {
     out_.append(make_prelude(needed_minor(header_, tables)));
     const std::string text = write_kvz_header(header_);
@@ -110,7 +106,7 @@ std::unique_ptr<DumpWriter> create(Destination to, const Dump& dump, const Recog
                    make_plan(dump, recognition, options.rules, options.chunk_tokens, &options.tables)};
   auto encoder = std::make_unique<TileEncoder>();
   if (options.results) encoder = make_checked_encoder(std::move(encoder), *options.results);
-  return std::make_unique<KvzWriter>(std::move(to), std::move(header), std::move(encoder), options.tables.stored);
+  return std::make_unique<KvzWriter>(std::move(to), std::move(header), options.tables.stored, std::move(encoder));
 }
 
 }  // namespace

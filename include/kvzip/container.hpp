@@ -104,8 +104,6 @@ class KvzReader : public DumpReader {
   /// those of a file beside it that is called like it with a "d" at its end. Data whose tables are missing is refused
   /// with ErrorCode::unsupported.
   virtual void use_tables(const Tables& tables) = 0;
-  /// True when a pipeline names a table that has not been given; of a pipe before its first frame also one that comes.
-  virtual bool lacks_tables() const = 0;
 };
 
 /// Opens a container; from a pipe ("-") parts can be fetched in order only and read() fails.

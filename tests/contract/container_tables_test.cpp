@@ -166,6 +166,7 @@ TEST_CASE("a table beside the container is found by its hash, and its absence is
   CHECK(worst(originals(*reader), values) < 0.5);
   write_tables(path + "d", profile, false);
   CHECK(values_of(*open_kvz(path)) == values);
+  CHECK(values_of(*open_reader(path)) == values);  // as the tool opens it
   CHECK(verify_kvz(path, 1, {}).empty());
 
   Bytes damaged = file_bytes(path + "d");
