@@ -5,9 +5,9 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
-#include "codec/fail.hpp"
 
 #include "codec/bytes.hpp"
+#include "codec/fail.hpp"
 
 namespace kvzip {
 

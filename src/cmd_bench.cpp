@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <memory>
-#include "codec/fail.hpp"
 
+#include "codec/fail.hpp"
 #include "codec/kernels/instruction_set.hpp"
 #include "src/bench/bench_report.hpp"
 #include "src/cli/selecting.hpp"

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <cmath>
 #include <memory>
-#include "codec/fail.hpp"
 
+#include "codec/fail.hpp"
 #include "kvzip/container.hpp"
 #include "src/cli/measure_options.hpp"
 #include "src/commands.hpp"

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <memory>
+
 #include "codec/fail.hpp"
 #include "kvzip/container.hpp"
-
 #include "src/cli/selecting.hpp"
 #include "src/commands.hpp"
 #include "src/report/report.hpp"

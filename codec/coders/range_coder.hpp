@@ -4,9 +4,9 @@
 #pragma once
 
 #include <cstdint>
-#include "codec/fail.hpp"
 
 #include "codec/bytes.hpp"
+#include "codec/fail.hpp"
 
 namespace kvzip {
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Object headers (HDF5 File Format Specification 3.0, IV.A): their pieces, and the messages that lead elsewhere.
 #include <optional>
-#include "codec/fail.hpp"
 
+#include "codec/fail.hpp"
 #include "formats/hdf5/hdf5_messages.hpp"
 #include "formats/hdf5/hdf5_raw.hpp"
 
