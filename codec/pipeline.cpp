@@ -6,6 +6,7 @@
 
 #include "codec/fail.hpp"
 #include "codec/limits.hpp"
+#include "codec/number.hpp"
 #include "codec/split.hpp"
 #include "kvzip/rules.hpp"
 
@@ -158,6 +159,10 @@ void Pipeline::use_tables(const FindTable& find, std::string_view name) {
   }
 }
 
+bool Pipeline::by_role() const {
+  return std::any_of(stages_.begin(), stages_.end(), [](const auto& stage) { return stage->by_role(); });
+}
+
 std::vector<const StageRow*> Pipeline::stage_rows() const {
   if (exact()) return {exact_.row};
   std::vector<const StageRow*> rows;
@@ -179,6 +184,10 @@ std::string_view Pipeline::since() const {
     latest = later_version(latest, fields_since(*stage->clone(), *defaults, stage.row->since));
   }
   return latest;
+}
+
+unsigned Pipeline::since_minor() const {
+  return parse_number<unsigned>(since().substr(since().find('.') + 1)).value_or(0);
 }
 
 std::string canonical_pipeline(std::string_view text) {

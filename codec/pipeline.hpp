@@ -30,6 +30,8 @@ class Pipeline {
   std::string text(bool all = false) const;
   /// An exact codec stands in the place of the stages.
   bool exact() const { return exact_.part != nullptr; }
+  /// True when a stage treats members of a tile by their role.
+  bool by_role() const;
 
   /// Fits the pipeline to a group: fills "auto" fields and refuses what does not suit. `shape` is the group's largest
   /// tile.
@@ -73,6 +75,7 @@ class Pipeline {
   /// Wire ids (an exact codec's as the only stage's), and the largest `since` among them and the fields in use.
   Ids ids() const;
   std::string_view since() const;
+  unsigned since_minor() const;  // its number behind the point
 
  private:
   /// Copies of a pipeline share their components, which nothing changes.

@@ -67,21 +67,23 @@ Rotary::Rotary(const Rope& rope) {
 }
 
 void Rotary::turn(std::uint64_t first, int direction, std::size_t rows, std::size_t heads, std::size_t head_dim,
-                  float* x) const {
+                  float* x, std::size_t stride) const {
+  if (stride == 0) stride = heads * head_dim;
   const std::size_t half = frequency_.size();
   std::vector<float> cosine(half), sine(half);
-  for (std::size_t t = 0; t < rows; ++t) {
+  for (std::size_t t = 0; t < rows; ++t, x += stride) {
     const auto position = static_cast<double>(first + t);
     for (std::size_t i = 0; i < half; ++i) {
       const auto [s, c] = portable::sincos(position * frequency_[i]);
       cosine[i] = static_cast<float>(c);
       sine[i] = static_cast<float>(direction * s);
     }
-    for (std::size_t h = 0; h < heads; ++h, x += head_dim) {
+    for (std::size_t h = 0; h < heads; ++h) {
+      float* head = x + h * head_dim;
       for (std::size_t i = 0; i < half; ++i) {
-        const float a = x[i * step_], b = x[i * step_ + partner_];
-        x[i * step_] = a * cosine[i] - b * sine[i];
-        x[i * step_ + partner_] = b * cosine[i] + a * sine[i];
+        const float a = head[i * step_], b = head[i * step_ + partner_];
+        head[i * step_] = a * cosine[i] - b * sine[i];
+        head[i * step_ + partner_] = b * cosine[i] + a * sine[i];
       }
     }
   }

@@ -21,9 +21,9 @@ class Rotary {
   /// `rope` has passed check_rotary().
   explicit Rotary(const Rope& rope);
   /// Rows of heads that stand side by side, one row for each position from `first` on. Direction 1 turns, -1 turns
-  /// back.
-  void turn(std::uint64_t first, int direction, std::size_t rows, std::size_t heads, std::size_t head_dim,
-            float* x) const;
+  /// back. Rows begin `stride` floats apart; 0: they follow each other.
+  void turn(std::uint64_t first, int direction, std::size_t rows, std::size_t heads, std::size_t head_dim, float* x,
+            std::size_t stride = 0) const;
 
  private:
   std::vector<double> frequency_;

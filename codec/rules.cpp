@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "codec/fail.hpp"
+#include "codec/limits.hpp"
 #include "codec/number.hpp"
 #include "codec/pipeline.hpp"
 #include "codec/split.hpp"
@@ -10,6 +11,8 @@
 
 namespace kvzip {
 namespace {
+
+constexpr std::string_view kLayersScope = "layers=";
 
 template <typename T>
 T number(std::string_view text, std::string_view what) {
@@ -47,6 +50,36 @@ void parse_layers(std::string_view text, Rule& rule) {
   if (rule.from > rule.to) fail(ErrorCode::invalid_argument, "layers '{}' run backwards", text);
 }
 
+/// "ROLE", "ROLE/head" or "ROLE/layers=N".
+void parse_scope(std::string_view text, Rule& rule) {
+  const auto slash = text.find('/');
+  const std::string_view role = trimmed(text.substr(0, slash));
+  const std::string_view scope = slash == std::string_view::npos ? std::string_view{} : trimmed(text.substr(slash + 1));
+  if (role == "kv") {
+    rule.role = Role::pair;
+    rule.scope = Rule::Scope::pair;
+  } else if (role == "key" || role == "value" || role == "query" || role == "other") {
+    rule.role = *parse_role(role);
+  } else {
+    fail(ErrorCode::invalid_argument, "'{}' is not a role: key, value, kv, query or other", role);
+  }
+  if (slash == std::string_view::npos) return;
+  if (scope == "head") {
+    if (rule.role == Role::pair) {
+      fail(ErrorCode::invalid_argument, "kv/head: a tile is either keys and values together or one head");
+    }
+    rule.scope = Rule::Scope::head;
+  } else if (scope.starts_with(kLayersScope)) {
+    rule.joint_layers = number<std::uint32_t>(trimmed(scope.substr(kLayersScope.size())), "a number of layers");
+    if (rule.joint_layers == 0 || rule.joint_layers > limits::kJointLayers || rule.role == Role::other) {
+      fail(ErrorCode::invalid_argument, "'{}': a tile of keys, values, queries or both has 1 to {} layers", text,
+           limits::kJointLayers);
+    }
+  } else {
+    fail(ErrorCode::invalid_argument, "'{}' is not a scope: head or layers=N", scope);
+  }
+}
+
 Rule parse_rule(std::string_view left, std::string_view right) {
   Rule rule;
   std::string_view role = left;
@@ -55,21 +88,7 @@ Rule parse_rule(std::string_view left, std::string_view right) {
     role = trimmed(left.substr(0, open));
     parse_layers(left.substr(open + 1, left.size() - open - 2), rule);
   }
-  if (role.ends_with("/head")) {
-    rule.scope = Rule::Scope::head;
-    role.remove_suffix(5);
-  }
-  if (role == "kv") {
-    if (rule.scope == Rule::Scope::head) {
-      fail(ErrorCode::invalid_argument, "kv/head: a tile is either keys and values together or one head");
-    }
-    rule.role = Role::pair;
-    rule.scope = Rule::Scope::pair;
-  } else if (role == "key" || role == "value" || role == "query" || role == "other") {
-    rule.role = *parse_role(role);
-  } else {
-    fail(ErrorCode::invalid_argument, "'{}' is not a role: key, value, kv, query or other", role);
-  }
+  parse_scope(role, rule);
   rule.pipeline = canonical_pipeline(right);
   if (rule.role == Role::other && !Pipeline::parse(rule.pipeline).exact()) {
     fail(ErrorCode::invalid_argument, "what is neither key, value nor query is stored exactly: '{}' is not", right);
@@ -96,8 +115,13 @@ RuleSet RuleSet::parse(std::string_view text, std::string_view name) {
     line = trimmed(line.substr(0, line.find('#')));
     if (line.empty()) continue;
     try {
-      const auto bracket = line.find(']');
-      const auto equals = line.find('=', bracket == std::string_view::npos ? 0 : bracket);
+      // The scope and the brackets may hold an '=' of their own.
+      std::size_t from = 0;
+      if (const auto slash = line.find('/'); slash != std::string_view::npos) {
+        if (line.substr(slash + 1).starts_with(kLayersScope)) from = slash + 1 + kLayersScope.size();
+      }
+      if (const auto bracket = line.find(']'); bracket != std::string_view::npos) from = std::max(from, bracket);
+      const auto equals = line.find('=', from);
       if (equals == std::string_view::npos) {
         fail(ErrorCode::invalid_argument, "'{}' is not ROLE[LAYERS] = PIPELINE or chunk = N", line);
       }
@@ -145,7 +169,9 @@ std::string RuleSet::text() const {
       layers += fmt::format(" of {}-{}", rule.layers_min, rule.layers_max);
     }
     const std::string_view role = rule.role == Role::pair ? "kv" : role_name(rule.role);
-    out += fmt::format("{}{}[{}] = {}\n", role, rule.scope == Rule::Scope::head ? "/head" : "", layers, rule.pipeline);
+    std::string scope = rule.scope == Rule::Scope::head ? "/head" : "";
+    if (rule.joint_layers != 1) scope = fmt::format("/{}{}", kLayersScope, rule.joint_layers);
+    out += fmt::format("{}{}[{}] = {}\n", role, scope, layers, rule.pipeline);
   }
   return out;
 }

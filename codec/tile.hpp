@@ -13,17 +13,34 @@
 
 namespace kvzip {
 
+/// Heads of one width side by side: channels `first` to `first` + heads x head_dim, head-major.
+struct HeadRun {
+  std::uint32_t first = 0, heads = 1, head_dim = 1;
+  std::uint32_t end() const { return first + heads * head_dim; }
+};
+
+/// One tensor's share of a tile: the keys, or the values, of one layer.
+struct TileMember : HeadRun {
+  Role role = Role::other;
+  std::uint32_t layer = 0;
+};
+
 /// What is the same for every tile of a group.
 struct TileContext {
-  Role role = Role::other;  // key, value, or pair (keys left, values right)
-  std::uint32_t layer = 0, layers = 0;
-  std::uint32_t heads = 1;  // channels = heads x head_dim, head-major
-  std::uint32_t head_dim = 1;
-  std::uint64_t total_tokens = 0;  // of the whole sequence
+  Role role = Role::other;                // key, value, or pair (keys left, values right)
+  std::uint32_t layer = 0, layers = 0;    // the first layer in the tile; layers of the model
+  std::uint32_t heads = 1, head_dim = 1;  // of all members, side by side; both 0 where members' heads differ in width
+  std::vector<TileMember> members;        // left to right; they cover the channels. Empty: one member, as above
+  std::uint64_t total_tokens = 0;         // of the whole sequence
   DType source = DType::f32;
   Rope rope;
 
-  std::uint32_t channels() const { return heads * head_dim; }
+  std::uint32_t channels() const { return heads != 0 ? heads * head_dim : members.empty() ? 0 : members.back().end(); }
+  /// What stages go over that work head by head: runs of heads of one width, from left to right, as long as they come;
+  /// of keys only where `keys_only`.
+  std::vector<HeadRun> head_runs(bool keys_only = false) const;
+  /// Where each head begins, and where the last one ends.
+  std::vector<std::uint32_t> head_edges() const;
 };
 
 /// What a stage can compute of its input without data. A stage's output shape is the next one's input shape.

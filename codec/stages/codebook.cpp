@@ -58,21 +58,22 @@ class Codebook final : public Cloned<Codebook, Stage> {
   }
 
   void encode(Tile& tile, EncodeContext& to) const override {
-    const std::uint32_t heads = head_count(*tile.context), dim = tile.context->head_dim;
-    std::vector<float> lengths = measure(tile);
-    Stream codes = pass_lengths(to.out, *tile.context, tile.shape, lengths);
+    const std::vector<std::uint32_t> edges = head_edges(*tile.context);
+    const std::size_t heads = edges.size() - 1;
+    std::vector<float> lengths = measure(tile, edges);
+    Stream codes = pass_lengths(to.out, *tile.context, tile.shape, heads, lengths);
     codes.allocate();
     const std::vector<float> levels = lloyd_max_levels(static_cast<unsigned>(bits_));
     std::vector<float> scaled(levels.size()), bounds(levels.size() - 1), approximation(tile.shape.cols);
     to.finite = true;
     for (std::size_t r = 0; r < tile.shape.rows; ++r) {
       for (std::size_t h = 0; h < heads; ++h) {
-        const float unit = unit_of(lengths[r * heads + h], dim);
-        scale(levels, unit, scaled);
+        const std::size_t first = edges[h], dim = edges[h + 1] - first;
+        scale(levels, unit_of(lengths[r * heads + h], dim), scaled);
         for (std::size_t i = 0; i < bounds.size(); ++i) bounds[i] = 0.5f * scaled[i] + 0.5f * scaled[i + 1];
-        std::uint8_t* code = codes.data.data() + r * tile.shape.cols + h * dim;
-        kernels::nearest_entries(tile.row(r) + h * dim, dim, bounds.data(), bounds.size(), code);
-        if (to.wanted) kernels::entry_values(code, dim, scaled.data(), approximation.data() + h * dim);
+        std::uint8_t* code = codes.data.data() + r * tile.shape.cols + first;
+        kernels::nearest_entries(tile.row(r) + first, dim, bounds.data(), bounds.size(), code);
+        if (to.wanted) kernels::entry_values(code, dim, scaled.data(), approximation.data() + first);
       }
       if (!to.wanted) continue;
       tile.subtract_row(r, approximation);
@@ -82,24 +83,28 @@ class Codebook final : public Cloned<Codebook, Stage> {
   }
 
   void decode(Tile& tile, TileShape in, DecodeContext& from) const override {
-    const std::uint32_t heads = head_count(*tile.context), dim = tile.context->head_dim;
+    const std::vector<std::uint32_t> edges = head_edges(*tile.context);
+    const std::size_t heads = edges.size() - 1;
     std::vector<float> lengths;
-    Stream codes = pass_lengths(from.in, *tile.context, in, lengths);
+    Stream codes = pass_lengths(from.in, *tile.context, in, heads, lengths);
     from.in.get(codes);
     const std::vector<float> levels = lloyd_max_levels(static_cast<unsigned>(bits_));
     std::vector<float> scaled(levels.size());
     const auto decode_head = from.blank ? kernels::entry_values : kernels::entry_values_add;
     for (std::size_t r = 0; r < in.rows; ++r) {
       for (std::size_t h = 0; h < heads; ++h) {
+        const std::size_t first = edges[h], dim = edges[h + 1] - first;
         scale(levels, unit_of(lengths[r * heads + h], dim), scaled);
-        decode_head(codes.data.data() + r * in.cols + h * dim, dim, scaled.data(), tile.row(r) + h * dim);
+        decode_head(codes.data.data() + r * in.cols + first, dim, scaled.data(), tile.row(r) + first);
       }
     }
   }
 
  private:
   /// Heads without channels have no vectors.
-  static std::uint32_t head_count(const TileContext& context) { return context.head_dim == 0 ? 0 : context.heads; }
+  static std::vector<std::uint32_t> head_edges(const TileContext& context) {
+    return context.channels() == 0 ? std::vector<std::uint32_t>{0} : context.head_edges();
+  }
   /// |x| / sqrt(D): what a level of 1 stands for.
   static float unit_of(float length, std::size_t dim) {
     return static_cast<float>(double{length} / std::sqrt(static_cast<double>(dim)));
@@ -108,22 +113,23 @@ class Codebook final : public Cloned<Codebook, Stage> {
     for (std::size_t i = 0; i < levels.size(); ++i) scaled[i] = levels[i] * unit;
   }
 
-  static std::vector<float> measure(const Tile& tile) {
-    const std::size_t heads = head_count(*tile.context), dim = tile.context->head_dim;
+  static std::vector<float> measure(const Tile& tile, const std::vector<std::uint32_t>& edges) {
+    const std::size_t heads = edges.size() - 1;
     std::vector<float> lengths(tile.shape.rows * heads);
     for (std::size_t i = 0; i < lengths.size(); ++i) {
-      const float* x = tile.values.data() + i * dim;
+      const float* row = tile.row(i / heads);
       double sum = 0;
-      for (std::size_t c = 0; c < dim; ++c) sum += double{x[c]} * x[c];
+      for (std::size_t c = edges[i % heads]; c < edges[i % heads + 1]; ++c) sum += double{row[c]} * row[c];
       lengths[i] = static_cast<float>(std::min(std::sqrt(sum), double{std::numeric_limits<float>::max()}));
     }
     return lengths;
   }
 
   /// The streams: the vectors' lengths, then the codes, which are returned.
-  Stream pass_lengths(StreamPort& port, const TileContext& context, TileShape shape,
+  Stream pass_lengths(StreamPort& port, const TileContext& context, TileShape shape, std::size_t heads,
                       std::vector<float>& lengths) const {
-    pass_numbers(port, {StreamLabel::scales, shape.rows, head_count(context)}, format_, context.source, lengths);
+    pass_numbers(port, {StreamLabel::scales, shape.rows, static_cast<std::uint32_t>(heads)}, format_, context.source,
+                 lengths);
     return code_stream(context, shape, std::uint64_t{1} << bits_);
   }
 

@@ -68,6 +68,12 @@ class Klt final : public Cloned<Klt, Stage> {
     return {{}, TableType::klt, klt_table(rows.shape.cols, windows.parts, streams), 0};
   }
 
+  void resolve(const TileContext& context) override {
+    if (per_ == Per::head && context.heads == 0) {
+      fail(ErrorCode::invalid_argument, "klt: per=head needs heads of one width; per=tile takes any");
+    }
+  }
+
   void encode(Tile& tile, EncodeContext& to) const override {
     const Windows windows = make_windows(*tile.context, tile.shape);
     const std::uint32_t rows = tile.shape.rows;

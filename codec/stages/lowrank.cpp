@@ -166,12 +166,50 @@ class LowRank final : public Cloned<LowRank, Stage> {
   }
 
   void encode(Tile& tile, EncodeContext& to) const override {
-    const Windows windows = make_windows(*tile.context, tile.shape);
+    std::uint64_t seed = seed_;
+    for (const Windows& windows : make_windows(*tile.context, tile.shape)) {
+      encode_windows(windows, seed, tile, to);
+      seed += windows.blocks;
+    }
+  }
+
+  void decode(Tile& tile, TileShape in, DecodeContext& from) const override {
+    for (const Windows& windows : make_windows(*tile.context, in)) {
+      Factor q(in.rows, windows.rank * windows.blocks), p(windows.cols, windows.rank * windows.blocks);
+      pass_factor(from.in, tile.context->source, q);
+      pass_factor(from.in, tile.context->source, p);
+      const std::vector<float> vectors = by_vector(windows, p);
+      const kernels::Parts parts{vectors.data(), windows.blocks, windows.rank, windows.cols};
+      for (std::size_t t = 0; t < in.rows; ++t) {
+        kernels::add_products(q.v.data() + t * q.rank, parts, tile.row(t) + windows.first);
+      }
+    }
+  }
+
+ private:
+  /// `blocks` windows of `cols` columns each from column `first` on; factors of all blocks lie side by side.
+  struct Windows {
+    std::uint32_t first, blocks, cols, rank;
+  };
+  /// For each run of heads of one width.
+  std::vector<Windows> make_windows(const TileContext& context, TileShape shape) const {
+    std::vector<HeadRun> runs{{0, 1, shape.cols}};
+    if (per_ == Per::head) runs = context.head_runs();
+    std::vector<Windows> out;
+    for (const HeadRun& run : runs) {
+      const auto rank = std::min<std::uint64_t>({rank_, run.head_dim, shape.rows});
+      out.push_back({run.first, run.heads, run.head_dim, static_cast<std::uint32_t>(rank)});
+    }
+    return out;
+  }
+
+  void encode_windows(const Windows& windows, std::uint64_t seed, Tile& tile, EncodeContext& to) const {
     Factor q(tile.shape.rows, windows.rank * windows.blocks), p(windows.cols, windows.rank * windows.blocks);
     if (windows.rank != 0) {
       Iteration iteration(tile.shape.rows, windows.cols, windows.rank);
       for (std::uint32_t b = 0; b < windows.blocks; ++b) {
-        iteration.run(tile.values.data() + std::size_t{b} * windows.cols, tile.shape.cols, seed_ + b, loops_);
+        const float* window = tile.values.data() + windows.first + std::size_t{b} * windows.cols;
+        iteration.run(window, tile.shape.cols, seed + b, loops_);
         place(iteration.q, b, q);
         place(iteration.p, b, p);
       }
@@ -182,32 +220,10 @@ class LowRank final : public Cloned<LowRank, Stage> {
     const std::vector<float> vectors = by_vector(windows, p);
     const kernels::Parts parts{vectors.data(), windows.blocks, windows.rank, windows.cols};
     for (std::size_t t = 0; t < tile.shape.rows; ++t) {
-      const std::uint8_t* taken = tile.taken.empty() ? nullptr : tile.taken.data() + t * tile.shape.cols;
-      kernels::subtract_products(q.v.data() + t * q.rank, parts, taken, tile.row(t));
+      const std::size_t at = t * tile.shape.cols + windows.first;
+      const std::uint8_t* taken = tile.taken.empty() ? nullptr : tile.taken.data() + at;
+      kernels::subtract_products(q.v.data() + t * q.rank, parts, taken, tile.values.data() + at);
     }
-  }
-
-  void decode(Tile& tile, TileShape in, DecodeContext& from) const override {
-    const Windows windows = make_windows(*tile.context, in);
-    Factor q(in.rows, windows.rank * windows.blocks), p(windows.cols, windows.rank * windows.blocks);
-    pass_factor(from.in, tile.context->source, q);
-    pass_factor(from.in, tile.context->source, p);
-    const std::vector<float> vectors = by_vector(windows, p);
-    const kernels::Parts parts{vectors.data(), windows.blocks, windows.rank, windows.cols};
-    for (std::size_t t = 0; t < in.rows; ++t) {
-      kernels::add_products(q.v.data() + t * q.rank, parts, tile.row(t));
-    }
-  }
-
- private:
-  /// `blocks` windows of `cols` columns each; factors of all blocks lie side by side.
-  struct Windows {
-    std::uint32_t blocks, cols, rank;
-  };
-  Windows make_windows(const TileContext& context, TileShape shape) const {
-    const std::uint32_t blocks = per_ == Per::head ? std::max(1u, context.heads) : 1;
-    const std::uint32_t cols = shape.cols / blocks;
-    return {blocks, cols, static_cast<std::uint32_t>(std::min<std::uint64_t>({rank_, cols, shape.rows}))};
   }
 
   static void place(const Basis& part, std::uint32_t block, Factor& all) {

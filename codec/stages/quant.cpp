@@ -175,7 +175,6 @@ class Quant final : public Cloned<Quant, Stage> {
 
   Groups groups(const TileContext& context, TileShape shape) const {
     Groups g;
-    const std::uint32_t heads = std::max(1u, context.heads), dim = shape.cols / heads;
     const auto cut = [&](std::uint32_t begin, std::uint32_t end, std::uint64_t step) {
       for (std::uint64_t c = begin; c < end; c += step) g.edges.push_back(static_cast<std::uint32_t>(c));
     };
@@ -188,10 +187,10 @@ class Quant final : public Cloned<Quant, Stage> {
         cut(0, shape.cols, width);
         break;
       case Axis::token_head:
-        for (std::uint32_t h = 0; h < heads; ++h) cut(h * dim, (h + 1) * dim, width);
+        cut_heads(context, cut, width);
         break;
       case Axis::head:
-        for (std::uint32_t h = 0; h < heads; ++h) cut(h * dim, (h + 1) * dim, dim);
+        cut_heads(context, cut, std::max(1u, shape.cols));
         break;
       case Axis::tile:
         cut(0, shape.cols, std::max(1u, shape.cols));
@@ -203,6 +202,12 @@ class Quant final : public Cloned<Quant, Stage> {
     g.rows_per_band = static_cast<std::uint32_t>(std::min<std::uint64_t>(band, std::max(1u, shape.rows)));
     g.bands = (shape.rows + g.rows_per_band - 1) / g.rows_per_band;
     return g;
+  }
+
+  template <typename Cut>
+  static void cut_heads(const TileContext& context, Cut&& cut, std::uint64_t width) {
+    const std::vector<std::uint32_t> edges = context.head_edges();
+    for (std::size_t h = 0; h + 1 < edges.size(); ++h) cut(edges[h], edges[h + 1], width);
   }
 
   static void measure(const Tile& tile, const Groups& g, std::vector<float>& low, std::vector<float>& high) {

@@ -17,6 +17,7 @@ enum class Missing : std::uint8_t { refuse, skip };
 class RopeStage final : public Cloned<RopeStage, Stage> {
  public:
   StageKind kind() const override { return StageKind::transform; }
+  bool by_role() const override { return true; }
 
   void fields(FieldVisitor& v) override {
     v.real("theta", theta_, 0, 1e12, "base of the frequencies", "auto");
@@ -34,9 +35,9 @@ class RopeStage final : public Cloned<RopeStage, Stage> {
   }
 
   void resolve(const TileContext& c) override {
-    if (c.role != Role::key)
-      fail(ErrorCode::invalid_argument, "rope: it applies to keys, not to {}", role_name(c.role));
-    if (skips(c)) return;
+    const std::vector<HeadRun> keys = c.head_runs(true);
+    if (keys.empty()) fail(ErrorCode::invalid_argument, "rope: it applies to keys, not to {}", role_name(c.role));
+    if (skips(c, keys[0])) return;
     const bool stated = theta_ != 0;
     if (!stated && (c.rope.state == Rope::State::none || c.rope.state == Rope::State::pre)) {
       fail(ErrorCode::invalid_argument, "rope: the dump says that its keys are not rotated");
@@ -47,14 +48,14 @@ class RopeStage final : public Cloned<RopeStage, Stage> {
                   Hint::metadata, "rope_theta=500000");
     }
     if (layout_ == 0) layout_ = c.rope.layout == Rope::Layout::interleaved ? 2 : 1;
-    if (dims_ == 0) dims_ = c.rope.dims != 0 ? c.rope.dims : c.head_dim;
+    if (dims_ == 0) dims_ = c.rope.dims != 0 ? c.rope.dims : keys[0].head_dim;
     if (first_ == 0) first_ = c.rope.first_position;
     if (scaling_ == 0) scaling_ = static_cast<std::uint8_t>(1 + static_cast<unsigned>(c.rope.scaling));
     if (factor_ == 0) factor_ = c.rope.factor;
     if (low_ == 0) low_ = c.rope.low_freq_factor;
     if (high_ == 0) high_ = c.rope.high_freq_factor;
     if (context_ == 0) context_ = c.rope.original_context;
-    if (c.heads == 1 && c.rope.dims == 0 && dims_ > 512) {
+    if (keys[0].heads == 1 && c.rope.dims == 0 && dims_ > 512) {
       throw Error(ErrorCode::invalid_argument, "rope: the head width is unknown; rope:dims=N gives it", Hint::metadata,
                   "head_dim=N");
     }
@@ -65,7 +66,9 @@ class RopeStage final : public Cloned<RopeStage, Stage> {
     if (skipped()) return in;
     constexpr std::uint64_t kMost = std::uint64_t{1} << 30;
     if (first_ > kMost || in.first_token > kMost) fail(ErrorCode::limit, "rope: positions beyond 2^30");
-    check_rotary(rope(), c.head_dim, in.first_token + first_ + in.rows);
+    for (const HeadRun& keys : c.head_runs(true)) {
+      check_rotary(rope(), keys.head_dim, in.first_token + first_ + in.rows);
+    }
     in.pristine = false;
     return in;
   }
@@ -82,11 +85,11 @@ class RopeStage final : public Cloned<RopeStage, Stage> {
  private:
   /// Keys that are not rotated, or of unknown rotation: with missing=skip the stage does nothing, so that a preset fits
   /// every dump. A stored theta of 0 then says so; all rotations have one.
-  bool skips(const TileContext& c) const {
+  bool skips(const TileContext& c, const HeadRun& keys) const {
     if (missing_ != Missing::skip || theta_ != 0) return false;
     const bool plain = c.rope.state == Rope::State::none || c.rope.state == Rope::State::pre;
-    const std::uint64_t dims = dims_ != 0 ? dims_ : c.rope.dims != 0 ? c.rope.dims : c.head_dim;
-    const bool no_heads = dims % 2 != 0 || (c.heads == 1 && c.rope.dims == 0 && dims > 512);
+    const std::uint64_t dims = dims_ != 0 ? dims_ : c.rope.dims != 0 ? c.rope.dims : keys.head_dim;
+    const bool no_heads = dims % 2 != 0 || (keys.heads == 1 && c.rope.dims == 0 && dims > 512);
     return plain || c.rope.theta == 0 || no_heads;
   }
   bool skipped() const { return missing_ == Missing::skip && theta_ == 0; }
@@ -106,9 +109,11 @@ class RopeStage final : public Cloned<RopeStage, Stage> {
 
   void turn(Tile& tile, int direction) const {
     if (skipped()) return;
-    const TileContext& c = *tile.context;
-    Rotary(rope()).turn(tile.shape.first_token + first_, direction, tile.shape.rows, c.heads, c.head_dim,
-                        tile.values.data());
+    const Rotary rotary(rope());
+    for (const HeadRun& keys : tile.context->head_runs(true)) {
+      rotary.turn(tile.shape.first_token + first_, direction, tile.shape.rows, keys.heads, keys.head_dim,
+                  tile.values.data() + keys.first, tile.shape.cols);
+    }
   }
 
   double theta_ = 0, factor_ = 0, low_ = 0, high_ = 0, context_ = 0;

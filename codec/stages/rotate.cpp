@@ -31,15 +31,13 @@ class Rotate final : public Cloned<Rotate, Stage> {
 
   void encode(Tile& tile, EncodeContext&) const override {
     tile.shape = output(*tile.context, tile.shape);
-    const Rotation rotation(*this, tile.context->head_dim);
-    for_each_head(tile, [&](float* head) {
+    for_each_head(tile, [&](const Rotation& rotation, float* head) {
       for (std::size_t i = 0; i < rounds_; ++i) rotation.forward(i, head);
     });
   }
 
   void decode(Tile& tile, TileShape in, DecodeContext&) const override {
-    const Rotation rotation(*this, tile.context->head_dim);
-    for_each_head(tile, [&](float* head) {
+    for_each_head(tile, [&](const Rotation& rotation, float* head) {
       for (std::size_t i = rounds_; i-- > 0;) rotation.backward(i, head);
     });
     tile.shape = in;
@@ -75,10 +73,13 @@ class Rotate final : public Cloned<Rotate, Stage> {
   };
 
   template <typename F>
-  static void for_each_head(Tile& tile, F&& f) {
+  void for_each_head(Tile& tile, F&& f) const {
     if (tile.values.empty()) return;
-    for (std::size_t r = 0; r < tile.shape.rows; ++r) {
-      for (std::size_t h = 0; h < tile.context->heads; ++h) f(tile.row(r) + h * tile.context->head_dim);
+    for (const HeadRun& run : tile.context->head_runs()) {
+      const Rotation rotation(*this, run.head_dim);
+      for (std::size_t r = 0; r < tile.shape.rows; ++r) {
+        for (std::size_t h = 0; h < run.heads; ++h) f(rotation, tile.row(r) + run.first + h * run.head_dim);
+      }
     }
   }
 

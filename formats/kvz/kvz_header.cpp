@@ -8,6 +8,7 @@
 
 #include "codec/fail.hpp"
 #include "formats/json_depth.hpp"
+#include "formats/kvz/kvz_records.hpp"
 #include "formats/text.hpp"
 
 namespace kvzip {
@@ -68,6 +69,11 @@ Json rope_json(const Rope& r) {
           {"first_position", r.first_position}};
 }
 
+void put_heads(Json& out, std::uint32_t heads, std::uint32_t head_dim) {
+  out["heads"] = heads;
+  out["head_dim"] = head_dim;
+}
+
 Json group_json(const PlanGroup& g) {
   if (!g.tiled) {
     return {{"pipeline", g.pipeline},
@@ -80,10 +86,13 @@ Json group_json(const PlanGroup& g) {
     Json fixed = Json::array();
     for (const std::uint64_t f : s.fixed) fixed.push_back(f == PlanSlot::kFree ? Json(nullptr) : Json(f));
     slots.push_back({{"tensor", s.tensor}, {"fixed", std::move(fixed)}});
+    if (g.context.heads == 0) put_heads(slots.back(), s.heads, s.head_dim);
   }
-  return {{"pipeline", g.pipeline},   {"role", role_name(g.context.role)}, {"layer", g.context.layer},
-          {"heads", g.context.heads}, {"head_dim", g.context.head_dim},    {"chunk", g.chunk},
-          {"slots", std::move(slots)}};
+  Json group{{"pipeline", g.pipeline}, {"role", role_name(g.context.role)}, {"layer", g.context.layer}};
+  if (g.context.heads != 0) put_heads(group, g.context.heads, g.context.head_dim);
+  group["chunk"] = g.chunk;
+  group["slots"] = std::move(slots);
+  return group;
 }
 
 /// Typed access with errors that name the field.
@@ -257,32 +266,43 @@ Pipeline read_pipeline(const Node& n) {
   return p;
 }
 
-PlanGroup read_group(const Node& n, const ModelInfo& model) {
+void read_heads(const Node& n, std::uint32_t& heads, std::uint32_t& head_dim) {
+  heads = static_cast<std::uint32_t>(n.at("heads").number(0xffffffff));
+  head_dim = static_cast<std::uint32_t>(n.at("head_dim").number(0xffffffff));
+  if (heads == 0) fail(ErrorCode::corrupt, "header: 0 heads");
+}
+
+PlanGroup read_group(const Node& n, const ModelInfo& model, std::uint32_t features) {
   PlanGroup g;
   g.pipeline = n.at("pipeline").number();
   g.context.role = n.at("role").role();
   g.tiled = n.has("slots");
   if (!g.tiled) {
-    g.slots.push_back({n.at("tensor").number(), {}, {}});
+    g.slots.push_back({n.at("tensor").number(), {}});
     g.chunk = n.at("bytes").number();
     return g;
   }
   g.chunk = n.at("chunk").number();
   g.context.layer = static_cast<std::uint32_t>(n.at("layer").number(0xffffffff));
   g.context.layers = model.layers;
-  g.context.heads = static_cast<std::uint32_t>(n.at("heads").number(0xffffffff));
-  g.context.head_dim = static_cast<std::uint32_t>(n.at("head_dim").number(0xffffffff));
   g.context.rope = model.rope;
+  const bool by_slot = (features & kMembersFeature) != 0 && !n.has("heads");
+  if (by_slot) {
+    g.context.heads = g.context.head_dim = 0;
+  } else {
+    read_heads(n, g.context.heads, g.context.head_dim);
+  }
   for (const Node& s : n.at("slots").list()) {
-    PlanSlot slot{s.at("tensor").number(), {}, {}};
+    PlanSlot slot{s.at("tensor").number(), {}};
     for (const Node& f : s.at("fixed").list())
       slot.fixed.push_back(f.null() ? PlanSlot::kFree : f.number(PlanSlot::kFree - 1));
+    if (by_slot) read_heads(s, slot.heads, slot.head_dim);
     g.slots.push_back(std::move(slot));
   }
   return g;
 }
 
-KvzHeader read_checked(const Parsed& json) {
+KvzHeader read_checked(const Parsed& json, std::uint32_t features) {
   const Node root(json, "header");
   KvzHeader h;
   h.writer = root.at("writer").text();
@@ -311,7 +331,7 @@ KvzHeader read_checked(const Parsed& json) {
   }
   for (const Node& n : root.at("attributes").list()) h.dump.attributes.push_back(read_attribute(n));
   for (const Node& n : root.at("pipelines").list()) h.plan.pipelines.push_back(read_pipeline(n));
-  for (const Node& n : root.at("groups").list()) h.plan.groups.push_back(read_group(n, m));
+  for (const Node& n : root.at("groups").list()) h.plan.groups.push_back(read_group(n, m, features));
   finish_plan(h.plan, h.dump, h.recognition);
   return h;
 }
@@ -356,12 +376,12 @@ std::string write_kvz_header(const KvzHeader& h) {
   }
 }
 
-KvzHeader read_kvz_header(std::string_view text) {
+KvzHeader read_kvz_header(std::string_view text, std::uint32_t features) {
   check_json_depth(text, "header");
   const Parsed json = Parsed::parse(text, nullptr, false);
   if (json.is_discarded()) fail(ErrorCode::corrupt, "header: it is not JSON");
   try {
-    return read_checked(json);
+    return read_checked(json, features);
   } catch (Error& e) {
     // Whatever a stage or plan refuses here was not refused by the writer, so the file is damaged.
     if (e.code() == ErrorCode::invalid_argument) {

@@ -20,7 +20,8 @@ struct KvzHeader {
 };
 
 std::string write_kvz_header(const KvzHeader& header);
-/// Hostile text: everything is checked, and the plan is finished. Errors are corrupt, unsupported or limit.
-KvzHeader read_kvz_header(std::string_view text);
+/// Hostile text: everything is checked, and the plan is finished. Errors are corrupt, unsupported or limit. `features`
+/// are those of the prelude: what they do not name is not looked at.
+KvzHeader read_kvz_header(std::string_view text, std::uint32_t features);
 
 }  // namespace kvzip

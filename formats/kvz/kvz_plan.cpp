@@ -44,24 +44,65 @@ void check_slot(const PlanGroup& group, PlanSlot& slot, const Dump& dump, const 
   }
 }
 
-void derive_tiled(PlanGroup& group, const Plan& plan, const Dump& dump) {
+/// A tensor that holds keys and values along an axis has them at index 0 and 1.
+Role slot_role(const PlanSlot& slot, const TensorRole& tensor) {
+  const auto both = slot.axes.find('2');
+  if (both == Axes::npos) return tensor.role;
+  return slot.fixed[both] == 0 ? Role::key : Role::value;
+}
+
+std::uint32_t slot_layer(const PlanSlot& slot, const TensorRole& tensor) {
+  const auto axis = slot.axes.find('L');
+  return axis == Axes::npos ? tensor.layer.value_or(0) : static_cast<std::uint32_t>(slot.fixed[axis]);
+}
+
+/// What each slot is. Where a group has one width of heads, a slot of another width is one head.
+void derive_members(PlanGroup& group, const Dump& dump, const Recognition& recognition) {
+  TileContext& context = group.context;
+  context.members.clear();
+  for (const PlanSlot& slot : group.slots) {
+    TileMember member;
+    member.first = context.members.empty() ? 0 : context.members.back().end();
+    member.role = slot_role(slot, recognition.tensors[slot.tensor]);
+    member.layer = slot_layer(slot, recognition.tensors[slot.tensor]);
+    const auto channels = static_cast<std::uint32_t>(slot_channels(dump.tensors[slot.tensor], slot));
+    if (context.heads == 0) {
+      member.heads = slot.heads, member.head_dim = slot.head_dim;
+    } else {
+      const bool whole = context.head_dim != 0 && channels % context.head_dim == 0;
+      member.heads = whole ? channels / context.head_dim : 1;
+      member.head_dim = whole ? context.head_dim : channels;
+    }
+    context.members.push_back(member);
+  }
+}
+
+/// Heads fill the channels of the tile, or, where they differ in width, those of each slot.
+void check_heads(const PlanGroup& group, const Dump& dump, std::uint64_t channels) {
+  const auto check = [](std::uint64_t heads, std::uint64_t dim, std::uint64_t of) {
+    if (heads == 0 || heads * dim != of) fail(ErrorCode::corrupt, "{} heads of {} are not {} channels", heads, dim, of);
+  };
+  if (group.context.heads != 0) return check(group.context.heads, group.context.head_dim, channels);
+  if (group.slots.size() > limits::kMembers) fail(ErrorCode::limit, "{} tensors in one tile", group.slots.size());
+  for (const PlanSlot& slot : group.slots) {
+    check(slot.heads, slot.head_dim, slot_channels(dump.tensors[slot.tensor], slot));
+  }
+}
+
+void derive_tiled(PlanGroup& group, const Plan& plan, const Dump& dump, const Recognition& recognition) {
   const PlanSlot& first = group.slots.at(0);
   group.rows = first.axes.extent('T', dump.tensors[first.tensor].shape);
   std::uint64_t channels = 0;
   for (const PlanSlot& slot : group.slots) {
     if (slot.axes.extent('T', dump.tensors[slot.tensor].shape) != group.rows) {
-      fail(ErrorCode::invalid_argument, "{}: keys and values of one tile differ in tokens",
-           dump.tensors[slot.tensor].name);
+      fail(ErrorCode::invalid_argument, "{}: tensors of one tile differ in tokens", dump.tensors[slot.tensor].name);
     }
     if (__builtin_add_overflow(channels, slot_channels(dump.tensors[slot.tensor], slot), &channels)) {
       fail(ErrorCode::limit, "too many channels");
     }
   }
-  const std::uint64_t heads = group.context.heads, dim = group.context.head_dim;
+  check_heads(group, dump, channels);
   const std::uint64_t most = std::min(group.rows, group.chunk);
-  if (heads == 0 || heads * dim != channels) {
-    fail(ErrorCode::corrupt, "{} heads of {} are not {} channels", heads, dim, channels);
-  }
   if (group.chunk == 0) fail(ErrorCode::corrupt, "a chunk of 0 tokens");
   if (channels != 0 && most > limits::kFrameValues / channels) {
     throw Error(ErrorCode::limit,
@@ -72,6 +113,7 @@ void derive_tiled(PlanGroup& group, const Plan& plan, const Dump& dump) {
   group.frames = (group.rows - 1) / group.chunk + 1;
   group.context.total_tokens = group.rows;
   group.context.source = dump.tensors[first.tensor].dtype;
+  derive_members(group, dump, recognition);
   // A trial run over the largest tile's shape: whatever a stage refuses, it refuses before any data is read.
   Pipeline trial = plan.pipelines[group.pipeline];
   trial.resolve(group.context, {static_cast<std::uint32_t>(most), static_cast<std::uint32_t>(channels), 0, true, true});
@@ -137,7 +179,7 @@ void finish_plan(Plan& plan, const Dump& dump, const Recognition& recognition) {
     group.frames = 0;
     try {
       if (group.tiled) {
-        derive_tiled(group, plan, dump);
+        derive_tiled(group, plan, dump, recognition);
       } else {
         derive_pass(group, plan, dump);
       }
@@ -149,6 +191,18 @@ void finish_plan(Plan& plan, const Dump& dump, const Recognition& recognition) {
     plan.frames += group.frames;
   }
   check_coverage(plan, dump);
+}
+
+PreludeInfo Plan::needs() const {
+  PreludeInfo needs;
+  for (const PlanGroup& group : groups) {
+    if (!group.tiled) continue;
+    const bool asks = group.context.role == Role::pair && pipelines[group.pipeline].by_role();
+    if (group.context.heads == 0 || asks) needs.features |= kMembersFeature;
+  }
+  if (needs.features != 0) needs.minor = 1;
+  for (const Pipeline& pipeline : pipelines) needs.minor = std::max(needs.minor, pipeline.since_minor());
+  return needs;
 }
 
 std::size_t Plan::group_of(std::uint64_t frame) const {

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "codec/pipeline.hpp"
+#include "formats/kvz/kvz_records.hpp"
 #include "formats/parts.hpp"
 #include "kvzip/io.hpp"
 #include "kvzip/layout.hpp"
@@ -23,16 +24,17 @@ namespace kvzip {
 struct PlanSlot {
   static constexpr std::uint64_t kFree = ~std::uint64_t{0};
   std::size_t tensor = 0;
-  std::vector<std::uint64_t> fixed;  // one per axis
-  Axes axes;                         // the tensor's; set by finish_plan()
+  std::vector<std::uint64_t> fixed;       // one per axis
+  std::uint32_t heads = 0, head_dim = 0;  // of its channels, in a group whose heads differ in width; else 0
+  Axes axes{};                            // the tensor's; set by finish_plan()
 };
 
 struct PlanGroup {
   std::size_t pipeline = 0;     // index into Plan::pipelines
   bool tiled = false;           // tokens x channels; otherwise one tensor passed through in runs of elements
   std::vector<PlanSlot> slots;  // channels of the tile from left to right; one slot when not tiled
-  TileContext context;
-  std::uint64_t chunk = 0;  // tokens per frame, or bytes per frame when not tiled
+  TileContext context;          // heads and head_dim of 0: the slots have their own
+  std::uint64_t chunk = 0;      // tokens per frame, or bytes per frame when not tiled
   // Derived by finish():
   std::uint64_t rows = 0;  // tokens
   std::uint64_t first_frame = 0, frames = 0;
@@ -44,6 +46,8 @@ struct Plan {
   std::vector<PlanGroup> groups;
   std::uint64_t frames = 0;
 
+  /// The least that a reader must know.
+  PreludeInfo needs() const;
   /// Its number; searched for.
   std::size_t group_of(std::uint64_t frame) const;
   /// The slices of a frame, in the order of the group's slots; and its group.

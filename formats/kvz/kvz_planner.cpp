@@ -21,26 +21,22 @@ class Planner {
 
   Plan plan() {
     for (std::size_t i = 0; i < dump_.tensors.size(); ++i) add_tensor(i);
-    for (const auto& [key, group] : pairs_) {
-      if (group.slots.size() != 2) {
-        fail(ErrorCode::invalid_argument, "{}: a kv rule needs a key and a value of the same layer",
-             dump_.tensors[group.slots[0].tensor].name);
-      }
-    }
-    for (std::size_t g = 0; g < plan_.groups.size(); ++g) {
-      if (const auto pair = pair_at_.find(g); pair != pair_at_.end()) {
-        const std::size_t pipeline = plan_.groups[g].pipeline;
-        plan_.groups[g] = pairs_.at(pair->second);
-        plan_.groups[g].pipeline = pipeline;
-      }
-    }
+    for (auto& [key, by_layer] : joint_) add_joint(*key.first, by_layer);
+    std::stable_sort(places_.begin(), places_.end(), [](const Place& a, const Place& b) { return a.order < b.order; });
+    for (Place& place : places_) plan_.groups.push_back(std::move(place.group));
     finish_plan(plan_, dump_, recognition_);
     resolve_pipelines();
     return std::move(plan_);
   }
 
  private:
-  using PairKey = std::pair<std::uint64_t, std::uint64_t>;  // layer, batch
+  /// A group with its place among the others: that of its first sequence.
+  struct Place {
+    std::uint64_t order;
+    PlanGroup group;
+  };
+  /// Sequences of one layer that a joint rule takes.
+  using Layers = std::map<std::uint32_t, std::vector<Place>>;
 
   void add_tensor(std::size_t index) {
     const TensorInfo& info = dump_.tensors[index];
@@ -61,8 +57,9 @@ class Planner {
   bool add_sequence(std::size_t index, const std::vector<std::uint64_t>& at) {
     const TensorInfo& info = dump_.tensors[index];
     const TensorRole& role = recognition_.tensors[index];
-    if (plan_.groups.size() >= kMaxGroups) fail(ErrorCode::limit, "{}: more than 2^20 tile groups", info.name);
-    PlanSlot slot{index, at, {}};
+    if (places_.size() + joint_sequences_ >= kMaxGroups)
+      fail(ErrorCode::limit, "{}: more than 2^20 tile groups", info.name);
+    PlanSlot slot{index, at};
     std::uint64_t batch = 0;
     std::uint32_t layer = role.layer.value_or(0);
     Role kind = role.role;
@@ -87,12 +84,14 @@ class Planner {
     group.chunk = chunk_ == 0 ? std::max<std::uint64_t>(1, role.axes.extent('T', info.shape)) : chunk_;
     set_heads(group.context, info, role.axes);
     group.slots.push_back(std::move(slot));
+    const std::uint64_t order = sequences_++;
     if (rule != nullptr && rule->scope == Rule::Scope::head) {
-      add_heads(group, role.axes);
-    } else if (rule != nullptr && rule->scope == Rule::Scope::pair) {
-      add_pair(std::move(group), {layer, batch});
+      add_heads(group, role.axes, order);
+    } else if (rule != nullptr && (rule->scope == Rule::Scope::pair || rule->joint_layers > 1)) {
+      joint_[{rule, batch}][layer].push_back({order, std::move(group)});
+      ++joint_sequences_;
     } else {
-      plan_.groups.push_back(std::move(group));
+      places_.push_back({order, std::move(group)});
     }
     return true;
   }
@@ -123,7 +122,7 @@ class Planner {
     context.head_dim = static_cast<std::uint32_t>(dim);
   }
 
-  void add_heads(const PlanGroup& whole, const Axes& axes) {
+  void add_heads(const PlanGroup& whole, const Axes& axes, std::uint64_t order) {
     const auto axis = axes.find('H');
     if (axis == Axes::npos) {
       fail(ErrorCode::invalid_argument, "{}: a rule per head needs an axis H",
@@ -133,32 +132,77 @@ class Planner {
       PlanGroup group = whole;
       group.context.heads = 1;
       group.slots[0].fixed[axis] = h;
-      plan_.groups.push_back(std::move(group));
+      places_.push_back({order, std::move(group)});
     }
   }
 
-  void add_pair(PlanGroup group, PairKey key) {
-    const auto found = pairs_.find(key);
-    if (found == pairs_.end()) {
-      pair_at_.emplace(plan_.groups.size(), key);
-      plan_.groups.push_back(group);
-      pairs_.emplace(key, std::move(group));
-      return;
+  /// Tiles of a rule for keys and values together, or for several layers, on one batch.
+  void add_joint(const Rule& rule, Layers& by_layer) {
+    std::vector<std::vector<Place>*> run;
+    std::uint32_t last = 0;
+    for (auto& [layer, sequences] : by_layer) {
+      check_layer(rule, layer, sequences);
+      if (!run.empty() && (run.size() == rule.joint_layers || layer != last + 1 || !alike(*run.back(), sequences))) {
+        add_run(run);
+      }
+      run.push_back(&sequences);
+      last = layer;
     }
-    PlanGroup& pair = found->second;
-    if (pair.slots.size() != 1 || pair.context.role == group.context.role) {
-      fail(ErrorCode::invalid_argument, "{}: layer {} has more than one tensor of this role",
-           dump_.tensors[group.slots[0].tensor].name, key.first);
+    add_run(run);
+  }
+
+  /// One sequence of each role; keys first from here on.
+  void check_layer(const Rule& rule, std::uint32_t layer, std::vector<Place>& sequences) const {
+    const bool pair = rule.scope == Rule::Scope::pair;
+    const auto name = [&](const Place& p) { return std::string_view(dump_.tensors[p.group.slots[0].tensor].name); };
+    std::stable_sort(sequences.begin(), sequences.end(),
+                     [](const Place& a, const Place& b) { return a.group.context.role < b.group.context.role; });
+    for (std::size_t i = 1; i < sequences.size(); ++i) {
+      if (sequences[i].group.context.role != sequences[i - 1].group.context.role) continue;
+      fail(ErrorCode::invalid_argument, "{}: layer {} has more than one tensor of this role", name(sequences[i]),
+           layer);
     }
-    if (pair.context.head_dim == group.context.head_dim) {
-      pair.context.heads += group.context.heads;
-    } else {
-      pair.context.head_dim = pair.context.channels() + group.context.channels();
-      pair.context.heads = 1;
+    if (pair && sequences.size() != 2) {
+      fail(ErrorCode::invalid_argument, "{}: a kv rule needs a key and a value of the same layer", name(sequences[0]));
     }
-    const bool key_first = pair.context.role == Role::key;
-    pair.slots.insert(key_first ? pair.slots.end() : pair.slots.begin(), group.slots[0]);
-    pair.context.role = Role::pair;
+  }
+
+  /// Layers that can stand in one tile: of the same types, tokens and heads.
+  bool alike(const std::vector<Place>& a, const std::vector<Place>& b) const {
+    const auto same = [&](const Place& x, const Place& y) {
+      const std::size_t s = x.group.slots[0].tensor, t = y.group.slots[0].tensor;
+      return dump_.tensors[s].dtype == dump_.tensors[t].dtype && x.group.context.heads == y.group.context.heads &&
+             x.group.context.head_dim == y.group.context.head_dim &&
+             recognition_.tensors[s].axes.extent('T', dump_.tensors[s].shape) ==
+                 recognition_.tensors[t].axes.extent('T', dump_.tensors[t].shape);
+    };
+    return std::equal(a.begin(), a.end(), b.begin(), b.end(), same);
+  }
+
+  /// One group: the keys of all its layers, then the values.
+  void add_run(std::vector<std::vector<Place>*>& run) {
+    Place joint = run[0]->front();
+    PlanGroup& group = joint.group;
+    if (run[0]->size() == 2) group.context.role = Role::pair;
+    group.slots.clear();
+    std::uint64_t heads = 0;
+    bool same_width = true;
+    for (std::size_t role = 0; role < run[0]->size(); ++role) {
+      for (const std::vector<Place>* layer : run) {
+        const Place& one = (*layer)[role];
+        joint.order = std::min(joint.order, one.order);
+        group.slots.push_back(one.group.slots[0]);
+        group.slots.back().heads = one.group.context.heads;
+        group.slots.back().head_dim = one.group.context.head_dim;
+        heads += one.group.context.heads;
+        same_width = same_width && one.group.context.head_dim == group.context.head_dim;
+      }
+    }
+    if (heads > 0xffffffffu) fail(ErrorCode::limit, "{}: too many channels", dump_.tensors[group.slots[0].tensor].name);
+    group.context.heads = same_width ? static_cast<std::uint32_t>(heads) : 0;
+    if (!same_width) group.context.head_dim = 0;
+    places_.push_back(std::move(joint));
+    run.clear();
   }
 
   std::string pass_text() const {
@@ -170,11 +214,11 @@ class Planner {
 
   void pass(std::size_t index, Role role) {
     PlanGroup group;
-    group.slots.push_back({index, {}, {}});
+    group.slots.push_back({index, {}});
     group.chunk = kPassChunk;
     group.pipeline = pipeline(pass_text());
     group.context.role = role;
-    plan_.groups.push_back(std::move(group));
+    places_.push_back({sequences_++, std::move(group)});
   }
 
   std::size_t pipeline(const std::string& text) {
@@ -206,8 +250,9 @@ class Planner {
   const KvzTables* tables_;
   Plan plan_;
   std::map<std::string, std::size_t> known_;
-  std::map<PairKey, PlanGroup> pairs_;
-  std::map<std::size_t, PairKey> pair_at_;
+  std::vector<Place> places_;
+  std::map<std::pair<const Rule*, std::uint64_t>, Layers> joint_;  // by rule and batch
+  std::uint64_t sequences_ = 0, joint_sequences_ = 0;
 };
 
 }  // namespace

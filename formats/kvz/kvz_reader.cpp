@@ -17,12 +17,13 @@
 namespace kvzip {
 namespace {
 
-KvzHeader header_of(Record record, unsigned minor) {
+KvzHeader header_of(Record record, const PreludeInfo& prelude) {
+  const unsigned minor = prelude.minor;
   if (!record.is(RecordType::header)) fail(ErrorCode::corrupt, "the header is missing");
   if (!record.sound()) fail(ErrorCode::corrupt, "the header's checksum does not match");
   const Bytes text = unpack_description(record.header, std::move(record.payload));
   try {
-    return read_kvz_header({reinterpret_cast<const char*>(text.data()), text.size()});
+    return read_kvz_header({reinterpret_cast<const char*>(text.data()), text.size()}, prelude.features);
   } catch (const Error& e) {
     if (minor <= kKvzMinor || e.code() != ErrorCode::corrupt) throw;
     fail(ErrorCode::unsupported, "format {}.{} is newer than this build's {}.{} ({})", kKvzMajor, minor, kKvzMajor,
@@ -37,6 +38,13 @@ KvzGroup describe(const PlanGroup& group, const KvzHeader& header) {
     if (!group.tiled) d.values += header.dump.tensors[slot.tensor].elements();
   }
   d.role = group.context.role;
+  for (const TileMember& m : group.context.members) {
+    d.members.push_back({m.role, m.layer, group.rows * m.heads * m.head_dim});
+  }
+  const TensorRole& tensor = header.recognition.tensors[group.slots[0].tensor];
+  if (!group.tiled && tensor.layer && (tensor.role == Role::key || tensor.role == Role::value)) {
+    d.members.push_back({tensor.role, *tensor.layer, d.values});
+  }
   if (group.tiled) {
     d.layer = group.context.layer;
     d.values = group.rows * group.context.channels();
@@ -227,11 +235,11 @@ std::unique_ptr<KvzReader> open_kvz(InputFile file) {
   RecordFile records{std::move(file)};
   Prelude prelude;
   records.read_at(0, prelude);
-  const unsigned minor = check_prelude(prelude);
+  const PreludeInfo info = check_prelude(prelude);
   Record record = records.record_at(kPreludeBytes, 0);
   const std::uint64_t after_header = kPreludeBytes + kRecordOverhead + record.header.stored;
-  auto reader =
-      std::make_unique<FiledContainer>(std::move(records), header_of(std::move(record), minor), minor, after_header);
+  auto reader = std::make_unique<FiledContainer>(std::move(records), header_of(std::move(record), info), info.minor,
+                                                 after_header);
   if (!path.empty() && reader->lacks_tables()) reader->use_tables(tables_beside(path));
   return reader;
 }
@@ -240,9 +248,9 @@ std::unique_ptr<KvzReader> open_kvz(InputStream& stream) {
   RecordStream records(stream);
   Prelude prelude;
   records.read(prelude);
-  const unsigned minor = check_prelude(prelude);
-  KvzHeader header = header_of(records.next(), minor);
-  return std::make_unique<PipedContainer>(std::move(records), std::move(header), minor);
+  const PreludeInfo info = check_prelude(prelude);
+  KvzHeader header = header_of(records.next(), info);
+  return std::make_unique<PipedContainer>(std::move(records), std::move(header), info.minor);
 }
 
 }  // namespace kvzip

@@ -38,19 +38,19 @@ std::uint64_t hash64(ByteView bytes) {
   return XXH3_64bits(bytes.data(), bytes.size());
 }
 
-Prelude make_prelude(unsigned minor, FileKind kind) {
+Prelude make_prelude(const PreludeInfo& info, FileKind kind) {
   ByteWriter w;
   w.put(kMagics[static_cast<std::size_t>(kind)]);
   w.put(static_cast<std::uint16_t>(kKvzMajor));
-  w.put(static_cast<std::uint16_t>(minor));
-  w.put(std::uint32_t{0});  // flags a reader must understand
+  w.put(static_cast<std::uint16_t>(info.minor));
+  w.put(info.features);     // flags a reader must understand
   w.put(std::uint32_t{0});  // flags a reader may ignore
   w.put(std::uint64_t{0});  // reserved
   w.put(check32(w.view()));
   return to_array<kPreludeBytes>(w);
 }
 
-unsigned check_prelude(const Prelude& prelude, FileKind kind) {
+PreludeInfo check_prelude(const Prelude& prelude, FileKind kind) {
   ByteReader in(prelude);
   const Magic& expected = kMagics[static_cast<std::size_t>(kind)];
   const auto magic = in.get<Magic>();
@@ -69,11 +69,11 @@ unsigned check_prelude(const Prelude& prelude, FileKind kind) {
     fail(ErrorCode::corrupt, "the first 32 bytes are damaged");
   }
   const auto critical = in.get<std::uint32_t>();
-  if (critical != 0)
+  if ((critical & ~kFeatures) != 0)
     fail(ErrorCode::unsupported, "the file needs a feature of format {}.{} (flags {:#x})", major, minor, critical);
   in.get<std::uint32_t>();
   if (in.get<std::uint64_t>() != 0) fail(ErrorCode::corrupt, "reserved bytes of the prelude are not zero");
-  return minor;
+  return {minor, critical};
 }
 
 RecordHeaderBytes make_record_header(const RecordHeader& h) {

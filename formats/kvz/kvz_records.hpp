@@ -37,9 +37,19 @@ using Footer = std::array<std::byte, kFooterBytes>;
 
 std::uint64_t hash64(ByteView bytes);  // XXH3-64
 
-Prelude make_prelude(unsigned minor, FileKind kind = FileKind::container);
-/// Returns the file's minor version. Refuses other magics (naming text-mode damage), majors and unknown critical flags.
-unsigned check_prelude(const Prelude& prelude, FileKind kind = FileKind::container);
+/// Flags of the prelude that a reader must know.
+enum Feature : std::uint32_t {
+  kMembersFeature = 1,  // 1.1: groups whose slots state their heads, and stages that ask for a slot's role
+};
+inline constexpr std::uint32_t kFeatures = kMembersFeature;
+
+struct PreludeInfo {
+  unsigned minor = 0;
+  std::uint32_t features = 0;
+};
+Prelude make_prelude(const PreludeInfo& info, FileKind kind = FileKind::container);
+/// Refuses other magics (naming text-mode damage), majors and unknown critical flags.
+PreludeInfo check_prelude(const Prelude& prelude, FileKind kind = FileKind::container);
 
 RecordHeaderBytes make_record_header(const RecordHeader& header);
 /// fail(corrupt) unless sync, check and flags are right and the sequence number is the expected one (where one is

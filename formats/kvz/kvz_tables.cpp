@@ -168,7 +168,7 @@ Tables fit_tables(DumpReader& reader, const Recognition& recognition, const KvzO
 // A file of tables: prelude, table records, end record.
 void write_tables(const std::string& path, const Tables& tables, bool overwrite) {
   OutputFile out(path, overwrite, OutputFile::Access::sequential);
-  out.append(make_prelude(1, FileKind::tables));
+  out.append(make_prelude({1, 0}, FileKind::tables));
   std::uint32_t sequence = 0;
   ByteWriter hashes;
   const auto append = [&](RecordType type, std::uint16_t flags, ByteView payload, std::uint64_t decoded) {

@@ -136,14 +136,11 @@ KeyValueErrors tile_errors(const TileContext& context, TileShape shape, ByteView
   std::vector<float> a(std::size_t{shape.rows} * shape.cols), b(a.size());
   to_float(context.source, original, a);
   to_float(context.source, decoded, b);
-  const bool pair = context.role == Role::pair;
-  const std::size_t width = pair ? shape.cols / 2 : shape.cols;
-  // Heads of keys and values of different width are one head in the tile; then a row is a vector.
-  const std::size_t vector = width % context.head_dim == 0 ? context.head_dim : width;
   for (std::size_t r = 0; r < shape.rows; ++r) {
-    for (std::size_t from = 0; from + width <= shape.cols && width > 0; from += width) {
-      const std::size_t side = pair ? from / width : context.role == Role::value ? 1 : 0, at = r * shape.cols + from;
-      errors.at(side).add(std::span(a).subspan(at, width), std::span(b).subspan(at, width), vector);
+    for (const TileMember& m : context.members) {
+      const std::size_t at = r * shape.cols + m.first, width = m.end() - m.first;
+      errors.at(m.role == Role::value)
+          .add(std::span(a).subspan(at, width), std::span(b).subspan(at, width), m.head_dim);
     }
   }
   return errors;

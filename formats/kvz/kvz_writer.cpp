@@ -2,7 +2,6 @@
 // Writes a container front to back, without seeking: prelude, header, frames in plan order, index, end, footer.
 #include "codec/bytes.hpp"
 #include "codec/fail.hpp"
-#include "codec/number.hpp"
 #include "formats/file.hpp"
 #include "formats/kvz/kvz.hpp"
 #include "formats/kvz/kvz_encoder.hpp"
@@ -14,18 +13,18 @@
 namespace kvzip {
 namespace {
 
-/// The least minor version that has all of the file.
-unsigned needed_minor(const KvzHeader& header, const Tables& tables) {
-  std::string_view since = tables.empty() ? "1.0" : "1.1";
-  for (const Pipeline& pipeline : header.plan.pipelines) since = later_version(since, pipeline.since());
-  return parse_number<unsigned>(since.substr(since.find('.') + 1)).value_or(0);
+/// The least that a reader of the file must know.
+PreludeInfo needed(const Plan& plan, const Tables& tables) {
+  PreludeInfo needs = plan.needs();
+  if (!tables.empty()) needs.minor = std::max(needs.minor, 1u);
+  return needs;
 }
 
 class KvzWriter final : public DumpWriter {
  public:
   KvzWriter(Destination to, KvzHeader header, const Tables& tables, std::unique_ptr<TileEncoder> encoder)
       : header_(std::move(header)), encoder_(std::move(encoder)), out_(std::move(to)) {
-    out_.append(make_prelude(needed_minor(header_, tables)));
+    out_.append(make_prelude(needed(header_.plan, tables)));
     const std::string text = write_kvz_header(header_);
     const Packed packed = pack_description(std::as_bytes(std::span(text)));
     append_record(RecordType::header, packed.flags, packed.stored, text.size());

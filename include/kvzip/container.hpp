@@ -68,14 +68,22 @@ std::unique_ptr<DumpWriter> create_kvz_writer(const std::string& path, const Dum
 std::unique_ptr<DumpWriter> create_kvz_writer(std::unique_ptr<Sink> sink, const Dump& dump,
                                               const Recognition& recognition, const KvzOptions& options);
 
+/// The keys or the values of one layer in a tile group.
+struct KvzMember {
+  Role role = Role::other;
+  std::uint32_t layer = 0;
+  std::uint64_t values = 0;  // elements covered
+};
+
 /// What one tile group stores: the slices of one or more tensors that share frames.
 struct KvzGroup {
   std::vector<std::size_t> tensors;  // indices into dump().tensors
   Role role = Role::other;
-  std::optional<std::uint32_t> layer;
-  std::string pipeline;          // canonical text
-  std::uint64_t chunk_rows = 0;  // tokens (or elements of a pass-through tensor) per frame
-  std::uint64_t values = 0;      // elements covered
+  std::optional<std::uint32_t> layer;  // the first one
+  std::vector<KvzMember> members;      // in the order of `tensors`; none of what has no role, layer or values
+  std::string pipeline;                // canonical text
+  std::uint64_t chunk_rows = 0;        // tokens (or elements of a pass-through tensor) per frame
+  std::uint64_t values = 0;            // elements covered
   std::uint64_t source_bytes = 0;
   std::uint64_t rows = 0;                    // tokens; 0 for what passes through
   std::uint64_t frames = 0, raw_frames = 0;  // raw: stored as they were, because coding would not shrink them

@@ -32,6 +32,7 @@ struct Rule {
   Scope scope = Scope::tensor;
   double from = 0, to = 0;  // layers: absolute inclusive, or percent of the layer count (from <= p < to)
   bool percent = false, any_layer = true;
+  std::uint32_t joint_layers = 1;                         // consecutive layers side by side in a tile (`layers=N`)
   std::uint32_t layers_min = 0, layers_max = 0xffffffff;  // applies to models with this many layers ("of A-B")
   std::string pipeline;                                   // canonical
   bool matches(Role tensor_role, std::uint32_t layer, std::uint32_t layer_count) const;

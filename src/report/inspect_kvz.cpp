@@ -3,8 +3,10 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 #include <map>
+#include <set>
 
 #include "formats/kvz/kvz_results.hpp"
 #include "kvzip/error.hpp"
@@ -35,6 +37,14 @@ Json streams_json(const Sums& sums) {
   for (std::size_t i = 0; i < kStreamLabels; ++i) {
     if (sums.stream_bytes[i] == 0) continue;
     out[std::string(stream_label_name(static_cast<StreamLabel>(i)))] = sums.stream_bytes[i];
+  }
+  return out;
+}
+
+Json members_json(const KvzGroup& group) {
+  Json out = Json::array();
+  for (const KvzMember& member : group.members) {
+    out.push_back({{"role", role_name(member.role)}, {"layer", member.layer}, {"values", member.values}});
   }
   return out;
 }
@@ -86,14 +96,27 @@ std::optional<std::uint32_t> layer_of(const KvzGroup& group, const Recognition& 
   return group.layer || group.tensors.empty() ? group.layer : recognition.tensors[group.tensors[0]].layer;
 }
 
-std::string group_names(const Dump& dump, const KvzGroup& group, std::optional<std::uint32_t> pattern_layer) {
-  std::string out;
-  for (const std::size_t tensor : group.tensors) {
-    const std::string& name = dump.tensors[tensor].name;
-    if (!out.empty()) out += " + ";
-    out += name_pattern(name, pattern_layer);
+/// Layers of a group, ascending.
+std::vector<std::uint32_t> layers_of(const KvzGroup& group, const Recognition& recognition) {
+  std::set<std::uint32_t> layers;
+  for (const KvzMember& member : group.members) layers.insert(member.layer);
+  if (layers.empty()) {
+    if (const auto layer = layer_of(group, recognition)) layers.insert(*layer);
   }
-  return out;
+  return {layers.begin(), layers.end()};
+}
+
+/// Names of a group's tensors, each once; with `patterns`, or over several layers, without their layers' numbers.
+std::string group_names(const Dump& dump, const Recognition& recognition, const KvzGroup& group, bool patterns) {
+  const bool several = layers_of(group, recognition).size() > 1;
+  std::vector<std::string> names;
+  for (std::size_t i = 0; i < group.tensors.size(); ++i) {
+    std::optional<std::uint32_t> layer;
+    if (patterns || several) layer = group.members.empty() ? layer_of(group, recognition) : group.members[i].layer;
+    std::string name = name_pattern(dump.tensors[group.tensors[i]].name, layer);
+    if (std::find(names.begin(), names.end(), name) == names.end()) names.push_back(std::move(name));
+  }
+  return fmt::format("{}", fmt::join(names, " + "));
 }
 
 struct Row {
@@ -108,17 +131,18 @@ std::string group_table(const Dump& dump, const Recognition& recognition, const 
   for (std::size_t i = 0; i < summary.groups.size(); ++i) {
     const KvzGroup& group = summary.groups[i];
     const TensorInfo& first = dump.tensors[group.tensors.at(0)];
-    const auto layer = layer_of(group, recognition);
-    std::vector<std::string> cells{group_names(dump, group, grouped ? layer : std::nullopt),
-                                   std::string(role_name(group.role)), shape_text(first.shape),
-                                   std::string(dtype_name(first.dtype)), group.pipeline};
+    const std::vector<std::uint32_t> layers = layers_of(group, recognition);
+    std::vector<std::string> cells{group_names(dump, recognition, group, grouped), std::string(role_name(group.role)),
+                                   shape_text(first.shape), std::string(dtype_name(first.dtype)), group.pipeline};
     if (!grouped) cells.push_back(std::to_string(i));
     const auto [at, fresh] = rows.try_emplace(cells);
     if (fresh) order.push_back(cells);
     Row& row = at->second;
     row.sums.add(group);
     // Several groups of one layer (its heads) follow each other.
-    if (layer && (row.layers.empty() || row.layers.back() != *layer)) row.layers.push_back(*layer);
+    for (const std::uint32_t layer : layers) {
+      if (row.layers.empty() || row.layers.back() != layer) row.layers.push_back(layer);
+    }
   }
   Table table({"tensor", "role", "layer", "shape", "dtype", ">bits", ">ratio", ">coded", "streams", "pipeline"});
   for (const auto& c : order) {
@@ -239,6 +263,7 @@ Json container_json(const std::string& name, const Dump& dump, const Recognition
     Sums sums;
     sums.add(group);
     one.update(sums_json(sums));
+    if (group.members.size() > 1) one["members"] = members_json(group);
     groups.push_back(std::move(one));
   }
   out["groups"] = std::move(groups);

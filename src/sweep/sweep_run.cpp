@@ -89,6 +89,23 @@ class TimedReader final : public BorrowedReader {
   mutable Stopwatch watch_;
 };
 
+/// The bytes of a tile belong to its members as its values do.
+void add_member_sizes(const KvzGroup& group, const std::map<std::uint32_t, LayerResult*>& layers) {
+  std::uint64_t values = 0, shared = 0;
+  for (const KvzMember& member : group.members) {
+    values += member.values;
+    const double share = static_cast<double>(values) / static_cast<double>(group.values);
+    const auto until = static_cast<std::uint64_t>(share * static_cast<double>(group.coded_bytes));
+    const std::uint64_t bytes = (values == group.values ? group.coded_bytes : until) - shared;
+    shared += bytes;
+    const auto found = layers.find(member.layer);
+    if (found == layers.end() || member.role == Role::query) continue;
+    LayerResult& layer = *found->second;
+    (member.role == Role::value ? layer.value_bytes : layer.key_bytes) += bytes;
+    (member.role == Role::value ? layer.value_values : layer.key_values) += member.values;
+  }
+}
+
 /// Where a setting's frames went: kinds of bytes, and layers.
 void add_sizes(SettingResult& row, const KvzSummary& summary) {
   row.file_bytes = summary.file_bytes;
@@ -102,15 +119,7 @@ void add_sizes(SettingResult& row, const KvzSummary& summary) {
       row.bytes[static_cast<std::size_t>(kind)] += group.stream_bytes[l];
       named += group.stream_bytes[l];
     }
-    const auto found = layers.find(group.layer.value_or(0));
-    if (found == layers.end()) continue;
-    LayerResult& layer = *found->second;
-    const bool pair = group.role == Role::pair;
-    const std::uint64_t bytes = pair ? group.coded_bytes / 2 : group.coded_bytes;
-    const std::uint64_t values = pair ? group.values / 2 : group.values;
-    if (group.role != Role::value) layer.key_bytes += bytes, layer.key_values += values;
-    if (group.role != Role::key)
-      layer.value_bytes += group.coded_bytes - (pair ? bytes : 0), layer.value_values += values;
+    add_member_sizes(group, layers);
   }
   row.bytes[static_cast<std::size_t>(ByteKind::headers)] = summary.file_bytes - named;
 }

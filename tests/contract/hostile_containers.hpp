@@ -82,15 +82,15 @@ inline Json sample_header() {
 }
 
 /// The sample with another header.
-inline Bytes with_header(const Json& header, unsigned minor = 0) {
+inline Bytes with_header(const Json& header, unsigned minor = 0, std::uint32_t features = 0) {
   auto records = sample_records();
   records[0] = header_record(header.dump());
-  return put_together(records, minor);
+  return put_together(records, minor, features);
 }
-inline Bytes with_header(const std::function<void(Json&)>& edit, unsigned minor = 0) {
+inline Bytes with_header(const std::function<void(Json&)>& edit, unsigned minor = 0, std::uint32_t features = 0) {
   Json header = sample_header();
   edit(header);
-  return with_header(header, minor);
+  return with_header(header, minor, features);
 }
 /// The sample with other records.
 inline Bytes with_records(const std::function<void(std::vector<RawRecord>&)>& edit) {

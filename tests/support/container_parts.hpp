@@ -53,9 +53,9 @@ inline std::vector<RawRecord> take_apart(ByteView file) {
 }
 
 /// A file of these records. An index or end record without payload gets the right one.
-inline Bytes put_together(const std::vector<RawRecord>& records, unsigned minor = 0) {
+inline Bytes put_together(const std::vector<RawRecord>& records, unsigned minor = 0, std::uint32_t features = 0) {
   ByteWriter out, index, hashes;
-  out.put_bytes(make_prelude(minor));
+  out.put_bytes(make_prelude({minor, features}));
   std::uint64_t index_end = 0, frames = 0;
   FooterInfo footer;
   for (std::size_t i = 0; i < records.size(); ++i) {

@@ -64,6 +64,11 @@ TEST_CASE("roles and scopes") {
   CHECK(rule("kv").role == Role::pair);
   CHECK(rule("key/head[*]").scope == Rule::Scope::head);
   CHECK(rule("query").role == Role::query);
+  CHECK(rule("key/layers=4[*]").joint_layers == 4);
+  CHECK(rule("key/layers=4").scope == Rule::Scope::tensor);
+  CHECK(rule("kv/layers=1024[0-31]").joint_layers == 1024);
+  CHECK(rule("kv/layers=2").scope == Rule::Scope::pair);
+  CHECK(rule("key").joint_layers == 1);
   CHECK(rule("other").role == Role::other);
 }
 
@@ -85,6 +90,22 @@ TEST_CASE("what makes no sense is refused with its line") {
   CHECK(refusal("pair = planes,pack").find("not a role") != std::string::npos);
   CHECK(refusal("chunk = -1\nkey = planes,pack").size() > 0);
   CHECK(refusal("kv/head = planes,pack").find("one head") != std::string::npos);
+  for (const char* scope : {"", "layer=2", "layers", "layers=", "layers=0", "layers=-1", "layers=x", "layers=1025",
+                            "layers=2/head", "head/layers=2", "tail"}) {
+    CAPTURE(scope);
+    CHECK(refusal(fmt::format("key/{}[*] = planes,pack", scope)).starts_with("mine.txt, line 1: "));
+  }
+  CHECK(refusal("other/layers=2 = planes,pack").size() > 0);
+  CHECK(refusal("key/layers=2 planes,pack").size() > 0);
+}
+
+TEST_CASE("rules print as what was read") {
+  constexpr std::string_view kText =
+      "chunk = 64\nkey/layers=4[0-31] = quant:bits=2,pack\nkv/layers=2[0%-50% of 8-9] = planes,pack\n"
+      "value/head[*] = planes,ac\nkv[3-3] = planes,zstd\n";
+  const std::string text = RuleSet::parse(kText, "x").text();
+  CHECK(text == kText);
+  CHECK(RuleSet::parse(text, "x").text() == text);
 }
 
 TEST_CASE("an override comes first and ends rules for pairs") {
