@@ -163,6 +163,10 @@ bool Pipeline::by_role() const {
   return std::any_of(stages_.begin(), stages_.end(), [](const auto& stage) { return stage->by_role(); });
 }
 
+bool Pipeline::weighs() const {
+  return std::any_of(stages_.begin(), stages_.end(), [](const auto& stage) { return stage->weighs(); });
+}
+
 std::vector<const StageRow*> Pipeline::stage_rows() const {
   if (exact()) return {exact_.row};
   std::vector<const StageRow*> rows;

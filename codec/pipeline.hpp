@@ -32,6 +32,8 @@ class Pipeline {
   bool exact() const { return exact_.part != nullptr; }
   /// True when a stage treats members of a tile by their role.
   bool by_role() const;
+  /// True when a stage uses Tile::saliency.
+  bool weighs() const;
 
   /// Fits the pipeline to a group: fills "auto" fields and refuses what does not suit. `shape` is the group's largest
   /// tile.

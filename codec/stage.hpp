@@ -54,6 +54,8 @@ class Stage : public Configurable {
   virtual TileShape output(const TileContext&, TileShape in) const { return in; }
   /// True when members of a tile are treated by their role.
   virtual bool by_role() const { return false; }
+  /// True when encode uses Tile::saliency.
+  virtual bool weighs() const { return false; }
   /// The pipeline codes the tile with and without this stage and keeps the smaller.
   virtual bool trial() const { return false; }
   /// True when decode can begin with a blank tile, which it sets, and not only with zeros, to which it adds.

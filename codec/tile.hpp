@@ -54,8 +54,10 @@ struct TileShape {
 struct Tile {
   const TileContext* context = nullptr;
   TileShape shape;
-  Buffer<float> values;        // rows x cols
-  Buffer<std::uint8_t> taken;  // encoder: 1 where an earlier stage stores the value exactly; empty = nowhere
+  Buffer<float> values;         // rows x cols
+  Buffer<std::uint8_t> taken;   // encoder: 1 where an earlier stage stores the value exactly; empty = nowhere
+  std::vector<float> saliency;  // encoder: log2 of how much a squared error in a row matters, relative to the mean of
+                                // the dump's keys and values; one per row; empty = unknown
 
   /// The values are unset.
   Tile(const TileContext& c, TileShape s) : context(&c), shape(s), values(std::size_t{s.rows} * s.cols) {}
