@@ -31,6 +31,8 @@ struct Stream {
   std::uint32_t head_dim = 0;  // symbols, elements: columns that belong together; 0 = all
   Buffer<std::uint8_t> data;   // symbols, elements, bytes
   std::vector<std::uint32_t> positions;
+  bool magnitudes = false;           // symbols: classes of magnitudes (codec/magnitudes.hpp)
+  std::vector<std::int8_t> gains{};  // of magnitudes: half octaves by which each row's were multiplied; empty: none
 
   std::size_t count() const { return std::size_t{rows} * cols; }
   /// Bytes of `data` that the shape of symbols or elements asks for.

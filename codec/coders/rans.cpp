@@ -13,7 +13,9 @@
 #include "codec/bytes.hpp"
 #include "codec/coders/coders.hpp"
 #include "codec/coders/rans_choose.hpp"
+#include "codec/coders/rans_io.hpp"
 #include "codec/coders/rans_range.hpp"
+#include "codec/coders/rans_scaled.hpp"
 #include "codec/fail.hpp"
 #include "codec/kernels/bit_packing.hpp"
 
@@ -22,12 +24,11 @@ namespace {
 
 using kernels::RansShape;
 
-constexpr std::uint8_t kLanes = 2, kPlanes = 3, kRange = 4;                       // methods; 0 and 1 are those of `ac`
+constexpr std::uint8_t kLanes = 2, kPlanes = 3, kRange = 4, kScaled = 5;          // methods; 0 and 1 are those of `ac`
 constexpr std::uint8_t kAdapts = 8, kTabled = 16, kCodedLow = 32, kEscapes = 64;  // flags, above the shift
 constexpr std::size_t kLeastLanes = 1024,
                       kLeastTabled = std::size_t{1} << 14;  // symbols that pay for states, for a table
 constexpr std::size_t kRowsToLearn = 1024;                  // of a channel
-constexpr std::size_t kStateBytes = 4 * kernels::kRansLanes;
 
 enum class Models : std::uint8_t { both, adaptive, fixed };
 
@@ -92,6 +93,11 @@ class Rans final : public Cloned<Rans, Coder> {
   void encode(const Stream& s, Bytes& table, Bytes& body) const override {
     if (s.type == StreamType::elements) return encode_elements(s, body);
     if (s.type != StreamType::symbols || s.count() < kLeastLanes || s.alphabet < 2) return ac_->encode(s, table, body);
+    if (s.magnitudes && models_ == Models::both) {
+      body.assign(1, std::byte{kScaled});
+      rans_scaled_encode(s, table, body);
+      return;
+    }
     encode_symbols(s, table, body);
   }
 
@@ -101,6 +107,7 @@ class Rans final : public Cloned<Rans, Coder> {
     if (method == kLanes && s.type == StreamType::symbols && s.alphabet >= 2) {
       return decode_lanes(s, table, body.subspan(1));
     }
+    if (method == kScaled && s.magnitudes) return rans_scaled_decode(s, table, body.subspan(1));
     if (method == kPlanes && s.type == StreamType::elements && table.empty()) {
       return decode_planes(s, body.subspan(1));
     }
@@ -176,48 +183,12 @@ class Rans final : public Cloned<Rans, Coder> {
     if (split.shift != 0 && (flags & kCodedLow) == 0) pack_stream(low, body);
 
     const PartModels models(flags, split, steps);
-    LaneWriter lanes(shape, low_steps.empty() ? 1 : 2);
+    RansWriter lanes(shape, low_steps.empty() ? 1 : 2);
     // Last coded, first decoded: the lower parts come after the upper ones.
     if (!low_steps.empty()) lanes.write(models.low, low.data.data(), uppers);
     lanes.write(models.upper, uppers, nullptr);
     lanes.finish(body);
   }
-
-  /// Collects words from the last to the first. Groups are independent, so intervals are needed for one at a time.
-  class LaneWriter {
-   public:
-    LaneWriter(RansShape shape, std::size_t passes)
-        : shape_(shape),
-          start_(shape.group_slots()),
-          size_(shape.group_slots()),
-          words_(passes * shape.groups() * shape.group_slots() + 8) {
-      std::fill_n(states_.low, kernels::kRansLanes, static_cast<std::uint16_t>(kernels::kRansTotal));
-      std::fill_n(states_.high, kernels::kRansLanes, std::uint16_t{0});
-    }
-    void write(const kernels::RansModel& model, const std::uint8_t* symbols, const std::uint8_t* contexts) {
-      for (std::size_t g = shape_.groups(); g-- > 0;) {
-        kernels::rans_intervals(model, shape_, g, symbols, contexts, start_.data(), size_.data());
-        used_ += kernels::rans_encode(start_.data(), size_.data(), size_.size(), states_,
-                                      words_.data() + words_.size() - used_);
-      }
-    }
-    void finish(Bytes& body) const {
-      for (std::size_t l = 0; l < kernels::kRansLanes; ++l) {
-        for (const unsigned half : {states_.low[l], states_.high[l]}) {
-          body.push_back(static_cast<std::byte>(half));
-          body.push_back(static_cast<std::byte>(half >> 8));
-        }
-      }
-      const ByteView coded = std::as_bytes(std::span(words_).last(used_));
-      body.insert(body.end(), coded.begin(), coded.end());
-    }
-
-   private:
-    RansShape shape_;
-    Buffer<std::uint16_t> start_, size_, words_;
-    kernels::RansStates states_;
-    std::size_t used_ = 0;
-  };
 
   static bool table_helps(RansShape shape, const std::uint8_t* uppers, const RansSplit& split,
                           std::span<const std::uint8_t> steps) {
@@ -268,8 +239,7 @@ class Rans final : public Cloned<Rans, Coder> {
     const PartModels models(flags, split, steps);
 
     s.data.resize(s.count());
-    const ByteView states = in.take(kStateBytes);
-    LaneReader lanes(states, in.take(in.left()));
+    RansReader lanes(in.take(in.left()));
     lanes.read(models.upper, shape_of(s), nullptr, s.data.data());
     if ((flags & kCodedLow) != 0) {
       low.data.resize(s.count());
@@ -278,55 +248,6 @@ class Rans final : public Cloned<Rans, Coder> {
     lanes.finish();
     join(s, split, low.data, escaped);
   }
-
-  /// Runs the decoder to the very end of its words: the last rows read from a copy with room behind it.
-  class LaneReader {
-   public:
-    LaneReader(ByteView states, ByteView words) {
-      for (std::size_t l = 0; l < kernels::kRansLanes; ++l) {
-        const auto half = [&](std::size_t i) {
-          return static_cast<std::uint16_t>(static_cast<unsigned>(states[i]) | static_cast<unsigned>(states[i + 1])
-                                                                                   << 8);
-        };
-        decoder_.states.low[l] = half(4 * l);
-        decoder_.states.high[l] = half(4 * l + 2);
-        if (decoder_.states.high[l] >= kernels::kRansTotal ||
-            (decoder_.states.high[l] == 0 && decoder_.states.low[l] < kernels::kRansTotal)) {
-          fail(ErrorCode::corrupt, "a coder state out of range");
-        }
-      }
-      decoder_.at = reinterpret_cast<const std::uint8_t*>(words.data());
-      decoder_.end = decoder_.at + words.size();
-    }
-    void read(const kernels::RansModel& model, RansShape shape, const std::uint8_t* contexts, std::uint8_t* symbols) {
-      decoder_.group = decoder_.row = 0;
-      if (kernels::rans_decode(model, shape, contexts, decoder_, symbols)) return;
-      if (!in_tail_) {
-        const auto left = static_cast<std::size_t>(decoder_.end - decoder_.at);
-        std::memcpy(tail_.data(), decoder_.at, left);
-        decoder_.at = tail_.data();
-        decoder_.end = tail_.data() + left + kernels::kRansRowBytes;
-        in_tail_ = true;
-        if (kernels::rans_decode(model, shape, contexts, decoder_, symbols)) return;
-      }
-      fail(ErrorCode::truncated, "the coded symbols end too early");
-    }
-    void finish() const {
-      const std::size_t room = in_tail_ ? kernels::kRansRowBytes : 0;
-      if (decoder_.at + room != decoder_.end)
-        fail(ErrorCode::corrupt, "the coded symbols do not end where they should");
-      for (std::size_t l = 0; l < kernels::kRansLanes; ++l) {
-        if (decoder_.states.low[l] != kernels::kRansTotal || decoder_.states.high[l] != 0) {
-          fail(ErrorCode::corrupt, "the coded symbols end in a wrong state");
-        }
-      }
-    }
-
-   private:
-    kernels::RansDecoder decoder_;
-    std::array<std::uint8_t, 2 * kernels::kRansRowBytes> tail_{};
-    bool in_tail_ = false;
-  };
 
   static void join(Stream& s, const RansSplit& split, std::span<const std::uint8_t> low, ByteView escaped) {
     std::vector<std::size_t> places;

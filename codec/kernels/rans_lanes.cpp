@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cmath>
 #include <cstring>
 
 #undef HWY_TARGET_INCLUDE
@@ -27,6 +28,55 @@ inline int shift_of(std::size_t row) {
 inline void take_row(const std::uint8_t* from, std::size_t lanes, std::uint16_t* row) {
   if (lanes < kRansLanes) std::memset(row, 0, kRansLanes * sizeof *row);
   for (std::size_t l = 0; l < lanes; ++l) row[l] = from[l];
+}
+
+/// The running means of a group's channels. Plain loops, which compilers turn into vectors.
+struct RunningMeans {
+  alignas(64) float means[kRansLanes];
+
+  void start(const RansScale& scale) { std::fill_n(means, kRansLanes, scale.start); }
+  static float gain_of(const RansScale& scale, std::size_t row, int sign) {
+    return scale.gains == nullptr ? 1.0f : rans_gain(sign * scale.gains[row]);
+  }
+  void codes(const RansScale& scale, std::size_t row, std::uint16_t* HWY_RESTRICT codes) const {
+    const float gain = gain_of(scale, row, 1);
+    const unsigned shift = scale.shift;
+    for (std::size_t l = 0; l < kRansLanes; ++l) {
+      codes[l] = static_cast<std::uint16_t>(std::bit_cast<std::uint32_t>(means[l] * gain) >> shift);
+    }
+  }
+  void contexts(const RansScale& scale, std::size_t row, std::uint16_t* HWY_RESTRICT contexts) const {
+    const float gain = gain_of(scale, row, 1);
+    const auto shift = static_cast<int>(scale.shift), base = scale.base;
+    for (std::size_t l = 0; l < kRansLanes; ++l) {
+      const std::int32_t at = (std::bit_cast<std::int32_t>(means[l] * gain) >> shift) - base;
+      const std::int32_t low = at < 0 ? 0 : at;
+      contexts[l] = static_cast<std::uint16_t>(low > 15 ? 15 : low);
+    }
+  }
+  void learn(const RansScale& scale, std::size_t row, const std::uint16_t* HWY_RESTRICT symbols) {
+    const float back = gain_of(scale, row, -1), rate = 1.0f / static_cast<float>(row < 23 ? row + 2 : 25);
+    for (std::size_t l = 0; l < kRansLanes; ++l) {
+      const std::int32_t symbol = symbols[l], above = symbol < 8 ? 0 : symbol - 8;
+      const float magnitude = static_cast<float>(symbol + above * above) * back;
+      const float mean = means[l] + (magnitude - means[l]) * rate;
+      means[l] = mean < 0x1p-20f ? 0x1p-20f : mean;
+    }
+  }
+};
+
+void ScaleCodes(const RansScale& scale, RansShape shape, std::size_t group, const std::uint8_t* symbols,
+                std::uint16_t* codes) {
+  alignas(64) std::uint16_t row_symbols[kRansLanes], row_codes[kRansLanes];
+  RunningMeans running;
+  running.start(scale);
+  for (std::size_t r = 0; r < shape.rows(); ++r) {
+    const std::size_t lanes = shape.lanes(group, r), at = r * shape.width + group * kRansLanes;
+    take_row(symbols + at, lanes, row_symbols);
+    running.codes(scale, r, row_codes);
+    std::memcpy(codes + at, row_codes, lanes * sizeof *codes);
+    running.learn(scale, r, row_symbols);
+  }
 }
 
 template <bool kAdapts, bool kTabled, bool kSixteen>
@@ -82,13 +132,16 @@ bool decode(const RansModel& model, RansShape shape, const std::uint8_t* context
   alignas(64) std::uint16_t row_contexts[kRansLanes];
   std::uint8_t partial[kRansLanes];
   StepModel step(model);
+  RunningMeans running;
   RansStates states = d.states;
   const std::uint8_t* at = d.at;
   for (; d.group < shape.groups(); ++d.group, d.row = 0) {
     const std::size_t column = d.group * kRansLanes;
     step.start_group(model.start);
     std::fill_n(row_contexts, kRansLanes, static_cast<std::uint16_t>(model.first_context));
+    if (model.scale != nullptr) running.start(*model.scale);
     if (d.row > 0) {
+      std::memcpy(running.means, d.means, sizeof running.means);
       std::memcpy(step.adaptive, d.adaptive, sizeof step.adaptive);
       std::memcpy(row_contexts, d.contexts, sizeof row_contexts);
     }
@@ -96,6 +149,7 @@ bool decode(const RansModel& model, RansShape shape, const std::uint8_t* context
       if (static_cast<std::size_t>(d.end - at) < kRansRowBytes) {
         std::memcpy(d.adaptive, step.adaptive, sizeof step.adaptive);
         std::memcpy(d.contexts, row_contexts, sizeof row_contexts);
+        std::memcpy(d.means, running.means, sizeof running.means);
         d.row = r;
         d.states = states;
         d.at = at;
@@ -103,6 +157,7 @@ bool decode(const RansModel& model, RansShape shape, const std::uint8_t* context
       }
       const std::size_t lanes = shape.lanes(d.group, r), place = r * shape.width + column;
       if (contexts != nullptr) take_row(contexts + place, lanes, row_contexts);
+      if (model.scale != nullptr) running.contexts(*model.scale, r, row_contexts);
       if (lanes == kRansLanes) {
         at = decode_row<kAdapts, kTabled, kSixteen, true>(step, shift_of(r), lanes, row_contexts, states, at,
                                                           symbols + place);
@@ -110,6 +165,7 @@ bool decode(const RansModel& model, RansShape shape, const std::uint8_t* context
         at = decode_row<kAdapts, kTabled, kSixteen, false>(step, shift_of(r), lanes, row_contexts, states, at, partial);
         std::memcpy(symbols + place, partial, lanes);
       }
+      if (model.scale != nullptr) running.learn(*model.scale, r, row_contexts);  // which now hold the symbols
     }
   }
   d.states = states;
@@ -153,6 +209,7 @@ HWY_AFTER_NAMESPACE();
 namespace kvzip::kernels {
 
 HWY_EXPORT(Intervals);
+HWY_EXPORT(ScaleCodes);
 HWY_EXPORT(Encode);
 HWY_EXPORT(Decode);
 HWY_EXPORT(Split);
@@ -161,6 +218,16 @@ HWY_EXPORT(Join);
 void rans_intervals(const RansModel& model, RansShape shape, std::size_t group, const std::uint8_t* symbols,
                     const std::uint8_t* contexts, std::uint16_t* start, std::uint16_t* size) {
   HWY_DYNAMIC_DISPATCH(Intervals)(model, shape, group, symbols, contexts, start, size);
+}
+
+float rans_gain(int half_octaves) {
+  const bool odd = (half_octaves & 1) != 0;
+  return std::ldexp(odd ? 0x1.6a09e6p-1f : 1.0f, (half_octaves + (odd ? 1 : 0)) / 2);
+}
+
+void rans_scale_codes(const RansScale& scale, RansShape shape, std::size_t group, const std::uint8_t* symbols,
+                      std::uint16_t* codes) {
+  HWY_DYNAMIC_DISPATCH(ScaleCodes)(scale, shape, group, symbols, codes);
 }
 
 std::size_t rans_encode(const std::uint16_t* start, const std::uint16_t* size, std::size_t slots, RansStates& states,

@@ -43,12 +43,31 @@ struct RansTable {
   std::uint16_t below[kRansSymbols][kRansSymbols];
 };
 
+/// Contexts by the magnitude to expect of a symbol: of its row's gain times a running mean of its channel,
+///   expected = gain mean;  context = (bits of expected >> shift) - base, held to 0..15
+///   mean += (magnitude / gain - mean) / min(row + 2, 25), floats in this order, from `start`, held to 2^-20 or more
+/// where magnitude = rans_magnitude(symbol) and gain = rans_gain(gains[row]).
+struct RansScale {
+  const std::int8_t* gains;  // half octaves, one a row; null = 0 everywhere
+  float start;
+  unsigned shift;
+  int base;
+};
+/// What a class of magnitudes counts as.
+inline float rans_magnitude(unsigned symbol) {
+  const unsigned above = symbol < 8 ? 0 : symbol - 8;
+  return static_cast<float>(symbol + above * above);
+}
+/// 2^(half_octaves / 2), as a float.
+float rans_gain(int half_octaves);
+
 struct RansModel {
   unsigned symbols = kRansSymbols;  // 2 to 16
   const RansBounds* start =
       nullptr;                       // where each lane's adaptive bounds begin in every group; null = no adaptive model
   const RansTable* table = nullptr;  // fixed bounds by context; null = none; with both the two are averaged
   unsigned first_context = 0;        // of a group's first row when the context is the previous row's symbol
+  const RansScale* scale = nullptr;  // decoding under fixed bounds: contexts are by expected magnitude
 };
 
 /// State x of a lane in two halves; 2^15 <= x < 2^31 between symbols.
@@ -61,6 +80,9 @@ struct alignas(64) RansStates {
 /// are below model.symbols.
 void rans_intervals(const RansModel& model, RansShape shape, std::size_t group, const std::uint8_t* symbols,
                     const std::uint8_t* contexts, std::uint16_t* start, std::uint16_t* size);
+/// codes[i] = bits of the magnitude to expect of symbols[i] >> scale.shift, for a group's symbols; base is not used.
+void rans_scale_codes(const RansScale& scale, RansShape shape, std::size_t group, const std::uint8_t* symbols,
+                      std::uint16_t* codes);
 /// Codes the slots backwards and returns how many 16-bit words came out, which end at words_end. Room for one word a
 /// slot, and 8 more, is needed.
 std::size_t rans_encode(const std::uint16_t* start, const std::uint16_t* size, std::size_t slots, RansStates& states,
@@ -81,6 +103,7 @@ struct RansDecoder {
   // Of a group that a decoder stopped in:
   std::uint16_t adaptive[kRansSymbols][kRansLanes];
   std::uint16_t contexts[kRansLanes];
+  float means[kRansLanes];
 };
 /// Decodes on from where `decoder` stands until done (true) or until fewer than kRansRowBytes are left (false).
 bool rans_decode(const RansModel& model, RansShape shape, const std::uint8_t* contexts, RansDecoder& decoder,

@@ -1,0 +1,260 @@
+// SPDX-License-Identifier: Apache-2.0
+// A quantiser for entropy coding that spends its bits where attention looks, along components that both sides learn
+// from what they have decoded: nothing of the basis is stored, and the coder sees small integers.
+//   x = (value - mean) / rms;  z = B x;  q = sign(z) floor(|z| / s + round), s = step 2^(-gain / 2);  x' = B' (q s)
+// A token's gain follows its saliency w, the weight of its squared errors in the attention outputs: with steps
+// proportional to w^(-1/2) errors would count alike (reverse water-filling, Cover and Thomas 10.3.3); gamma < 1 tempers
+// that, because later tokens may look elsewhere. B is refreshed at tokens that lie ever further apart.
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cmath>
+
+#include "codec/fail.hpp"
+#include "codec/kernels/rans_lanes.hpp"
+#include "codec/magnitudes.hpp"
+#include "codec/side.hpp"
+#include "codec/stages/adapt_basis.hpp"
+#include "codec/stages/stages.hpp"
+
+namespace kvzip {
+namespace {
+
+constexpr int kMostGain = 31;            // half octaves, either way
+constexpr int kMeanGain = 8;             // the means' steps are a sixteenth of the tokens'
+constexpr std::uint32_t kLeastRun = 16;  // tokens between two refreshes
+constexpr float kLeastRms = 1e-30f, kLargestRms = 1e30f;
+
+float step_of(double step, int gain) {
+  return static_cast<float>(step) * kernels::rans_gain(-gain);
+}
+
+/// Where the run of tokens after `begin` ends: the basis is refreshed there.
+std::uint32_t run_end(std::uint32_t begin, std::uint32_t rows) {
+  const std::uint32_t length = std::max(kLeastRun, begin / 4);
+  return rows - begin <= length ? rows : begin + length;
+}
+
+class Adapt final : public Cloned<Adapt, Stage> {
+ public:
+  StageKind kind() const override { return StageKind::additive; }
+  bool begins() const override { return true; }
+  bool weighs() const override { return gamma_ > 0 || level_ > 0; }
+
+  void fields(FieldVisitor& v) override {
+    v.real("step", step_, 0.001, 64, "distance of neighbouring levels, in the tile's root mean square");
+    v.real("round", round_, 0, 0.5, "what is added before rounding down; below 0.5 zero gets a wider cell");
+    v.integer("width", width_, 0, 1024, "most channels that share a basis; none: no basis", "none");
+    v.real("gamma", gamma_, 0, 2, "power of a token's saliency that its step follows");
+    v.real("level", level_, 0, 2, "the same for the tile's mean saliency among all tiles");
+  }
+
+  void encode(Tile& tile, EncodeContext& to) const override {
+    const TileShape shape = tile.shape;
+    Side side;
+    std::vector<float> x = measure(tile, side);
+    side.gains = gains(tile);
+    pass_side(to.out, shape, side);
+    std::vector<std::int16_t> codes(x.size());
+    std::vector<float> approximation(x.size());
+    for_each_part(*tile.context, shape, [&](std::uint32_t begin, std::uint32_t end) {
+      code_part(
+          shape, begin, end, side,
+          [&](std::uint32_t r, const AdaptBasis* basis, float step, float* z) {
+            const float* row = x.data() + std::size_t{r} * shape.cols + begin;
+            if (basis == nullptr) {
+              std::copy_n(row, end - begin, z);
+            } else {
+              basis->project(row, z);
+            }
+            quantise(step, end - begin, z, codes.data() + std::size_t{r} * shape.cols + begin);
+          },
+          approximation);
+    });
+    pass_magnitudes(to.out, shape.rows, shape.cols, side.gains, codes);
+    if (to.wanted) subtract(tile, side, approximation);
+  }
+
+  void decode(Tile& tile, TileShape shape, DecodeContext& from) const override {
+    Side side;
+    pass_side(from.in, shape, side);
+    std::vector<std::int16_t> codes;
+    pass_magnitudes(from.in, shape.rows, shape.cols, side.gains, codes);
+    std::vector<float> approximation(codes.size());
+    for_each_part(*tile.context, shape, [&](std::uint32_t begin, std::uint32_t end) {
+      code_part(
+          shape, begin, end, side,
+          [&](std::uint32_t r, const AdaptBasis*, float step, float* z) {
+            const std::int16_t* q = codes.data() + std::size_t{r} * shape.cols + begin;
+            for (std::uint32_t i = 0; i < end - begin; ++i) z[i] = static_cast<float>(q[i]) * step;
+          },
+          approximation);
+    });
+    for (std::size_t r = 0; r < shape.rows; ++r) {
+      float* out = tile.row(r);
+      const float* a = approximation.data() + r * shape.cols;
+      for (std::size_t c = 0; c < shape.cols; ++c) {
+        const float value = a[c] * side.rms + side.mean[c];
+        out[c] = from.blank ? value : out[c] + value;
+      }
+    }
+  }
+
+ private:
+  struct Side {
+    float rms = 1;
+    std::vector<float> mean;         // one a channel
+    std::vector<std::int8_t> gains;  // one a row
+  };
+
+  void pass_side(StreamPort& port, TileShape shape, Side& side) const {
+    auto bits = std::bit_cast<std::uint32_t>(side.rms);
+    pass_integer(port, StreamLabel::scales, bits);
+    side.rms = std::bit_cast<float>(bits);
+    if (!(side.rms >= kLeastRms && side.rms <= kLargestRms))
+      fail(ErrorCode::corrupt, "a root mean square of {}", side.rms);
+    const float step = step_of(step_, kMeanGain) * side.rms;
+    std::vector<std::int16_t> means;
+    for (const float m : side.mean) means.push_back(whole(m / step));
+    pass_magnitudes(port, 1, shape.cols, {}, means);
+    side.mean.clear();
+    for (const std::int16_t m : means) side.mean.push_back(static_cast<float>(m) * step);
+    pass_gains(port, shape, side.gains);
+  }
+  void pass_gains(StreamPort& port, TileShape shape, std::vector<std::int8_t>& gains) const {
+    Stream s = symbol_stream(StreamLabel::scales, shape.rows, 1, 2 * kMostGain + 1);
+    for (const std::int8_t g : gains) s.data.push_back(static_cast<std::uint8_t>(g + kMostGain));
+    port.pass(s);
+    if (port.writes()) return;
+    for (const std::uint8_t g : s.data) gains.push_back(static_cast<std::int8_t>(g - kMostGain));
+  }
+
+  static std::int16_t whole(float x) {
+    const auto most = static_cast<float>(kLargestMagnitude);
+    return static_cast<std::int16_t>(std::nearbyint(std::clamp(x, -most, most)));
+  }
+
+  /// Means, the root mean square of an ordinary token, and the values in these terms.
+  std::vector<float> measure(const Tile& tile, Side& side) const {
+    const std::size_t rows = tile.shape.rows, cols = tile.shape.cols;
+    std::vector<double> sum(cols), energy(rows);
+    for (std::size_t r = 0; r < rows; ++r) {
+      for (std::size_t c = 0; c < cols; ++c) sum[c] += tile.row(r)[c];
+    }
+    for (std::size_t c = 0; c < cols; ++c)
+      side.mean.push_back(static_cast<float>(rows == 0 ? 0 : sum[c] / static_cast<double>(rows)));
+    std::vector<float> x(rows * cols);
+    for (std::size_t r = 0; r < rows; ++r) {
+      for (std::size_t c = 0; c < cols; ++c) {
+        x[r * cols + c] = tile.row(r)[c] - side.mean[c];
+        energy[r] += double{x[r * cols + c]} * x[r * cols + c];
+      }
+    }
+    // The median, so that a few tokens unlike the others do not set everyone's steps.
+    if (rows > 0) {
+      std::nth_element(energy.begin(), energy.begin() + static_cast<std::ptrdiff_t>(rows / 2), energy.end());
+      const double middle = std::sqrt(energy[rows / 2] / static_cast<double>(std::max<std::size_t>(cols, 1)));
+      side.rms = static_cast<float>(middle > 0 ? std::clamp(middle, double{kLeastRms}, double{kLargestRms}) : 1);
+    }
+    // What is coded is the difference to the means as a reader will see them.
+    const float step = step_of(step_, kMeanGain) * side.rms;
+    for (std::size_t i = 0; i < x.size(); ++i) {
+      const float mean = static_cast<float>(whole(side.mean[i % cols] / step)) * step;
+      x[i] = (tile.values[i] - mean) / side.rms;
+    }
+    return x;
+  }
+
+  std::vector<std::int8_t> gains(const Tile& tile) const {
+    std::vector<std::int8_t> gains(tile.shape.rows);
+    if (tile.saliency.empty()) return gains;
+    double mean = 0;
+    for (const float s : tile.saliency) mean += s;
+    mean /= static_cast<double>(tile.saliency.size());
+    for (std::size_t r = 0; r < gains.size(); ++r) {
+      const double octaves = (gamma_ * (tile.saliency[r] - mean) + level_ * mean) / 2;
+      gains[r] =
+          static_cast<std::int8_t>(std::clamp(std::nearbyint(2 * octaves), -double{kMostGain}, double{kMostGain}));
+    }
+    return gains;
+  }
+
+  /// Runs of channels with a basis each: whole heads, as many as fit, or pieces of a head that is wider.
+  template <typename F>
+  void for_each_part(const TileContext& context, TileShape shape, F&& f) const {
+    const auto width = static_cast<std::uint32_t>(width_ == 0 ? shape.cols : width_);
+    const std::vector<std::uint32_t> edges = context.head_edges();
+    const bool heads = edges.back() == shape.cols;
+    for (std::uint32_t begin = 0; begin < shape.cols;) {
+      std::uint32_t end = std::min(shape.cols, begin + width);
+      if (heads && end < shape.cols) {
+        const auto after = std::upper_bound(edges.begin(), edges.end(), end);
+        if (*(after - 1) > begin) end = *(after - 1);
+      }
+      f(begin, end);
+      begin = end;
+    }
+  }
+
+  /// Row by row, `coefficients` gives the quantised coefficients; they become rows of the approximation, from which the
+  /// basis learns.
+  template <typename F>
+  void code_part(TileShape shape, std::uint32_t begin, std::uint32_t end, const Side& side, F&& coefficients,
+                 std::vector<float>& approximation) const {
+    const std::uint32_t width = end - begin;
+    const auto noise = static_cast<float>(step_ * step_ / 12);
+    AdaptBasis basis(width_ == 0 ? 0 : width, noise);
+    std::vector<float> z(width), rows;
+    for (std::uint32_t from = 0; from < shape.rows;) {
+      const std::uint32_t to = run_end(from, shape.rows);
+      rows.resize(std::size_t{to - from} * width);
+      for (std::uint32_t r = from; r < to; ++r) {
+        coefficients(r, width_ == 0 ? nullptr : &basis, step_of(step_, side.gains[r]), z.data());
+        float* row = rows.data() + std::size_t{r - from} * width;
+        if (width_ == 0) {
+          std::copy(z.begin(), z.end(), row);
+        } else {
+          basis.combine(z.data(), row);
+        }
+        std::copy_n(row, width, approximation.data() + std::size_t{r} * shape.cols + begin);
+      }
+      if (width_ != 0 && to < shape.rows) {
+        basis.observe(rows.data(), to - from);
+        basis.refresh();
+      }
+      from = to;
+    }
+  }
+
+  /// Coefficients to codes, and to what a reader makes of them.
+  void quantise(float step, std::uint32_t n, float* z, std::int16_t* codes) const {
+    const auto round = static_cast<float>(round_), most = static_cast<float>(kLargestMagnitude);
+    for (std::uint32_t i = 0; i < n; ++i) {
+      const float steps = std::min(std::fabs(z[i]) / step + round, most);
+      const auto magnitude = static_cast<std::int32_t>(steps);
+      codes[i] = static_cast<std::int16_t>(z[i] < 0 ? -magnitude : magnitude);
+      z[i] = static_cast<float>(codes[i]) * step;
+    }
+  }
+
+  void subtract(Tile& tile, const Side& side, const std::vector<float>& approximation) const {
+    std::vector<float> row(tile.shape.cols);
+    for (std::size_t r = 0; r < tile.shape.rows; ++r) {
+      for (std::size_t c = 0; c < row.size(); ++c) {
+        row[c] = approximation[r * row.size() + c] * side.rms + side.mean[c];
+      }
+      tile.subtract_row(r, row);
+    }
+  }
+
+  double step_ = 0.5, round_ = 0.4, gamma_ = 0.7, level_ = 0.7;
+  std::uint64_t width_ = 256;
+};
+
+}  // namespace
+
+std::unique_ptr<Stage> make_adapt() {
+  return std::make_unique<Adapt>();
+}
+
+}  // namespace kvzip
