@@ -163,6 +163,16 @@ bool Pipeline::by_role() const {
   return std::any_of(stages_.begin(), stages_.end(), [](const auto& stage) { return stage->by_role(); });
 }
 
+bool Pipeline::chained() const {
+  return std::any_of(stages_.begin(), stages_.end(), [](const auto& stage) { return stage->chained(); });
+}
+
+Chain Pipeline::begin_chain() const {
+  Chain chain;
+  for (const auto& stage : stages_) chain.states.push_back(stage->chained() ? stage->begin_chain() : nullptr);
+  return chain;
+}
+
 std::vector<const StageRow*> Pipeline::stage_rows() const {
   if (exact()) return {exact_.row};
   std::vector<const StageRow*> rows;

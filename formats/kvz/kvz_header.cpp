@@ -91,6 +91,7 @@ Json group_json(const PlanGroup& g) {
   Json group{{"pipeline", g.pipeline}, {"role", role_name(g.context.role)}, {"layer", g.context.layer}};
   if (g.context.heads != 0) put_heads(group, g.context.heads, g.context.head_dim);
   group["chunk"] = g.chunk;
+  if (g.restart != 0) group["restart"] = g.restart;
   group["slots"] = std::move(slots);
   return group;
 }
@@ -277,6 +278,10 @@ PlanGroup read_group(const Node& n, const ModelInfo& model, std::uint32_t featur
   g.pipeline = n.at("pipeline").number();
   g.context.role = n.at("role").role();
   g.tiled = n.has("slots");
+  if ((features & kChainedFeature) != 0 && n.has("restart")) {
+    g.restart = n.at("restart").number();
+    if (g.restart == 0 || !g.tiled) fail(ErrorCode::corrupt, "header: a group with restart points cannot be");
+  }
   if (!g.tiled) {
     g.slots.push_back({n.at("tensor").number(), {}});
     g.chunk = n.at("bytes").number();
@@ -333,6 +338,9 @@ KvzHeader read_checked(const Parsed& json, std::uint32_t features) {
   for (const Node& n : root.at("pipelines").list()) h.plan.pipelines.push_back(read_pipeline(n));
   for (const Node& n : root.at("groups").list()) h.plan.groups.push_back(read_group(n, m, features));
   finish_plan(h.plan, h.dump, h.recognition);
+  if ((features & ~h.plan.needs().features & kChainedFeature) != 0) {
+    fail(ErrorCode::corrupt, "header: no group is chained, though the first bytes say so");
+  }
   return h;
 }
 
