@@ -122,8 +122,8 @@ std::unique_ptr<KvzReader> open_kvz(std::unique_ptr<const Source> source, std::s
 /// `bytes` must outlive the reader.
 std::unique_ptr<KvzReader> open_kvz(ByteView bytes, std::string name = "the buffer");
 
-/// Checks every checksum and decodes every frame. Returns one line per damaged frame (empty = sound); throws when the
-/// file cannot be walked at all.
+/// Checks every checksum and decodes every frame. Returns one line per damaged frame (empty = sound), of chained frames
+/// one for what lies between two restart points; throws when the file cannot be walked at all.
 std::vector<std::string> verify_kvz(const std::string& path, unsigned threads, const Progress& progress);
 
 }  // namespace kvzip
