@@ -65,7 +65,8 @@ class Stage : public Configurable {
   /// The pipeline codes the tile with and without this stage and keeps the smaller.
   virtual bool trial() const { return false; }
   /// True when the stage keeps state along the frames of a group. encode only reads it; decode alone takes it from
-  /// frame to frame, and an encoder decodes what it made, so that both sides have the same.
+  /// frame to frame, and an encoder decodes what it made, so that both sides have the same. stages/carry.cpp is an
+  /// example.
   virtual bool chained() const { return false; }
   /// Of a chained stage: the empty state. It stands before the first frame after a restart point, and again after any
   /// frame that the stage had no part in: one that is stored raw, or without the stage (a trial()).
