@@ -10,6 +10,7 @@
 #include "codec/kernels/rows.hpp"
 #include "codec/limits.hpp"
 #include "codec/pipeline.hpp"
+#include "codec/specials.hpp"
 #include "codec/stage_clock.hpp"
 
 namespace kvzip {
@@ -25,35 +26,6 @@ struct Entry {
   StreamLabel label;
   std::uint64_t table_size, body_size;
 };
-
-/// Places (gaps as varints) and element bytes of the values no stage sees.
-Bytes specials_bytes(const std::vector<std::size_t>& at, ByteView elements, std::size_t unit) {
-  ByteWriter out;
-  out.put_varint(at.size());
-  std::size_t next = 0;
-  for (const std::size_t i : at) {
-    out.put_varint(i - next);
-    next = i + 1;
-  }
-  for (const std::size_t i : at) out.put_bytes(elements.subspan(i * unit, unit));
-  return std::move(out.bytes());
-}
-
-void restore_specials(ByteView body, std::size_t unit, std::span<std::byte> elements) {
-  ByteReader in(body);
-  const std::uint64_t count = in.get_varint(), values = elements.size() / unit;
-  if (count == 0 || count > in.left()) fail(ErrorCode::corrupt, "{} special values", count);
-  std::vector<std::size_t> at;
-  std::uint64_t next = 0;
-  for (std::uint64_t i = 0; i < count; ++i) {
-    const std::uint64_t gap = in.get_varint();
-    if (gap >= values - next) fail(ErrorCode::corrupt, "a special value beyond the tile");
-    at.push_back(next + gap);
-    next += gap + 1;
-  }
-  for (const std::size_t i : at) std::memcpy(elements.data() + i * unit, in.take(unit).data(), unit);
-  in.expect_end();
-}
 
 constexpr std::size_t kBlock = 4096;  // values converted and checked while they are in the first cache
 
@@ -217,10 +189,13 @@ Bytes Pipeline::raw(ByteView elements) {
   return payload;
 }
 
-Bytes Pipeline::encode(const TileContext& context, TileShape shape, ByteView elements, StageClock* clock) const {
+Bytes Pipeline::encode(const TileContext& context, TileShape shape, ByteView elements, const Chain* chain,
+                       StageClock* clock) const {
   const StageTime time(clock, StageClock::kFrame);
+  Chain fresh;
+  if (chain == nullptr) chain = &(fresh = begin_chain());
   Bytes payload =
-      exact() ? encode_exact(context, shape, elements, clock) : encode_floats(context, shape, elements, clock);
+      exact() ? encode_exact(context, shape, elements, clock) : encode_floats(context, shape, elements, *chain, clock);
   if (payload.size() >= elements.size() + 1) return raw(elements);
   const std::uint64_t least = limits::least_payload(std::uint64_t{shape.rows} * shape.cols);
   if (payload.size() < least) payload.resize(least);
@@ -244,6 +219,7 @@ Bytes Pipeline::encode_exact(const TileContext& context, TileShape shape, ByteVi
 std::vector<Table> Pipeline::fit_tables(const TileContext& context, std::span<const SampleTile> tiles,
                                         std::string_view name) const {
   std::vector<Table> tables;
+  const Chain empty = begin_chain();  // as if each sample stood at a restart point
   for (std::size_t i = 0; i < stages_.size(); ++i) {
     if (stages_[i]->lacks_table() != kFittedTable) continue;
     std::optional<Tile> all;  // the rows that the stage will see
@@ -254,6 +230,7 @@ std::vector<Table> Pipeline::fit_tables(const TileContext& context, std::span<co
         std::vector<Stream> streams;
         StreamWriter writer(streams);
         EncodeContext to{writer};
+        to.state = empty.states[before].get();
         stages_[before]->encode(tile, to);
         keep_finite(tile.values, stages_[before]->kind() == StageKind::additive);
       }
@@ -272,7 +249,8 @@ std::vector<Table> Pipeline::fit_tables(const TileContext& context, std::span<co
   return tables;
 }
 
-Bytes Pipeline::encode_floats(const TileContext& context, TileShape shape, ByteView elements, StageClock* clock) const {
+Bytes Pipeline::encode_floats(const TileContext& context, TileShape shape, ByteView elements, const Chain& chain,
+                              StageClock* clock) const {
   Tile source(context, shape);
   const std::vector<std::size_t> specials = load(source, elements, clock);
   std::uint64_t trials = 0;
@@ -295,6 +273,7 @@ Bytes Pipeline::encode_floats(const TileContext& context, TileShape shape, ByteV
       std::vector<Stream> streams;
       StreamWriter writer(streams);
       EncodeContext to{writer, i + 1 < stages_.size()};  // the last one is never left out
+      to.state = chain.states[i].get();
       {
         const StageTime time(clock, i);
         stages_[i]->encode(tile, to);
@@ -309,7 +288,7 @@ Bytes Pipeline::encode_floats(const TileContext& context, TileShape shape, ByteV
 }
 
 void Pipeline::decode(const TileContext& context, TileShape shape, ByteView payload, std::span<std::byte> elements,
-                      StageClock* clock) const {
+                      Chain* chain, StageClock* clock) const {
   const StageTime time(clock, StageClock::kFrame);
   const std::uint64_t values = std::uint64_t{shape.rows} * shape.cols;
   if (values > limits::kFrameValues) fail(ErrorCode::limit, "a frame of {} values", values);
@@ -319,6 +298,7 @@ void Pipeline::decode(const TileContext& context, TileShape shape, ByteView payl
   if (flags == kRaw) {
     if (in.left() != elements.size()) fail(ErrorCode::corrupt, "a raw frame of {} bytes", in.left());
     std::memcpy(elements.data(), in.take(elements.size()).data(), elements.size());
+    if (chain != nullptr) *chain = begin_chain();
     return;
   }
   if (flags != 0) fail(ErrorCode::corrupt, "unknown frame flags {}", flags);
@@ -333,7 +313,9 @@ void Pipeline::decode(const TileContext& context, TileShape shape, ByteView payl
     const StageTime stage_time(clock, 0);
     exact_->decode({context.source, shape.rows, shape.cols, context.head_dim}, streams, elements);
   } else {
-    decode_floats(context, shape, left_out, streams, elements, clock);
+    Chain fresh;
+    if (chain == nullptr) chain = &(fresh = begin_chain());
+    decode_floats(context, shape, left_out, streams, elements, *chain, clock);
   }
   if (const ByteView specials = streams.take_specials(); !specials.empty()) {
     restore_specials(specials, dtype_unit(context.source), elements);
@@ -343,7 +325,7 @@ void Pipeline::decode(const TileContext& context, TileShape shape, ByteView payl
 }
 
 void Pipeline::decode_floats(const TileContext& context, TileShape shape, std::uint64_t left_out, FrameStreams& streams,
-                             std::span<std::byte> elements, StageClock* clock) const {
+                             std::span<std::byte> elements, Chain& chain, StageClock* clock) const {
   std::vector<TileShape> shapes{shape};
   for (std::size_t i = 0; i < stages_.size(); ++i) {
     shapes.push_back((left_out >> i & 1) != 0 ? shapes.back() : stages_[i]->output(context, shapes.back()));
@@ -351,8 +333,12 @@ void Pipeline::decode_floats(const TileContext& context, TileShape shape, std::u
   Tile tile(context, shapes.back());
   DecodeContext from{streams, true};
   for (std::size_t i = stages_.size(); i-- > 0;) {
-    if ((left_out >> i & 1) != 0) continue;
+    if ((left_out >> i & 1) != 0) {
+      if (chain.states[i] != nullptr) chain.states[i] = stages_[i]->begin_chain();
+      continue;
+    }
     streams.select(i);
+    from.state = chain.states[i].get();
     if (from.blank && !stages_[i]->begins()) {
       std::fill(tile.values.begin(), tile.values.end(), 0.0f);
       from.blank = false;

@@ -9,7 +9,7 @@ namespace kvzip::limits {
 
 inline constexpr std::size_t kStages = 15;                             // format: stages of one pipeline
 inline constexpr std::size_t kPipelineText = 4096;                     // format: bytes of a pipeline's text
-inline constexpr std::uint64_t kFrameValues = std::uint64_t{1} << 30;  // format: elements of one frame
+inline constexpr std::uint64_t kFrameValues = std::uint64_t{1} << 30;  // format: of a frame, or between restarts
 inline constexpr std::size_t kStreams = 128;                           // format: streams of one frame
 inline constexpr std::size_t kMembers = 4096;        // format: slots of a group whose slots state their heads
 inline constexpr std::uint32_t kJointLayers = 1024;  // encoder only: layers side by side in one tile

@@ -167,6 +167,16 @@ bool Pipeline::weighs() const {
   return std::any_of(stages_.begin(), stages_.end(), [](const auto& stage) { return stage->weighs(); });
 }
 
+bool Pipeline::chained() const {
+  return std::any_of(stages_.begin(), stages_.end(), [](const auto& stage) { return stage->chained(); });
+}
+
+Chain Pipeline::begin_chain() const {
+  Chain chain;
+  for (const auto& stage : stages_) chain.states.push_back(stage->chained() ? stage->begin_chain() : nullptr);
+  return chain;
+}
+
 std::vector<const StageRow*> Pipeline::stage_rows() const {
   if (exact()) return {exact_.row};
   std::vector<const StageRow*> rows;

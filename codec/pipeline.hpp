@@ -22,6 +22,12 @@ struct FrameSizes {
   std::array<std::uint64_t, kStreamLabels> bytes{};
 };
 
+/// What the chained stages of one pipeline keep between two frames: made by Pipeline::begin_chain(), for one thread at
+/// a time.
+struct Chain {
+  std::vector<std::unique_ptr<StageState>> states;  // by stage; none where it is not chained
+};
+
 class Pipeline {
  public:
   /// `stage:name=value:...,stage,...,coder`. Refuses unknown names, bad values and senseless chains.
@@ -34,6 +40,8 @@ class Pipeline {
   bool by_role() const;
   /// True when a stage uses Tile::saliency.
   bool weighs() const;
+  /// True when a stage keeps state from frame to frame.
+  bool chained() const;
 
   /// Fits the pipeline to a group: fills "auto" fields and refuses what does not suit. `shape` is the group's largest
   /// tile.
@@ -58,12 +66,17 @@ class Pipeline {
   std::vector<Table> fit_tables(const TileContext& context, std::span<const SampleTile> tiles,
                                 std::string_view name) const;
 
+  /// The state at a restart point.
+  Chain begin_chain() const;
   /// `elements`: shape.rows x shape.cols elements of context.source. Returns a frame's payload. Thread-safe; a clock is
-  /// one thread's own.
-  Bytes encode(const TileContext& context, TileShape shape, ByteView elements, StageClock* clock = nullptr) const;
+  /// one thread's own. `chain` is where the frames before have left it; without one, this is the first after a restart
+  /// point. It stays: decode() takes it past the frame, on both sides.
+  Bytes encode(const TileContext& context, TileShape shape, ByteView elements, const Chain* chain = nullptr,
+               StageClock* clock = nullptr) const;
   /// Fails with corrupt or truncated on any payload that does not fit; context and shape must match the encoder's.
+  /// After that the chain can go no further.
   void decode(const TileContext& context, TileShape shape, ByteView payload, std::span<std::byte> elements,
-              StageClock* clock = nullptr) const;
+              Chain* chain = nullptr, StageClock* clock = nullptr) const;
   /// A frame's payload that holds the elements as they are, whatever the pipeline.
   static Bytes raw(ByteView elements);
   /// Sizes by label, from the payload's directory alone: `front` is at least the payload's first kDirectoryBytes.
@@ -96,9 +109,9 @@ class Pipeline {
   static std::string table_name(std::string_view group, std::size_t stage);
   std::vector<const StageRow*> stage_rows() const;
   Bytes encode_exact(const TileContext&, TileShape, ByteView elements, StageClock*) const;
-  Bytes encode_floats(const TileContext&, TileShape, ByteView elements, StageClock*) const;
+  Bytes encode_floats(const TileContext&, TileShape, ByteView elements, const Chain&, StageClock*) const;
   void decode_floats(const TileContext&, TileShape, std::uint64_t left_out, FrameStreams&,
-                     std::span<std::byte> elements, StageClock*) const;
+                     std::span<std::byte> elements, Chain&, StageClock*) const;
 };
 
 }  // namespace kvzip

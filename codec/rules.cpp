@@ -15,8 +15,8 @@ namespace {
 constexpr std::string_view kLayersScope = "layers=";
 
 template <typename T>
-T number(std::string_view text, std::string_view what) {
-  const auto value = parse_number<T>(text, 0);
+T number(std::string_view text, std::string_view what, T least = 0) {
+  const auto value = parse_number<T>(text, least);
   if (!value) fail(ErrorCode::invalid_argument, "'{}' is not {}", text, what);
   return *value;
 }
@@ -123,11 +123,13 @@ RuleSet RuleSet::parse(std::string_view text, std::string_view name) {
       if (const auto bracket = line.find(']'); bracket != std::string_view::npos) from = std::max(from, bracket);
       const auto equals = line.find('=', from);
       if (equals == std::string_view::npos) {
-        fail(ErrorCode::invalid_argument, "'{}' is not ROLE[LAYERS] = PIPELINE or chunk = N", line);
+        fail(ErrorCode::invalid_argument, "'{}' is not ROLE[LAYERS] = PIPELINE, chunk = N or restart = N", line);
       }
       const std::string_view left = trimmed(line.substr(0, equals)), right = trimmed(line.substr(equals + 1));
       if (left == "chunk") {
         set.chunk_tokens = right == "all" ? 0 : number<std::uint64_t>(right, "a number of tokens or 'all'");
+      } else if (left == "restart") {
+        set.restart = right == "all" ? 0 : number<std::uint64_t>(right, "a number of frames or 'all'", 1);
       } else {
         set.rules.push_back(parse_rule(left, right));
       }
@@ -161,6 +163,7 @@ void RuleSet::override_role(Role role, std::string_view pipeline) {
 std::string RuleSet::text() const {
   std::string out;
   if (chunk_tokens) out += *chunk_tokens == 0 ? "chunk = all\n" : fmt::format("chunk = {}\n", *chunk_tokens);
+  if (restart) out += *restart == 0 ? "restart = all\n" : fmt::format("restart = {}\n", *restart);
   for (const Rule& rule : rules) {
     std::string layers = "*";
     if (!rule.any_layer)

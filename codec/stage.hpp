@@ -24,17 +24,25 @@ enum class StageKind : std::uint8_t {
   additive,   // subtracts an approximation; decode adds it back
 };
 
+/// What a chained stage keeps of the frames before. Each chain of frames has its own, which one thread at a time uses.
+class StageState {
+ public:
+  virtual ~StageState() = default;
+};
+
 /// What goes with one encode beside the tile.
 struct EncodeContext {
   StreamWriter& out;
   bool wanted = true;   // false when nothing reads what the stage leaves
   bool finite = false;  // for the stage to set: all that it leaves is finite, which saves a pass over the tile
+  const StageState* state = nullptr;  // of a chained stage: what decode made of the frames before
 };
 
 /// What goes with one decode beside the tile.
 struct DecodeContext {
   StreamReader& in;
-  bool blank = false;  // the tile's values are unset and stand for zeros; only where the stage begins()
+  bool blank = false;           // the tile's values are unset and stand for zeros; only where the stage begins()
+  StageState* state = nullptr;  // of a chained stage, which takes it past this frame
 };
 
 inline constexpr std::string_view kFittedTable = "tensor";
@@ -58,6 +66,13 @@ class Stage : public Configurable {
   virtual bool weighs() const { return false; }
   /// The pipeline codes the tile with and without this stage and keeps the smaller.
   virtual bool trial() const { return false; }
+  /// True when the stage keeps state along the frames of a group. encode only reads it; decode alone takes it from
+  /// frame to frame, and an encoder decodes what it made, so that both sides have the same. stages/carry.cpp is an
+  /// example.
+  virtual bool chained() const { return false; }
+  /// Of a chained stage: the empty state. It stands before the first frame after a restart point, and again after any
+  /// frame that the stage had no part in: one that is stored raw, or without the stage (a trial()).
+  virtual std::unique_ptr<StageState> begin_chain() const { return nullptr; }
   /// True when decode can begin with a blank tile, which it sets, and not only with zeros, to which it adds.
   virtual bool begins() const { return false; }
   /// The table it uses and has not been given (kvzip/tables.hpp): a name or hash, or kFittedTable for one fitted to the

@@ -8,7 +8,7 @@
 namespace kvzip {
 namespace {
 
-constexpr std::array<StageRow, 14> kStages{{
+constexpr std::array<StageRow, 15> kStages{{
     {1, "window", "1.0", "sink tokens and the recent window kept exact", make_window},
     {2, "outliers", "1.0", "a share of the values stored exactly, their place filled with the mean", make_outliers},
     {3, "quant", "1.0", "uniform quantisation in groups", make_quant},
@@ -22,6 +22,7 @@ constexpr std::array<StageRow, 14> kStages{{
     {11, "codebook", "1.0", "vectors as a length and Lloyd-Max codes of normal variables", make_codebook},
     {12, "klt", "1.0", "principal components with bits by KVTC's dynamic programme", make_klt},
     {13, "uniform", "1.0", "uniform quantisation with one absolute step, for entropy coding", make_uniform},
+    {14, "carry", "1.1", "prediction from the frame before: its mean or last token, fading", make_carry},
     {15, "adapt", "1.1", "steps by saliency along components learned from decoded tokens", make_adapt},
 }};
 

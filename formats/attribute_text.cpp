@@ -14,17 +14,6 @@ constexpr std::string_view kPrefix = "kvzip.attribute:";
 constexpr std::size_t kMaxRank = 32;
 constexpr std::size_t kMaxStrings = std::size_t{1} << 20;
 
-std::string to_hex(ByteView bytes) {
-  constexpr std::string_view digits = "0123456789abcdef";
-  std::string out;
-  out.reserve(bytes.size() * 2);
-  for (const std::byte b : bytes) {
-    out += digits[std::to_integer<std::size_t>(b >> 4)];
-    out += digits[std::to_integer<std::size_t>(b & std::byte{15})];
-  }
-  return out;
-}
-
 int hex_digit(char c) {
   if (c >= '0' && c <= '9') return c - '0';
   return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;

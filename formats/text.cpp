@@ -34,6 +34,17 @@ bool is_control(std::string_view character) {
 
 }  // namespace
 
+std::string to_hex(ByteView bytes) {
+  constexpr std::string_view digits = "0123456789abcdef";
+  std::string out;
+  out.reserve(bytes.size() * 2);
+  for (const std::byte b : bytes) {
+    out += digits[std::to_integer<std::size_t>(b >> 4)];
+    out += digits[std::to_integer<std::size_t>(b & std::byte{15})];
+  }
+  return out;
+}
+
 bool is_utf8(std::string_view text) {
   while (!text.empty()) {
     const std::size_t length = utf8_length(text);

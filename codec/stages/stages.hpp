@@ -20,6 +20,7 @@ std::unique_ptr<Stage> make_rotate();
 std::unique_ptr<Stage> make_codebook();
 std::unique_ptr<Stage> make_uniform();
 std::unique_ptr<Stage> make_klt();
+std::unique_ptr<Stage> make_carry();
 std::unique_ptr<Stage> make_adapt();
 std::unique_ptr<ExactCodec> make_planes();
 

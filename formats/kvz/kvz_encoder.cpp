@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "formats/kvz/kvz_encoder.hpp"
 
-#include <cstring>
 #include <utility>
 
 namespace kvzip {
@@ -12,25 +11,29 @@ class CheckedEncoder final : public TileEncoder {
   CheckedEncoder(std::unique_ptr<TileEncoder> inner, KvzResults asked)
       : inner_(std::move(inner)), asked_(std::move(asked)) {}
 
-  Bytes encode(const Pipeline& pipeline, const PlanGroup& group, TileShape shape, ByteView tile,
-               std::any& result) const override {
-    const TileContext& context = group.context;
-    Bytes coded = inner_->encode(pipeline, group, shape, tile, result);
-    if (!group.tiled || context.role == Role::query) return coded;
-    Buffer<std::byte> decoded(tile.size());
-    pipeline.decode(context, shape, coded, decoded);
-    if (breaks_bound(context.source, tile, decoded)) {
-      coded = Pipeline::raw(tile);
-      std::memcpy(decoded.data(), tile.data(), tile.size());
+  Bytes encode(const FrameInput& in, std::span<std::byte> decoded, std::any& result) const override {
+    const TileContext& context = in.group.context;
+    if (!in.group.tiled || context.role == Role::query) return inner_->encode(in, decoded, result);
+    Buffer<std::byte> own(decoded.empty() ? in.tile.size() : 0);
+    if (decoded.empty()) decoded = own;
+    Bytes coded = inner_->encode(in, decoded, result);
+    if (breaks_bound(context.source, in.tile, decoded)) {
+      coded = Pipeline::raw(in.tile);
+      in.pipeline.decode(context, in.shape, coded, decoded, &in.chain);
     }
-    result = tile_errors(context, shape, tile, decoded);
+    const KeyValueErrors errors = tile_errors(context, in.shape, in.tile, decoded);
+    if (auto* before = std::any_cast<KeyValueErrors>(&result)) {
+      merge_into(*before, errors);
+    } else {
+      result = errors;
+    }
     return coded;
   }
 
   void merge(const std::any& result) override {
     const auto* errors = std::any_cast<KeyValueErrors>(&result);
     if (errors == nullptr) return inner_->merge(result);
-    for (std::size_t side = 0; side < errors_.size(); ++side) errors_[side].merge((*errors)[side]);
+    merge_into(errors_, *errors);
   }
 
   std::optional<KvzResults> results() const override {
@@ -44,6 +47,9 @@ class CheckedEncoder final : public TileEncoder {
   }
 
  private:
+  static void merge_into(KeyValueErrors& all, const KeyValueErrors& more) {
+    for (std::size_t side = 0; side < all.size(); ++side) all[side].merge(more[side]);
+  }
   bool breaks_bound(DType dtype, ByteView tile, ByteView decoded) const {
     if (!asked_.max_error) return false;
     const auto difference = largest_difference(dtype, tile, dtype, decoded);
@@ -56,6 +62,12 @@ class CheckedEncoder final : public TileEncoder {
 };
 
 }  // namespace
+
+Bytes TileEncoder::encode(const FrameInput& in, std::span<std::byte> decoded, std::any&) const {
+  Bytes coded = in.pipeline.encode(in.group.context, in.shape, in.tile, &in.chain);
+  if (!decoded.empty()) in.pipeline.decode(in.group.context, in.shape, coded, decoded, &in.chain);
+  return coded;
+}
 
 std::unique_ptr<TileEncoder> make_checked_encoder(std::unique_ptr<TileEncoder> inner, KvzResults asked) {
   return std::make_unique<CheckedEncoder>(std::move(inner), std::move(asked));

@@ -4,22 +4,30 @@
 
 #include <memory>
 #include <optional>
+#include <span>
 
 #include "formats/kvz/kvz_plan.hpp"
 #include "formats/kvz/kvz_results.hpp"
 
 namespace kvzip {
 
+/// A frame to be.
+struct FrameInput {
+  const Pipeline& pipeline;
+  const PlanGroup& group;
+  TileShape shape;
+  ByteView tile;
+  Chain& chain;  // of a chained pipeline: where the frames before have left it
+};
+
 /// Encodes tiles by the pipeline of their group.
 class TileEncoder {
  public:
   virtual ~TileEncoder() = default;
-  /// The payload; what there is to say of it goes to `result`. Any thread.
-  virtual Bytes encode(const Pipeline& pipeline, const PlanGroup& group, TileShape shape, ByteView tile,
-                       std::any&) const {
-    return pipeline.encode(group.context, shape, tile);
-  }
-  /// What encode() left of each frame that is stored, in the order of frames. One caller.
+  /// The payload. `decoded`, as large as the tile or empty, gets what a reader will make of it, and then the chain is
+  /// where the reader's will be. What there is to say of the frame is added to `result`. Any thread.
+  virtual Bytes encode(const FrameInput& in, std::span<std::byte> decoded, std::any& result) const;
+  /// What encode() left of the frames of each part that is stored, in their order. One caller.
   virtual void merge(const std::any&) {}
   /// What all that was merged comes to.
   virtual std::optional<KvzResults> results() const { return {}; }

@@ -21,12 +21,6 @@ constexpr std::array<std::string_view, 4> kRopeStates{"unknown", "none", "pre", 
 constexpr std::array<std::string_view, 2> kRopeLayouts{"half", "interleaved"};
 constexpr std::array<std::string_view, 4> kRopeScalings{"none", "linear", "llama3", "yarn"};
 
-std::string hex(ByteView bytes) {
-  std::string text;
-  for (const std::byte b : bytes) text += fmt::format("{:02x}", static_cast<unsigned>(b));
-  return text;
-}
-
 Bytes unhex(const std::string& text) {
   const auto digit = [](char c) -> unsigned {
     if (c >= '0' && c <= '9') return static_cast<unsigned>(c - '0');
@@ -44,12 +38,12 @@ Json attribute_json(const Attribute& a) {
   Json j{{"object", a.object}, {"name", a.name}};
   if (a.dtype) {
     j["dtype"] = dtype_name(*a.dtype);
-    j["data"] = hex(a.data);
+    j["data"] = to_hex(a.data);
   } else {
     Json strings = Json::array();
     // Bytes that are not UTF-8 cannot stand in JSON; they are kept as hexadecimal text.
     const bool text = std::all_of(a.strings.begin(), a.strings.end(), [](const std::string& s) { return is_utf8(s); });
-    for (const std::string& s : a.strings) strings.push_back(text ? s : hex(std::as_bytes(std::span(s))));
+    for (const std::string& s : a.strings) strings.push_back(text ? s : to_hex(std::as_bytes(std::span(s))));
     j[text ? "strings" : "hex_strings"] = std::move(strings);
   }
   j["shape"] = a.shape;
@@ -91,6 +85,7 @@ Json group_json(const PlanGroup& g) {
   Json group{{"pipeline", g.pipeline}, {"role", role_name(g.context.role)}, {"layer", g.context.layer}};
   if (g.context.heads != 0) put_heads(group, g.context.heads, g.context.head_dim);
   group["chunk"] = g.chunk;
+  if (g.restart != 0) group["restart"] = g.restart;
   group["slots"] = std::move(slots);
   return group;
 }
@@ -277,6 +272,10 @@ PlanGroup read_group(const Node& n, const ModelInfo& model, std::uint32_t featur
   g.pipeline = n.at("pipeline").number();
   g.context.role = n.at("role").role();
   g.tiled = n.has("slots");
+  if ((features & kChainedFeature) != 0 && n.has("restart")) {
+    g.restart = n.at("restart").number();
+    if (g.restart == 0 || !g.tiled) fail(ErrorCode::corrupt, "header: a group's 'restart' is 0, or it holds no tokens");
+  }
   if (!g.tiled) {
     g.slots.push_back({n.at("tensor").number(), {}});
     g.chunk = n.at("bytes").number();
@@ -333,6 +332,9 @@ KvzHeader read_checked(const Parsed& json, std::uint32_t features) {
   for (const Node& n : root.at("pipelines").list()) h.plan.pipelines.push_back(read_pipeline(n));
   for (const Node& n : root.at("groups").list()) h.plan.groups.push_back(read_group(n, m, features));
   finish_plan(h.plan, h.dump, h.recognition);
+  if ((features & ~h.plan.needs().features & kChainedFeature) != 0) {
+    fail(ErrorCode::corrupt, "header: no group is chained, though the first 32 bytes say so");
+  }
   return h;
 }
 

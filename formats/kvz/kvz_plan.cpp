@@ -104,6 +104,10 @@ void derive_tiled(PlanGroup& group, const Plan& plan, const Dump& dump, const Re
   check_heads(group, dump, channels);
   const std::uint64_t most = std::min(group.rows, group.chunk);
   if (group.chunk == 0) fail(ErrorCode::corrupt, "a chunk of 0 tokens");
+  const bool chained = plan.pipelines[group.pipeline].chained();
+  if (chained != (group.restart != 0)) {
+    fail(ErrorCode::corrupt, "its pipeline {}", chained ? "is chained and states no restart points" : "is not chained");
+  }
   if (channels != 0 && most > limits::kFrameValues / channels) {
     throw Error(ErrorCode::limit,
                 fmt::format("a chunk of {} tokens x {} channels is larger than 2^30 values", most, channels),
@@ -111,6 +115,14 @@ void derive_tiled(PlanGroup& group, const Plan& plan, const Dump& dump, const Re
   }
   if (channels == 0 || group.rows == 0) return;
   group.frames = (group.rows - 1) / group.chunk + 1;
+  const std::uint64_t together = group.frames_of_part();
+  const std::uint64_t stretch = together == group.frames ? group.rows : most * together;
+  if (stretch > limits::kFrameValues / channels) {
+    fail(ErrorCode::limit,
+         "{} tokens x {} channels from one restart point to the next are more than 2^30 values; 'restart = N' in the "
+         "preset with a smaller N makes them fewer",
+         stretch, channels);
+  }
   group.context.total_tokens = group.rows;
   group.context.source = dump.tensors[first.tensor].dtype;
   derive_members(group, dump, recognition);
@@ -170,7 +182,7 @@ void check_coverage(const Plan& plan, const Dump& dump) {
 }  // namespace
 
 void finish_plan(Plan& plan, const Dump& dump, const Recognition& recognition) {
-  plan.frames = 0;
+  plan.frames = plan.parts = 0;
   for (PlanGroup& group : plan.groups) {
     if (group.slots.empty() || group.pipeline >= plan.pipelines.size())
       fail(ErrorCode::corrupt, "a group without slots or pipeline");
@@ -189,6 +201,9 @@ void finish_plan(Plan& plan, const Dump& dump, const Recognition& recognition) {
     }
     if (group.frames > kMaxFrames - plan.frames) fail(ErrorCode::limit, "more than 2^28 frames; use larger chunks");
     plan.frames += group.frames;
+    group.first_part = plan.parts;
+    group.parts = group.frames == 0 ? 0 : (group.frames - 1) / group.frames_of_part() + 1;
+    plan.parts += group.parts;
   }
   check_coverage(plan, dump);
 }
@@ -199,6 +214,7 @@ PreludeInfo Plan::needs() const {
     if (!group.tiled) continue;
     const bool asks = group.context.role == Role::pair && pipelines[group.pipeline].by_role();
     if (group.context.heads == 0 || asks) needs.features |= kMembersFeature;
+    if (group.restart != 0) needs.features |= kChainedFeature;
   }
   if (needs.features != 0) needs.minor = 1;
   for (const Pipeline& pipeline : pipelines) needs.minor = std::max(needs.minor, pipeline.since_minor());
@@ -214,17 +230,25 @@ std::size_t Plan::group_of(std::uint64_t frame) const {
 const PlanGroup& Plan::group(const Part& part) const {
   if (part.group < groups.size()) {
     const PlanGroup& found = groups[part.group];
-    if (part.index >= found.first_frame && part.index - found.first_frame < found.frames) return found;
+    if (part.index >= found.first_part && part.index - found.first_part < found.parts) return found;
   }
-  fail(ErrorCode::invalid_argument, "frame {} is not of group {}", part.index, part.group);
+  fail(ErrorCode::invalid_argument, "part {} is not of group {}", part.index, part.group);
 }
 
-Part Plan::part(const Dump& dump, std::uint64_t frame) const {
+std::pair<std::uint64_t, std::uint64_t> Plan::frames_of(const Part& part) const {
+  const PlanGroup& g = group(part);
+  const std::uint64_t first = (part.index - g.first_part) * g.frames_of_part();
+  return {g.first_frame + first, g.first_frame + std::min(g.frames, first + g.frames_of_part())};
+}
+
+Part Plan::part(const Dump& dump, std::uint64_t index) const {
   Part part;
-  part.index = frame;
-  part.group = group_of(frame);
+  part.index = index;
+  const auto after = std::partition_point(groups.begin(), groups.end(),
+                                          [&](const PlanGroup& g) { return g.first_part + g.parts <= index; });
+  part.group = static_cast<std::size_t>(after - groups.begin());
   const PlanGroup& group = groups.at(part.group);
-  const std::uint64_t at = frame - group.first_frame;
+  const std::uint64_t at = index - group.first_part;
   if (!group.tiled) {
     part.slices.push_back(group.split->slice(at));
     return part;
@@ -233,8 +257,8 @@ Part Plan::part(const Dump& dump, std::uint64_t frame) const {
     Slice slice{slot.tensor, std::vector<std::uint64_t>(slot.axes.size(), 0), dump.tensors[slot.tensor].shape};
     for (std::size_t a = 0; a < slot.axes.size(); ++a) {
       if (slot.axes[a] == 'T') {
-        slice.start[a] = at * group.chunk;
-        slice.count[a] = std::min(group.chunk, group.rows - slice.start[a]);
+        slice.start[a] = at * group.frames_of_part() * group.chunk;
+        slice.count[a] = shape(dump, part).rows;
       } else if (slot.fixed[a] != PlanSlot::kFree) {
         slice.start[a] = slot.fixed[a];
         slice.count[a] = 1;
@@ -254,6 +278,16 @@ TileShape Plan::shape(const Dump& dump, const PlanGroup& group, std::uint64_t fr
   }
   const std::uint64_t bytes = group.split->slice(at).elements() * slice_unit(dump.tensors[group.slots[0].tensor]);
   return {static_cast<std::uint32_t>(bytes / dtype_unit(group.context.source)), 1, 0, true, true};
+}
+
+TileShape Plan::shape(const Dump& dump, const Part& part) const {
+  const PlanGroup& g = group(part);
+  const auto [first, last] = frames_of(part);
+  TileShape all = shape(dump, g, first);
+  if (last - first > 1) {  // all but the last frame have the rows of the first
+    all.rows = static_cast<std::uint32_t>((last - first - 1) * all.rows) + shape(dump, g, last - 1).rows;
+  }
+  return all;
 }
 
 }  // namespace kvzip

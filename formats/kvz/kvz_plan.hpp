@@ -3,6 +3,7 @@
 // frames. It is made from rules when writing, and read from the header when reading.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <optional>
@@ -35,31 +36,44 @@ struct PlanGroup {
   std::vector<PlanSlot> slots;  // channels of the tile from left to right; one slot when not tiled
   TileContext context;          // heads and head_dim of 0: the slots have their own
   std::uint64_t chunk = 0;      // tokens per frame, or bytes per frame when not tiled
+  std::uint64_t restart = 0;    // frames from one restart point to the next; 0 where no stage is chained
   // Derived by finish():
   std::uint64_t rows = 0;  // tokens
   std::uint64_t first_frame = 0, frames = 0;
+  std::uint64_t first_part = 0, parts = 0;
   std::optional<ContiguousSplit> split;  // not tiled: the boxes of consecutive elements that are its frames
+
+  /// Frames of a part: what is coded, read and decoded together. All up to the next restart point, else one.
+  std::uint64_t frames_of_part() const {
+    return std::clamp<std::uint64_t>(frames, 1, std::max<std::uint64_t>(restart, 1));
+  }
 };
 
 struct Plan {
   std::vector<Pipeline> pipelines;
   std::vector<PlanGroup> groups;
-  std::uint64_t frames = 0;
+  std::uint64_t frames = 0, parts = 0;
 
   /// The least that a reader must know.
   PreludeInfo needs() const;
   /// Its number; searched for.
   std::size_t group_of(std::uint64_t frame) const;
-  /// The slices of a frame, in the order of the group's slots; and its group.
-  Part part(const Dump& dump, std::uint64_t frame) const;
+  /// The slices of a part, in the order of the group's slots; and its group. Where no stage is chained parts are
+  /// frames.
+  Part part(const Dump& dump, std::uint64_t index) const;
   /// The group of a part that part() made; fail(invalid_argument) when that cannot be.
   const PlanGroup& group(const Part& part) const;
+  /// The first frame of a part, and the one after its last.
+  std::pair<std::uint64_t, std::uint64_t> frames_of(const Part& part) const;
   /// Shape of a frame's matrix: tokens x channels, or elements x 1.
   TileShape shape(const Dump& dump, const PlanGroup& group, std::uint64_t frame) const;
+  /// The same of all frames of a part, one above the other.
+  TileShape shape(const Dump& dump, const Part& part) const;
 };
 
 inline constexpr std::uint64_t kMaxFrames = std::uint64_t{1} << 28;
 inline constexpr std::uint64_t kDefaultChunk = 256;                  // tokens
+inline constexpr std::uint64_t kDefaultRestart = 16;                 // frames
 inline constexpr std::uint64_t kPassChunk = std::uint64_t{1} << 20;  // bytes of a pass-through frame
 
 /// Checks that groups cover every element once and fit their tensors, fits pipelines to them and fills what is derived.
@@ -71,10 +85,10 @@ struct KvzTables;
 Plan make_plan(const Dump& dump, const Recognition& recognition, const RuleSet& rules,
                std::optional<std::uint64_t> chunk_tokens, const KvzTables* tables = nullptr);
 
-/// Frames [first, last) of a group that may hold elements of the slice.
-std::pair<std::uint64_t, std::uint64_t> frames_touching(const PlanGroup& group, const Dump& dump, const Slice& slice);
+/// Parts [first, last) of a group that may hold elements of the slice.
+std::pair<std::uint64_t, std::uint64_t> parts_touching(const PlanGroup& group, const Dump& dump, const Slice& slice);
 
-/// Elements of a frame's slices to tile order (tokens x channels, slots side by side), and back.
+/// Elements of a part's slices to tile order (tokens x channels, slots side by side), and back.
 Buffer<std::byte> gather_tile(const Plan& plan, const Dump& dump, const Part& part);
 void scatter_tile(const Plan& plan, const Dump& dump, ByteView tile, Part& part);
 

@@ -82,6 +82,11 @@ class Planner {
     group.context.rope = recognition_.model.rope;
     group.pipeline = pipeline(rule == nullptr ? pass_text() : rule->pipeline);
     group.chunk = chunk_ == 0 ? std::max<std::uint64_t>(1, role.axes.extent('T', info.shape)) : chunk_;
+    if (plan_.pipelines[group.pipeline].chained()) {
+      const std::uint64_t frames = (role.axes.extent('T', info.shape) - 1) / group.chunk + 1;
+      group.restart = rules_.restart.value_or(kDefaultRestart);
+      if (group.restart == 0) group.restart = frames;
+    }
     set_heads(group.context, info, role.axes);
     group.slots.push_back(std::move(slot));
     const std::uint64_t order = sequences_++;

@@ -7,11 +7,11 @@
 #include "codec/fail.hpp"
 #include "codec/limits.hpp"
 #include "formats/boxes.hpp"
-#include "formats/kvz/frame_cache.hpp"
 #include "formats/kvz/kvz.hpp"
 #include "formats/kvz/kvz_frames.hpp"
 #include "formats/kvz/kvz_results.hpp"
 #include "formats/kvz/kvz_tables.hpp"
+#include "formats/kvz/part_cache.hpp"
 #include "formats/parts.hpp"
 
 namespace kvzip {
@@ -55,6 +55,7 @@ KvzGroup describe(const PlanGroup& group, const KvzHeader& header) {
   const TensorInfo& info = header.dump.tensors[group.slots[0].tensor];
   d.source_bytes = group.tiled ? d.values * dtype_unit(info.dtype) : info.bytes();
   d.frames = group.frames;
+  d.restart = group.restart;
   return d;
 }
 
@@ -72,9 +73,9 @@ class ContainerReader : public KvzReader {
 
   const Dump& dump() const override { return header_.dump; }
   const Recognition* recognition() const override { return &header_.recognition; }
-  std::uint64_t part_count() const override { return header_.plan.frames; }
+  std::uint64_t part_count() const override { return header_.plan.parts; }
   Part part(std::uint64_t index) const override { return header_.plan.part(header_.dump, index); }
-  void expand(Part& part) const override { decode_frame(part); }
+  void expand(Part& part) const override { decode(part); }
   const KvzSummary& description() const override { return description_; }
   void use_tables(const Tables& tables) override { use_tables_to_read(header_.plan, tables); }
   /// True when a pipeline names a table that it has not been given.
@@ -89,8 +90,8 @@ class ContainerReader : public KvzReader {
   ReaderTraits traits() override {
     ReaderTraits out;
     out.container = this;
-    for (const KvzGroup& group : description_.groups) {
-      if (group.layer) out.chunk_tokens = std::max(out.chunk_tokens, group.chunk_rows);  // others are not tiled
+    for (const PlanGroup& group : header_.plan.groups) {
+      if (group.tiled) out.chunk_tokens = std::max(out.chunk_tokens, group.chunk * group.frames_of_part());
     }
     if (description_.results) out.max_error = description_.results->max_error;
     return out;
@@ -98,33 +99,69 @@ class ContainerReader : public KvzReader {
 
  protected:
   /// From a fetched part's `coded` to its data. Any thread.
-  void decode_frame(Part& part) const {
+  void decode(Part& part) const {
     const Plan& plan = header_.plan;
     const PlanGroup& group = plan.group(part);
-    if (part.coded.size() < kRecordTailBytes) fail(ErrorCode::truncated, "a frame of {} bytes", part.coded.size());
-    const ByteView payload = ByteView(part.coded).first(part.coded.size() - kRecordTailBytes);
-    try {
-      if (hash64(payload) != ByteReader(ByteView(part.coded).last(kRecordTailBytes)).get<std::uint64_t>()) {
-        fail(ErrorCode::corrupt, "its checksum does not match");
-      }
-      const TileShape shape = plan.shape(header_.dump, group, part.index);
-      if (payload.size() < limits::least_payload(std::uint64_t{shape.rows} * shape.cols))
-        fail(ErrorCode::corrupt, "{} bytes are too few for its values", payload.size());
-      Buffer<std::byte> tile(std::size_t{shape.rows} * shape.cols * dtype_unit(group.context.source));
-      plan.pipelines[group.pipeline].decode(group.context, shape, payload, tile);
-      scatter_tile(plan, header_.dump, tile, part);
-    } catch (Error& e) {
-      // What a stage refuses to decode it would have refused to encode.
-      if (e.code() == ErrorCode::invalid_argument) e.set_code(ErrorCode::corrupt);
-      e.add_where(frame_name(header_, part.index));
-      throw;
+    const auto [first, last] = plan.frames_of(part);
+    if (part.coded.size() != last - first) fail(ErrorCode::invalid_argument, "part {} was not fetched", part.index);
+    // All of them have earned their memory before any is taken.
+    for (std::uint64_t f = first; f < last; ++f) in_frame(f, [&] { check_frame(group, f, part.coded[f - first]); });
+    const TileShape all = plan.shape(header_.dump, part);
+    const std::size_t row_bytes = all.cols * dtype_unit(group.context.source);
+    Buffer<std::byte> tile(all.rows * row_bytes);
+    Chain chain = plan.pipelines[group.pipeline].begin_chain();
+    std::span<std::byte> rest(tile);
+    for (std::uint64_t f = first; f < last; ++f) {
+      const TileShape shape = plan.shape(header_.dump, group, f);
+      const std::span<std::byte> elements = rest.first(shape.rows * row_bytes);
+      in_frame(f, [&] {
+        const ByteView payload = payload_of(part.coded[f - first]);
+        plan.pipelines[group.pipeline].decode(group.context, shape, payload, elements, &chain);
+      });
+      rest = rest.subspan(elements.size());
     }
+    scatter_tile(plan, header_.dump, tile, part);
     part.coded.clear();
     part.coded.shrink_to_fit();
   }
 
+  /// Reads the frames of a part.
+  template <typename Frames>
+  void fetch_from(Frames& frames, Part& part) const {
+    const auto [first, last] = header_.plan.frames_of(part);
+    part.coded.clear();
+    for (std::uint64_t f = first; f < last; ++f) part.coded.push_back(frames.fetch(f));
+  }
+
   KvzHeader header_;
   KvzSummary description_;
+
+ private:
+  static ByteView payload_of(ByteView coded) { return coded.first(coded.size() - kRecordTailBytes); }
+
+  void check_frame(const PlanGroup& group, std::uint64_t frame, ByteView coded) const {
+    if (coded.size() < kRecordTailBytes) fail(ErrorCode::truncated, "{} bytes", coded.size());
+    const ByteView payload = payload_of(coded);
+    if (hash64(payload) != ByteReader(coded.last(kRecordTailBytes)).get<std::uint64_t>()) {
+      fail(ErrorCode::corrupt, "its checksum does not match");
+    }
+    const TileShape shape = header_.plan.shape(header_.dump, group, frame);
+    if (payload.size() < limits::least_payload(std::uint64_t{shape.rows} * shape.cols))
+      fail(ErrorCode::corrupt, "{} bytes are too few for its values", payload.size());
+  }
+
+  /// Errors name the frame.
+  template <typename F>
+  void in_frame(std::uint64_t frame, F&& step) const {
+    try {
+      step();
+    } catch (Error& e) {
+      // What a stage refuses to decode it would have refused to encode.
+      if (e.code() == ErrorCode::invalid_argument) e.set_code(ErrorCode::corrupt);
+      e.add_where(frame_name(header_, frame));
+      throw;
+    }
+  }
 };
 
 class PipedContainer final : public ContainerReader {
@@ -135,7 +172,7 @@ class PipedContainer final : public ContainerReader {
   }
 
   void fetch(Part& part) override {
-    part.coded = frames_.fetch(part.index);
+    fetch_from(frames_, part);
     description_.results = frames_.results();
     if (!std::exchange(has_tables_, true)) use_tables(frames_.tables());
   }
@@ -166,22 +203,22 @@ class FiledContainer final : public ContainerReader {
     }
   }
 
-  void fetch(Part& part) override { part.coded = frames_.fetch(part.index); }
+  void fetch(Part& part) override { fetch_from(frames_, part); }
 
   void read(const Slice& slice, std::span<std::byte> out) override {
     check_slice(header_.dump, slice, out.size());
     if (out.empty()) return;
     const std::size_t unit = slice_unit(header_.dump.tensors[slice.tensor]);
     for (const std::size_t g : groups_of_.at(slice.tensor)) {
-      const auto [first, last] = frames_touching(header_.plan.groups[g], header_.dump, slice);
-      for (std::uint64_t f = first; f < last; ++f) {
-        Part wanted = part(f);
+      const auto [first, last] = parts_touching(header_.plan.groups[g], header_.dump, slice);
+      for (std::uint64_t p = first; p < last; ++p) {
+        Part wanted = part(p);
         if (std::none_of(wanted.slices.begin(), wanted.slices.end(),
                          [&](const Slice& s) { return intersect(s, slice).has_value(); }))
           continue;
-        const Part& decoded = cache_.get(std::move(wanted), [this](Part& p) {
-          fetch(p);
-          decode_frame(p);
+        const Part& decoded = cache_.get(std::move(wanted), [this](Part& missing) {
+          fetch(missing);
+          decode(missing);
         });
         for (std::size_t i = 0; i < decoded.slices.size(); ++i) {
           if (const auto common = intersect(decoded.slices[i], slice)) {
@@ -211,7 +248,7 @@ class FiledContainer final : public ContainerReader {
 
  private:
   IndexedFrames frames_;
-  FrameCache cache_;
+  PartCache cache_;
   std::vector<std::vector<std::size_t>> groups_of_;  // of each tensor
 };
 

@@ -40,8 +40,9 @@ std::uint64_t hash64(ByteView bytes);  // XXH3-64
 /// Flags of the prelude that a reader must know.
 enum Feature : std::uint32_t {
   kMembersFeature = 1,  // 1.1: groups whose slots state their heads, and stages that ask for a slot's role
+  kChainedFeature = 2,  // 1.1: groups whose pipelines are chained, and their restart points
 };
-inline constexpr std::uint32_t kFeatures = kMembersFeature;
+inline constexpr std::uint32_t kFeatures = kMembersFeature | kChainedFeature;
 
 struct PreludeInfo {
   unsigned minor = 0;

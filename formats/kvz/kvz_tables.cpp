@@ -27,21 +27,20 @@ bool is_name(std::string_view text) {
          !is_hash(text);
 }
 
-/// Frames of a group, evenly spread, of kFitValues values or one frame.
+/// Parts of a group, evenly spread, of kFitValues values or one part.
 std::vector<Pipeline::SampleTile> sample_tiles(DumpReader& reader, const Plan& plan, const PlanGroup& group) {
   const Dump& dump = reader.dump();
-  const TileShape largest = plan.shape(dump, group, group.first_frame);
+  const TileShape largest = plan.shape(dump, plan.part(dump, group.first_part));
   const std::uint64_t values = std::max<std::uint64_t>(1, std::uint64_t{largest.rows} * largest.cols);
-  const std::uint64_t count = std::clamp<std::uint64_t>(limits::kFitValues / values, 1, group.frames);
+  const std::uint64_t count = std::clamp<std::uint64_t>(limits::kFitValues / values, 1, group.parts);
   std::vector<Pipeline::SampleTile> tiles;
   for (std::uint64_t i = 0; i < count; ++i) {
-    const std::uint64_t frame = group.first_frame + i * group.frames / count;
-    Part part = plan.part(dump, frame);
+    Part part = plan.part(dump, group.first_part + i * group.parts / count);
     for (const Slice& slice : part.slices) {
       Bytes& data = part.data.emplace_back(slice_bytes(dump, slice));
       reader.read(slice, data);
     }
-    tiles.push_back({plan.shape(dump, group, frame), gather_tile(plan, dump, part)});
+    tiles.push_back({plan.shape(dump, part), gather_tile(plan, dump, part)});
   }
   return tiles;
 }

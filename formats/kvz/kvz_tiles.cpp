@@ -54,10 +54,10 @@ void for_each_piece(const SliceStrides& s, std::size_t unit, std::size_t row_byt
   }
 }
 
-using Frames = std::pair<std::uint64_t, std::uint64_t>;
+using Range = std::pair<std::uint64_t, std::uint64_t>;
 
 /// Pass-through frames are consecutive runs of elements, in order.
-Frames pass_frames_touching(const PlanGroup& group, const Dump& dump, const Slice& slice) {
+Range pass_parts_touching(const PlanGroup& group, const Dump& dump, const Slice& slice) {
   const auto shape = slice_shape(dump.tensors[slice.tensor]);
   const auto linear = [&](const Slice& s, bool last) {
     std::uint64_t at = 0;
@@ -76,28 +76,28 @@ Frames pass_frames_touching(const PlanGroup& group, const Dump& dump, const Slic
     }
     return low;
   };
-  return {group.first_frame + count_until(linear(slice, false)) - 1,
-          group.first_frame + count_until(linear(slice, true))};
+  return {group.first_part + count_until(linear(slice, false)) - 1,
+          group.first_part + count_until(linear(slice, true))};
 }
 
 }  // namespace
 
-std::pair<std::uint64_t, std::uint64_t> frames_touching(const PlanGroup& group, const Dump& dump, const Slice& slice) {
-  if (!group.tiled) return pass_frames_touching(group, dump, slice);
-  std::uint64_t first = 0, last = group.frames;
+std::pair<std::uint64_t, std::uint64_t> parts_touching(const PlanGroup& group, const Dump& dump, const Slice& slice) {
+  if (!group.tiled) return pass_parts_touching(group, dump, slice);
+  std::uint64_t first = 0, last = group.parts;
   for (const PlanSlot& slot : group.slots) {
     const auto t = slot.axes.find('T');
     if (slot.tensor != slice.tensor) continue;
-    first = slice.start[t] / group.chunk;
-    last = std::min(group.frames, (slice.start[t] + slice.count[t] - 1) / group.chunk + 1);
+    first = slice.start[t] / group.chunk / group.frames_of_part();
+    last = std::min(group.parts, (slice.start[t] + slice.count[t] - 1) / group.chunk / group.frames_of_part() + 1);
   }
-  return {group.first_frame + first, group.first_frame + last};
+  return {group.first_part + first, group.first_part + last};
 }
 
 Buffer<std::byte> gather_tile(const Plan& plan, const Dump& dump, const Part& part) {
   const PlanGroup& group = plan.group(part);
   if (!group.tiled) return {part.data[0].begin(), part.data[0].end()};
-  const TileShape shape = plan.shape(dump, group, part.index);
+  const TileShape shape = plan.shape(dump, part);
   const std::size_t unit = dtype_unit(group.context.source), row_bytes = std::size_t{shape.cols} * unit;
   Buffer<std::byte> tile(row_bytes * shape.rows);
   std::size_t column = 0;
@@ -118,7 +118,7 @@ void scatter_tile(const Plan& plan, const Dump& dump, ByteView tile, Part& part)
     part.data[0].assign(tile.begin(), tile.end());
     return;
   }
-  const TileShape shape = plan.shape(dump, group, part.index);
+  const TileShape shape = plan.shape(dump, part);
   const std::size_t unit = dtype_unit(group.context.source), row_bytes = std::size_t{shape.cols} * unit;
   std::size_t column = 0;
   for (std::size_t i = 0; i < part.slices.size(); ++i) {

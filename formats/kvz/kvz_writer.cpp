@@ -36,29 +36,42 @@ class KvzWriter final : public DumpWriter {
   }
 
   bool plans() const override { return true; }
-  std::uint64_t part_count() const override { return header_.plan.frames; }
+  std::uint64_t part_count() const override { return header_.plan.parts; }
   Part part(std::uint64_t index) const override { return header_.plan.part(header_.dump, index); }
 
   void prepare(Part& part) const override {
     const PlanGroup& group = header_.plan.group(part);
+    const Pipeline& pipeline = header_.plan.pipelines[group.pipeline];
     const Buffer<std::byte> tile = gather_tile(header_.plan, header_.dump, part);
-    const TileShape shape = header_.plan.shape(header_.dump, group, part.index);
-    part.coded = encoder_->encode(header_.plan.pipelines[group.pipeline], group, shape, tile, part.result);
+    Buffer<std::byte> decoded;
+    Chain chain = pipeline.begin_chain();
+    std::size_t at = 0;
+    const auto [first, last] = header_.plan.frames_of(part);
+    for (std::uint64_t frame = first; frame < last; ++frame) {
+      const TileShape shape = header_.plan.shape(header_.dump, group, frame);
+      const std::size_t bytes = std::size_t{shape.rows} * shape.cols * dtype_unit(group.context.source);
+      decoded.resize(frame + 1 < last ? bytes : 0);  // takes the chain to the next frame, where there is one
+      part.coded.push_back(
+          encoder_->encode({pipeline, group, shape, ByteView(tile).subspan(at, bytes), chain}, decoded, part.result));
+      at += bytes;
+    }
   }
 
   void append(Part& part) override {
-    if (part.index != frames_) fail(ErrorCode::invalid_argument, "frame {} appended as frame {}", part.index, frames_);
-    index_.put_varint(out_.position() - index_end_);
-    index_.put_varint(part.coded.size());
-    append_record(RecordType::frame, 0, part.coded, part.coded.size());
-    index_end_ = out_.position();
-    ++frames_;
+    if (part.index != parts_) fail(ErrorCode::invalid_argument, "part {} appended as part {}", part.index, parts_);
+    for (const Bytes& coded : part.coded) {
+      index_.put_varint(out_.position() - index_end_);
+      index_.put_varint(coded.size());
+      append_record(RecordType::frame, 0, coded, coded.size());
+      index_end_ = out_.position();
+    }
+    ++parts_;
     encoder_->merge(part.result);
   }
 
   void finish() override {
-    if (frames_ != header_.plan.frames)
-      fail(ErrorCode::invalid_argument, "{} of {} frames written", frames_, header_.plan.frames);
+    if (parts_ != header_.plan.parts)
+      fail(ErrorCode::invalid_argument, "{} of {} parts written", parts_, header_.plan.parts);
     if (const auto results = encoder_->results()) {
       const std::string text = write_kvz_results(*results);
       append_record(RecordType::results, 0, std::as_bytes(std::span(text)), text.size());
@@ -68,7 +81,7 @@ class KvzWriter final : public DumpWriter {
     append_record(RecordType::index, packed.flags, packed.stored, index_.size());
     ByteWriter end;
     end.put(std::uint64_t{sequence_} + 1);
-    end.put(frames_);
+    end.put(header_.plan.frames);
     end.put(hash64(hashes_.view()));
     append_record(RecordType::end, 0, end.view(), end.size());
     footer.file_bytes = out_.position() + kFooterBytes;
@@ -91,7 +104,7 @@ class KvzWriter final : public DumpWriter {
   std::unique_ptr<TileEncoder> encoder_;
   OutputFile out_;
   ByteWriter index_, hashes_;
-  std::uint64_t index_end_ = 0, frames_ = 0;
+  std::uint64_t index_end_ = 0, parts_ = 0;
   std::uint32_t sequence_ = 0;
 };
 

@@ -9,7 +9,7 @@ void for_each_tile(DumpReader& reader, const Plan& plan, std::span<const std::ui
                    const TileMerge& merge, unsigned threads, const Progress& progress) {
   const Dump& dump = reader.dump();
   const auto tile_of = [&](const Part& part) {
-    return PlannedTile{part.index, part.group, plan.shape(dump, plan.group(part), part.index), {}};
+    return PlannedTile{part.index, part.group, plan.shape(dump, part), {}};
   };
   const PartList parts{frames.size(), [&](std::uint64_t index) { return plan.part(dump, frames[index]); }};
   const auto visit_part = [&](Part& part) {

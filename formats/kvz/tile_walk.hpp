@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// One walk over the tiles that a plan cuts a dump into.
+// One walk over the tiles that a plan without chained pipelines cuts a dump into.
 #pragma once
 
 #include <any>

@@ -83,6 +83,7 @@ struct KvzGroup {
   std::vector<KvzMember> members;      // in the order of `tensors`; none of what has no role, layer or values
   std::string pipeline;                // canonical text
   std::uint64_t chunk_rows = 0;        // tokens (or elements of a pass-through tensor) per frame
+  std::uint64_t restart = 0;           // frames that are decoded one after the other; 0 = each by itself
   std::uint64_t values = 0;            // elements covered
   std::uint64_t source_bytes = 0;
   std::uint64_t rows = 0;                    // tokens; 0 for what passes through
@@ -121,8 +122,8 @@ std::unique_ptr<KvzReader> open_kvz(std::unique_ptr<const Source> source, std::s
 /// `bytes` must outlive the reader.
 std::unique_ptr<KvzReader> open_kvz(ByteView bytes, std::string name = "the buffer");
 
-/// Checks every checksum and decodes every frame. Returns one line per damaged frame (empty = sound); throws when the
-/// file cannot be walked at all.
+/// Checks every checksum and decodes every frame. Returns one line per damaged frame (empty = sound), of chained frames
+/// one for what lies between two restart points; throws when the file cannot be walked at all.
 std::vector<std::string> verify_kvz(const std::string& path, unsigned threads, const Progress& progress);
 
 }  // namespace kvzip

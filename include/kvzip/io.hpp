@@ -23,10 +23,10 @@ namespace kvzip {
 struct Part {
   std::uint64_t index = 0;  // position in the order of whoever made the parts
   std::vector<Slice> slices;
-  std::vector<Bytes> data;  // data[i]: the elements of slices[i], row-major, little-endian
-  Bytes coded;              // a frame, between fetch and expand or between prepare and append
-  std::size_t group = 0;    // of a container's parts: the tile group, as the container numbers them
-  std::any result;          // what a step on any thread leaves for the step that follows in order
+  std::vector<Bytes> data;   // data[i]: the elements of slices[i], row-major, little-endian
+  std::vector<Bytes> coded;  // frames, between fetch and expand or between prepare and append
+  std::size_t group = 0;     // of a container's parts: the tile group, as the container numbers them
+  std::any result;           // what a step on any thread leaves for the step that follows in order
 };
 
 class KvzReader;

@@ -25,7 +25,7 @@ struct PresetText {
 std::span<const PresetText> builtin_presets();
 inline constexpr std::string_view kDefaultPreset = "near-lossless";
 
-/// Preset text: `role[layers] = pipeline` lines, first match wins, and `chunk = N|all`.
+/// Preset text: `role[layers] = pipeline` lines, first match wins, `chunk = N|all` and `restart = N|all`.
 struct Rule {
   enum class Scope : std::uint8_t { tensor, head, pair };  // pair: K and V of a layer side by side (`kv[...]`)
   Role role = Role::other;                                 // key, value, pair (kv), query or other
@@ -41,6 +41,7 @@ struct RuleSet {
   std::string name;  // preset name or file name, recorded in the container
   std::vector<Rule> rules;
   std::optional<std::uint64_t> chunk_tokens;  // 0 = all; none = the default of 256
+  std::optional<std::uint64_t> restart;       // frames from one restart point to the next; 0 = all; none = 16
 
   static RuleSet parse(std::string_view text, std::string_view name);
   /// A built-in preset by name; fail(invalid_argument) lists the names when there is none.

@@ -29,7 +29,8 @@ struct TileFormat {
 };
 
 /// A pipeline that was made to suit tiles of one format. Tiles may have any number of tokens; both sides need the same
-/// format, pipeline and place of a tile. Const functions may run on many threads at once.
+/// format, pipeline and place of a tile. Each tile stands by itself: stages that keep state from one to the next
+/// (`carry`) begin anew with it. Const functions may run on many threads at once.
 class TileCodec {
  public:
   /// `pipeline` as in kvzip-pipeline(7), for example "quant:bits=4:axis=token,rans". What it leaves to the data

@@ -56,6 +56,12 @@ TiledDump::TiledDump(DumpReader& reader, const Recognition& recognition, RuleSet
       rules_(std::move(rules)),
       chunk_tokens_(chunk_tokens),
       plan_(make_plan(dump_, recognition_, rules_, chunk_tokens)) {
+  for (const Pipeline& p : plan_.pipelines) {
+    if (p.chained()) {
+      fail(ErrorCode::invalid_argument,
+           "bench times each frame by itself; the pipeline {} keeps state from frame to frame", p.text());
+    }
+  }
   std::vector<std::uint64_t> frames(plan_.frames);
   std::iota(frames.begin(), frames.end(), std::uint64_t{0});
   for_each_tile<Bytes>(
@@ -128,14 +134,14 @@ void TiledDump::add_times(std::size_t piece, const StageClock& clock, std::span<
 ByteView TiledDump::encode(std::size_t piece, std::span<double> steps) {
   StageClock clock;
   const Tile& tile = tiles_[piece];
-  coded_ = pipeline(piece).encode(group_of(piece).context, tile.shape, tile.elements, &clock);
+  coded_ = pipeline(piece).encode(group_of(piece).context, tile.shape, tile.elements, nullptr, &clock);
   add_times(piece, clock, steps);
   return coded_;
 }
 
 void TiledDump::decode(std::size_t piece, ByteView coded, std::span<std::byte> out, std::span<double> steps) {
   StageClock clock;
-  pipeline(piece).decode(group_of(piece).context, tiles_[piece].shape, coded, out, &clock);
+  pipeline(piece).decode(group_of(piece).context, tiles_[piece].shape, coded, out, nullptr, &clock);
   add_times(piece, clock, steps);
 }
 
@@ -159,7 +165,7 @@ std::uint64_t TiledDump::file_bytes(std::vector<Bytes>& coded, const std::vector
   for (std::uint64_t f = 0; f < plan_.frames; ++f) {
     Part part = writer->part(f);
     part.index = f;
-    part.coded = std::move(coded[f]);
+    part.coded.push_back(std::move(coded[f]));
     writer->append(part);
   }
   writer->finish();

@@ -45,8 +45,14 @@ std::vector<ChunkBytes> frames_of(const KvzSummary& summary) {
     if (!is_cache(group.role)) continue;
     if (group.rows == 0) fail(ErrorCode::invalid_argument, "its keys and values are not cut by tokens");
     for (std::uint64_t f = 0; f < group.frame_bytes.size(); ++f) {
-      const std::uint64_t first = f * group.chunk_rows;
-      out.push_back({first, std::min(group.chunk_rows, group.rows - first), group.frame_bytes[f]});
+      const std::uint64_t first = f * group.chunk_rows, tokens = std::min(group.chunk_rows, group.rows - first);
+      // Frames up to the next restart point need those before them: the quality cannot change there.
+      if (group.restart != 0 && f % group.restart != 0) {
+        out.back().tokens += tokens;
+        out.back().bytes += group.frame_bytes[f];
+      } else {
+        out.push_back({first, tokens, group.frame_bytes[f]});
+      }
     }
   }
   return out;

@@ -169,6 +169,17 @@ std::string totals_table(const KvzSummary& summary) {
   return table.text();
 }
 
+/// Where frames need those before them to be decoded.
+std::string restart_text(const KvzSummary& summary) {
+  std::set<std::uint64_t> restarts;
+  for (const KvzGroup& group : summary.groups) {
+    if (group.restart != 0) restarts.insert(group.restart);
+  }
+  if (restarts.empty()) return {};
+  const std::string most = restarts.size() > 1 ? fmt::format(" to {}", *restarts.rbegin()) : "";
+  return fmt::format("chained: decoding can start at a restart point, every {}{} frames\n", *restarts.begin(), most);
+}
+
 /// As a container stores them; that there is no bound is said, too.
 Json results_json(const KvzResults& results) {
   const Json stored = Json::parse(write_kvz_results(results));
@@ -260,6 +271,7 @@ Json container_json(const std::string& name, const Dump& dump, const Recognition
              {"layer", json_layer(layer_of(group, recognition))},
              {"pipeline", group.pipeline},
              {"chunk_rows", group.chunk_rows}};
+    if (group.restart != 0) one["restart"] = group.restart;
     Sums sums;
     sums.add(group);
     one.update(sums_json(sums));
@@ -279,6 +291,7 @@ std::string container_text(const std::string& name, const Dump& dump, const Reco
   out += model_text(recognition.model);
   for (const auto& [key, value] : summary.user) out += fmt::format("{} = {}\n", printable(key), printable(value));
   if (summary.results) out += results_text(*summary.results);
+  out += restart_text(summary);
   return out + "\n" + group_table(dump, recognition, summary, all) + "\n" + totals_table(summary);
 }
 

@@ -98,7 +98,7 @@ Recipe recipe_of(const std::string& path, const SweepRequest& request, const Set
   rules = setting.rules;
   if (!setting.preset.empty()) {
     command += " --preset " + shell_word(setting.preset);
-  } else if (const auto pipelines = two_pipelines(setting.rules)) {
+  } else if (const auto pipelines = two_pipelines(setting.rules); pipelines && !setting.rules.restart) {
     rules = load_rules(std::string(kDefaultPreset), pipelines->key, pipelines->value);
     command += fmt::format(" --key {} --value {}", shell_word(pipelines->key), shell_word(pipelines->value));
     if (chunk.empty() && setting.rules.chunk_tokens) {

@@ -56,7 +56,7 @@ class TimedWriter final : public DumpWriter {
       ChunkBytes& chunk = chunks_[slice.start[axis]];
       chunk.first = slice.start[axis];
       chunk.tokens = std::max(chunk.tokens, slice.count[axis]);
-      chunk.bytes += part.coded.size() + kRecordHeaderBytes + kRecordTailBytes;
+      for (const Bytes& frame : part.coded) chunk.bytes += frame.size() + kRecordHeaderBytes + kRecordTailBytes;
     }
     inner_->append(part);
   }

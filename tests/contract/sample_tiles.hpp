@@ -208,6 +208,8 @@ inline constexpr PipelineCase kPipelineCases[] = {
     {"klt:bits=10,deflate", 1},
     {"window:sink=1:recent=3,rope:missing=skip,klt,rans", 2},
     {"outliers:share=0.1,klt:bits=6:per=head,quant:bits=6,ac", 0.1},
+    {"carry,quant:bits=6:axis=channel,pack", 0.02},
+    {"carry:of=last:weight=0.75:decay=0.5,cast:to=f32,pack", 1e-5},
 };
 
 /// What a group of keys says of itself: two heads where the channels allow it.

@@ -27,7 +27,8 @@ Bytes repaired(ByteView bytes) {
       r.flags = 0;
     }
   }
-  return test::put_together(records, test::load<std::uint8_t>(bytes, 10));
+  return test::put_together(records, test::load<std::uint8_t>(bytes, 10),
+                            test::load<std::uint32_t>(bytes, 12) & kFeatures);
 }
 
 /// The hash of all values; none when something is damaged.

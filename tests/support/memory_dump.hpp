@@ -83,15 +83,15 @@ class MemoryReader : public DumpReader {
   void fetch(Part& part) override {
     fetched.push_back(part.index);
     if (part.index == fail_fetch) fail(ErrorCode::io, "fetch of part {}", part.index);
-    part.coded.clear();
+    part.coded.assign(1, {});
     for (const Slice& slice : part.slices) {
       for (const std::byte b : gather(dump_.tensors[slice.tensor], data_[slice.tensor], slice))
-        part.coded.push_back(~b);
+        part.coded[0].push_back(~b);
     }
   }
   void expand(Part& part) const override {
     if (part.index == fail_expand) fail(ErrorCode::corrupt, "expand of part {}", part.index);
-    auto at = part.coded.begin();
+    auto at = part.coded.at(0).begin();
     part.data.clear();
     for (const Slice& slice : part.slices) {
       Bytes& data = part.data.emplace_back(slice.elements() * slice_unit(dump_.tensors[slice.tensor]));
@@ -133,7 +133,7 @@ class MemoryWriter : public DumpWriter {
   Part part(std::uint64_t index) const override { return parts_.at(index); }
   void prepare(Part& part) const override {
     if (part.index == fail_prepare) fail(ErrorCode::unsupported, "prepare of part {}", part.index);
-    part.coded.assign(1, std::byte{1});
+    part.coded.emplace_back(1, std::byte{1});
   }
   void append(Part& part) override {
     if (part.index == fail_append) fail(ErrorCode::io, "append of part {}", part.index);

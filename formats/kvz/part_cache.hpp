@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Decoded frames, kept for requests in their neighbourhood.
+// Decoded parts, kept for requests in their neighbourhood.
 #pragma once
 
 #include <algorithm>
@@ -11,9 +11,9 @@
 
 namespace kvzip {
 
-class FrameCache {
+class PartCache {
  public:
-  static constexpr std::uint64_t kBytes = std::uint64_t{64} << 20;  // but always the last frame
+  static constexpr std::uint64_t kBytes = std::uint64_t{64} << 20;  // but always the last part
 
   /// The part with its data: decode(part) fills it when it is not here. Valid until the next call.
   template <typename Decode>
