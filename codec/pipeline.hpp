@@ -59,8 +59,9 @@ class Pipeline {
                                 std::string_view name) const;
 
   /// `elements`: shape.rows x shape.cols elements of context.source. Returns a frame's payload. Thread-safe; a clock is
-  /// one thread's own.
-  Bytes encode(const TileContext& context, TileShape shape, ByteView elements, StageClock* clock = nullptr) const;
+  /// one thread's own. `saliency` becomes Tile::saliency.
+  Bytes encode(const TileContext& context, TileShape shape, ByteView elements, StageClock* clock = nullptr,
+               std::span<const float> saliency = {}) const;
   /// Fails with corrupt or truncated on any payload that does not fit; context and shape must match the encoder's.
   void decode(const TileContext& context, TileShape shape, ByteView payload, std::span<std::byte> elements,
               StageClock* clock = nullptr) const;
@@ -96,7 +97,8 @@ class Pipeline {
   static std::string table_name(std::string_view group, std::size_t stage);
   std::vector<const StageRow*> stage_rows() const;
   Bytes encode_exact(const TileContext&, TileShape, ByteView elements, StageClock*) const;
-  Bytes encode_floats(const TileContext&, TileShape, ByteView elements, StageClock*) const;
+  Bytes encode_floats(const TileContext&, TileShape, ByteView elements, std::span<const float> saliency,
+                      StageClock*) const;
   void decode_floats(const TileContext&, TileShape, std::uint64_t left_out, FrameStreams&,
                      std::span<std::byte> elements, StageClock*) const;
 };
