@@ -190,12 +190,12 @@ Bytes Pipeline::raw(ByteView elements) {
 }
 
 Bytes Pipeline::encode(const TileContext& context, TileShape shape, ByteView elements, const Chain* chain,
-                       StageClock* clock) const {
+                       StageClock* clock, std::span<const float> saliency) const {
   const StageTime time(clock, StageClock::kFrame);
   Chain fresh;
   if (chain == nullptr) chain = &(fresh = begin_chain());
-  Bytes payload =
-      exact() ? encode_exact(context, shape, elements, clock) : encode_floats(context, shape, elements, *chain, clock);
+  Bytes payload = exact() ? encode_exact(context, shape, elements, clock)
+                          : encode_floats(context, shape, elements, saliency, *chain, clock);
   if (payload.size() >= elements.size() + 1) return raw(elements);
   const std::uint64_t least = limits::least_payload(std::uint64_t{shape.rows} * shape.cols);
   if (payload.size() < least) payload.resize(least);
@@ -249,9 +249,10 @@ std::vector<Table> Pipeline::fit_tables(const TileContext& context, std::span<co
   return tables;
 }
 
-Bytes Pipeline::encode_floats(const TileContext& context, TileShape shape, ByteView elements, const Chain& chain,
-                              StageClock* clock) const {
+Bytes Pipeline::encode_floats(const TileContext& context, TileShape shape, ByteView elements,
+                              std::span<const float> saliency, const Chain& chain, StageClock* clock) const {
   Tile source(context, shape);
+  source.saliency.assign(saliency.begin(), saliency.end());
   const std::vector<std::size_t> specials = load(source, elements, clock);
   std::uint64_t trials = 0;
   for (std::size_t i = 0; i < stages_.size(); ++i) trials |= static_cast<std::uint64_t>(stages_[i]->trial()) << i;

@@ -70,9 +70,9 @@ class Pipeline {
   Chain begin_chain() const;
   /// `elements`: shape.rows x shape.cols elements of context.source. Returns a frame's payload. Thread-safe; a clock is
   /// one thread's own. `chain` is where the frames before have left it; without one, this is the first after a restart
-  /// point. It stays: decode() takes it past the frame, on both sides.
+  /// point. It stays: decode() takes it past the frame, on both sides. `saliency` becomes Tile::saliency.
   Bytes encode(const TileContext& context, TileShape shape, ByteView elements, const Chain* chain = nullptr,
-               StageClock* clock = nullptr) const;
+               StageClock* clock = nullptr, std::span<const float> saliency = {}) const;
   /// Fails with corrupt or truncated on any payload that does not fit; context and shape must match the encoder's.
   /// After that the chain can go no further.
   void decode(const TileContext& context, TileShape shape, ByteView payload, std::span<std::byte> elements,
@@ -109,7 +109,8 @@ class Pipeline {
   static std::string table_name(std::string_view group, std::size_t stage);
   std::vector<const StageRow*> stage_rows() const;
   Bytes encode_exact(const TileContext&, TileShape, ByteView elements, StageClock*) const;
-  Bytes encode_floats(const TileContext&, TileShape, ByteView elements, const Chain&, StageClock*) const;
+  Bytes encode_floats(const TileContext&, TileShape, ByteView elements, std::span<const float> saliency, const Chain&,
+                      StageClock*) const;
   void decode_floats(const TileContext&, TileShape, std::uint64_t left_out, FrameStreams&,
                      std::span<std::byte> elements, Chain&, StageClock*) const;
 };

@@ -11,6 +11,7 @@
 #include "src/cli/measure_options.hpp"
 #include "src/cli/selecting.hpp"
 #include "src/commands.hpp"
+#include "src/measure/saliency_source.hpp"
 #include "src/report/report.hpp"
 #include "src/tune/target.hpp"
 
@@ -24,7 +25,7 @@ struct Options {
   Goals goals;
   FidelityOptions fidelity;
   std::vector<std::string> in;
-  std::string out, preset, key, value, chunk_tokens, tables;
+  std::string out, preset, key, value, chunk_tokens, tables, saliency;
 };
 
 /// "a.safetensors", "a.safetensors and 2 more".
@@ -80,12 +81,22 @@ void check_target(const Options& o) {
   if (o.goals.size() > 1)
     throw UsageError("one target at a time: --target-ratio, -bits, -nrmse, -attention or --max-error");
   const FidelityOptions plain, &f = o.fidelity;
-  const bool asked = !f.queries.empty() || !f.queries2.empty() || f.split || f.top_k != plain.top_k ||
+  const bool asked = !f.queries2.empty() || f.split || f.top_k != plain.top_k ||
                      f.queries_per_head != plain.queries_per_head || f.scale != plain.scale;
-  if (o.goals.empty() && asked) throw UsageError("--queries and the other options of attention go with a target");
+  if (o.goals.empty() && asked) throw UsageError("--queries2 and the other options of attention go with a target");
   if (!o.goals.empty() && !(o.preset.empty() && o.key.empty() && o.value.empty())) {
     throw UsageError("a target finds the setting itself: leave out --preset, --key and --value");
   }
+}
+
+/// The input with its queries, where what is stored leaves them out; null otherwise. A pipe comes but once.
+std::unique_ptr<DumpReader> open_with_queries(const Options& o, const KeyValues& meta) {
+  const std::vector<Role> roles = o.selecting.selection().roles;
+  const bool piped = std::find(o.in.begin(), o.in.end(), "-") != o.in.end();
+  if (roles.empty() || piped || std::find(roles.begin(), roles.end(), Role::query) != roles.end()) return nullptr;
+  Selecting with = o.selecting;
+  with.role += ",query";
+  return open_selected(o.in, with, o.recognising, {}, meta);
 }
 
 int compress(const Options& o) {
@@ -104,19 +115,25 @@ int compress(const Options& o) {
     const auto reader = part ? open_selected(o.in, o.selecting, o.recognising, {}, options.user) : open_inputs(o.in);
     const Recognition recognition =
         part ? *reader->recognition() : recognise_input(*reader, o.recognising, options.user);
+    const auto with_queries = open_with_queries(o, options.user);
+    SaliencySource saliency(with_queries ? *with_queries : *reader,
+                            with_queries ? *with_queries->recognition() : recognition, o.saliency, o.fidelity.queries,
+                            fidelity.recognise, o.common.threads);
     bool met = true;
     if (!o.goals.empty() && reader->traits().once) {
       throw UsageError("a target reads a container several times: give it as a file, not from a pipe");
     }
     if (!o.goals.empty()) {
       refuse_existing(o.out, o.common.force);
-      TargetOutcome outcome =
-          find_target(*reader, recognition, *o.goals[0], fidelity, options, o.common.threads, o.common.quiet);
+      TargetOutcome outcome = find_target(*reader, recognition, *o.goals[0], fidelity, options, o.common.threads,
+                                          o.common.quiet, &saliency);
       options = std::move(outcome.options);
       met = outcome.met;
       if (!met) complain(fmt::format("{}: {}", inputs_name(o), outcome.said));
       if (met && !o.common.quiet) note(outcome.said);
     }
+    options.saliency = saliency.of(options.rules);
+    if (o.common.verbose > 0 && !o.common.quiet && !saliency.said().empty()) note(saliency.said());
     if (!o.tables.empty()) options.tables.beside = load_tables(o.tables);
     if (!reader->traits().once) options.tables.stored = fit_tables(*reader, recognition, options, o.common.threads);
     const auto writer = create_kvz_writer(o.out, reader->dump(), recognition, options, o.common.force);
@@ -147,6 +164,8 @@ void add_compress(CLI::App& app, Action& action) {
   add_text(*command, "--key", o->key, "SPEC", "pipeline for keys, instead of the preset's");
   add_text(*command, "--value", o->value, "SPEC", "pipeline for values, instead of the preset's");
   add_text(*command, "--chunk-tokens", o->chunk_tokens, "N|all", "tokens coded together and read by themselves");
+  add_text(*command, "--saliency", o->saliency, "SOURCE", "which tokens matter: queries, proxy or none")
+      ->check(CLI::IsMember({"queries", "proxy", "none"}));
   add_text(*command, "--tables", o->tables, "FILE", "tables (.kvzd) that pipelines name, as klt:basis=NAME");
   add_texts(*command, "--meta", o->recognising.meta, "KEY=VALUE",
             "stored in OUT, and used for IN's metadata (axes=HTD)");

@@ -200,6 +200,54 @@ WeightSums Weigh(float* s, float* d, std::size_t width, float m, float r) {
   return {Fold(weights), Fold(changes), Fold(seconds)};
 }
 
+float MaskLogits(float* s, std::size_t count, std::size_t width) {
+  const Floats f;
+  const hn::RebindToSigned<Floats> ints;
+  const auto bound = hn::Set(f, kLargestLogit), none = hn::Set(f, kNoLogit);
+  const auto end = hn::Set(ints, static_cast<std::int32_t>(count));
+  auto most = none;
+  for (std::size_t t = 0; t < width; t += hn::Lanes(f)) {
+    const auto x = hn::LoadU(f, s + t);
+    const auto seen = hn::RebindMask(f, hn::Lt(hn::Iota(ints, static_cast<std::int32_t>(t)), end));
+    const auto logit = hn::IfThenElse(hn::And(seen, hn::Le(hn::Abs(x), bound)), x, none);
+    hn::StoreU(logit, f, s + t);
+    most = hn::Max(most, logit);
+  }
+  return hn::GetLane(hn::MaxOfLanes(f, most));
+}
+
+double ExpWeights(float* s, std::size_t width, float m) {
+  const Floats f;
+  const auto top = hn::Set(f, m);
+  HWY_ALIGN float weights[kParts];
+  for (std::size_t part = 0; part < kParts; part += hn::Lanes(f)) {
+    auto weight = hn::Zero(f);
+    for (std::size_t t = part; t < width; t += kParts) {
+      const auto w = Exp(f, hn::Sub(hn::LoadU(f, s + t), top));
+      hn::StoreU(w, f, s + t);
+      weight = hn::Add(weight, w);
+    }
+    hn::StoreU(weight, f, weights + part);
+  }
+  return Fold(weights);
+}
+
+void AddErrorWeights(const float* s, const float* products, const float* squares, std::size_t width,
+                     const QueryShare& query, float* value, float* key) {
+  const Floats f;
+  const auto top = hn::Set(f, query.m), scale = hn::Set(f, query.inverse_z), factor = hn::Set(f, query.key_factor);
+  const auto square = hn::Set(f, query.output_square);
+  for (std::size_t t = 0; t < width; t += hn::Lanes(f)) {
+    const auto a = hn::Mul(Exp(f, hn::Sub(hn::LoadU(f, s + t), top)), scale);
+    const auto a2 = hn::Mul(a, a);
+    const auto product = hn::LoadU(f, products + t);
+    const auto distance = hn::Sub(hn::Add(hn::LoadU(f, squares + t), square), hn::Add(product, product));
+    const auto share = hn::Mul(hn::Mul(a2, hn::Max(distance, hn::Zero(f))), factor);
+    hn::StoreU(hn::Add(hn::LoadU(f, value + t), a2), f, value + t);
+    hn::StoreU(hn::Add(hn::LoadU(f, key + t), share), f, key + t);
+  }
+}
+
 void ScaleAndAdd(const float* x, std::size_t n, double factor, double* sum) {
   const hn::CappedTag<double, kParts / 2> d;
   const hn::Rebind<float, decltype(d)> f;
@@ -244,6 +292,9 @@ HWY_EXPORT(CheckLogits);
 HWY_EXPORT(Weigh);
 HWY_EXPORT(PackPanels);
 HWY_EXPORT(ScaleAndAdd);
+HWY_EXPORT(MaskLogits);
+HWY_EXPORT(ExpWeights);
+HWY_EXPORT(AddErrorWeights);
 
 void pack_panels(const float* rows, std::size_t count, std::size_t dims, float* panels) {
   HWY_DYNAMIC_DISPATCH(PackPanels)(rows, nullptr, count, dims, panels);
@@ -262,6 +313,16 @@ LogitRange check_logits(float* s, float* d, std::size_t count, std::size_t width
 }
 WeightSums weigh(float* s, float* d, std::size_t width, float m, float r) {
   return HWY_DYNAMIC_DISPATCH(Weigh)(s, d, width, m, r);
+}
+float mask_logits(float* s, std::size_t count, std::size_t width) {
+  return HWY_DYNAMIC_DISPATCH(MaskLogits)(s, count, width);
+}
+double exp_weights(float* s, std::size_t width, float m) {
+  return HWY_DYNAMIC_DISPATCH(ExpWeights)(s, width, m);
+}
+void add_error_weights(const float* s, const float* products, const float* squares, std::size_t width,
+                       const QueryShare& query, float* value, float* key) {
+  HWY_DYNAMIC_DISPATCH(AddErrorWeights)(s, products, squares, width, query, value, key);
 }
 void scale_and_add(const float* x, std::size_t n, double factor, double* sum) {
   HWY_DYNAMIC_DISPATCH(ScaleAndAdd)(x, n, factor, sum);

@@ -46,6 +46,23 @@ struct WeightSums {
 };
 WeightSums weigh(float* s, float* d, std::size_t width, float m, float r);
 
+/// Logits of a query alone: as check_logits() for what is left out; the largest one, or kNoLogit.
+float mask_logits(float* s, std::size_t count, std::size_t width);
+/// w = exp(s - m) in place of s; their sum.
+double exp_weights(float* s, std::size_t width, float m);
+
+/// What errors in the tokens of a block do to the output of one query, to first order: a = exp(s - m) / Z is what the
+/// query takes of a token, and |v - o|^2 = |v|^2 - 2 v.o + |o|^2.
+struct QueryShare {
+  float m, inverse_z;   // of its softmax
+  float output_square;  // |o|^2
+  float key_factor;     // what a^2 |v - o|^2 is multiplied with
+};
+/// value[t] += a^2 and key[t] += key_factor a^2 |v_t - o|^2 for logits s, products v.o and squares |v|^2 of `width`
+/// tokens.
+void add_error_weights(const float* s, const float* products, const float* squares, std::size_t width,
+                       const QueryShare& query, float* value, float* key);
+
 /// sum[i] = sum[i] * factor + x[i]
 void scale_and_add(const float* x, std::size_t n, double factor, double* sum);
 

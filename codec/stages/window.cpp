@@ -42,6 +42,10 @@ class Window final : public Cloned<Window, Stage> {
     pass_rows(to.out, *tile.context, kept, tile.shape.cols, rows);
     tile.values.resize(rest);
     if (front != 0) tile.values.erase(tile.values.begin(), tile.values.begin() + static_cast<std::ptrdiff_t>(front));
+    if (!tile.saliency.empty()) {
+      tile.saliency.resize(tile.saliency.size() - kept.back);
+      tile.saliency.erase(tile.saliency.begin(), tile.saliency.begin() + kept.front);
+    }
     tile.shape = output(*tile.context, tile.shape);
   }
 

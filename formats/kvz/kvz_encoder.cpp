@@ -64,7 +64,9 @@ class CheckedEncoder final : public TileEncoder {
 }  // namespace
 
 Bytes TileEncoder::encode(const FrameInput& in, std::span<std::byte> decoded, std::any&) const {
-  Bytes coded = in.pipeline.encode(in.group.context, in.shape, in.tile, &in.chain);
+  const bool weighed = saliency_ != nullptr && in.pipeline.weighs();
+  Bytes coded = in.pipeline.encode(in.group.context, in.shape, in.tile, &in.chain, nullptr,
+                                   weighed ? tile_saliency(*saliency_, in.group, in.shape) : std::vector<float>());
   if (!decoded.empty()) in.pipeline.decode(in.group.context, in.shape, coded, decoded, &in.chain);
   return coded;
 }

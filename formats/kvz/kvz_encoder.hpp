@@ -8,6 +8,7 @@
 
 #include "formats/kvz/kvz_plan.hpp"
 #include "formats/kvz/kvz_results.hpp"
+#include "formats/kvz/tile_saliency.hpp"
 
 namespace kvzip {
 
@@ -23,6 +24,7 @@ struct FrameInput {
 /// Encodes tiles by the pipeline of their group.
 class TileEncoder {
  public:
+  explicit TileEncoder(std::shared_ptr<const Saliency> saliency = nullptr) : saliency_(std::move(saliency)) {}
   virtual ~TileEncoder() = default;
   /// The payload. `decoded`, as large as the tile or empty, gets what a reader will make of it, and then the chain is
   /// where the reader's will be. What there is to say of the frame is added to `result`. Any thread.
@@ -31,6 +33,9 @@ class TileEncoder {
   virtual void merge(const std::any&) {}
   /// What all that was merged comes to.
   virtual std::optional<KvzResults> results() const { return {}; }
+
+ private:
+  std::shared_ptr<const Saliency> saliency_;
 };
 
 /// An encoder that decodes again each tile of keys and values, stores it as it is where that breaks `asked.max_error`,

@@ -13,6 +13,7 @@
 #include "kvzip/components.hpp"
 #include "kvzip/io.hpp"
 #include "kvzip/rules.hpp"
+#include "kvzip/saliency.hpp"
 #include "kvzip/tables.hpp"
 
 namespace kvzip {
@@ -53,6 +54,8 @@ struct KvzOptions {
   /// breaks max_error is stored as it is, so that the bound always holds.
   std::optional<KvzResults> results{};
   KvzTables tables{};
+  /// Which tokens matter more, for pipelines that make use of it (measure_saliency()); null = not known.
+  std::shared_ptr<const Saliency> saliency{};
 };
 
 /// Fits the tables that the rules ask for (klt:basis=tensor), for `tables.stored`, to a part of each tensor's tokens

@@ -89,7 +89,7 @@ void FidelityMeter::Parts::check_fit(const QuerySet& set) const {
          "queries ask keys and values together, and no layer has one tensor of each, of as many heads and tokens");
   }
   for (const auto& [layer, place] : heads) {
-    const HeadRows* rows = set.of(layer);
+    const LayerQueries* rows = set.of(layer);
     if (rows == nullptr || !pairs_up(place)) continue;
     const HeadRows& keys = place.keys[0];
     if (rows->dims != keys.dims || rows->heads % keys.heads != 0) {

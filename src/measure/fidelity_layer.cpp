@@ -8,26 +8,6 @@
 #include "kvzip/container.hpp"
 
 namespace kvzip::tool {
-namespace {
-
-constexpr std::uint64_t kMostTokens = 8192, kMostValues = std::uint64_t{1} << 22;  // read at a time
-/// Tokens are read in multiples of this, so that sums do not depend on how a container is cut.
-constexpr std::uint64_t kTokenStep = 128;
-
-/// Whole frames as far as that goes, so that each is decoded once.
-std::uint64_t tokens_at_a_time(std::uint64_t chunk, std::uint64_t channels, std::uint64_t tokens) {
-  const std::uint64_t most = std::clamp(kMostValues / channels, kTokenStep, kMostTokens);
-  std::uint64_t step = std::min(std::max(chunk, std::uint64_t{1}), tokens);
-  if (step < most) step *= most / step;
-  return (step + kTokenStep - 1) / kTokenStep * kTokenStep;
-}
-
-}  // namespace
-
-bool pairs_up(const LayerHeads& layer) {
-  return layer.keys.size() == 1 && layer.values.size() == 1 && layer.keys[0].heads == layer.values[0].heads &&
-         layer.keys[0].tokens == layer.values[0].tokens;
-}
 
 PairSums::PairSums(const Rope& rope, std::size_t dims) : energy_(dims), error_(dims) {
   const bool known = rope.state == Rope::State::pre || rope.state == Rope::State::post || rope.theta != 0;
@@ -101,13 +81,13 @@ std::vector<HeadFidelity> LayerRun::run(std::pair<std::uint32_t, std::uint64_t> 
 void LayerRun::ask(std::pair<std::uint32_t, std::uint64_t> layer, const LayerHeads& place) {
   const HeadRows &keys = place.keys[0], &values = place.values[0];
   for (std::size_t who = 0; who < s_.sets.size(); ++who) {
-    const HeadRows* rows = s_.sets[who].of(layer);
+    const LayerQueries* rows = s_.sets[who].of(layer);
     if (rows == nullptr) continue;
     const auto chosen = s_.sets[who].choose(*rows, s_.rope.first_position + s_.split, s_.options.queries_per_head);
     if (chosen.empty()) continue;
     const std::vector<float> queries = s_.sets[who].read(*rows, chosen, s_.rotary ? &*s_.rotary : nullptr);
     std::vector<std::uint64_t> positions;
-    for (const std::uint64_t token : chosen) positions.push_back(s_.sets[who].first_position() + token);
+    for (const std::uint64_t token : chosen) positions.push_back(rows->first_position + token);
     queries_[who] = std::max<std::uint64_t>(queries_[who], chosen.size());
     const AttentionMeter::Shape shape{1, static_cast<std::uint32_t>(keys.dims), static_cast<std::uint32_t>(values.dims),
                                       s_.options.scale, s_.options.top_k};

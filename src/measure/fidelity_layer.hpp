@@ -8,8 +8,8 @@
 #include <utility>
 #include <vector>
 
+#include "formats/query_set.hpp"
 #include "src/measure/fidelity.hpp"
-#include "src/measure/query_set.hpp"
 
 namespace kvzip::tool {
 
@@ -22,9 +22,6 @@ struct FidelitySetup {
   std::optional<Rotary> rotary;  // keys are stored before rotation
   std::uint64_t tokens = 0, split = 0;
 };
-
-/// Attention needs one tensor of keys and one of values that belong together; a layer of an MLA cache has other things.
-bool pairs_up(const LayerHeads& layer);
 
 /// Energies and squared errors of rotary pairs, summed over tokens (the pairs of Block-GTQ, arXiv 2606.24033).
 class PairSums {

@@ -12,6 +12,7 @@
 #include "formats/kvz/kvz_records.hpp"
 #include "kvzip/container.hpp"
 #include "src/bench/bench.hpp"
+#include "src/measure/saliency_source.hpp"
 #include "src/sweep/sweep_rows.hpp"
 
 namespace kvzip::tool {
@@ -162,7 +163,9 @@ class DumpSweep {
         whole_(open_reader(path)),
         with_queries_(selected({Role::key, Role::value, Role::query})),
         reader_(selected({Role::key, Role::value})),
-        meter_(*with_queries_, *with_queries_->recognition(), fidelity_options()) {
+        meter_(*with_queries_, *with_queries_->recognition(), fidelity_options()),
+        saliency_(*with_queries_, *with_queries_->recognition(), {}, request.fidelity.queries,
+                  fidelity_options().recognise, request.fidelity.threads) {
     for (const TensorInfo& info : reader_->dump().tensors) {
       out_.source_bytes += info.bytes();
       out_.values += info.elements();
@@ -279,9 +282,11 @@ class DumpSweep {
     row.left_out = setting.left_out;
   }
 
-  std::unique_ptr<DumpWriter> create(const std::string& path, const Recipe& recipe) const {
+  std::unique_ptr<DumpWriter> create(const std::string& path, const Recipe& recipe) {
     try {
-      return create_kvz_writer(path, reader_->dump(), *reader_->recognition(), recipe.options, true);
+      KvzOptions options = recipe.options;
+      options.saliency = saliency_.of(options.rules);
+      return create_kvz_writer(path, reader_->dump(), *reader_->recognition(), options, true);
     } catch (const Error& error) {
       if (error.code() != ErrorCode::invalid_argument && error.code() != ErrorCode::limit) throw;
       throw Unsuited(error.what());
@@ -333,6 +338,7 @@ class DumpSweep {
   const SweepRequest& request_;
   std::unique_ptr<DumpReader> whole_, with_queries_, reader_;
   FidelityMeter meter_;
+  SaliencySource saliency_;
   SweepDump out_;
 };
 

@@ -7,6 +7,7 @@
 
 #include "codec/pipeline.hpp"
 #include "formats/kvz/kvz_records.hpp"
+#include "formats/kvz/tile_saliency.hpp"
 #include "formats/kvz/tile_walk.hpp"
 #include "kvzip/error.hpp"
 
@@ -57,6 +58,11 @@ class Candidates {
     }
   }
   const std::vector<Pipeline>& of(std::size_t group) const { return pipelines_[group]; }
+  bool weigh() const {
+    return std::any_of(pipelines_.begin(), pipelines_.end(), [](const std::vector<Pipeline>& of_group) {
+      return std::any_of(of_group.begin(), of_group.end(), [](const Pipeline& p) { return p.weighs(); });
+    });
+  }
 
  private:
   std::vector<std::vector<Pipeline>> pipelines_;
@@ -104,6 +110,7 @@ Curves measure_curves(const CurveInput& input, const std::vector<Unit>& units, s
   std::map<UnitKey, std::size_t> place;
   for (std::size_t u = 0; u < units.size(); ++u) place[{units[u].role, units[u].layer}] = u;
   const Candidates ready(plan, input.reader.dump(), place, candidates, texts);
+  const auto saliency = input.saliency != nullptr && ready.weigh() ? input.saliency->get() : nullptr;
   Curves curves;
   std::vector<std::vector<Point>>& out = curves.points;
   out.assign(units.size(), std::vector<Point>(candidates));
@@ -111,10 +118,12 @@ Curves measure_curves(const CurveInput& input, const std::vector<Unit>& units, s
 
   const auto visit = [&](const PlannedTile& tile) {
     const TileContext& context = plan.groups[tile.group].context;
+    std::vector<float> weights;
+    if (saliency != nullptr) weights = tile_saliency(*saliency, plan.groups[tile.group], tile.shape);
     std::vector<Point> points;
     Buffer<std::byte> decoded(tile.elements.size());
     for (const Pipeline& pipeline : ready.of(tile.group)) {
-      const Bytes coded = pipeline.encode(context, tile.shape, tile.elements);
+      const Bytes coded = pipeline.encode(context, tile.shape, tile.elements, nullptr, weights);
       pipeline.decode(context, tile.shape, coded, decoded);
       const Distortion d = tile_errors(context, tile.shape, tile.elements, decoded)[context.role == Role::value];
       points.push_back({static_cast<double>(coded.size() + kRecordHeaderBytes + kRecordTailBytes),

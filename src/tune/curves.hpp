@@ -9,6 +9,7 @@
 
 #include "kvzip/io.hpp"
 #include "kvzip/rules.hpp"
+#include "src/measure/saliency_source.hpp"
 
 namespace kvzip::tool {
 
@@ -33,6 +34,7 @@ struct CurveInput {
   const Recognition& recognition;
   std::uint64_t chunk_tokens = 0;  // 0 = all
   unsigned threads = 0;
+  SaliencySource* saliency = nullptr;  // null: not known
 };
 
 /// The units in order of role and layer, with their energy: one pass over the data.

@@ -20,11 +20,11 @@ namespace {
 class TargetSearch {
  public:
   TargetSearch(DumpReader& reader, const Recognition& recognition, const Goal& goal, const FidelityOptions& fidelity,
-               const KvzOptions& base, unsigned threads, bool quiet)
+               const KvzOptions& base, unsigned threads, bool quiet, SaliencySource* saliency)
       : goal_(goal),
         base_(base),
         start_(std::chrono::steady_clock::now()),
-        dump_{.input = {reader, recognition, base.chunk_tokens.value_or(kDefaultChunk), threads},
+        dump_{.input = {reader, recognition, base.chunk_tokens.value_or(kDefaultChunk), threads, saliency},
               .fidelity = fidelity,
               .quiet = quiet,
               .has_queries = has_queries(recognition, fidelity),
@@ -92,6 +92,7 @@ class TargetSearch {
   KvzOptions options_for(const std::vector<std::string>& pipelines) const {
     KvzOptions options = base_;
     options.rules = rules_for(dump_.units, pipelines);
+    if (dump_.input.saliency != nullptr) options.saliency = dump_.input.saliency->of(options.rules);
     options.results = results_;
     return options;
   }
@@ -111,8 +112,9 @@ class TargetSearch {
 }  // namespace
 
 TargetOutcome find_target(DumpReader& reader, const Recognition& recognition, const Goal& goal,
-                          const FidelityOptions& fidelity, const KvzOptions& base, unsigned threads, bool quiet) {
-  return TargetSearch(reader, recognition, goal, fidelity, base, threads, quiet).run();
+                          const FidelityOptions& fidelity, const KvzOptions& base, unsigned threads, bool quiet,
+                          SaliencySource* saliency) {
+  return TargetSearch(reader, recognition, goal, fidelity, base, threads, quiet, saliency).run();
 }
 
 }  // namespace kvzip::tool

@@ -6,6 +6,7 @@
 
 #include "kvzip/container.hpp"
 #include "src/measure/fidelity.hpp"
+#include "src/measure/saliency_source.hpp"
 #include "src/tune/target_goal.hpp"
 
 namespace kvzip::tool {
@@ -16,9 +17,11 @@ struct TargetOutcome {
   std::string said;    // one line: what was wanted, what was reached, how, and how long it took
 };
 
-/// Searches; `base` has the chunk and the user's texts, `fidelity` is how attention is measured. fail() with
+/// Searches; `base` has the chunk and the user's texts, `fidelity` is how attention is measured, `saliency` what
+/// pipelines that make use of it get (null: nothing). fail() with
 /// invalid_argument when the dump has no keys or values, or no queries where attention is wanted.
 TargetOutcome find_target(DumpReader& reader, const Recognition& recognition, const Goal& goal,
-                          const FidelityOptions& fidelity, const KvzOptions& base, unsigned threads, bool quiet);
+                          const FidelityOptions& fidelity, const KvzOptions& base, unsigned threads, bool quiet,
+                          SaliencySource* saliency = nullptr);
 
 }  // namespace kvzip::tool

@@ -75,7 +75,8 @@ AttentionCurves measure_attention(const CurveInput& input, const std::vector<Uni
     ProgressLine line(fmt::format("attention, {} of {}", m + 1, kMeasured.size()), !quiet);
     std::vector<std::string> pipelines;
     for (std::size_t u = 0; u < units.size(); ++u) pipelines.push_back(texts(u, kMeasured[m]));
-    const KvzOptions coded{rules_for(units, pipelines), input.chunk_tokens, {}};
+    KvzOptions coded{rules_for(units, pipelines), input.chunk_tokens, {}};
+    if (input.saliency != nullptr) coded.saliency = input.saliency->of(coded.rules);
     const TemporaryFile file(temporary_directory() + "/target.kvz");
     const auto writer = create_kvz_writer(file.path(), input.reader.dump(), input.recognition, coded, true);
     transcode(input.reader, *writer, input.threads, line.callback());

@@ -4,8 +4,8 @@
 
 #include <limits>
 
+#include "formats/query_set.hpp"
 #include "src/measure/fidelity.hpp"
-#include "src/measure/query_set.hpp"
 #include "tests/support/cache_layouts.hpp"
 #include "tests/support/direct_attention.hpp"
 #include "tests/unit/scratch_directory.hpp"

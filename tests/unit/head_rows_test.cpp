@@ -3,11 +3,11 @@
 #include <doctest/doctest.h>
 #include <fmt/format.h>
 
+#include "formats/head_rows.hpp"
 #include "kvzip/error.hpp"
-#include "src/measure/head_rows.hpp"
 
 using namespace kvzip;
-using namespace kvzip::tool;
+using namespace kvzip;
 
 TEST_CASE("heads: layers and sequences that a short file claims are limited") {
   const auto heads = [](std::vector<std::uint64_t> shape, std::size_t tensors) {

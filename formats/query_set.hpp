@@ -3,48 +3,60 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "codec/rotary.hpp"
+#include "formats/head_rows.hpp"
 #include "kvzip/io.hpp"
-#include "src/measure/head_rows.hpp"
 
-namespace kvzip::tool {
+namespace kvzip {
 
 /// `n` numbers evenly spaced in [first, end), the middles of equal parts; all when there are no more, or n is 0.
 std::vector<std::uint64_t> spread(std::uint64_t first, std::uint64_t end, std::uint64_t n);
 
+/// The queries of a layer: one a token, from `first_position` on.
+struct LayerQueries : HeadRows {
+  std::uint64_t first_position = 0;
+};
+
+/// Positions are those that the metadata state. Where a file has fewer queries than keys of a layer, they are of the
+/// last tokens.
 class QuerySet {
  public:
   /// Of the dump itself; without queries when it holds none.
   QuerySet(DumpReader& own, const Recognition& recognition);
   /// Of another file. fail(invalid_argument) when it holds none, or its keys are not as those of the cache.
   QuerySet(const std::string& path, const RecogniseOptions& options, const Rope& keys);
+  /// The same of a reader, which must outlive it.
+  QuerySet(DumpReader& other, const RecogniseOptions& options, const Rope& keys);
 
-  bool empty() const { return heads_.empty(); }
+  bool empty() const { return layers_.empty(); }
   const std::string& from() const { return from_; }
   /// Nothing, or what had to be assumed of these queries.
   const std::string& note() const { return note_; }
-  std::uint64_t first_position() const { return first_position_; }
+  /// The first position of any layer.
+  std::uint64_t first_position() const;
   /// One past the last position of any layer.
   std::uint64_t end_position() const;
   /// Null when a layer has none.
-  const HeadRows* of(std::pair<std::uint32_t, std::uint64_t> layer) const;
+  const LayerQueries* of(std::pair<std::uint32_t, std::uint64_t> layer) const;
   /// At most `n` queries of a layer at positions from `position` on.
-  std::vector<std::uint64_t> choose(const HeadRows& rows, std::uint64_t position, std::uint64_t n) const;
+  std::vector<std::uint64_t> choose(const LayerQueries& rows, std::uint64_t position, std::uint64_t n) const;
   /// heads x chosen x channels; turned by their positions unless `rotary` is null.
-  std::vector<float> read(const HeadRows& rows, const std::vector<std::uint64_t>& chosen, const Rotary* rotary);
+  std::vector<float> read(const LayerQueries& rows, const std::vector<std::uint64_t>& chosen, const Rotary* rotary);
 
  private:
+  void open(const RecogniseOptions& options, const Rope& keys);
   void find(const Recognition& recognition);
 
   std::unique_ptr<DumpReader> file_;
   DumpReader* reader_ = nullptr;
+  bool other_ = false;  // not the dump itself
   std::string from_, note_;
-  std::uint64_t first_position_ = 0;
-  HeadMap heads_;
+  std::map<std::pair<std::uint32_t, std::uint64_t>, LayerQueries> layers_;
 };
 
-}  // namespace kvzip::tool
+}  // namespace kvzip

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "src/measure/head_rows.hpp"
+#include "formats/head_rows.hpp"
 
 #include <algorithm>
 #include <array>
@@ -7,7 +7,7 @@
 #include "codec/buffer.hpp"
 #include "codec/fail.hpp"
 
-namespace kvzip::tool {
+namespace kvzip {
 namespace {
 
 constexpr std::uint64_t kPickTokens = 1024;                   // read together
@@ -113,4 +113,17 @@ HeadMap find_heads(const Dump& dump, const Recognition& recognition, std::uint64
   return out;
 }
 
-}  // namespace kvzip::tool
+bool pairs_up(const LayerHeads& layer) {
+  return layer.keys.size() == 1 && layer.values.size() == 1 && layer.keys[0].heads == layer.values[0].heads &&
+         layer.keys[0].tokens == layer.values[0].tokens;
+}
+
+std::uint64_t tokens_at_a_time(std::uint64_t chunk, std::uint64_t channels, std::uint64_t tokens) {
+  constexpr std::uint64_t kMostTokens = 8192, kMostValues = std::uint64_t{1} << 22, kStep = 128;
+  const std::uint64_t most = std::clamp(kMostValues / channels, kStep, kMostTokens);
+  std::uint64_t step = std::min(std::max(chunk, std::uint64_t{1}), tokens);
+  if (step < most) step *= most / step;
+  return (step + kStep - 1) / kStep * kStep;
+}
+
+}  // namespace kvzip

@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "formats/kvz/tile_saliency.hpp"
+
+#include "codec/portable_math.hpp"
+
+namespace kvzip {
+namespace {
+
+/// Rows of the tile, in each head that a slot holds channels of.
+std::vector<const float*> rows_of(const Saliency& saliency, const PlanGroup& group, TileShape shape) {
+  std::vector<const float*> out;
+  for (std::size_t i = 0; i < group.slots.size() && i < group.context.members.size(); ++i) {
+    const PlanSlot& slot = group.slots[i];
+    const TileMember& member = group.context.members[i];
+    const auto index_of = [&](char axis) {
+      const std::size_t at = slot.axes.find(axis);
+      return at == Axes::npos ? PlanSlot::kFree : slot.fixed[at];
+    };
+    const std::uint64_t batch = index_of('B') == PlanSlot::kFree ? 0 : index_of('B'), head = index_of('H');
+    const bool one = head != PlanSlot::kFree;
+    for (auto at = saliency.heads.lower_bound({member.role, member.layer, batch, one ? head : 0});
+         at != saliency.heads.end(); ++at) {
+      const Saliency::Head& found = at->first;
+      if (found.role != member.role || found.layer != member.layer || found.batch != batch) break;
+      if (one && found.head != head) break;
+      if (at->second.size() == group.rows) out.push_back(at->second.data() + shape.first_token);
+    }
+  }
+  return out;
+}
+
+}  // namespace
+
+std::vector<float> tile_saliency(const Saliency& saliency, const PlanGroup& group, TileShape shape) {
+  if (!group.tiled) return {};
+  const std::vector<const float*> heads = rows_of(saliency, group, shape);
+  if (heads.empty()) return {};
+  std::vector<float> out(heads[0], heads[0] + shape.rows);
+  if (heads.size() == 1) return out;
+  const double ln2 = portable::log(2);
+  for (std::size_t r = 0; r < out.size(); ++r) {
+    double sum = 0;
+    for (const float* head : heads) sum += portable::exp(head[r] * ln2);
+    out[r] = static_cast<float>(portable::log(sum / static_cast<double>(heads.size())) / ln2);
+  }
+  return out;
+}
+
+}  // namespace kvzip

@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "formats/query_set.hpp"
+
+#include <algorithm>
+
+#include "codec/fail.hpp"
+
+namespace kvzip {
+namespace {
+
+std::string_view state_text(Rope::State state) {
+  switch (state) {
+    case Rope::State::none:
+      return "of a model without rotary embedding (rope=none)";
+    case Rope::State::pre:
+      return "not rotated (rope=pre)";
+    case Rope::State::post:
+      return "rotated (rope=post)";
+    case Rope::State::unknown:
+      break;
+  }
+  return "of unknown rotation";
+}
+
+}  // namespace
+
+std::vector<std::uint64_t> spread(std::uint64_t first, std::uint64_t end, std::uint64_t n) {
+  const std::uint64_t all = end > first ? end - first : 0;
+  if (n == 0 || n > all) n = all;
+  std::vector<std::uint64_t> out;
+  for (std::uint64_t j = 0; j < n; ++j) {
+    // (2j + 1) all / 2n without a product that could wrap.
+    const std::uint64_t whole = all / n, rest = all % n;
+    out.push_back(first + j * whole + whole / 2 + ((2 * j + 1) * rest + (whole % 2) * n) / (2 * n));
+  }
+  return out;
+}
+
+QuerySet::QuerySet(DumpReader& own, const Recognition& recognition) : reader_(&own), from_("the dump") {
+  find(recognition);
+  if (recognition.model.rope.state == Rope::State::unknown && !empty()) {
+    note_ = "the dump does not say whether keys and queries are rotated: they are taken as they are";
+  }
+}
+
+QuerySet::QuerySet(const std::string& path, const RecogniseOptions& options, const Rope& keys)
+    : other_(true), from_(path) {
+  in_file(path, [&] {
+    file_ = open_reader(path);
+    reader_ = file_.get();
+    open(options, keys);
+  });
+}
+
+QuerySet::QuerySet(DumpReader& other, const RecogniseOptions& options, const Rope& keys)
+    : reader_(&other), other_(true), from_("the dump of queries") {
+  in_file(from_, [&] { open(options, keys); });
+}
+
+void QuerySet::open(const RecogniseOptions& options, const Rope& keys) {
+  const bool stated = reader_->recognition() != nullptr && options.map.empty() && options.layout.empty();
+  const Recognition found = stated ? *reader_->recognition() : recognise(reader_->dump(), options);
+  find(found);
+  if (empty()) {
+    throw Error(ErrorCode::invalid_argument,
+                fmt::format("none of its {} tensors is recognised as queries", found.tensors.size()), Hint::map);
+  }
+  const Rope::State state = found.model.rope.state;
+  if (state == Rope::State::unknown || keys.state == Rope::State::unknown) {
+    note_ =
+        fmt::format("{}: whether keys and queries are rotated alike is not known: they are taken as they are", from_);
+  } else if (state != keys.state) {
+    fail(ErrorCode::invalid_argument, "its queries are {}, but the keys of the cache are {}", state_text(state),
+         state_text(keys.state));
+  }
+}
+
+void QuerySet::find(const Recognition& recognition) {
+  for (const auto& [layer, heads] : find_heads(reader_->dump(), recognition, 0)) {
+    if (heads.queries.empty()) continue;
+    if (heads.queries.size() > 1) {
+      fail(ErrorCode::invalid_argument, "{} and {} are both queries of layer {}",
+           reader_->dump().tensors[heads.queries[0].tensor].name, reader_->dump().tensors[heads.queries[1].tensor].name,
+           layer.first);
+    }
+    const HeadRows& rows = heads.queries[0];
+    const std::uint64_t tokens = heads.keys.empty() ? 0 : heads.keys[0].tokens;
+    const std::uint64_t before = tokens > rows.tokens ? tokens - rows.tokens : 0;
+    layers_.emplace(layer, LayerQueries{rows, recognition.model.rope.first_position + before});
+  }
+}
+
+std::uint64_t QuerySet::first_position() const {
+  std::uint64_t first = ~std::uint64_t{0};
+  for (const auto& [layer, rows] : layers_) first = std::min(first, rows.first_position);
+  return first;
+}
+
+std::uint64_t QuerySet::end_position() const {
+  std::uint64_t end = 0;
+  for (const auto& [layer, rows] : layers_) end = std::max(end, rows.first_position + rows.tokens);
+  return end;
+}
+
+const LayerQueries* QuerySet::of(std::pair<std::uint32_t, std::uint64_t> layer) const {
+  const auto found = layers_.find(layer);
+  return found == layers_.end() ? nullptr : &found->second;
+}
+
+std::vector<std::uint64_t> QuerySet::choose(const LayerQueries& rows, std::uint64_t position, std::uint64_t n) const {
+  const std::uint64_t first = position > rows.first_position ? position - rows.first_position : 0;
+  return spread(std::min(first, rows.tokens), rows.tokens, n);
+}
+
+std::vector<float> QuerySet::read(const LayerQueries& rows, const std::vector<std::uint64_t>& chosen,
+                                  const Rotary* rotary) {
+  const auto read = [&] { return rows.pick(*reader_, rows.tensor, chosen); };
+  std::vector<float> out = other_ ? in_file(from_, read) : read();
+  for (std::size_t i = 0; rotary != nullptr && i < rows.heads * chosen.size(); ++i) {
+    rotary->turn(rows.first_position + chosen[i % chosen.size()], 1, 1, 1, rows.dims, out.data() + i * rows.dims);
+  }
+  return out;
+}
+
+}  // namespace kvzip

@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kvzip/saliency.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <optional>
+
+#include "codec/fail.hpp"
+#include "codec/pipeline.hpp"
+#include "codec/portable_math.hpp"
+#include "formats/query_set.hpp"
+#include "formats/saliency_layer.hpp"
+#include "formats/saliency_proxy.hpp"
+
+namespace kvzip {
+namespace {
+
+constexpr double kFloor = 0.02;           // of the mean weight
+constexpr std::uint64_t kSinkTokens = 4;  // left out of that mean
+constexpr float kMost = 40;
+constexpr std::uint64_t kLittleWork = std::uint64_t{1} << 20;  // tokens x queries of a head
+constexpr std::uint32_t kManyQueries = 512;
+
+/// Numbers of the heads that are measured alike.
+class Heads {
+ public:
+  void add(const Saliency::Head& head, std::vector<float> numbers) { heads_.emplace(head, std::move(numbers)); }
+  /// log2 of weights with a floor. Without a weight that is above zero nothing is said of the head.
+  void add_weights(const Saliency::Head& head, const std::vector<double>& weights) {
+    const auto mean_from = [&](std::uint64_t first) {
+      double sum = 0, count = 0;
+      for (std::uint64_t t = first; t < weights.size(); ++t) {
+        if (std::isfinite(weights[t])) sum += weights[t], count += 1;
+      }
+      return count > 0 ? sum / count : 0;
+    };
+    double mean = mean_from(kSinkTokens);
+    if (!(mean > 0)) mean = mean_from(0);
+    std::vector<float> numbers(weights.size(), kUnknown);
+    for (std::size_t t = 0; t < weights.size() && mean > 0; ++t) {
+      if (!std::isfinite(weights[t])) continue;
+      const double w = std::max(weights[t], kFloor * mean);
+      if (std::isnormal(w)) numbers[t] = static_cast<float>(portable::log(w) / portable::log(2));
+    }
+    add(head, std::move(numbers));
+  }
+  /// Takes the mean of all that is known off, and adds the heads to `out`.
+  void move_to(Saliency& out) {
+    double sum = 0, count = 0;
+    for (const auto& [head, numbers] : heads_) {
+      for (const float s : numbers) {
+        if (std::isfinite(s)) sum += s, count += 1;
+      }
+    }
+    const double mean = count > 0 ? sum / count : 0;
+    for (auto& [head, numbers] : heads_) {
+      for (float& s : numbers) s = std::isfinite(s) ? std::clamp(static_cast<float>(s - mean), -kMost, kMost) : 0;
+    }
+    out.heads.merge(heads_);
+  }
+
+  static constexpr float kUnknown = std::numeric_limits<float>::quiet_NaN();
+
+ private:
+  std::map<Saliency::Head, std::vector<float>> heads_;
+};
+
+/// Rotation of heads of this width, as far as it is known.
+std::optional<Rotary> rotary_of(Rope rope, std::uint64_t dims, std::uint64_t end) {
+  constexpr std::uint64_t kMostDims = 512;  // of one head; merged heads of unknown width are wider
+  if (rope.theta == 0 || (rope.dims == 0 && dims > kMostDims)) return {};
+  if (rope.dims == 0) rope.dims = static_cast<std::uint32_t>(dims);
+  try {
+    check_rotary(rope, dims, end);
+  } catch (const Error&) {
+    return {};
+  }
+  return Rotary(rope);
+}
+
+class Measuring {
+ public:
+  Measuring(DumpReader& dump, const Recognition& recognition, const SaliencyOptions& options)
+      : dump_(dump), rope_(recognition.model.rope), options_(options) {
+    if (options.queries != nullptr) {
+      queries_.emplace(*options.queries, options.recognise, rope_);
+    } else if (options.source != SaliencyOptions::Source::proxy) {
+      queries_.emplace(dump, recognition);
+    }
+  }
+
+  Saliency run(HeadMap heads) {
+    std::erase_if(heads, [](const auto& layer) { return !pairs_up(layer.second); });
+    for (const auto& [layer, place] : heads) measure(layer, place);
+    Saliency out;
+    out.from_queries = asked_;
+    if (options_.source == SaliencyOptions::Source::queries && !asked_) {
+      fail(ErrorCode::invalid_argument, "it has no queries of its keys and values; saliency can be had by proxy");
+    }
+    asked_heads_.move_to(out);
+    other_heads_.move_to(out);
+    return out;
+  }
+
+ private:
+  using Layer = std::pair<std::uint32_t, std::uint64_t>;
+
+  void measure(const Layer& layer, const LayerHeads& place) {
+    const HeadRows& keys = place.keys[0];
+    const LayerQueries* queries = queries_ ? queries_->of(layer) : nullptr;
+    std::uint64_t end = rope_.first_position + keys.tokens;
+    if (queries != nullptr) end = std::max(end, queries->first_position + queries->tokens);
+    const std::optional<Rotary> rotary = rotary_of(rope_, keys.dims, end);
+    SaliencyLayer of{dump_, keys, place.values[0], rope_.first_position, nullptr, nullptr, options_.threads};
+    if (rotary && rope_.state == Rope::State::pre) of.turn = &*rotary;
+    if (rotary && rope_.state == Rope::State::post) of.turn_back = &*rotary;
+    if (queries == nullptr || !ask(layer, of, *queries)) use_proxy(layer, of);
+  }
+
+  /// False when its queries do not fit the layer, or none sees a token.
+  bool ask(const Layer& layer, const SaliencyLayer& of, const LayerQueries& queries) {
+    const bool rotation_unknown = rope_.state == Rope::State::pre && of.turn == nullptr;
+    if (queries.dims != of.keys.dims || queries.heads % of.keys.heads != 0 || rotation_unknown) {
+      if (options_.source == SaliencyOptions::Source::proxy || options_.queries == nullptr) return false;
+      fail(ErrorCode::invalid_argument, "the queries of layer {}, {} heads of {}, do not fit keys of {} heads of {}{}",
+           layer.first, queries.heads, queries.dims, of.keys.heads, of.keys.dims,
+           rotation_unknown ? " that are not rotated, without rope_theta" : "");
+    }
+    std::uint64_t most = options_.queries_per_head;
+    if (most == 0 && queries.tokens > kLittleWork / std::max<std::uint64_t>(1, of.keys.tokens)) most = kManyQueries;
+    const std::vector<std::uint64_t> chosen = queries_->choose(queries, of.first_position, most);
+    if (chosen.empty()) return false;
+    const std::vector<float> rows = queries_->read(queries, chosen, of.turn);
+    std::vector<std::uint64_t> positions;
+    for (const std::uint64_t token : chosen) positions.push_back(queries.first_position + token);
+    const TokenWeights weights = weigh_tokens(of, {rows, positions, queries.heads});
+    for (std::uint64_t head = 0; head < of.keys.heads; ++head) {
+      asked_heads_.add_weights({Role::key, layer.first, layer.second, head}, weights.keys[head]);
+      asked_heads_.add_weights({Role::value, layer.first, layer.second, head}, weights.values[head]);
+    }
+    return asked_ = true;
+  }
+
+  void use_proxy(const Layer& layer, const SaliencyLayer& of) {
+    const std::vector<std::vector<double>> squares = value_squares(of);
+    for (std::uint64_t head = 0; head < of.values.heads; ++head) {
+      const std::vector<float> numbers = proxy_saliency(squares[head]);
+      for (const Role role : {Role::key, Role::value}) {
+        other_heads_.add({role, layer.first, layer.second, head}, numbers);
+      }
+    }
+  }
+
+  DumpReader& dump_;
+  Rope rope_;
+  const SaliencyOptions& options_;
+  std::optional<QuerySet> queries_;
+  Heads asked_heads_, other_heads_;
+  bool asked_ = false;
+};
+
+}  // namespace
+
+std::vector<float> proxy_saliency(std::span<const double> value_squares) {
+  constexpr double kFar = 4, kMostBits = 12;
+  std::vector<double> sorted;
+  for (const double x : value_squares) {
+    if (std::isfinite(x)) sorted.push_back(x);
+  }
+  std::vector<float> out(value_squares.size(), 0.0f);
+  if (sorted.empty()) return out;
+  const auto middle = sorted.begin() + static_cast<std::ptrdiff_t>(sorted.size() / 2);
+  std::nth_element(sorted.begin(), middle, sorted.end());
+  const double median = *middle;
+  for (std::size_t t = 0; t < out.size(); ++t) {
+    const double x = value_squares[t];
+    if (!(x * kFar < median)) continue;
+    const double bits = x > 0 && std::isfinite(median / x) ? portable::log(median / x) / portable::log(2) : kMostBits;
+    out[t] = static_cast<float>(std::min(bits, kMostBits));
+  }
+  return out;
+}
+
+Saliency measure_saliency(DumpReader& dump, const Recognition& recognition, const SaliencyOptions& options) {
+  return Measuring(dump, recognition, options).run(find_heads(dump.dump(), recognition, 0));
+}
+
+bool weighs(const RuleSet& rules) {
+  return std::any_of(rules.rules.begin(), rules.rules.end(),
+                     [](const Rule& rule) { return Pipeline::parse(rule.pipeline).weighs(); });
+}
+
+}  // namespace kvzip

@@ -1,0 +1,353 @@
+// SPDX-License-Identifier: Apache-2.0
+// Two passes over the tokens, block by block: the first finds each query's softmax and output (online softmax, arXiv
+// 1805.02867), the second what each token had in it. Work is cut into tiles of queries in the first and blocks of
+// tokens in the second, so that sums have the same order whatever the threads do.
+#include "formats/saliency_layer.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <limits>
+
+#include "codec/buffer.hpp"
+#include "codec/kernels/attention.hpp"
+#include "codec/portable_math.hpp"
+#include "formats/parallel.hpp"
+
+namespace kvzip {
+namespace {
+
+using kernels::kQueryTile, kernels::kTokenBlock, kernels::kTokenPanel;
+
+/// Larger numbers count as not finite: products of four of them must stay floats.
+constexpr float kLargestNumber = 1e8f;
+/// The first tokens, whose keys and values are unlike the others'.
+constexpr std::uint64_t kSinkTokens = 4;
+
+bool usable(const float* x, std::size_t n) {
+  return std::all_of(x, x + n, [](float v) { return std::fabs(v) <= kLargestNumber; });
+}
+
+double square_of(const float* x, std::size_t n) {
+  double sum = 0;
+  for (std::size_t i = 0; i < n; ++i) sum += double{x[i]} * x[i];
+  return sum;
+}
+
+std::size_t panels_end(std::size_t tokens) {
+  return (tokens + kTokenPanel - 1) / kTokenPanel * kTokenPanel;
+}
+
+/// Variance of each channel of a head over tokens, from sums about its first number.
+class Variance {
+ public:
+  explicit Variance(std::size_t dims) : channels_(dims) {}
+  void add(const float* rows, std::size_t count) {
+    for (std::size_t t = 0; t < count; ++t) {
+      for (Channel& c : channels_) {
+        const float x = *rows++;
+        if (!(std::fabs(x) <= kLargestNumber)) continue;
+        if (c.count++ == 0) c.first = x;
+        const double d = double{x} - c.first;
+        c.sum += d;
+        c.squares += d * d;
+      }
+    }
+  }
+  /// Of all channels together.
+  double sum() const {
+    double all = 0;
+    for (const Channel& c : channels_) {
+      if (c.count != 0) all += std::max(0.0, (c.squares - c.sum * c.sum / c.count) / c.count);
+    }
+    return all;
+  }
+
+ private:
+  struct Channel {
+    float first = 0;
+    double count = 0, sum = 0, squares = 0;
+  };
+  std::vector<Channel> channels_;
+};
+
+/// One query of one head.
+struct Query {
+  bool asks = true, any = false;  // it is usable; it has seen a token
+  float m = 0;                    // largest logit
+  double z = 0;                   // sum of exp(s - m)
+  kernels::QueryShare share{};
+};
+
+class LayerWeigher {
+ public:
+  LayerWeigher(const SaliencyLayer& layer, const SaliencyQueries& queries);
+  TokenWeights run();
+
+ private:
+  /// Tokens of one head of a block: blocks of kTokenBlock rows, of which those missing are zeros.
+  struct HeadBlock {
+    Buffer<float> values, key_panels, value_panels;
+    std::vector<float> squares;  // |v|^2
+  };
+  static constexpr std::size_t kBlockSums = 2 * kTokenBlock;
+
+  void for_each_block(bool second);
+  void take(std::size_t head, bool second);
+  void ask(std::size_t head, std::size_t tile);
+  void finish_queries();
+  void weigh(std::size_t head, std::size_t begin);
+  void weigh_tile(std::size_t head, std::size_t tile, std::size_t begin, std::size_t count, double* sums) const;
+  /// Tokens of `count` from position `first` on that a query at this position sees.
+  static std::size_t seen(std::uint64_t position, std::uint64_t first, std::size_t count) {
+    return position < first ? 0 : static_cast<std::size_t>(std::min<std::uint64_t>(position - first + 1, count));
+  }
+  std::uint64_t last_position(std::size_t tile) const {
+    return q_.positions[std::min(q_.positions.size(), (tile + 1) * kQueryTile) - 1];
+  }
+
+  const SaliencyLayer& l_;
+  const SaliencyQueries& q_;
+  std::size_t heads_, dim_, vdim_, group_, tiles_;
+  Buffer<float> queries_, outputs_;  // times the scale: head, tile, channel, query
+  std::vector<Query> state_;         // tiles_ * kQueryTile of each query head
+  std::vector<double> out_;          // of each of them vdim_
+  double energy_ = 0;                // mean |o|^2
+  std::vector<float> keys_, values_;
+  std::uint64_t first_ = 0, count_ = 0;  // tokens in keys_ and values_
+  std::vector<HeadBlock> blocks_;
+  std::vector<Variance> key_variance_, value_variance_;
+  TokenWeights weights_;
+};
+
+LayerWeigher::LayerWeigher(const SaliencyLayer& layer, const SaliencyQueries& queries)
+    : l_(layer),
+      q_(queries),
+      heads_(layer.keys.heads),
+      dim_(layer.keys.dims),
+      vdim_(layer.values.dims),
+      group_(queries.heads / heads_),
+      tiles_((queries.positions.size() + kQueryTile - 1) / kQueryTile),
+      blocks_(heads_),
+      key_variance_(heads_, Variance(dim_)),
+      value_variance_(heads_, Variance(vdim_)) {
+  const std::size_t each = q_.positions.size();
+  state_.resize(q_.heads * tiles_ * kQueryTile);
+  queries_.assign(state_.size() * dim_, 0.0f);
+  out_.assign(state_.size() * vdim_, 0.0);
+  const double scale = 1 / std::sqrt(static_cast<double>(dim_));
+  for (std::size_t i = 0; i < q_.heads * tiles_ * kQueryTile; ++i) {
+    const std::size_t tile = i / kQueryTile, lane = i % kQueryTile, at = tile % tiles_ * kQueryTile + lane;
+    const float* from = q_.rows.data() + (tile / tiles_ * each + at) * dim_;
+    Query& query = state_[i];
+    query.asks = at < each && usable(from, dim_);
+    if (!query.asks) continue;
+    for (std::size_t c = 0; c < dim_; ++c) {
+      queries_[(tile * dim_ + c) * kQueryTile + lane] = static_cast<float>(scale * from[c]);
+    }
+    query.share.key_factor = static_cast<float>(square_of(from, dim_) * scale * scale);
+  }
+  const std::vector<double> none(layer.keys.tokens);
+  weights_.keys.assign(heads_, none);
+  weights_.values.assign(heads_, none);
+}
+
+TokenWeights LayerWeigher::run() {
+  for_each_block(false);
+  finish_queries();
+  for_each_block(true);
+  const auto mean_variance = [&](const std::vector<Variance>& heads, std::size_t dims) {
+    double sum = 0;
+    for (const Variance& head : heads) sum += head.sum();
+    return sum / static_cast<double>(heads_ * dims);
+  };
+  const auto scale = [&](std::vector<std::vector<double>>& weights, double factor) {
+    const double asking = static_cast<double>(group_ * q_.positions.size());
+    for (std::vector<double>& head : weights) {
+      for (double& w : head) w = energy_ > 0 ? w * factor / (asking * energy_) : std::isnan(w) ? w : 0;
+    }
+  };
+  scale(weights_.keys, mean_variance(key_variance_, dim_));
+  scale(weights_.values, mean_variance(value_variance_, vdim_) * static_cast<double>(vdim_));
+  return std::move(weights_);
+}
+
+void LayerWeigher::for_each_block(bool second) {
+  const std::uint64_t tokens = l_.keys.tokens;
+  const std::uint64_t step = tokens_at_a_time(l_.reader.traits().chunk_tokens, heads_ * std::max(dim_, vdim_), tokens);
+  for (first_ = 0; first_ < tokens; first_ += step) {
+    count_ = std::min(step, tokens - first_);
+    l_.keys.read(l_.reader, l_.keys.tensor, first_, count_, keys_);
+    l_.values.read(l_.reader, l_.values.tensor, first_, count_, values_);
+    parallel_for(heads_, l_.threads, [&](std::size_t head) { take(head, second); });
+    if (second) {
+      const std::size_t blocks = (count_ + kTokenBlock - 1) / kTokenBlock;
+      parallel_for(heads_ * blocks, l_.threads, [&](std::size_t i) { weigh(i / blocks, i % blocks * kTokenBlock); });
+    } else {
+      parallel_for(q_.heads * tiles_, l_.threads, [&](std::size_t i) { ask(i / tiles_, i % tiles_); });
+    }
+  }
+}
+
+/// Tokens of a head to what the loops work on. The logits of a token that is left out are no numbers, and its value is
+/// zero.
+void LayerWeigher::take(std::size_t head, bool second) {
+  HeadBlock& block = blocks_[head];
+  float* keys = keys_.data() + head * count_ * dim_;
+  const float* values = values_.data() + head * count_ * vdim_;
+  const std::size_t blocks = (count_ + kTokenBlock - 1) / kTokenBlock, room = blocks * kTokenBlock;
+  if (!second) {
+    const std::uint64_t skipped = first_ >= kSinkTokens ? 0 : std::min(count_, kSinkTokens - first_);
+    value_variance_[head].add(values + skipped * vdim_, count_ - skipped);
+    if (l_.turn_back == nullptr) {
+      key_variance_[head].add(keys + skipped * dim_, count_ - skipped);
+    } else {
+      Buffer<float> turned(keys, keys + count_ * dim_);
+      l_.turn_back->turn(l_.first_position + first_, -1, count_, 1, dim_, turned.data());
+      key_variance_[head].add(turned.data() + skipped * dim_, count_ - skipped);
+    }
+  }
+  if (l_.turn != nullptr) l_.turn->turn(l_.first_position + first_, 1, count_, 1, dim_, keys);
+  block.values.assign(room * vdim_, 0.0f);
+  block.squares.assign(room, 0.0f);
+  for (std::size_t t = 0; t < count_; ++t) {
+    const float* value = values + t * vdim_;
+    if (usable(keys + t * dim_, dim_) && usable(value, vdim_)) {
+      std::copy_n(value, vdim_, block.values.data() + t * vdim_);
+      block.squares[t] = static_cast<float>(square_of(value, vdim_));
+    } else {
+      std::fill_n(keys + t * dim_, dim_, std::numeric_limits<float>::quiet_NaN());
+      weights_.keys[head][first_ + t] = weights_.values[head][first_ + t] = std::numeric_limits<double>::quiet_NaN();
+    }
+  }
+  block.key_panels.resize(room * dim_);
+  block.value_panels.resize(second ? room * vdim_ : 0);
+  for (std::size_t t = 0; t < count_; t += kTokenBlock) {
+    const std::size_t some = std::min(kTokenBlock, count_ - t);
+    kernels::pack_panels(keys + t * dim_, some, dim_, block.key_panels.data() + t * dim_);
+    if (second) {
+      kernels::pack_panels(block.values.data() + t * vdim_, some, vdim_, block.value_panels.data() + t * vdim_);
+    }
+  }
+}
+
+void LayerWeigher::ask(std::size_t head, std::size_t tile) {
+  alignas(64) std::array<float, kQueryTile * kTokenBlock> s;
+  Buffer<float> added(kQueryTile * vdim_);
+  std::array<double, kQueryTile> factors;
+  const HeadBlock& block = blocks_[head / group_];
+  const std::size_t base = (head * tiles_ + tile) * kQueryTile;
+  for (std::size_t begin = 0; begin < count_; begin += kTokenBlock) {
+    const std::uint64_t first = l_.first_position + first_ + begin;
+    const std::size_t some = seen(last_position(tile), first, std::min<std::size_t>(kTokenBlock, count_ - begin));
+    if (some == 0) return;
+    const std::size_t width = panels_end(some);
+    kernels::tile_logits(queries_.data() + base * dim_, block.key_panels.data() + begin * dim_, dim_, some, s.data());
+    for (std::size_t i = 0; i < kQueryTile; ++i) {
+      Query& query = state_[base + i];
+      float* row = s.data() + i * kTokenBlock;
+      const std::size_t sees = query.asks ? seen(q_.positions[tile * kQueryTile + i], first, some) : 0;
+      const float largest = kernels::mask_logits(row, sees, width);
+      factors[i] = 1;
+      if (largest == kernels::kNoLogit) {
+        std::fill_n(row, width, 0.0f);
+        continue;
+      }
+      const float m = query.any ? std::max(query.m, largest) : largest;
+      if (query.any && m != query.m) {
+        const double fall = double{query.m} - m;
+        factors[i] = fall < -700 ? 0 : portable::exp(fall);
+      }
+      query.any = true;
+      query.m = m;
+      query.z = query.z * factors[i] + kernels::exp_weights(row, width, m);
+    }
+    kernels::tile_outputs(s.data(), block.values.data() + begin * vdim_, some, vdim_, added.data());
+    for (std::size_t i = 0; i < kQueryTile; ++i) {
+      kernels::scale_and_add(added.data() + i * vdim_, vdim_, factors[i], out_.data() + (base + i) * vdim_);
+    }
+  }
+}
+
+void LayerWeigher::finish_queries() {
+  outputs_.assign(state_.size() * vdim_, 0.0f);
+  double asked = 0;
+  for (std::size_t i = 0; i < state_.size(); ++i) {
+    Query& query = state_[i];
+    if (!query.any) continue;
+    const std::size_t tile = i / kQueryTile, lane = i % kQueryTile;
+    double square = 0;
+    for (std::size_t c = 0; c < vdim_; ++c) {
+      const double o = out_[i * vdim_ + c] / query.z;
+      outputs_[(tile * vdim_ + c) * kQueryTile + lane] = static_cast<float>(o);
+      square += o * o;
+    }
+    query.share.m = query.m;
+    query.share.inverse_z = static_cast<float>(1 / query.z);
+    query.share.output_square = static_cast<float>(square);
+    energy_ += square;
+    asked += 1;
+  }
+  if (asked > 0) energy_ /= asked;
+}
+
+void LayerWeigher::weigh_tile(std::size_t head, std::size_t tile, std::size_t begin, std::size_t count,
+                              double* sums) const {
+  alignas(64) std::array<float, kQueryTile * kTokenBlock> s, products;
+  alignas(64) std::array<float, kBlockSums> added{};
+  const HeadBlock& block = blocks_[head / group_];
+  const std::size_t base = (head * tiles_ + tile) * kQueryTile;
+  const std::uint64_t first = l_.first_position + first_ + begin;
+  const std::size_t some = seen(last_position(tile), first, count), width = panels_end(some);
+  if (some == 0) return;
+  kernels::tile_logits(queries_.data() + base * dim_, block.key_panels.data() + begin * dim_, dim_, some, s.data());
+  kernels::tile_logits(outputs_.data() + base * vdim_, block.value_panels.data() + begin * vdim_, vdim_, some,
+                       products.data());
+  for (std::size_t i = 0; i < kQueryTile; ++i) {
+    const Query& query = state_[base + i];
+    const std::size_t sees = query.any ? seen(q_.positions[tile * kQueryTile + i], first, some) : 0;
+    float* row = s.data() + i * kTokenBlock;
+    if (sees == 0 || kernels::mask_logits(row, sees, width) == kernels::kNoLogit) continue;
+    kernels::add_error_weights(row, products.data() + i * kTokenBlock, block.squares.data() + begin, width, query.share,
+                               added.data(), added.data() + kTokenBlock);
+  }
+  kernels::scale_and_add(added.data(), added.size(), 1, sums);
+}
+
+void LayerWeigher::weigh(std::size_t head, std::size_t begin) {
+  std::array<double, kBlockSums> sums{};
+  const std::size_t count = std::min<std::size_t>(kTokenBlock, count_ - begin);
+  for (std::size_t j = head * group_; j < (head + 1) * group_; ++j) {
+    for (std::size_t tile = 0; tile < tiles_; ++tile) weigh_tile(j, tile, begin, count, sums.data());
+  }
+  for (std::size_t t = 0; t < count; ++t) {  // what is left out stays NaN
+    weights_.values[head][first_ + begin + t] += sums[t];
+    weights_.keys[head][first_ + begin + t] += sums[kTokenBlock + t];
+  }
+}
+
+}  // namespace
+
+TokenWeights weigh_tokens(const SaliencyLayer& layer, const SaliencyQueries& queries) {
+  return LayerWeigher(layer, queries).run();
+}
+
+std::vector<std::vector<double>> value_squares(const SaliencyLayer& layer) {
+  const HeadRows& values = layer.values;
+  std::vector<std::vector<double>> out(values.heads);
+  const std::uint64_t chunk = layer.reader.traits().chunk_tokens;
+  const std::uint64_t step = tokens_at_a_time(chunk, values.heads * values.dims, values.tokens);
+  std::vector<float> rows;
+  for (std::uint64_t first = 0; first < values.tokens; first += step) {
+    const std::uint64_t count = std::min(step, values.tokens - first);
+    values.read(layer.reader, values.tensor, first, count, rows);
+    for (std::size_t row = 0; row < values.heads * count; ++row) {
+      const float* x = rows.data() + row * values.dims;
+      out[row / count].push_back(usable(x, values.dims) ? square_of(x, values.dims)
+                                                        : std::numeric_limits<double>::quiet_NaN());
+    }
+  }
+  return out;
+}
+
+}  // namespace kvzip

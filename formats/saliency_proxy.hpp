@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: Apache-2.0
+// Saliency of tokens that no query says anything of.
+#pragma once
+
+#include <span>
+#include <vector>
+
+namespace kvzip {
+
+/// Of a head, from |v|^2 of its tokens (NaN: left out). What holds without queries is that attention sinks
+/// (StreamingLLM, arXiv 2309.17453) have tiny values and a large share of every query: a token whose |v|^2 is below a
+/// quarter of the head's median gets log2(median / |v|^2), at most 12; all others 0.
+std::vector<float> proxy_saliency(std::span<const double> value_squares);
+
+}  // namespace kvzip
