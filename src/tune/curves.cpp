@@ -123,7 +123,7 @@ Curves measure_curves(const CurveInput& input, const std::vector<Unit>& units, s
     std::vector<Point> points;
     Buffer<std::byte> decoded(tile.elements.size());
     for (const Pipeline& pipeline : ready.of(tile.group)) {
-      const Bytes coded = pipeline.encode(context, tile.shape, tile.elements, nullptr, weights);
+      const Bytes coded = pipeline.encode(context, tile.shape, tile.elements, nullptr, nullptr, weights);
       pipeline.decode(context, tile.shape, coded, decoded);
       const Distortion d = tile_errors(context, tile.shape, tile.elements, decoded)[context.role == Role::value];
       points.push_back({static_cast<double>(coded.size() + kRecordHeaderBytes + kRecordTailBytes),
