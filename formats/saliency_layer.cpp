@@ -21,8 +21,12 @@ using kernels::kQueryTile, kernels::kTokenBlock, kernels::kTokenPanel;
 
 /// Larger numbers count as not finite: products of four of them must stay floats.
 constexpr float kLargestNumber = 1e8f;
-/// The first tokens, whose keys and values are unlike the others'.
-constexpr std::uint64_t kSinkTokens = 4;
+/// Queries that are nearer than this to a token say nothing of it: what it is to its neighbours ends with them, and
+/// what reads a cache comes later. It would also drown the rest where only some queries ask.
+constexpr std::uint64_t kNearest = 16;
+/// Queries, of all those of a head, that the mean of the head's tokens counts as in each token's weight: few have asked
+/// the last tokens.
+constexpr double kPrior = 8;
 
 bool usable(const float* x, std::size_t n) {
   return std::all_of(x, x + n, [](float v) { return std::fabs(v) <= kLargestNumber; });
@@ -97,6 +101,7 @@ class LayerWeigher {
   void ask(std::size_t head, std::size_t tile);
   void finish_queries();
   void weigh(std::size_t head, std::size_t begin);
+  std::vector<double> finish_head(const std::vector<double>& sums, double factor) const;
   void weigh_tile(std::size_t head, std::size_t tile, std::size_t begin, std::size_t count, double* sums) const;
   /// Tokens of `count` from position `first` on that a query at this position sees.
   static std::size_t seen(std::uint64_t position, std::uint64_t first, std::size_t count) {
@@ -161,15 +166,35 @@ TokenWeights LayerWeigher::run() {
     for (const Variance& head : heads) sum += head.sum();
     return sum / static_cast<double>(heads_ * dims);
   };
-  const auto scale = [&](std::vector<std::vector<double>>& weights, double factor) {
-    const double asking = static_cast<double>(group_ * q_.positions.size());
-    for (std::vector<double>& head : weights) {
-      for (double& w : head) w = energy_ > 0 ? w * factor / (asking * energy_) : std::isnan(w) ? w : 0;
-    }
-  };
-  scale(weights_.keys, mean_variance(key_variance_, dim_));
-  scale(weights_.values, mean_variance(value_variance_, vdim_) * static_cast<double>(vdim_));
+  const double unit = energy_ > 0 ? 1 / energy_ : 0;
+  const double key = mean_variance(key_variance_, dim_) * unit;
+  const double value = mean_variance(value_variance_, vdim_) * static_cast<double>(vdim_) * unit;
+  for (std::size_t head = 0; head < heads_; ++head) {
+    weights_.keys[head] = finish_head(weights_.keys[head], key);
+    weights_.values[head] = finish_head(weights_.values[head], value);
+  }
   return std::move(weights_);
+}
+
+/// Sums over the queries of a head to means over those that count.
+std::vector<double> LayerWeigher::finish_head(const std::vector<double>& sums, double factor) const {
+  const auto& positions = q_.positions;
+  std::vector<double> asking(sums.size()), out(sums.size());
+  double all = 0, all_asking = 0;
+  for (std::size_t t = 0; t < sums.size(); ++t) {
+    const auto first = std::lower_bound(positions.begin(), positions.end(), l_.first_position + t + kNearest);
+    asking[t] = static_cast<double>(group_) * static_cast<double>(positions.end() - first);
+    if (t < kSinkTokens || std::isnan(sums[t])) continue;
+    all += sums[t];
+    all_asking += asking[t];
+  }
+  const double mean = all_asking > 0 ? all / all_asking : 0;
+  const double share = static_cast<double>(positions.size()) / static_cast<double>(positions.back() - positions[0] + 1);
+  const double prior = kPrior * static_cast<double>(group_) * share;
+  for (std::size_t t = 0; t < sums.size(); ++t) {
+    out[t] = factor * (sums[t] + prior * mean) / (asking[t] + prior);  // NaN stays NaN
+  }
+  return out;
 }
 
 void LayerWeigher::for_each_block(bool second) {
@@ -297,7 +322,7 @@ void LayerWeigher::weigh_tile(std::size_t head, std::size_t tile, std::size_t be
   alignas(64) std::array<float, kBlockSums> added{};
   const HeadBlock& block = blocks_[head / group_];
   const std::size_t base = (head * tiles_ + tile) * kQueryTile;
-  const std::uint64_t first = l_.first_position + first_ + begin;
+  const std::uint64_t first = l_.first_position + first_ + begin + kNearest;
   const std::size_t some = seen(last_position(tile), first, count), width = panels_end(some);
   if (some == 0) return;
   kernels::tile_logits(queries_.data() + base * dim_, block.key_panels.data() + begin * dim_, dim_, some, s.data());
