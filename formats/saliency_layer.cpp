@@ -27,6 +27,8 @@ constexpr std::uint64_t kNearest = 16;
 /// Queries, of all those of a head, that the mean of the head's tokens counts as in each token's weight: few have asked
 /// the last tokens.
 constexpr double kPrior = 8;
+/// About as many tokens, in evenly spaced blocks, tell a tensor's variance.
+constexpr std::uint64_t kVarianceTokens = 512;
 
 bool usable(const float* x, std::size_t n) {
   return std::all_of(x, x + n, [](float v) { return std::fabs(v) <= kLargestNumber; });
@@ -98,6 +100,7 @@ class LayerWeigher {
 
   void for_each_block(bool second);
   void take(std::size_t head, bool second);
+  void add_variance(std::size_t head);
   void ask(std::size_t head, std::size_t tile);
   void finish_queries();
   void weigh(std::size_t head, std::size_t begin);
@@ -221,17 +224,7 @@ void LayerWeigher::take(std::size_t head, bool second) {
   float* keys = keys_.data() + head * count_ * dim_;
   const float* values = values_.data() + head * count_ * vdim_;
   const std::size_t blocks = (count_ + kTokenBlock - 1) / kTokenBlock, room = blocks * kTokenBlock;
-  if (!second) {
-    const std::uint64_t skipped = first_ >= kSinkTokens ? 0 : std::min(count_, kSinkTokens - first_);
-    value_variance_[head].add(values + skipped * vdim_, count_ - skipped);
-    if (l_.turn_back == nullptr) {
-      key_variance_[head].add(keys + skipped * dim_, count_ - skipped);
-    } else {
-      Buffer<float> turned(keys, keys + count_ * dim_);
-      l_.turn_back->turn(l_.first_position + first_, -1, count_, 1, dim_, turned.data());
-      key_variance_[head].add(turned.data() + skipped * dim_, count_ - skipped);
-    }
-  }
+  if (!second) add_variance(head);
   if (l_.turn != nullptr) l_.turn->turn(l_.first_position + first_, 1, count_, 1, dim_, keys);
   block.values.assign(room * vdim_, 0.0f);
   block.squares.assign(room, 0.0f);
@@ -253,6 +246,22 @@ void LayerWeigher::take(std::size_t head, bool second) {
     if (second) {
       kernels::pack_panels(block.values.data() + t * vdim_, some, vdim_, block.value_panels.data() + t * vdim_);
     }
+  }
+}
+
+void LayerWeigher::add_variance(std::size_t head) {
+  const std::uint64_t apart = std::max<std::uint64_t>(1, l_.keys.tokens / kVarianceTokens) * kTokenBlock;
+  for (std::uint64_t begin = 0; begin < count_; begin += kTokenBlock) {
+    if ((first_ + begin) % apart != 0) continue;
+    const std::uint64_t first = std::max(first_ + begin, kSinkTokens),
+                        end = std::min(begin + kTokenBlock, count_) + first_;
+    if (first >= end) continue;
+    const float* values = values_.data() + (head * count_ + first - first_) * vdim_;
+    const float* keys = keys_.data() + (head * count_ + first - first_) * dim_;
+    Buffer<float> plain(keys, keys + (end - first) * dim_);
+    if (l_.turn_back != nullptr) l_.turn_back->turn(l_.first_position + first, -1, end - first, 1, dim_, plain.data());
+    key_variance_[head].add(plain.data(), end - first);
+    value_variance_[head].add(values, end - first);
   }
 }
 
