@@ -16,11 +16,10 @@
 namespace kvzip {
 namespace {
 
-constexpr double kFloor = 0.02;           // of the mean weight
-constexpr std::uint64_t kSinkTokens = 4;  // left out of that mean
+constexpr double kFloor = 0.02;  // of the mean weight, sinks left out
 constexpr float kMost = 40;
-constexpr std::uint64_t kLittleWork = std::uint64_t{1} << 20;  // tokens x queries of a head
-constexpr std::uint32_t kManyQueries = 512;
+constexpr std::uint64_t kLittleWork = std::uint64_t{1} << 18;  // tokens x queries of a head
+constexpr std::uint32_t kManyQueries = 128;
 
 /// Numbers of the heads that are measured alike.
 class Heads {

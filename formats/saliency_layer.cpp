@@ -21,8 +21,14 @@ using kernels::kQueryTile, kernels::kTokenBlock, kernels::kTokenPanel;
 
 /// Larger numbers count as not finite: products of four of them must stay floats.
 constexpr float kLargestNumber = 1e8f;
-/// The first tokens, whose keys and values are unlike the others'.
-constexpr std::uint64_t kSinkTokens = 4;
+/// Queries that are nearer than this to a token say nothing of it: what it is to its neighbours ends with them, and
+/// what reads a cache comes later. It would also drown the rest where only some queries ask.
+constexpr std::uint64_t kNearest = 16;
+/// Queries, of all those of a head, that the mean of the head's tokens counts as in each token's weight: few have asked
+/// the last tokens.
+constexpr double kPrior = 8;
+/// About as many tokens, in evenly spaced blocks, tell a tensor's variance.
+constexpr std::uint64_t kVarianceTokens = 512;
 
 bool usable(const float* x, std::size_t n) {
   return std::all_of(x, x + n, [](float v) { return std::fabs(v) <= kLargestNumber; });
@@ -94,9 +100,11 @@ class LayerWeigher {
 
   void for_each_block(bool second);
   void take(std::size_t head, bool second);
+  void add_variance(std::size_t head);
   void ask(std::size_t head, std::size_t tile);
   void finish_queries();
   void weigh(std::size_t head, std::size_t begin);
+  std::vector<double> finish_head(const std::vector<double>& sums, double factor) const;
   void weigh_tile(std::size_t head, std::size_t tile, std::size_t begin, std::size_t count, double* sums) const;
   /// Tokens of `count` from position `first` on that a query at this position sees.
   static std::size_t seen(std::uint64_t position, std::uint64_t first, std::size_t count) {
@@ -161,15 +169,35 @@ TokenWeights LayerWeigher::run() {
     for (const Variance& head : heads) sum += head.sum();
     return sum / static_cast<double>(heads_ * dims);
   };
-  const auto scale = [&](std::vector<std::vector<double>>& weights, double factor) {
-    const double asking = static_cast<double>(group_ * q_.positions.size());
-    for (std::vector<double>& head : weights) {
-      for (double& w : head) w = energy_ > 0 ? w * factor / (asking * energy_) : std::isnan(w) ? w : 0;
-    }
-  };
-  scale(weights_.keys, mean_variance(key_variance_, dim_));
-  scale(weights_.values, mean_variance(value_variance_, vdim_) * static_cast<double>(vdim_));
+  const double unit = energy_ > 0 ? 1 / energy_ : 0;
+  const double key = mean_variance(key_variance_, dim_) * unit;
+  const double value = mean_variance(value_variance_, vdim_) * static_cast<double>(vdim_) * unit;
+  for (std::size_t head = 0; head < heads_; ++head) {
+    weights_.keys[head] = finish_head(weights_.keys[head], key);
+    weights_.values[head] = finish_head(weights_.values[head], value);
+  }
   return std::move(weights_);
+}
+
+/// Sums over the queries of a head to means over those that count.
+std::vector<double> LayerWeigher::finish_head(const std::vector<double>& sums, double factor) const {
+  const auto& positions = q_.positions;
+  std::vector<double> asking(sums.size()), out(sums.size());
+  double all = 0, all_asking = 0;
+  for (std::size_t t = 0; t < sums.size(); ++t) {
+    const auto first = std::lower_bound(positions.begin(), positions.end(), l_.first_position + t + kNearest);
+    asking[t] = static_cast<double>(group_) * static_cast<double>(positions.end() - first);
+    if (t < kSinkTokens || std::isnan(sums[t])) continue;
+    all += sums[t];
+    all_asking += asking[t];
+  }
+  const double mean = all_asking > 0 ? all / all_asking : 0;
+  const double share = static_cast<double>(positions.size()) / static_cast<double>(positions.back() - positions[0] + 1);
+  const double prior = kPrior * static_cast<double>(group_) * share;
+  for (std::size_t t = 0; t < sums.size(); ++t) {
+    out[t] = factor * (sums[t] + prior * mean) / (asking[t] + prior);  // NaN stays NaN
+  }
+  return out;
 }
 
 void LayerWeigher::for_each_block(bool second) {
@@ -196,17 +224,7 @@ void LayerWeigher::take(std::size_t head, bool second) {
   float* keys = keys_.data() + head * count_ * dim_;
   const float* values = values_.data() + head * count_ * vdim_;
   const std::size_t blocks = (count_ + kTokenBlock - 1) / kTokenBlock, room = blocks * kTokenBlock;
-  if (!second) {
-    const std::uint64_t skipped = first_ >= kSinkTokens ? 0 : std::min(count_, kSinkTokens - first_);
-    value_variance_[head].add(values + skipped * vdim_, count_ - skipped);
-    if (l_.turn_back == nullptr) {
-      key_variance_[head].add(keys + skipped * dim_, count_ - skipped);
-    } else {
-      Buffer<float> turned(keys, keys + count_ * dim_);
-      l_.turn_back->turn(l_.first_position + first_, -1, count_, 1, dim_, turned.data());
-      key_variance_[head].add(turned.data() + skipped * dim_, count_ - skipped);
-    }
-  }
+  if (!second) add_variance(head);
   if (l_.turn != nullptr) l_.turn->turn(l_.first_position + first_, 1, count_, 1, dim_, keys);
   block.values.assign(room * vdim_, 0.0f);
   block.squares.assign(room, 0.0f);
@@ -228,6 +246,22 @@ void LayerWeigher::take(std::size_t head, bool second) {
     if (second) {
       kernels::pack_panels(block.values.data() + t * vdim_, some, vdim_, block.value_panels.data() + t * vdim_);
     }
+  }
+}
+
+void LayerWeigher::add_variance(std::size_t head) {
+  const std::uint64_t apart = std::max<std::uint64_t>(1, l_.keys.tokens / kVarianceTokens) * kTokenBlock;
+  for (std::uint64_t begin = 0; begin < count_; begin += kTokenBlock) {
+    if ((first_ + begin) % apart != 0) continue;
+    const std::uint64_t first = std::max(first_ + begin, kSinkTokens),
+                        end = std::min(begin + kTokenBlock, count_) + first_;
+    if (first >= end) continue;
+    const float* values = values_.data() + (head * count_ + first - first_) * vdim_;
+    const float* keys = keys_.data() + (head * count_ + first - first_) * dim_;
+    Buffer<float> plain(keys, keys + (end - first) * dim_);
+    if (l_.turn_back != nullptr) l_.turn_back->turn(l_.first_position + first, -1, end - first, 1, dim_, plain.data());
+    key_variance_[head].add(plain.data(), end - first);
+    value_variance_[head].add(values, end - first);
   }
 }
 
@@ -297,7 +331,7 @@ void LayerWeigher::weigh_tile(std::size_t head, std::size_t tile, std::size_t be
   alignas(64) std::array<float, kBlockSums> added{};
   const HeadBlock& block = blocks_[head / group_];
   const std::size_t base = (head * tiles_ + tile) * kQueryTile;
-  const std::uint64_t first = l_.first_position + first_ + begin;
+  const std::uint64_t first = l_.first_position + first_ + begin + kNearest;
   const std::size_t some = seen(last_position(tile), first, count), width = panels_end(some);
   if (some == 0) return;
   kernels::tile_logits(queries_.data() + base * dim_, block.key_panels.data() + begin * dim_, dim_, some, s.data());

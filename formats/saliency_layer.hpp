@@ -2,6 +2,7 @@
 // What the queries of one layer say of its tokens: the weights of kvzip/saliency.hpp before floor and logarithm.
 #pragma once
 
+#include <cstdint>
 #include <span>
 #include <vector>
 
@@ -26,6 +27,9 @@ struct SaliencyQueries {
   std::span<const std::uint64_t> positions;
   std::size_t heads = 1;  // a multiple of the layer's
 };
+
+/// The first tokens, whose keys and values are unlike the others'.
+inline constexpr std::uint64_t kSinkTokens = 4;
 
 /// By head, then token; NaN where a token is left out.
 struct TokenWeights {

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // A quantiser for entropy coding that spends its bits where attention looks, along components that both sides learn
 // from what they have decoded: nothing of the basis is stored, and the coder sees small integers.
-//   x = (value - mean) / rms;  z = B x;  q = sign(z) floor(|z| / s + round), s = step 2^(-gain / 2);  x' = B' (q s)
+//   x = (value - mean) / rms;  z = B x;  q = sign(z) floor(|z| / s + round), s = step 2^(-gain / 2);
+//   z' = sign(q) (|q| + kCentre - round) s;  x' = B' z'
 // A token's gain follows its saliency w, the weight of its squared errors in the attention outputs: with steps
 // proportional to w^(-1/2) errors would count alike (reverse water-filling, Cover and Thomas 10.3.3); gamma < 1 tempers
 // that, because later tokens may look elsewhere. B is refreshed at tokens that lie ever further apart.
@@ -20,8 +21,10 @@
 namespace kvzip {
 namespace {
 
-constexpr int kMostGain = 31;            // half octaves, either way
-constexpr int kMeanGain = 8;             // the means' steps are a sixteenth of the tokens'
+constexpr int kMostGain = 31;  // half octaves, either way
+constexpr int kMeanGain = 8;   // the means' steps are a sixteenth of the tokens'
+// Values are denser towards zero, so their mean lies below the middle of a cell, which is 0.5 - round past its number.
+constexpr double kCentre = 0.42;
 constexpr std::uint32_t kLeastRun = 16;  // tokens between two refreshes
 constexpr float kLeastRms = 1e-30f, kLargestRms = 1e30f;
 
@@ -86,7 +89,7 @@ class Adapt final : public Cloned<Adapt, Stage> {
           shape, begin, end, side,
           [&](std::uint32_t r, const AdaptBasis*, float step, float* z) {
             const std::int16_t* q = codes.data() + std::size_t{r} * shape.cols + begin;
-            for (std::uint32_t i = 0; i < end - begin; ++i) z[i] = static_cast<float>(q[i]) * step;
+            dequantise(step, q, end - begin, z);
           },
           approximation);
     });
@@ -233,7 +236,14 @@ class Adapt final : public Cloned<Adapt, Stage> {
       const float steps = std::min(std::fabs(z[i]) / step + round, most);
       const auto magnitude = static_cast<std::int32_t>(steps);
       codes[i] = static_cast<std::int16_t>(z[i] < 0 ? -magnitude : magnitude);
-      z[i] = static_cast<float>(codes[i]) * step;
+    }
+    dequantise(step, codes, n, z);
+  }
+  void dequantise(float step, const std::int16_t* codes, std::uint32_t n, float* z) const {
+    const auto shift = static_cast<float>(kCentre - round_);
+    for (std::uint32_t i = 0; i < n; ++i) {
+      const auto q = static_cast<float>(codes[i]);
+      z[i] = (q == 0 ? 0 : q < 0 ? q - shift : q + shift) * step;
     }
   }
 

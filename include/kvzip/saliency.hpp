@@ -38,7 +38,7 @@ struct SaliencyOptions {
   /// What to ask in place of the dump's own queries; read by random access.
   DumpReader* queries = nullptr;
   RecogniseOptions recognise{};  // of `queries`
-  /// Of each head at most so many queries ask, evenly spaced; 0: all where that is little work, else 512.
+  /// Of each head at most so many queries ask, evenly spaced; 0: all where that is little work, else 128.
   std::uint32_t queries_per_head = 0;
   unsigned threads = 0;  // 0 = all
 };
@@ -49,9 +49,10 @@ struct SaliencyOptions {
 ///
 /// With a = softmax(scale q.k) of a query over the tokens up to its own position and o = sum a v its output, an error
 /// of variance e^2 in each channel of value t moves o by a_t^2 D e^2, in key t by a_t^2 |v_t - o|^2 |q|^2 / D e^2, both
-/// to first order and squared. A token's weight is the mean of that over all queries of its head's group, over the
-/// layer's mean |o|^2, times the tensor's variance over tokens (keys: without RoPE where the dump says how), the first
-/// four left out, and at least 2 % of the head's mean. Tokens with numbers that are not finite, or beyond 1e8, get 0.
+/// to first order and squared. A token's weight is the mean of that over the queries of its head's group that come at
+/// least 16 positions later, to which 8 of the head's mean are added, over the layer's mean |o|^2, times the tensor's
+/// variance over tokens (keys: without RoPE where the dump says how), the first four left out, and at least 2 % of the
+/// head's mean. Tokens with numbers that are not finite, or beyond 1e8, get 0.
 Saliency measure_saliency(DumpReader& dump, const Recognition& recognition, const SaliencyOptions& options = {});
 
 /// True when a pipeline of these rules makes use of saliency.

@@ -10,6 +10,7 @@
 #include "codec/fail.hpp"
 #include "codec/stage_clock.hpp"
 #include "formats/file.hpp"
+#include "formats/kvz/tile_saliency.hpp"
 #include "formats/kvz/tile_walk.hpp"
 #include "kvzip/container.hpp"
 
@@ -64,10 +65,13 @@ TiledDump::TiledDump(DumpReader& reader, const Recognition& recognition, RuleSet
   }
   std::vector<std::uint64_t> frames(plan_.frames);
   std::iota(frames.begin(), frames.end(), std::uint64_t{0});
+  std::optional<Saliency> saliency;
+  if (weighs(rules_)) saliency = measure_saliency(reader, recognition_);
   for_each_tile<Bytes>(
       reader, plan_, frames, [](const PlannedTile& t) { return Bytes(t.elements.begin(), t.elements.end()); },
       [&](const PlannedTile& t, Bytes elements) {
-        tiles_.push_back({t.group, t.shape, std::move(elements)});
+        tiles_.push_back({t.group, t.shape, std::move(elements), {}});
+        if (saliency) tiles_.back().saliency = tile_saliency(*saliency, plan_.groups[t.group], t.shape);
       },
       1);
   find_steps();
@@ -134,7 +138,7 @@ void TiledDump::add_times(std::size_t piece, const StageClock& clock, std::span<
 ByteView TiledDump::encode(std::size_t piece, std::span<double> steps) {
   StageClock clock;
   const Tile& tile = tiles_[piece];
-  coded_ = pipeline(piece).encode(group_of(piece).context, tile.shape, tile.elements, nullptr, &clock);
+  coded_ = pipeline(piece).encode(group_of(piece).context, tile.shape, tile.elements, nullptr, &clock, tile.saliency);
   add_times(piece, clock, steps);
   return coded_;
 }

@@ -64,6 +64,7 @@ class TiledDump final : public Codec {
     std::size_t group = 0;  // index into plan_.groups
     TileShape shape;
     Bytes elements;
+    std::vector<float> saliency;
   };
   const PlanGroup& group_of(std::size_t piece) const { return plan_.groups[tiles_[piece].group]; }
   const Pipeline& pipeline(std::size_t piece) const { return plan_.pipelines[group_of(piece).pipeline]; }

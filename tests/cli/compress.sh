@@ -69,3 +69,14 @@ expect_status 2 kvzip compress a.safetensors -o x.kvz --map nonsense
 # A container is a source like any other.
 expect_status 0 kvzip compress one.kvz -o again.kvz --preset lossless
 expect_status 0 kvzip compare one.kvz again.kvz --max-abs 0
+
+# Saliency changes nothing for pipelines that make no use of it, and queries may be given for it.
+for source in queries proxy none; do
+  kvzip compress -q a.safetensors -o s.kvz -f --preset gear-2 --saliency $source
+  cmp one.kvz s.kvz
+done
+kvzip compress -q a.safetensors -o s.kvz -f --preset gear-2 --queries a.safetensors
+cmp one.kvz s.kvz
+expect_status 2 kvzip compress a.safetensors -o s.kvz -f --saliency guess
+expect_status 2 kvzip compress a.safetensors -o s.kvz -f --queries2 a.safetensors
+expect_in stderr "go with a target"

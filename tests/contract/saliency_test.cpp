@@ -1,0 +1,400 @@
+// SPDX-License-Identifier: Apache-2.0
+// The saliency of tokens against its definition (kvzip/saliency.hpp), in double, with every number in memory.
+#include <doctest/doctest.h>
+
+#include <cmath>
+
+#include "codec/rotary.hpp"
+#include "codec/stages/stages.hpp"
+#include "formats/kvz/tile_saliency.hpp"
+#include "formats/saliency_proxy.hpp"
+#include "tests/contract/every_instruction_set.hpp"
+#include "tests/contract/sample_dumps.hpp"
+
+namespace kvzip::test {
+namespace {
+
+constexpr std::uint64_t kHeads = 2, kGroup = 3, kTokens = 150, kDim = 8, kValueDim = 6;
+constexpr double kNone = std::numeric_limits<double>::quiet_NaN();
+
+std::vector<Spec> specs(std::uint32_t layers, std::uint64_t queries, std::uint64_t tokens = kTokens) {
+  std::vector<Spec> out;
+  for (std::uint32_t l = 0; l < layers; ++l) {
+    out.push_back({fmt::format("k{}", l), DType::f32, {kHeads, tokens, kDim}, Role::key, l, "HTD"});
+    out.push_back({fmt::format("v{}", l), DType::f32, {kHeads, tokens, kValueDim}, Role::value, l, "HTD"});
+    if (queries == 0) continue;
+    out.push_back({fmt::format("q{}", l), DType::f32, {kHeads * kGroup, queries, kDim}, Role::query, l, "HTD"});
+  }
+  return out;
+}
+
+void set(MemoryReader& reader, std::string_view name, const std::vector<float>& values) {
+  for (std::size_t i = 0; i < reader.dump().tensors.size(); ++i) {
+    if (reader.dump().tensors[i].name == name) std::memcpy(reader.data(i).data(), values.data(), values.size() * 4);
+  }
+}
+std::vector<float> get(const MemoryReader& reader, std::string_view name) {
+  for (std::size_t i = 0; i < reader.dump().tensors.size(); ++i) {
+    if (reader.dump().tensors[i].name == name) return floats_of(DType::f32, reader.data(i));
+  }
+  FAIL("no such tensor");
+  return {};
+}
+
+/// Normal numbers, with a first token that draws attention and has a small value.
+std::unique_ptr<MemoryReader> made(std::uint32_t layers, std::uint64_t queries, std::uint64_t tokens = kTokens) {
+  auto reader = sample_reader(specs(layers, queries, tokens));
+  for (std::uint32_t l = 0; l < layers; ++l) {
+    std::vector<float> k = normal(kHeads * tokens * kDim, 3 * l + 1);
+    std::vector<float> v = normal(kHeads * tokens * kValueDim, 3 * l + 2);
+    std::vector<float> q = normal(kHeads * kGroup * queries * kDim, 3 * l + 3);
+    for (std::uint64_t h = 0; h < kHeads; ++h) {
+      for (std::uint64_t c = 0; c < kDim; ++c) k[h * tokens * kDim + c] = 1.5f;
+      for (std::uint64_t c = 0; c < kValueDim; ++c) v[h * tokens * kValueDim + c] *= 0.01f;
+    }
+    for (float& x : q) x = 1.3f * x + 0.4f;
+    set(*reader, fmt::format("k{}", l), k);
+    set(*reader, fmt::format("v{}", l), v);
+    set(*reader, fmt::format("q{}", l), q);
+  }
+  return reader;
+}
+
+double dot(const float* a, const float* b, std::size_t n) {
+  double sum = 0;
+  for (std::size_t i = 0; i < n; ++i) sum += double{a[i]} * b[i];
+  return sum;
+}
+bool finite(const float* x, std::size_t n) {
+  return std::all_of(x, x + n, [](float v) { return std::fabs(v) <= 1e8f; });
+}
+
+/// Mean over channels of the variance over tokens from the fifth on.
+double variance(const std::vector<float>& x, std::size_t tokens, std::size_t dim) {
+  double all = 0;
+  for (std::size_t h = 0; h < kHeads; ++h) {
+    for (std::size_t c = 0; c < dim; ++c) {
+      double n = 0, sum = 0, squares = 0;
+      for (std::size_t t = 4; t < tokens; ++t) {
+        const double v = x[(h * tokens + t) * dim + c];
+        if (std::fabs(v) <= 1e8) n += 1, sum += v, squares += v * v;
+      }
+      if (n > 0) all += squares / n - sum / n * sum / n;
+    }
+  }
+  return all / static_cast<double>(kHeads * dim);
+}
+
+struct Direct {
+  std::vector<float> keys, values, queries, plain_keys;  // plain: what the variance is taken of
+  std::size_t tokens = kTokens;
+  std::vector<std::size_t> positions;  // of the queries
+};
+
+using Weights = std::array<std::vector<std::vector<double>>, 2>;  // keys, values; by head and token; NaN: left out
+
+Weights direct(const Direct& d) {
+  const std::size_t tokens = d.tokens, asking = d.positions.size();
+  Weights w;
+  for (auto& role : w) role.assign(kHeads, std::vector<double>(tokens));
+  std::vector<double> count(tokens);
+  for (const std::size_t at : d.positions) {
+    for (std::size_t t = 0; t + 16 <= at && t < tokens; ++t) count[t] += kGroup;
+  }
+  double energy = 0, seen = 0;
+  for (std::size_t j = 0; j < kHeads * kGroup; ++j) {
+    const std::size_t h = j / kGroup;
+    const float* keys = d.keys.data() + h * tokens * kDim;
+    const float* values = d.values.data() + h * tokens * kValueDim;
+    for (std::size_t i = 0; i < asking; ++i) {
+      const float* q = d.queries.data() + (j * asking + i) * kDim;
+      std::vector<double> a(tokens);
+      double z = 0;
+      for (std::size_t t = 0; t < tokens && t <= d.positions[i]; ++t) {
+        if (!finite(keys + t * kDim, kDim) || !finite(values + t * kValueDim, kValueDim)) continue;
+        z += a[t] = std::exp(dot(q, keys + t * kDim, kDim) / std::sqrt(double{kDim}));
+      }
+      std::vector<double> o(kValueDim);
+      for (std::size_t t = 0; t < tokens; ++t) {
+        a[t] /= z;
+        for (std::size_t c = 0; a[t] > 0 && c < kValueDim; ++c) o[c] += a[t] * values[t * kValueDim + c];
+      }
+      for (const double x : o) energy += x * x;
+      seen += 1;
+      for (std::size_t t = 0; t + 16 <= d.positions[i] && t < tokens; ++t) {
+        double distance = 0;
+        for (std::size_t c = 0; a[t] > 0 && c < kValueDim; ++c) {
+          distance += (values[t * kValueDim + c] - o[c]) * (values[t * kValueDim + c] - o[c]);
+        }
+        w[0][h][t] += a[t] * a[t] * distance * dot(q, q, kDim) / kDim;
+        w[1][h][t] += a[t] * a[t] * kValueDim;
+      }
+    }
+  }
+  energy /= seen;
+  const double share = static_cast<double>(asking) / static_cast<double>(d.positions.back() - d.positions[0] + 1);
+  for (std::size_t role = 0; role < 2; ++role) {
+    const double spread = role == 0 ? variance(d.plain_keys.empty() ? d.keys : d.plain_keys, tokens, kDim)
+                                    : variance(d.values, tokens, kValueDim);
+    for (std::size_t h = 0; h < kHeads; ++h) {
+      std::vector<bool> out(tokens);
+      double sum = 0, counted = 0;
+      for (std::size_t t = 0; t < tokens; ++t) {
+        out[t] = !finite(&d.keys[(h * tokens + t) * kDim], kDim) ||
+                 !finite(&d.values[(h * tokens + t) * kValueDim], kValueDim);
+        if (t >= 4 && !out[t]) sum += w[role][h][t], counted += count[t];
+      }
+      for (std::size_t t = 0; t < tokens; ++t) {
+        const double prior = 8 * kGroup * share;
+        const double mean = (w[role][h][t] + prior * sum / counted) / (count[t] + prior);
+        w[role][h][t] = out[t] ? kNone : mean / energy * spread;
+      }
+    }
+  }
+  return w;
+}
+
+/// Floor, logarithm, and the mean of all taken off, as the saliency of layers.
+std::map<Saliency::Head, std::vector<double>> finish(const std::vector<Weights>& layers) {
+  std::map<Saliency::Head, std::vector<double>> out;
+  double all = 0, n = 0;
+  for (std::uint32_t l = 0; l < layers.size(); ++l) {
+    for (std::size_t role = 0; role < 2; ++role) {
+      for (std::size_t h = 0; h < kHeads; ++h) {
+        const std::vector<double>& w = layers[l][role][h];
+        double sum = 0, count = 0;
+        for (std::size_t t = 4; t < w.size(); ++t) {
+          if (!std::isnan(w[t])) sum += w[t], count += 1;
+        }
+        auto& s = out[{role == 0 ? Role::key : Role::value, l, 0, h}];
+        for (const double x : w) {
+          s.push_back(std::log2(std::max(x, 0.02 * sum / count)));
+          if (!std::isnan(x)) all += s.back(), n += 1;
+          if (std::isnan(x)) s.back() = kNone;
+        }
+      }
+    }
+  }
+  for (auto& [head, s] : out) {
+    for (double& x : s) x = std::isnan(x) ? 0 : x - all / n;
+  }
+  return out;
+}
+
+void check_same(const Saliency& got, const std::map<Saliency::Head, std::vector<double>>& want) {
+  CHECK(got.from_queries);
+  REQUIRE(got.heads.size() == want.size());
+  for (const auto& [head, s] : want) {
+    const std::vector<float>& x = got.heads.at(head);
+    REQUIRE(x.size() == s.size());
+    double worst = 0;
+    for (std::size_t t = 0; t < s.size(); ++t) worst = std::max(worst, std::fabs(x[t] - s[t]));
+    CAPTURE(head.layer);
+    CAPTURE(head.head);
+    CHECK(worst < 1e-4);
+  }
+}
+
+Direct direct_of(const MemoryReader& reader, std::uint32_t layer, std::uint64_t queries, std::uint64_t first) {
+  Direct d{get(reader, fmt::format("k{}", layer)),
+           get(reader, fmt::format("v{}", layer)),
+           get(reader, fmt::format("q{}", layer)),
+           {},
+           kTokens,
+           {}};
+  for (std::uint64_t i = 0; i < queries; ++i) d.positions.push_back(first + i);
+  return d;
+}
+
+Saliency measured(MemoryReader& reader, const SaliencyOptions& options = {}) {
+  return measure_saliency(reader, *reader.recognition(), options);
+}
+
+std::vector<float> flat(const Saliency& s) {
+  std::vector<float> out;
+  for (const auto& [head, numbers] : s.heads) out.insert(out.end(), numbers.begin(), numbers.end());
+  return out;
+}
+
+}  // namespace
+
+TEST_CASE("saliency: as it is defined, of grouped and causal queries") {
+  const auto reader = made(2, kTokens);
+  const auto want = finish({direct(direct_of(*reader, 0, kTokens, 0)), direct(direct_of(*reader, 1, kTokens, 0))});
+  check_same(measured(*reader), want);
+  // The sink is what matters most.
+  CHECK(want.at({Role::value, 0, 0, 0})[0] > want.at({Role::value, 0, 0, 0})[60] + 2);
+}
+
+TEST_CASE("saliency: fewer queries than keys are of the last tokens, wherever the dump begins") {
+  const auto reader = made(1, 40);
+  reader->stated->model.rope.first_position = 1000;
+  check_same(measured(*reader), finish({direct(direct_of(*reader, 0, 40, kTokens - 40))}));
+}
+
+TEST_CASE("saliency: queries of another dump") {
+  const auto reader = made(1, 0), other = made(1, 60);
+  auto alone = sample_reader({{"q0", DType::f32, {kHeads * kGroup, 60, kDim}, Role::query, 0, "HTD"}});
+  alone->stated->model.rope.first_position = 200;
+  alone->data(0) = other->data(2);
+  SaliencyOptions options;
+  options.queries = alone.get();
+  Direct d = direct_of(*other, 0, 60, 200);
+  d.keys = get(*reader, "k0");
+  d.values = get(*reader, "v0");
+  check_same(measured(*reader, options), finish({direct(d)}));
+
+  auto misfit = sample_reader({{"q0", DType::f32, {kHeads + 1, 60, kDim}, Role::query, 0, "HTD"}});
+  options.queries = misfit.get();
+  CHECK_THROWS_AS(measured(*reader, options), Error);
+}
+
+TEST_CASE("saliency: some queries ask for all") {
+  const auto reader = made(1, kTokens);
+  Direct all = direct_of(*reader, 0, kTokens, 0), some = all;
+  some.queries.clear(), some.positions.clear();
+  for (std::size_t j = 0; j < kHeads * kGroup; ++j) {
+    for (std::size_t i = 0; i < 50; ++i) {
+      const float* q = &all.queries[(j * kTokens + 3 * i + 1) * kDim];
+      some.queries.insert(some.queries.end(), q, q + kDim);
+      if (j == 0) some.positions.push_back(3 * i + 1);
+    }
+  }
+  SaliencyOptions options;
+  options.queries_per_head = 50;
+  check_same(measured(*reader, options), finish({direct(some)}));
+}
+
+TEST_CASE("saliency: what is not finite is left out and gets nothing") {
+  const auto reader = made(1, kTokens);
+  std::vector<float> k = get(*reader, "k0"), v = get(*reader, "v0");
+  k[(0 * kTokens + 20) * kDim + 3] = std::numeric_limits<float>::quiet_NaN();
+  v[(1 * kTokens + 30) * kValueDim] = std::numeric_limits<float>::infinity();
+  k[(1 * kTokens + 31) * kDim] = 1e18f;
+  set(*reader, "k0", k);
+  set(*reader, "v0", v);
+  const Saliency got = measured(*reader);
+  check_same(got, finish({direct(direct_of(*reader, 0, kTokens, 0))}));
+  CHECK(got.heads.at({Role::key, 0, 0, 1})[31] == 0);
+}
+
+TEST_CASE("saliency: zeros and short dumps say nothing") {
+  const auto reader = made(1, kTokens);
+  set(*reader, "v0", std::vector<float>(kHeads * kTokens * kValueDim));
+  for (const float s : flat(measured(*reader))) CHECK(s == 0);
+  for (const std::uint64_t tokens : {1u, 3u, 16u}) {
+    const auto few = made(1, tokens, tokens);
+    for (const float s : flat(measured(*few))) CHECK(s == 0);
+  }
+}
+
+TEST_CASE("saliency: rotated keys vary as they do without it, and keys stored before rotation are asked rotated") {
+  const auto pre = made(1, kTokens), post = made(1, kTokens);
+  Rope rope{.theta = 500, .dims = kDim};
+  const Rotary rotary(rope);
+  std::vector<float> k = get(*pre, "k0"), q = get(*pre, "q0");
+  for (std::size_t h = 0; h < kHeads; ++h) rotary.turn(0, 1, kTokens, 1, kDim, &k[h * kTokens * kDim]);
+  for (std::size_t j = 0; j < kHeads * kGroup; ++j) rotary.turn(0, 1, kTokens, 1, kDim, &q[j * kTokens * kDim]);
+  set(*post, "k0", k);
+  set(*post, "q0", q);
+  rope.state = Rope::State::pre;
+  pre->stated->model.rope = rope;
+  rope.state = Rope::State::post;
+  post->stated->model.rope = rope;
+  Direct d = direct_of(*post, 0, kTokens, 0);
+  d.plain_keys = get(*pre, "k0");
+  check_same(measured(*post), finish({direct(d)}));
+  check_same(measured(*pre), finish({direct(d)}));
+}
+
+TEST_CASE("saliency: the same on every instruction set, with any number of threads") {
+  const auto reader = made(2, kTokens);
+  const std::vector<float> first = on_every_instruction_set([&] { return flat(measured(*reader)); });
+  for (const unsigned threads : {1u, 2u, 5u}) {
+    SaliencyOptions options;
+    options.threads = threads;
+    CHECK(flat(measured(*reader, options)) == first);
+  }
+}
+
+TEST_CASE("saliency: without queries, tokens of tiny values stand out") {
+  std::vector<double> squares(9, 4.0);
+  squares[0] = 1.0 / 16, squares[1] = 1.5, squares[2] = 0, squares[3] = kNone, squares[4] = 0.5;
+  CHECK(proxy_saliency(squares) == std::vector<float>{6, 0, 12, 0, 3, 0, 0, 0, 0});
+  CHECK(proxy_saliency(std::vector<double>{0, 0}) == std::vector<float>{0, 0});
+  CHECK(proxy_saliency({}).empty());
+
+  const auto reader = made(1, 0);
+  const Saliency got = measured(*reader);
+  CHECK_FALSE(got.from_queries);
+  const std::vector<float>& keys = got.heads.at({Role::key, 0, 0, 1});
+  CHECK(keys[0] > keys[60] + 10);
+  CHECK(keys == got.heads.at({Role::value, 0, 0, 1}));
+  double sum = 0;
+  for (const float s : flat(got)) sum += s;
+  CHECK(std::fabs(sum) < 1e-2);
+  SaliencyOptions options;
+  options.source = SaliencyOptions::Source::queries;
+  CHECK_THROWS_AS(measured(*reader, options), Error);
+}
+
+TEST_CASE("saliency: layers that no query is of have the proxy") {
+  auto some = specs(2, kTokens);
+  some.pop_back();
+  const auto reader = sample_reader(some);
+  const Saliency got = measured(*reader);
+  CHECK(got.from_queries);
+  CHECK(got.heads.size() == 2 * 2 * kHeads);
+  CHECK(got.heads.at({Role::key, 1, 0, 0}) == got.heads.at({Role::value, 1, 0, 0}));
+}
+
+TEST_CASE("saliency: a tile has that of its members' rows") {
+  const auto reader = made(2, kTokens);
+  const Saliency s = measured(*reader);
+  const auto tile = [&](std::string_view rules, std::size_t group, std::uint64_t frame) {
+    const Plan plan = make_plan(reader->dump(), *reader->recognition(), RuleSet::parse(rules, "test"), 64);
+    const PlanGroup& g = plan.groups.at(group);
+    return tile_saliency(s, g, plan.shape(reader->dump(), g, g.first_frame + frame));
+  };
+  // One head: its own.
+  const std::vector<float> last = tile("key/head = planes,pack\nvalue = planes,pack", 1, 2);
+  const std::vector<float>& head = s.heads.at({Role::key, 0, 0, 1});
+  CHECK(last == std::vector<float>(head.begin() + 128, head.end()));
+  // All heads of two layers' keys and values.
+  const std::vector<float> joint = tile("kv/layers=2 = planes,pack", 0, 1);
+  REQUIRE(joint.size() == 64);
+  for (std::size_t r = 0; r < 64; ++r) {
+    double sum = 0;
+    for (const auto& [place, numbers] : s.heads) sum += std::exp2(numbers[64 + r]);
+    CHECK(joint[r] == doctest::Approx(std::log2(sum / static_cast<double>(s.heads.size()))).epsilon(1e-5));
+  }
+  CHECK(tile_saliency({}, make_plan(reader->dump(), *reader->recognition(), RuleSet::builtin("int8"), {}).groups[0],
+                      {kTokens, kHeads * kDim, 0})
+            .empty());
+}
+
+TEST_CASE("saliency: rows that a window takes out take theirs along") {
+  TileContext context;
+  context.heads = 1, context.head_dim = 2, context.total_tokens = 10, context.source = DType::f32;
+  Tile tile(context, {10, 2, 0});
+  std::fill(tile.values.begin(), tile.values.end(), 1.0f);
+  for (int t = 0; t < 10; ++t) tile.saliency.push_back(static_cast<float>(t));
+  const auto window = make_window();
+  parse_fields(*window, "window", std::vector<std::string_view>{"sink=2", "recent=3"});
+  std::vector<Stream> streams;
+  StreamWriter writer(streams);
+  EncodeContext to{writer};
+  window->encode(tile, to);
+  CHECK(tile.saliency == std::vector<float>{2, 3, 4, 5, 6});
+}
+
+TEST_CASE("saliency: pipelines that make no use of it do not depend on it") {
+  const auto reader = made(1, kTokens);
+  KvzOptions options = options_of("key = quant:bits=4,pack\nvalue = uniform:step=0.1,rans", 32);
+  CHECK_FALSE(weighs(options.rules));
+  const Bytes without = compressed(*reader, options);
+  options.saliency = std::make_shared<Saliency>(measured(*reader));
+  CHECK(compressed(*reader, options) == without);
+}
+
+}  // namespace kvzip::test
