@@ -2,10 +2,12 @@
 // A quantiser for entropy coding that spends its bits where attention looks, along components that both sides learn
 // from what they have decoded: nothing of the basis is stored, and the coder sees small integers.
 //   x = (value - mean) / rms;  z = B x;  q = sign(z) floor(|z| / s + round), s = step 2^(-gain / 2);
-//   z' = sign(q) (|q| + kCentre - round) s;  x' = B' z'
+//   z' = sign(q) (|q| + 1/2 - round) s;  x' = B' z'
 // A token's gain follows its saliency w, the weight of its squared errors in the attention outputs: with steps
 // proportional to w^(-1/2) errors would count alike (reverse water-filling, Cover and Thomas 10.3.3); gamma < 1 tempers
-// that, because later tokens may look elsewhere. B is refreshed at tokens that lie ever further apart.
+// that, because later tokens may look elsewhere. A code stands for the middle of its cell and not for the mean of its
+// values: means pull keys and values towards zero, a bias that attention adds up over tokens, where errors without one
+// average out. B is refreshed at tokens that lie ever further apart.
 #include <algorithm>
 #include <array>
 #include <bit>
@@ -21,10 +23,8 @@
 namespace kvzip {
 namespace {
 
-constexpr int kMostGain = 31;  // half octaves, either way
-constexpr int kMeanGain = 8;   // the means' steps are a sixteenth of the tokens'
-// Values are denser towards zero, so their mean lies below the middle of a cell, which is 0.5 - round past its number.
-constexpr double kCentre = 0.42;
+constexpr int kMostGain = 31;            // half octaves, either way
+constexpr int kMeanGain = 8;             // the means' steps are a sixteenth of the tokens'
 constexpr std::uint32_t kLeastRun = 16;  // tokens between two refreshes
 constexpr float kLeastRms = 1e-30f, kLargestRms = 1e30f;
 
@@ -240,7 +240,7 @@ class Adapt final : public Cloned<Adapt, Stage> {
     dequantise(step, codes, n, z);
   }
   void dequantise(float step, const std::int16_t* codes, std::uint32_t n, float* z) const {
-    const auto shift = static_cast<float>(kCentre - round_);
+    const auto shift = static_cast<float>(0.5 - round_);
     for (std::uint32_t i = 0; i < n; ++i) {
       const auto q = static_cast<float>(codes[i]);
       z[i] = (q == 0 ? 0 : q < 0 ? q - shift : q + shift) * step;
