@@ -109,7 +109,7 @@ std::vector<float> weights(std::size_t rows, std::uint64_t seed) {
 std::vector<Case> cases() {
   std::vector<Case> all;
   for (const Matrix& m : {directed(1, 1, 5, 1), directed(17, 2, 3, 2), directed(70, 3, 12, 3), directed(33, 9, 1, 4),
-                          directed(300, 6, 16, 5), directed(130, 1, 70, 6)}) {
+                          directed(40, 3, 9, 7), directed(300, 6, 16, 5), directed(130, 1, 70, 6)}) {
     for (const std::size_t width : {0u, 1u, 8u, 30u, 64u, 256u}) {
       for (const double step : {0.05, 0.5, 3.0}) {
         Case c{m, {step, step == 0.5 ? 0.4 : 0.5, width}};
