@@ -28,6 +28,7 @@ class Zstd final : public Cloned<Zstd, Coder> {
         ZSTD_compress(coded.data() + 1, coded.size() - 1, plain.data(), plain.size(), static_cast<int>(level_));
     if (ZSTD_isError(size) != 0) fail(ErrorCode::io, "zstd: {}", ZSTD_getErrorName(size));
     coded.resize(1 + size);
+    if (stream.type == StreamType::bytes && plain.size() > most_bytes(size)) return;  // which decode refuses
     if (coded.size() < body.size()) body = std::move(coded);
   }
 
@@ -56,12 +57,13 @@ class Zstd final : public Cloned<Zstd, Coder> {
   }
 
  private:
+  /// Free bytes are short lists; what claims to unfold more than a thousandfold is no such list.
+  static std::size_t most_bytes(std::size_t coded) { return 4096 + coded * 1024; }
   static std::size_t plain_size(const Stream& s, ByteView body) {
     if (s.type == StreamType::symbols) return s.count();
     if (s.type == StreamType::elements) return s.count() * s.width;
     const auto size = ZSTD_getFrameContentSize(body.data(), body.size());
-    // Free bytes are short lists; what claims to unfold more than a thousandfold is no such list.
-    if (size == ZSTD_CONTENTSIZE_ERROR || size == ZSTD_CONTENTSIZE_UNKNOWN || size > 4096 + body.size() * 1024) {
+    if (size == ZSTD_CONTENTSIZE_ERROR || size == ZSTD_CONTENTSIZE_UNKNOWN || size > most_bytes(body.size())) {
       fail(ErrorCode::corrupt, "zstd: a damaged stream");
     }
     return static_cast<std::size_t>(size);

@@ -112,6 +112,27 @@ Stream elements(std::uint32_t width, std::uint32_t rows, std::uint32_t cols) {
   return s;
 }
 
+/// Classes of magnitudes, small ones where gains are low.
+Stream magnitudes(std::uint32_t rows, std::uint32_t cols, bool gains) {
+  Stream s = symbols(16, rows, cols, Data::zeros, 0);
+  s.magnitudes = true;
+  Random random(rows + cols);
+  for (std::uint32_t r = 0; gains && r < rows; ++r) s.gains.push_back(static_cast<std::int8_t>(random.below(63)) - 31);
+  for (std::size_t i = 0; i < s.data.size(); ++i) {
+    const std::uint64_t most = gains ? 1 + static_cast<std::uint64_t>(s.gains[i / cols] + 31) / 4 : 6;
+    s.data[i] = static_cast<std::uint8_t>(random.below(random.below(most) + 1));
+  }
+  return s;
+}
+
+/// Free bytes, the same or at random.
+Stream free_bytes(std::size_t n, bool same) {
+  Stream s = byte_stream(StreamLabel::codes);
+  Random random(n);
+  for (std::size_t i = 0; i < n; ++i) s.data.push_back(static_cast<std::uint8_t>(same ? 0x55 : random.next()));
+  return s;
+}
+
 std::vector<Stream> sample_streams() {
   std::vector<Stream> streams;
   for (const Data data : {Data::zeros, Data::top, Data::skewed, Data::uniform}) {
@@ -140,6 +161,19 @@ std::vector<Stream> sample_streams() {
     streams.push_back(elements(width, 1, 1));
     streams.push_back(elements(width, 0, 4));
     streams.push_back(elements(width, 40, 6));
+  }
+  for (const bool gains : {false, true}) {
+    for (const std::uint32_t cols : {1u, 5u, 64u, 77u}) {
+      streams.push_back(magnitudes(1, cols, gains));
+      streams.push_back(magnitudes(0, cols, gains));
+      streams.push_back(magnitudes(1100 / cols + 1, cols, gains));
+    }
+    streams.push_back(magnitudes(2, 1100, gains));
+  }
+  // The last one shrinks more than a thousandfold.
+  for (const std::size_t n : {0u, 1u, 1000u, 1u << 20}) {
+    streams.push_back(free_bytes(n, true));
+    streams.push_back(free_bytes(n / 16, false));
   }
   return streams;
 }
@@ -227,6 +261,7 @@ TEST_CASE("coders refuse truncated streams and keep to the alphabet in damaged o
     streams.push_back(symbols(alphabet, 9, 4, Data::skewed, 2));
   streams.push_back(positions(40, 3, 4, Data::uniform));
   streams.push_back(elements(2, 9, 4));
+  streams.push_back(magnitudes(9, 4, true));
   for (const std::string& text : all_coders()) {
     CAPTURE(text);
     const auto coder = make(text);
@@ -246,6 +281,8 @@ TEST_CASE("lanes refuse truncated streams and keep to the alphabet in damaged on
       check_damage(*coder, symbols(alphabet, 64, 36, Data::skewed, 0), 5);
     }
     check_damage(*coder, elements(2, 64, 36), 37);
+    check_damage(*coder, magnitudes(40, 36, false), 5);
+    check_damage(*coder, magnitudes(220, 5, true), 5);
   }
 }
 

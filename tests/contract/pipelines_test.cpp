@@ -19,6 +19,8 @@ struct Shape {
 };
 // One token; fewer than any group; no multiple of a group; more than one anchor, restart and window; enough for lanes.
 constexpr Shape kShapes[] = {{1, 8}, {3, 4}, {13, 12}, {67, 20}, {70, 36}};
+// Every width from one channel on, for what divides channels.
+constexpr Shape kNarrow[] = {{1, 1}, {40, 1}, {20, 2}, {19, 3}, {18, 5}, {17, 7}, {35, 11}, {33, 17}};
 
 Pipeline resolved(std::string_view text, const TileContext& context, TileShape shape) {
   Pipeline p = Pipeline::parse(text);
@@ -109,7 +111,7 @@ TEST_CASE("wire ids are unique and stand for the same names as ever") {
   }
   CHECK(ledger.starts_with("1 window\n2 outliers\n3 quant\n4 lowrank\n5 norm\n6 delta\n7 rope\n8 cast\n9 planes\n"));
   CHECK(ledger.find("\n10 rotate\n11 codebook\n") != std::string::npos);
-  CHECK(ledger.find("\n13 uniform\n") != std::string::npos);
+  CHECK(ledger.find("\n13 uniform\n14 carry\n15 adapt\n") != std::string::npos);
   seen.clear();
   for (const auto& row : coder_table()) CHECK(seen.insert(row.id).second);
 }
@@ -140,6 +142,27 @@ TEST_CASE("pipelines stay within their bound, or are exact, on every dtype") {
       CHECK(sum == payload.size());
     }
   });
+}
+
+TEST_CASE("adapt: channels of every number, on every dtype and kind of data") {
+  for (const PipelineCase& c : kPipelineCases) {
+    if (c.text.find("adapt") == std::string_view::npos || c.text.find("rope") != std::string_view::npos) continue;
+    CAPTURE(c.text);
+    for (const DType type : codable_dtypes()) {
+      for (const Shape& size : kNarrow) {
+        for (const Fill fill : kFills) {
+          CAPTURE(static_cast<int>(fill));
+          CAPTURE(size.cols);
+          const TileContext context = sample_context(type, size.cols, size.rows);
+          const TileShape shape{size.rows, size.cols, 0, true, true};
+          const Pipeline p = resolved(c.text, context, shape);
+          const Bytes elements = sample_elements(type, size.rows, size.cols, fill);
+          const Bytes back = decoded(p, context, shape, p.encode(context, shape, elements), elements.size());
+          check_values(type, elements, back, fill == Fill::huge || fill == Fill::tiny ? 4 : std::max(c.bound, 1.0));
+        }
+      }
+    }
+  }
 }
 
 TEST_CASE("a tile inside a longer sequence comes back the same") {

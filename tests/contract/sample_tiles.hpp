@@ -210,6 +210,13 @@ inline constexpr PipelineCase kPipelineCases[] = {
     {"outliers:share=0.1,klt:bits=6:per=head,quant:bits=6,ac", 0.1},
     {"carry,quant:bits=6:axis=channel,pack", 0.02},
     {"carry:of=last:weight=0.75:decay=0.5,cast:to=f32,pack", 1e-5},
+    {"adapt,rans", 0.5},
+    {"adapt:width=none,pack", 0.2},
+    {"adapt:step=0.05:round=0.5:width=8,rans", 0.1},
+    {"adapt:step=0.02:width=5,ac", 0.02},
+    {"adapt:step=64:round=0,zstd", 4},
+    {"window:sink=1:recent=2,rope,carry,adapt:step=0.25:width=none,quant:bits=6:axis=tile,rans:model=adaptive", 0.1},
+    {"outliers,norm,adapt:step=0.1,uniform:step=0.02,deflate", 0.3},
 };
 
 /// What a group of keys says of itself: two heads where the channels allow it.

@@ -69,8 +69,12 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   s.cols = data[4] % 80 + 1u;
   s.width = 1u << data[5] % 4;
   s.head_dim = data[6] % 2 == 0 ? 0 : data[7] % s.cols + 1;
+  if (s.type == StreamType::symbols && data[5] >= 128) s.alphabet = 16, s.magnitudes = true;
   if (s.type == StreamType::positions) s.cols = static_cast<std::uint32_t>(std::min<std::uint64_t>(s.cols, s.alphabet));
   const ByteView rest = std::as_bytes(std::span(data, size)).subspan(12);
+  for (std::size_t r = 0; s.magnitudes && data[6] >= 128 && r < s.rows; ++r) {
+    s.gains.push_back(static_cast<std::int8_t>(data[r % size] % 63 - 31));
+  }
 
   const std::size_t table_size = std::min<std::size_t>(data[8], rest.size());
   decode(*coder, s, rest.first(table_size), rest.subspan(table_size));

@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+// A second decoder of the stage `adapt`, written from man/kvz.5 with plain loops.
+#pragma once
+
+#include <bit>
+#include <cmath>
+#include <cstdint>
+#include <vector>
+
+#include "codec/stream.hpp"
+
+namespace kvzip::reference {
+
+struct AdaptFields {
+  double step = 0.5, round = 0.4;
+  std::size_t width = 256;
+};
+
+/// 2^(g / 2) as a float.
+inline float half_octaves(int g) {
+  float x = g % 2 == 0 ? 1.0f : 0x1.6a09e6p-1f;
+  const int whole = g % 2 == 0 ? g / 2 : (g + 1) / 2;
+  for (int i = 0; i < whole; ++i) x *= 2;
+  for (int i = 0; i > whole; --i) x /= 2;
+  return x;
+}
+
+/// Integers of two streams: classes, and bits of the others.
+inline std::vector<int> magnitudes_of(const Stream& classes, const Stream& bits) {
+  static constexpr int kBase[] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 24, 32, 64, 320};
+  static constexpr int kBits[] = {0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 2, 3, 3, 5, 8, 14};
+  std::size_t at = 0;
+  const auto bit = [&] {
+    const int b = bits.data[at / 8] >> at % 8 & 1;
+    ++at;
+    return b;
+  };
+  std::vector<int> out;
+  for (const std::uint8_t c : classes.data) {
+    int x = kBase[c];
+    const bool negative = c != 0 && bit() == 1;
+    for (int i = 0; i < kBits[c]; ++i) x += bit() << i;
+    out.push_back(negative ? -x : x);
+  }
+  return out;
+}
+
+inline double dot(const float* a, const float* b, std::size_t n) {
+  double d[8] = {};
+  for (std::size_t i = 0; i < n; ++i) d[i < n - n % 8 ? i % 8 : 0] += double{a[i]} * double{b[i]};
+  return ((d[0] + d[1]) + (d[2] + d[3])) + ((d[4] + d[5]) + (d[6] + d[7]));
+}
+
+/// The basis of one part. T is float for what the page says, double for what it approximates.
+template <typename T>
+struct Basis {
+  std::size_t n;
+  T noise;
+  std::vector<T> b, k;
+  double seen = 0;
+
+  Basis(std::size_t columns, T noise_of_one) : n(columns), noise(noise_of_one), b(n * n), k(n * n) {
+    for (std::size_t i = 0; i < n; ++i) b[i * n + i] = 1;
+  }
+  std::vector<T> row_of(const T* z) const {
+    std::vector<T> y(n);
+    for (std::size_t j = 0; j < n; ++j) {
+      for (std::size_t i = 0; i < n; ++i) y[j] += z[i] * b[i * n + j];
+    }
+    return y;
+  }
+  static double product(const T* a, const T* c, std::size_t n) {
+    if constexpr (std::is_same_v<T, float>) return dot(a, c, n);
+    double sum = 0;
+    for (std::size_t i = 0; i < n; ++i) sum += static_cast<double>(a[i]) * static_cast<double>(c[i]);
+    return sum;
+  }
+  void learn(const T* y) {
+    if (!(product(y, y, n) <= 16.0 * static_cast<double>(n))) return;
+    for (std::size_t i = 0; i < n; ++i) {
+      for (std::size_t j = 0; j <= i; ++j) k[i * n + j] += y[i] * y[j];
+    }
+    ++seen;
+  }
+  void refresh() {
+    std::vector<T> u(n * n);
+    const T f = noise * static_cast<T>(seen);
+    for (std::size_t v = 0; v < n; ++v) {
+      for (std::size_t j = 0; j < n; ++j) {
+        for (std::size_t i = 0; i < n; ++i) u[v * n + j] += b[v * n + i] * (j <= i ? k[i * n + j] : k[j * n + i]);
+        u[v * n + j] += f * b[v * n + j];
+      }
+    }
+    for (std::size_t v = 0; v < n; ++v) {
+      const double e = product(&u[v * n], &u[v * n], n);
+      if (!(e > 1e-30) || std::isinf(e)) return;
+      const T c = static_cast<T>(1 / std::sqrt(e));
+      for (std::size_t j = 0; j < n; ++j) u[v * n + j] *= c;
+      for (std::size_t i = v + 1; i < n; ++i) {
+        const T p = static_cast<T>(-product(&u[v * n], &u[i * n], n));
+        for (std::size_t j = 0; j < n; ++j) u[i * n + j] += u[v * n + j] * p;
+      }
+    }
+    b = u;
+  }
+};
+
+/// Where the parts of `cols` columns end; `edges` are the columns where heads begin, and the end of the last one.
+inline std::vector<std::size_t> part_ends(std::size_t cols, std::size_t width,
+                                          const std::vector<std::uint32_t>& edges) {
+  std::vector<std::size_t> ends;
+  for (std::size_t b = 0; b < cols; b = ends.back()) {
+    std::size_t e = std::min(cols, b + width), end = e;
+    if (e < cols && edges.back() == cols) {
+      for (const std::size_t head : edges) {
+        if (head > b && head <= e) end = head;
+      }
+    }
+    ends.push_back(end);
+  }
+  return ends;
+}
+
+/// What the stage adds to zeros: `streams` are its six.
+inline std::vector<float> adapt_decoded(const std::vector<Stream>& streams, std::size_t rows, std::size_t cols,
+                                        const std::vector<std::uint32_t>& edges, const AdaptFields& fields) {
+  std::uint32_t bits = 0;
+  for (std::size_t i = 0; i < 4; ++i) bits |= std::uint32_t{streams[0].data[i]} << 8 * i;
+  const float rms = std::bit_cast<float>(bits), s = static_cast<float>(fields.step);
+  const std::vector<int> means = magnitudes_of(streams[1], streams[2]), codes = magnitudes_of(streams[4], streams[5]);
+  const float u = static_cast<float>(0.5 - fields.round);
+  std::vector<float> z(rows * cols), y;
+  for (std::size_t t = 0; t < rows; ++t) {
+    const float step = s * half_octaves(-(streams[3].data[t] - 31));
+    for (std::size_t c = 0; c < cols; ++c) {
+      const int q = codes[t * cols + c];
+      if (q != 0) z[t * cols + c] = (q > 0 ? static_cast<float>(q) + u : static_cast<float>(q) - u) * step;
+    }
+  }
+  y = z;
+  std::size_t begin = 0;
+  for (const std::size_t end : fields.width == 0 ? std::vector<std::size_t>{} : part_ends(cols, fields.width, edges)) {
+    Basis<float> basis(end - begin, static_cast<float>(fields.step * fields.step / 12));
+    for (std::size_t from = 0, to = 0; from < rows; from = to) {
+      to = std::min(rows, from + std::max<std::size_t>(16, from / 4));
+      for (std::size_t t = from; t < to; ++t) {
+        const std::vector<float> row = basis.row_of(&z[t * cols + begin]);
+        std::copy(row.begin(), row.end(), y.begin() + static_cast<std::ptrdiff_t>(t * cols + begin));
+        if (to < rows) basis.learn(row.data());
+      }
+      if (to < rows) basis.refresh();
+    }
+    begin = end;
+  }
+  for (std::size_t i = 0; i < y.size(); ++i) {
+    y[i] = y[i] * rms + static_cast<float>(means[i % cols]) * (s * half_octaves(-8) * rms);
+  }
+  return y;
+}
+
+}  // namespace kvzip::reference

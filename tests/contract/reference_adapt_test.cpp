@@ -1,0 +1,337 @@
+// SPDX-License-Identifier: Apache-2.0
+// The stage `adapt`: its streams are read by a second decoder, written from man/kvz.5; small cases are worked out by
+// hand; the basis is held against the same iteration in double.
+#include "tests/contract/reference_adapt.hpp"
+
+#include "codec/magnitudes.hpp"
+#include "codec/stages/adapt_basis.hpp"
+#include "codec/stages/stages.hpp"
+#include "tests/contract/every_instruction_set.hpp"
+
+using namespace kvzip;
+using namespace kvzip::test;
+namespace ref = kvzip::reference;
+
+namespace {
+
+/// Streams as a stage reads them; their types and shapes must be those that it wrote.
+class Given final : public StreamReader {
+ public:
+  explicit Given(const std::vector<Stream>& streams) : streams_(streams) {}
+  void get(Stream& s) override {
+    REQUIRE(next_ < streams_.size());
+    const Stream& stored = streams_[next_++];
+    CHECK(stored.type == s.type);
+    CHECK(stored.label == s.label);
+    CHECK(stored.alphabet == s.alphabet);
+    CHECK(stored.rows == s.rows);
+    CHECK((s.type == StreamType::bytes || stored.cols == s.cols));
+    CHECK(stored.magnitudes == s.magnitudes);
+    CHECK(stored.gains == s.gains);
+    s.data = stored.data;
+  }
+  bool done() const { return next_ == streams_.size(); }
+
+ private:
+  const std::vector<Stream>& streams_;
+  std::size_t next_ = 0;
+};
+
+struct Case {
+  Matrix m;
+  ref::AdaptFields fields;
+  std::vector<float> saliency{};
+
+  std::string text() const {
+    return fmt::format("adapt:step={}:round={}:width={}", fields.step, fields.round, fields.width);
+  }
+  std::unique_ptr<Stage> stage() const {
+    auto stage = make_adapt();
+    const std::string step = fmt::format("step={}", fields.step), round = fmt::format("round={}", fields.round);
+    const std::string width = fmt::format("width={}", fields.width);
+    const std::vector<std::string_view> items{step, round, width};
+    parse_fields(*stage, "adapt", items);
+    return stage;
+  }
+  TileContext context() const { return context_of(m, Role::value, DType::f32); }
+  std::vector<Stream> encoded(std::vector<float>* left = nullptr) const {
+    const TileContext c = context();
+    Tile tile(c, shape_of(m));
+    tile.values.assign(m.v.begin(), m.v.end());
+    tile.saliency = saliency;
+    std::vector<Stream> streams;
+    StreamWriter writer(streams);
+    EncodeContext to{writer};
+    stage()->encode(tile, to);
+    if (left != nullptr) left->assign(tile.values.begin(), tile.values.end());
+    return streams;
+  }
+  std::vector<float> decoded(const std::vector<Stream>& streams, bool blank = true) const {
+    const TileContext c = context();
+    Tile tile(c, shape_of(m));
+    std::fill(tile.values.begin(), tile.values.end(), blank ? 7.0f : 0.0f);  // of a blank tile nothing counts
+    Given given(streams);
+    DecodeContext from{given, blank};
+    stage()->decode(tile, shape_of(m), from);
+    CHECK(given.done());
+    return {tile.values.begin(), tile.values.end()};
+  }
+  std::vector<float> by_the_page(const std::vector<Stream>& streams) const {
+    return ref::adapt_decoded(streams, m.rows, m.cols(), context().head_edges(), fields);
+  }
+};
+
+/// Rows that share a few directions, with means, and some rows much larger than the others.
+Matrix directed(std::size_t rows, std::size_t heads, std::size_t dim, std::uint64_t seed) {
+  Matrix m{rows, heads, dim, std::vector<float>(rows * heads * dim)};
+  ref::Random random(seed);
+  std::vector<double> mean(m.cols()), direction(3 * m.cols());
+  for (double& x : mean) x = 2 * random.normal();
+  for (double& x : direction) x = random.normal();
+  for (std::size_t r = 0; r < rows; ++r) {
+    const double size = random.below(40) == 0 ? 30 : 1;
+    const double a = 3 * random.normal(), b = 2 * random.normal(), c = random.normal();
+    for (std::size_t i = 0; i < m.cols(); ++i) {
+      const double* d = &direction[3 * i];
+      m.at(r, i) = static_cast<float>(mean[i] + size * (a * d[0] + b * d[1] + c * d[2] + 0.3 * random.normal()));
+    }
+  }
+  return m;
+}
+
+std::vector<float> weights(std::size_t rows, std::uint64_t seed) {
+  ref::Random random(seed);
+  std::vector<float> saliency(rows);
+  for (float& s : saliency) s = static_cast<float>(4 * random.normal() - 1);
+  return saliency;
+}
+
+std::vector<Case> cases() {
+  std::vector<Case> all;
+  for (const Matrix& m : {directed(1, 1, 5, 1), directed(17, 2, 3, 2), directed(70, 3, 12, 3), directed(33, 9, 1, 4),
+                          directed(300, 6, 16, 5), directed(130, 1, 70, 6)}) {
+    for (const std::size_t width : {0u, 1u, 8u, 30u, 64u, 256u}) {
+      for (const double step : {0.05, 0.5, 3.0}) {
+        Case c{m, {step, step == 0.5 ? 0.4 : 0.5, width}};
+        all.push_back(c);
+        c.fields.round = 0.25;
+        c.saliency = weights(m.rows, width + m.rows);
+        all.push_back(c);
+      }
+    }
+  }
+  return all;
+}
+
+Stream classes_of(std::uint32_t rows, std::uint32_t cols, std::vector<std::uint8_t> data,
+                  std::vector<std::int8_t> gains = {}) {
+  Stream s = symbol_stream(StreamLabel::codes, rows, cols, 16);
+  s.magnitudes = true;
+  s.gains = std::move(gains);
+  s.data.assign(data.begin(), data.end());
+  return s;
+}
+Stream bits_of(std::vector<std::uint8_t> data) {
+  Stream s = byte_stream(StreamLabel::codes);
+  s.cols = static_cast<std::uint32_t>(data.size());
+  s.data.assign(data.begin(), data.end());
+  return s;
+}
+Stream root(std::uint32_t bits) {
+  Stream s = element_stream(StreamLabel::scales, 1, 1, 4);
+  for (int i = 0; i < 4; ++i) s.data.push_back(static_cast<std::uint8_t>(bits >> 8 * i));
+  return s;
+}
+Stream gain_stream(std::vector<std::uint8_t> data) {
+  Stream s = symbol_stream(StreamLabel::scales, static_cast<std::uint32_t>(data.size()), 1, 63);
+  s.data.assign(data.begin(), data.end());
+  return s;
+}
+
+}  // namespace
+
+TEST_CASE("adapt: a decoder written from the page gives the same values, bit for bit, on every instruction set") {
+  for (const Case& c : cases()) {
+    CAPTURE(c.text());
+    CAPTURE(c.m.rows);
+    CAPTURE(c.m.cols());
+    std::vector<float> left;
+    const std::vector<Stream> streams = c.encoded(&left);
+    const std::vector<float> expected = c.by_the_page(streams);
+    const std::vector<float> found = on_every_instruction_set([&] { return c.decoded(streams); });
+    CHECK(std::memcmp(found.data(), expected.data(), found.size() * sizeof(float)) == 0);
+    CHECK(differences(c.decoded(streams, false), expected) == 0);
+    // The encoder has followed the same basis.
+    std::vector<float> rest(c.m.v.size());
+    for (std::size_t i = 0; i < rest.size(); ++i) rest[i] = c.m.v[i] - expected[i];
+    CHECK(differences(left, rest) == 0);
+  }
+}
+
+TEST_CASE("adapt: pipelines with every kind of coder give what the page says") {
+  for (const Case& c : cases()) {
+    if (c.fields.step == 0.05) continue;
+    const std::vector<float> expected = c.by_the_page(c.encoded());
+    Pipeline codes = Pipeline::parse(c.text() + ",rans"), plain = Pipeline::parse(c.text() + ",pack");
+    for (Pipeline* p : {&codes, &plain}) {
+      CAPTURE(p->text());
+      CAPTURE(c.m.rows);
+      const TileContext context = c.context();
+      p->resolve(context, shape_of(c.m));
+      const Bytes elements = elements_of(c.m.v, DType::f32);
+      const Bytes payload = on_every_instruction_set(
+          [&] { return p->encode(context, shape_of(c.m), elements, nullptr, nullptr, c.saliency); });
+      if (payload[0] != std::byte{0}) continue;  // stored as it is
+      const Bytes back = on_every_instruction_set([&] {
+        Bytes out(elements.size());
+        p->decode(context, shape_of(c.m), payload, out);
+        return out;
+      });
+      CHECK(differences(values_of(back, DType::f32), expected) == 0);
+    }
+  }
+}
+
+TEST_CASE("adapt: two tokens of two channels, worked out by hand") {
+  // rms 2; means 16 and -32 in steps of 0.5 / 16 * 2; gains 0 and 2 half octaves; codes 3, -1 and 0, 10.
+  const std::vector<Stream> streams{root(0x40000000),
+                                    classes_of(1, 2, {11, 13}),
+                                    bits_of({0x10, 0x00}),
+                                    gain_stream({31, 33}),
+                                    classes_of(2, 2, {3, 1, 0, 9}, {0, 2}),
+                                    bits_of({0x02})};
+  for (const std::size_t width : {0u, 2u}) {
+    Case c{{2, 1, 2, std::vector<float>(4)}, {0.5, 0.5, width}};
+    CHECK(c.decoded(streams) == std::vector<float>{1 + 1.5f * 2, -2 - 0.5f * 2, 1, -2 + 2.5f * 2});
+    CHECK(c.by_the_page(streams) == c.decoded(streams));
+    c.fields.round = 0.25;  // codes stand a quarter step further out
+    CHECK(c.decoded(streams) == std::vector<float>{1 + 1.625f * 2, -2 - 0.625f * 2, 1, -2 + 2.5625f * 2});
+  }
+}
+
+TEST_CASE("adapt: the basis after sixteen tokens in one direction, worked out by hand") {
+  // Sixteen times (1, 1): the covariance is 16 everywhere, and the noise 16 * 0.25 / 12 = 1/3 on the diagonal. Token
+  // 16, (1, 0), is then the first vector: (16 1/3, 16), made 1 long; 17 is the second, which is orthogonal to it.
+  std::vector<std::uint8_t> codes(36, 2);
+  codes[33] = codes[34] = 0;
+  const std::vector<Stream> streams{root(0x3f800000),
+                                    classes_of(1, 2, {0, 0}),
+                                    bits_of({}),
+                                    gain_stream(std::vector<std::uint8_t>(18, 31)),
+                                    classes_of(18, 2, codes, std::vector<std::int8_t>(18)),
+                                    bits_of({0, 0, 0, 0, 0})};
+  const Case c{{18, 1, 2, std::vector<float>(36)}, {0.5, 0.5, 2}};
+  const std::vector<float> found = c.decoded(streams);
+  const double a = 16 + 1.0 / 3, b = 16, length = std::sqrt(a * a + b * b);
+  CHECK(found[31] == 1);
+  CHECK(std::fabs(found[32] - a / length) < 1e-6);
+  CHECK(std::fabs(found[33] - b / length) < 1e-6);
+  CHECK(std::fabs(found[34] + b / length) < 1e-5);
+  CHECK(std::fabs(found[35] - a / length) < 1e-5);
+}
+
+TEST_CASE("adapt: without a basis no value is further off than its step allows") {
+  for (const double round : {0.0, 0.3, 0.5}) {
+    for (const bool weighed : {false, true}) {
+      Case c{directed(120, 2, 9, 11), {0.4, round, 0}};
+      if (weighed) c.saliency = weights(120, 3);
+      const std::vector<Stream> streams = c.encoded();
+      const std::vector<float> found = c.decoded(streams);
+      std::uint32_t bits = 0;
+      for (std::size_t i = 0; i < 4; ++i) bits |= std::uint32_t{streams[0].data[i]} << 8 * i;
+      const double rms = std::bit_cast<float>(bits);
+      const std::vector<int> codes = ref::magnitudes_of(streams[4], streams[5]);
+      std::size_t beyond = 0;
+      for (std::size_t i = 0; i < found.size(); ++i) {
+        const double step = 0.4 * std::exp2(-0.5 * (streams[3].data[i / 18] - 31)) * rms;
+        const double allowed = std::max(1 - round, 0.5) * step * (1 + 1e-5) + 1e-5 * std::fabs(c.m.v[i]);
+        const bool limited = std::abs(codes[i]) == kLargestMagnitude;
+        beyond += !limited && std::fabs(double{found[i]} - c.m.v[i]) > allowed;
+      }
+      CHECK(beyond == 0);
+    }
+  }
+}
+
+TEST_CASE("adapt: what streams must not hold is refused") {
+  const Case c{{1, 1, 1, {0}}, {}};
+  const auto refused = [&](std::vector<Stream> streams) {
+    try {
+      c.decoded(streams);
+    } catch (const Error& e) {
+      return e.code() == ErrorCode::corrupt || e.code() == ErrorCode::truncated;
+    }
+    return false;
+  };
+  const std::vector<Stream> good{root(0x3f800000),  classes_of(1, 1, {1}),       bits_of({1}),
+                                 gain_stream({31}), classes_of(1, 1, {15}, {0}), bits_of({0xfe, 0x7f})};
+  CHECK(c.decoded(good)[0] > 8000);
+  // NaN, infinity, 0, negative, one step outside 1e-30 to 1e30.
+  for (const std::uint32_t bits : {0x7fc00000u, 0x7f800000u, 0u, 0xbf800000u, std::bit_cast<std::uint32_t>(1e-30f) - 1,
+                                   std::bit_cast<std::uint32_t>(1e30f) + 1}) {
+    auto bad = good;
+    bad[0] = root(bits);
+    CHECK(refused(bad));
+  }
+  for (const std::uint32_t bits : {std::bit_cast<std::uint32_t>(1e-30f), std::bit_cast<std::uint32_t>(1e30f)}) {
+    auto edge = good;
+    edge[0] = root(bits);
+    CHECK(!refused(edge));
+  }
+  auto bad = good;
+  bad[5] = bits_of({0xff});  // too few
+  CHECK(refused(bad));
+  bad[5] = bits_of({0xff, 0x7f, 0x00});  // too many
+  CHECK(refused(bad));
+  bad[5] = bits_of({0xff, 0xff});  // what pads the last byte
+  CHECK(refused(bad));
+}
+
+TEST_CASE("adapt: the basis stays orthonormal and is that of the same iteration in double") {
+  const std::size_t n = 24;
+  AdaptBasis basis(n, 0.02f);
+  ref::Basis<double> wide(n, double{0.02f});
+  ref::Random random(5);
+  for (int run = 0; run < 8; ++run) {
+    std::vector<float> rows(40 * n);
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+      // Variances that fall off by channel, mixed in pairs of channels.
+      rows[i] = static_cast<float>(random.normal() * std::exp2(-0.25 * static_cast<double>(i % n)));
+      if (i % n % 2 == 1) rows[i] += rows[i - 1] * 0.5f;
+    }
+    std::fill_n(rows.begin(), n, 100.0f);  // too large to teach anything
+    basis.observe(rows.data(), 40);
+    basis.refresh();
+    for (std::size_t r = 0; r < 40; ++r) {
+      const std::vector<double> row(rows.begin() + static_cast<std::ptrdiff_t>(r * n),
+                                    rows.begin() + static_cast<std::ptrdiff_t>((r + 1) * n));
+      wide.learn(row.data());
+    }
+    wide.refresh();
+  }
+  CHECK(wide.seen == 8 * 39);
+  std::vector<std::vector<float>> vectors(n, std::vector<float>(n));
+  double apart = 0, skew = 0;
+  for (std::size_t k = 0; k < n; ++k) {
+    std::vector<float> one(n), back(n);
+    one[k] = 1;
+    basis.combine(one.data(), vectors[k].data());
+    basis.project(vectors[k].data(), back.data());
+    for (std::size_t j = 0; j < n; ++j) {
+      apart = std::max(apart, std::fabs(double{vectors[k][j]} - wide.b[k * n + j]));
+      skew = std::max(skew, std::fabs(double{back[j]} - one[j]));
+    }
+  }
+  CHECK(apart < 1e-3);
+  CHECK(skew < 1e-4);
+}
+
+TEST_CASE("adapt: a basis that saw nothing usual stays as it is") {
+  AdaptBasis basis(3, 0.1f);
+  std::vector<float> rows{1e20f, 0, 0, 50, 50, 50}, row(3);
+  basis.observe(rows.data(), 2);
+  basis.refresh();
+  const std::vector<float> z{1, -2, 3};
+  basis.combine(z.data(), row.data());
+  CHECK(row == z);
+}
