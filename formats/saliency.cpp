@@ -162,7 +162,8 @@ class Measuring {
 }  // namespace
 
 std::vector<float> proxy_saliency(std::span<const double> value_squares) {
-  constexpr double kFar = 4, kMostBits = 12;
+  constexpr double kFar = 4, kPower = 3, kMostBits = 24, kSinkBits = 20;
+  constexpr std::size_t kSinks = 4;
   std::vector<double> sorted;
   for (const double x : value_squares) {
     if (std::isfinite(x)) sorted.push_back(x);
@@ -174,9 +175,13 @@ std::vector<float> proxy_saliency(std::span<const double> value_squares) {
   const double median = *middle;
   for (std::size_t t = 0; t < out.size(); ++t) {
     const double x = value_squares[t];
-    if (!(x * kFar < median)) continue;
-    const double bits = x > 0 && std::isfinite(median / x) ? portable::log(median / x) / portable::log(2) : kMostBits;
-    out[t] = static_cast<float>(std::min(bits, kMostBits));
+    if (!(x > 0)) continue;  // all zeros: a slot that nothing was written to
+    double bits = t < kSinks ? kSinkBits : 0;
+    if (x * kFar < median) {
+      const double ratio = std::min(median / x, std::exp2(kMostBits));
+      bits = std::max(bits, std::min(kPower * portable::log(ratio) / portable::log(2), kMostBits));
+    }
+    out[t] = static_cast<float>(bits);
   }
   return out;
 }

@@ -257,7 +257,7 @@ class Adapt final : public Cloned<Adapt, Stage> {
     }
   }
 
-  double step_ = 0.5, round_ = 0.4, gamma_ = 0.7, level_ = 0.7;
+  double step_ = 0.5, round_ = 0.4, gamma_ = 0.6, level_ = 0.85;
   std::uint64_t width_ = 256;
 };
 

@@ -318,9 +318,9 @@ TEST_CASE("saliency: the same on every instruction set, with any number of threa
 }
 
 TEST_CASE("saliency: without queries, tokens of tiny values stand out") {
-  std::vector<double> squares(9, 4.0);
-  squares[0] = 1.0 / 16, squares[1] = 1.5, squares[2] = 0, squares[3] = kNone, squares[4] = 0.5;
-  CHECK(proxy_saliency(squares) == std::vector<float>{6, 0, 12, 0, 3, 0, 0, 0, 0});
+  std::vector<double> squares(13, 4.0);
+  squares[0] = 1.0 / 16, squares[1] = 1.5, squares[2] = 0, squares[3] = kNone, squares[4] = 0.5, squares[5] = 1e-9;
+  CHECK(proxy_saliency(squares) == std::vector<float>{18, 0, 0, 0, 9, 24, 0, 0, 0, 0, 0, 0, 0});
   CHECK(proxy_saliency(std::vector<double>{0, 0}) == std::vector<float>{0, 0});
   CHECK(proxy_saliency({}).empty());
 
