@@ -41,6 +41,7 @@ struct Case {
   Matrix m;
   ref::AdaptFields fields;
   std::vector<float> saliency{};
+  const TileContext* other_context = nullptr;
 
   std::string text() const {
     return fmt::format("adapt:step={}:round={}:width={}", fields.step, fields.round, fields.width);
@@ -53,7 +54,9 @@ struct Case {
     parse_fields(*stage, "adapt", items);
     return stage;
   }
-  TileContext context() const { return context_of(m, Role::value, DType::f32); }
+  TileContext context() const {
+    return other_context != nullptr ? *other_context : context_of(m, Role::value, DType::f32);
+  }
   std::vector<Stream> encoded(std::vector<float>* left = nullptr) const {
     const TileContext c = context();
     Tile tile(c, shape_of(m));
@@ -190,6 +193,28 @@ TEST_CASE("adapt: pipelines with every kind of coder give what the page says") {
       CHECK(differences(values_of(back, DType::f32), expected) == 0);
     }
   }
+}
+
+TEST_CASE("adapt: parts end where heads do, of members of several widths, too") {
+  const auto ends = [](std::size_t cols, std::size_t width, const std::vector<std::uint32_t>& edges) {
+    return ref::part_ends(cols, width, edges);
+  };
+  using Ends = std::vector<std::size_t>;
+  CHECK(ends(12, 8, {0, 3, 6, 9, 12}) == Ends{6, 12});
+  CHECK(ends(12, 5, {0, 6, 12}) == Ends{5, 6, 11, 12});  // the rest of a head is a part of its own
+  CHECK(ends(12, 5, {0, 5, 10}) == Ends{5, 10, 12});     // other columns than those of the heads
+  CHECK(ends(13, 5, {0, 6, 12}) == Ends{5, 10, 13});
+  Case c{directed(60, 1, 28, 21), {0.3, 0.4, 11}};
+  TileContext several = c.context();
+  several.heads = several.head_dim = 0;
+  several.members = {{{0, 3, 4}, Role::key, 0}, {{12, 2, 8}, Role::value, 0}};
+  c.other_context = &several;
+  CHECK(several.head_edges() == std::vector<std::uint32_t>{0, 4, 8, 12, 20, 28});
+  const std::vector<Stream> streams = c.encoded();
+  const std::vector<float> expected = c.by_the_page(streams);
+  CHECK(c.decoded(streams) == expected);
+  c.other_context = nullptr;  // one head: other parts
+  CHECK(c.decoded(streams) != expected);
 }
 
 TEST_CASE("adapt: two tokens of two channels, worked out by hand") {
