@@ -16,6 +16,8 @@
 namespace kvzip {
 namespace {
 
+// Where nobody says which tokens matter, any of them may: all count as those that do.
+constexpr double kProxyLevel = 2.4;
 constexpr double kFloor = 0.02;  // of the mean weight, sinks left out
 constexpr float kMost = 40;
 constexpr std::uint64_t kLittleWork = std::uint64_t{1} << 18;  // tokens x queries of a head
@@ -44,8 +46,8 @@ class Heads {
     }
     add(head, std::move(numbers));
   }
-  /// Takes the mean of all that is known off, and adds the heads to `out`.
-  void move_to(Saliency& out) {
+  /// Moves the mean of all that is known to `level`, and adds the heads to `out`.
+  void move_to(Saliency& out, double level) {
     double sum = 0, count = 0;
     for (const auto& [head, numbers] : heads_) {
       for (const float s : numbers) {
@@ -54,7 +56,8 @@ class Heads {
     }
     const double mean = count > 0 ? sum / count : 0;
     for (auto& [head, numbers] : heads_) {
-      for (float& s : numbers) s = std::isfinite(s) ? std::clamp(static_cast<float>(s - mean), -kMost, kMost) : 0;
+      for (float& s : numbers)
+        s = std::isfinite(s) ? std::clamp(static_cast<float>(s - mean + level), -kMost, kMost) : 0;
     }
     out.heads.merge(heads_);
   }
@@ -97,8 +100,8 @@ class Measuring {
     if (options_.source == SaliencyOptions::Source::queries && !asked_) {
       fail(ErrorCode::invalid_argument, "it has no queries of its keys and values; saliency can be had by proxy");
     }
-    asked_heads_.move_to(out);
-    other_heads_.move_to(out);
+    asked_heads_.move_to(out, 0);
+    other_heads_.move_to(out, kProxyLevel);
     return out;
   }
 

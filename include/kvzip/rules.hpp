@@ -23,7 +23,7 @@ struct PresetText {
   std::string_view summary() const;  // the first comment line
 };
 std::span<const PresetText> builtin_presets();
-inline constexpr std::string_view kDefaultPreset = "near-lossless";
+inline constexpr std::string_view kDefaultPreset = "kvzip-near";
 
 /// Preset text: `role[layers] = pipeline` lines, first match wins, `chunk = N|all` and `restart = N|all`.
 struct Rule {
