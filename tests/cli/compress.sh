@@ -6,7 +6,7 @@ expect_status 0 kvzip compress a.safetensors
 [ "$(wc -l <stderr)" = 1 ]
 expect_in stderr "a.safetensors: "
 expect_in stderr " kB -> "
-expect_in stderr "bits/value of K and V), preset near-lossless"
+expect_in stderr "bits/value of K and V), preset kvzip-near"
 [ -f a.safetensors.kvz ]
 
 expect_status 0 kvzip compress -q a.safetensors -o quiet.kvz

@@ -10,7 +10,7 @@ if grep -q gear-2 stdout; then exit 1; fi
 expect_status 0 kvzip list coders
 expect_in stdout "ac"
 expect_status 0 kvzip list presets
-expect_in stdout "near-lossless (default)"
+expect_in stdout "kvzip-near (default)"
 expect_status 0 kvzip list presets -v
 expect_in stdout "==> gear-2 <=="
 expect_in stdout "lowrank"
