@@ -46,6 +46,7 @@ std::vector<std::size_t> load(Tile& tile, ByteView elements, StageClock* clock) 
       v[j] = j >= tile.shape.cols ? v[j - tile.shape.cols] : 0.0f;
     }
   }
+  take_strays(tile.values, tile.shape.cols, at);
   return at;
 }
 

@@ -1,12 +1,35 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "codec/specials.hpp"
 
+#include <algorithm>
+#include <cmath>
 #include <cstring>
+#include <limits>
 
 #include "codec/bytes.hpp"
 #include "codec/fail.hpp"
+#include "codec/kernels/rows.hpp"
 
 namespace kvzip {
+namespace {
+
+/// Values so far beyond the others that they can only be what was never written, such as memory not set: from here on,
+/// this many times the median magnitude.
+constexpr float kStray = 8192;
+
+/// The magnitude from which values are strays; infinity where a median of 0 says nothing.
+float stray_from(std::span<const float> values) {
+  constexpr std::size_t kSamples = 4096;
+  std::vector<float> some;
+  const std::size_t every = std::max<std::size_t>(1, values.size() / kSamples);
+  for (std::size_t i = 0; i < values.size(); i += every) some.push_back(std::fabs(values[i]));
+  if (some.empty()) return std::numeric_limits<float>::infinity();
+  const auto middle = some.begin() + static_cast<std::ptrdiff_t>(some.size() / 2);
+  std::nth_element(some.begin(), middle, some.end());
+  return *middle > 0 ? *middle * kStray : std::numeric_limits<float>::infinity();
+}
+
+}  // namespace
 
 Bytes specials_bytes(const std::vector<std::size_t>& at, ByteView elements, std::size_t unit) {
   ByteWriter out;
@@ -34,6 +57,22 @@ void restore_specials(ByteView body, std::size_t unit, std::span<std::byte> elem
   }
   for (const std::size_t i : at) std::memcpy(elements.data() + i * unit, in.take(unit).data(), unit);
   in.expect_end();
+}
+
+void take_strays(std::span<float> values, std::size_t cols, std::vector<std::size_t>& at) {
+  const float from = stray_from(values);
+  float low = 0, high = 0;
+  kernels::min_max(values.data(), values.size(), &low, &high);
+  if (-low < from && high < from) return;
+  std::vector<std::size_t> strays;
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    if (std::fabs(values[i]) >= from) strays.push_back(i);
+  }
+  if (strays.size() > values.size() / 256) return;
+  for (const std::size_t i : strays) values[i] = i >= cols ? values[i - cols] : 0.0f;
+  const auto middle = static_cast<std::ptrdiff_t>(at.size());
+  at.insert(at.end(), strays.begin(), strays.end());
+  std::inplace_merge(at.begin(), at.begin() + middle, at.end());
 }
 
 }  // namespace kvzip

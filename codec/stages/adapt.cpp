@@ -14,8 +14,10 @@
 #include <cmath>
 
 #include "codec/fail.hpp"
+#include "codec/kernels/products.hpp"
 #include "codec/kernels/rans_lanes.hpp"
 #include "codec/magnitudes.hpp"
+#include "codec/portable_math.hpp"
 #include "codec/side.hpp"
 #include "codec/stages/adapt_basis.hpp"
 #include "codec/stages/stages.hpp"
@@ -26,15 +28,17 @@ namespace {
 constexpr int kMostGain = 31;            // half octaves, either way
 constexpr int kMeanGain = 8;             // the means' steps are a sixteenth of the tokens'
 constexpr std::uint32_t kLeastRun = 16;  // tokens between two refreshes
+constexpr float kMostValue = 1e8f;       // in root mean squares: so that no sum leaves the finite range
 constexpr float kLeastRms = 1e-30f, kLargestRms = 1e30f;
 
 float step_of(double step, int gain) {
   return static_cast<float>(step) * kernels::rans_gain(-gain);
 }
 
-/// Where the run of tokens after `begin` ends: the basis is refreshed there.
-std::uint32_t run_end(std::uint32_t begin, std::uint32_t rows) {
-  const std::uint32_t length = std::max(kLeastRun, begin / 4);
+/// Where the run of tokens after `begin` ends: the basis is refreshed there. Wide ones wait longer, because a refresh
+/// costs the cube of the width.
+std::uint32_t run_end(std::uint32_t begin, std::uint32_t rows, std::uint32_t width) {
+  const std::uint32_t length = std::max({kLeastRun, width / 8, begin / 4});
   return rows - begin <= length ? rows : begin + length;
 }
 
@@ -45,9 +49,9 @@ class Adapt final : public Cloned<Adapt, Stage> {
   bool weighs() const override { return gamma_ > 0 || level_ > 0; }
 
   void fields(FieldVisitor& v) override {
-    v.real("step", step_, 0.001, 64, "distance of neighbouring levels, in the tile's root mean square");
+    v.real("step", step_, 0.01, 64, "distance of neighbouring levels, in the tile's root mean square");
     v.real("round", round_, 0, 0.5, "what is added before rounding down; below 0.5 zero gets a wider cell");
-    v.integer("width", width_, 0, 1024, "most channels that share a basis; none: no basis", "none");
+    v.integer("width", width_, 0, 512, "most channels that share a basis; none: no basis", "none");
     v.real("gamma", gamma_, 0, 2, "power of a token's saliency that its step follows");
     v.real("level", level_, 0, 2, "the same for the tile's mean saliency among all tiles");
   }
@@ -56,7 +60,7 @@ class Adapt final : public Cloned<Adapt, Stage> {
     const TileShape shape = tile.shape;
     Side side;
     std::vector<float> x = measure(tile, side);
-    side.gains = gains(tile);
+    side.gains = gains(tile, x);
     pass_side(to.out, shape, side);
     std::vector<std::int16_t> codes(x.size());
     std::vector<float> approximation(x.size());
@@ -157,27 +161,41 @@ class Adapt final : public Cloned<Adapt, Stage> {
     if (rows > 0) {
       std::nth_element(energy.begin(), energy.begin() + static_cast<std::ptrdiff_t>(rows / 2), energy.end());
       const double middle = std::sqrt(energy[rows / 2] / static_cast<double>(std::max<std::size_t>(cols, 1)));
-      side.rms = static_cast<float>(middle > 0 ? std::clamp(middle, double{kLeastRms}, double{kLargestRms}) : 1);
+      side.rms = usable(middle > 0 ? middle : root_mean_square(side.mean));
     }
     // What is coded is the difference to the means as a reader will see them.
     const float step = step_of(step_, kMeanGain) * side.rms;
     for (std::size_t i = 0; i < x.size(); ++i) {
       const float mean = static_cast<float>(whole(side.mean[i % cols] / step)) * step;
-      x[i] = (tile.values[i] - mean) / side.rms;
+      x[i] = std::clamp((tile.values[i] - mean) / side.rms, -kMostValue, kMostValue);
     }
     return x;
   }
 
-  std::vector<std::int8_t> gains(const Tile& tile) const {
+  static double root_mean_square(const std::vector<float>& values) {
+    double energy = 0;
+    for (const float v : values) energy += double{v} * v;
+    return values.empty() ? 0 : std::sqrt(energy / static_cast<double>(values.size()));
+  }
+  static float usable(double rms) {
+    return rms > 0 ? static_cast<float>(std::clamp(rms, double{kLeastRms}, double{kLargestRms})) : 1;
+  }
+
+  /// No finer than what the largest code reaches in the row.
+  std::vector<std::int8_t> gains(const Tile& tile, const std::vector<float>& x) const {
     std::vector<std::int8_t> gains(tile.shape.rows);
     if (tile.saliency.empty()) return gains;
+    const std::size_t cols = tile.shape.cols;
     double mean = 0;
     for (const float s : tile.saliency) mean += s;
     mean /= static_cast<double>(tile.saliency.size());
     for (std::size_t r = 0; r < gains.size(); ++r) {
       const double octaves = (gamma_ * (tile.saliency[r] - mean) + level_ * mean) / 2;
-      gains[r] =
-          static_cast<std::int8_t>(std::clamp(std::nearbyint(2 * octaves), -double{kMostGain}, double{kMostGain}));
+      const double length = std::sqrt(kernels::dot(x.data() + r * cols, x.data() + r * cols, cols));
+      const double reach =
+          length > 0 ? 2 * portable::log(step_ * kLargestMagnitude / length) / portable::log(2) - 1 : kMostGain;
+      const double gain = std::floor(std::min(2 * octaves + 0.5, reach));
+      gains[r] = static_cast<std::int8_t>(std::clamp(gain, -double{kMostGain}, double{kMostGain}));
     }
     return gains;
   }
@@ -209,7 +227,7 @@ class Adapt final : public Cloned<Adapt, Stage> {
     AdaptBasis basis(width_ == 0 ? 0 : width, noise);
     std::vector<float> z(width), rows;
     for (std::uint32_t from = 0; from < shape.rows;) {
-      const std::uint32_t to = run_end(from, shape.rows);
+      const std::uint32_t to = run_end(from, shape.rows, width);
       rows.resize(std::size_t{to - from} * width);
       for (std::uint32_t r = from; r < to; ++r) {
         coefficients(r, width_ == 0 ? nullptr : &basis, step_of(step_, side.gains[r]), z.data());

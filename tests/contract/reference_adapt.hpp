@@ -142,7 +142,7 @@ inline std::vector<float> adapt_decoded(const std::vector<Stream>& streams, std:
   for (const std::size_t end : fields.width == 0 ? std::vector<std::size_t>{} : part_ends(cols, fields.width, edges)) {
     Basis<float> basis(end - begin, static_cast<float>(fields.step * fields.step / 12));
     for (std::size_t from = 0, to = 0; from < rows; from = to) {
-      to = std::min(rows, from + std::max<std::size_t>(16, from / 4));
+      to = std::min(rows, from + std::max<std::size_t>({16, (end - begin) / 8, from / 4}));
       for (std::size_t t = from; t < to; ++t) {
         const std::vector<float> row = basis.row_of(&z[t * cols + begin]);
         std::copy(row.begin(), row.end(), y.begin() + static_cast<std::ptrdiff_t>(t * cols + begin));

@@ -209,3 +209,22 @@ TEST_CASE("specials: the ends of each format's range") {
     check_bounded(preset, f, m.v, coded(preset, role, m, dtype, elements_of(m.v, dtype)).values);
   });
 }
+
+TEST_CASE("specials: a value far beyond all others comes back bit for bit and leaves them alone") {
+  for (const std::string name : {"uniform-4", "kvzip-near", "kivi-4", "gear-2", "int8", "cachegen-3"}) {
+    CAPTURE(name);
+    const Preset preset{name, 1};
+    for (const float stray : {1e18f, -6e4f, std::numeric_limits<float>::max()}) {
+      CAPTURE(stray);
+      Matrix m = ref::synthetic(100, 2, 64, ref::kSingle, 75);
+      const std::size_t at = 99 * m.cols() + 4;
+      m.v[at] = m.v[at - m.cols()];
+      const Decoded usual = coded(preset, Role::key, m, DType::f32, elements_of(m.v, DType::f32));
+      m.v[at] = stray;
+      Decoded out = coded(preset, Role::key, m, DType::f32, elements_of(m.v, DType::f32));
+      CHECK(out.values[at] == stray);
+      out.values[at] = usual.values[at];
+      CHECK(out.values == usual.values);
+    }
+  }
+}
