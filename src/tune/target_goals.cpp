@@ -196,8 +196,7 @@ constexpr GoalKind kGoals[] = {
     {"bits", "--target-bits", "... that takes X bits a value of K and V", kLeastSize, make<BitsGoal>},
     {"nrmse", "--target-nrmse", "... with the error X of keys and of values", 0, make<NrmseGoal>},
     {"attention", "--target-attention", "... with the error X of attention outputs", 0, make<AttentionGoal>},
-    {"max-error", "--max-error", "... with every value within X, which is checked", 0,
-     make<MaxErrorGoal>},
+    {"max-error", "--max-error", "... with every value within X, which is checked", 0, make<MaxErrorGoal>},
 };
 
 }  // namespace
