@@ -105,7 +105,10 @@ class ContainerReader : public KvzReader {
     const auto [first, last] = plan.frames_of(part);
     if (part.coded.size() != last - first) fail(ErrorCode::invalid_argument, "part {} was not fetched", part.index);
     // All of them have earned their memory before any is taken.
-    for (std::uint64_t f = first; f < last; ++f) in_frame(f, [&] { check_frame(group, f, part.coded[f - first]); });
+    for (std::uint64_t f = first; f < last; ++f) {
+      const Bytes& coded = part.coded[f - first];
+      in_frame(f, [&] { check_frame(group, f, coded); });
+    }
     const TileShape all = plan.shape(header_.dump, part);
     const std::size_t row_bytes = all.cols * dtype_unit(group.context.source);
     Buffer<std::byte> tile(all.rows * row_bytes);
@@ -114,10 +117,9 @@ class ContainerReader : public KvzReader {
     for (std::uint64_t f = first; f < last; ++f) {
       const TileShape shape = plan.shape(header_.dump, group, f);
       const std::span<std::byte> elements = rest.first(shape.rows * row_bytes);
-      in_frame(f, [&] {
-        const ByteView payload = payload_of(part.coded[f - first]);
-        plan.pipelines[group.pipeline].decode(group.context, shape, payload, elements, &chain);
-      });
+      const Bytes& coded = part.coded[f - first];
+      in_frame(
+          f, [&] { plan.pipelines[group.pipeline].decode(group.context, shape, payload_of(coded), elements, &chain); });
       rest = rest.subspan(elements.size());
     }
     scatter_tile(plan, header_.dump, tile, part);
