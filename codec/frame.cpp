@@ -36,17 +36,22 @@ std::vector<std::size_t> load(Tile& tile, ByteView elements, StageClock* clock) 
   const std::size_t unit = dtype_unit(tile.context->source), values = tile.values.size();
   float* v = tile.values.data();
   std::vector<std::size_t> at;
+  float largest = 0;
   for (std::size_t i = 0; i < values; i += kBlock) {
     const std::size_t n = std::min(kBlock, values - i);
     to_float(tile.context->source, elements.subspan(i * unit, n * unit), {v + i, n});
-    if (kernels::all_finite(v + i, n)) continue;
-    for (std::size_t j = i; j < i + n; ++j) {
-      if (std::isfinite(v[j])) continue;
-      at.push_back(j);
-      v[j] = j >= tile.shape.cols ? v[j - tile.shape.cols] : 0.0f;
+    float magnitude = kernels::largest_magnitude(v + i, n);
+    if (!std::isfinite(magnitude)) {
+      for (std::size_t j = i; j < i + n; ++j) {
+        if (std::isfinite(v[j])) continue;
+        at.push_back(j);
+        v[j] = j >= tile.shape.cols ? v[j - tile.shape.cols] : 0.0f;
+      }
+      magnitude = kernels::largest_magnitude(v + i, n);
     }
+    largest = std::max(largest, magnitude);
   }
-  take_strays(tile.values, tile.shape.cols, at);
+  take_strays(tile.values, tile.shape.cols, largest, at);
   return at;
 }
 

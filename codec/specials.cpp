@@ -8,7 +8,6 @@
 
 #include "codec/bytes.hpp"
 #include "codec/fail.hpp"
-#include "codec/kernels/rows.hpp"
 
 namespace kvzip {
 namespace {
@@ -17,13 +16,19 @@ namespace {
 /// this many times the median magnitude.
 constexpr float kStray = 8192;
 
-/// The magnitude from which values are strays; infinity where a median of 0 says nothing.
-float stray_from(std::span<const float> values) {
-  constexpr std::size_t kSamples = 4096;
-  std::vector<float> some;
+/// The magnitude from which values are strays; infinity where none is, or where a median of 0 says nothing.
+float stray_from(std::span<const float> values, float largest) {
+  constexpr std::size_t kSamples = 256;  // enough for a bound this far away
   const std::size_t every = std::max<std::size_t>(1, values.size() / kSamples);
+  const std::size_t samples = (values.size() + every - 1) / every;
+  // Most tiles have none, and half of the samples show it.
+  std::size_t above = 0;
+  for (std::size_t i = 0; i < values.size() && above <= samples / 2; i += every) {
+    above += std::fabs(values[i]) > largest / kStray ? 1 : 0;
+  }
+  if (above > samples / 2 || samples == 0) return std::numeric_limits<float>::infinity();
+  std::vector<float> some;
   for (std::size_t i = 0; i < values.size(); i += every) some.push_back(std::fabs(values[i]));
-  if (some.empty()) return std::numeric_limits<float>::infinity();
   const auto middle = some.begin() + static_cast<std::ptrdiff_t>(some.size() / 2);
   std::nth_element(some.begin(), middle, some.end());
   return *middle > 0 ? *middle * kStray : std::numeric_limits<float>::infinity();
@@ -59,11 +64,9 @@ void restore_specials(ByteView body, std::size_t unit, std::span<std::byte> elem
   in.expect_end();
 }
 
-void take_strays(std::span<float> values, std::size_t cols, std::vector<std::size_t>& at) {
-  const float from = stray_from(values);
-  float low = 0, high = 0;
-  kernels::min_max(values.data(), values.size(), &low, &high);
-  if (-low < from && high < from) return;
+void take_strays(std::span<float> values, std::size_t cols, float largest, std::vector<std::size_t>& at) {
+  const float from = stray_from(values, largest);
+  if (!(from <= largest)) return;
   std::vector<std::size_t> strays;
   for (std::size_t i = 0; i < values.size(); ++i) {
     if (std::fabs(values[i]) >= from) strays.push_back(i);

@@ -2,6 +2,7 @@
 #include "codec/kernels/rows.hpp"
 
 #include <bit>
+#include <cmath>
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "codec/kernels/rows.cpp"
@@ -23,8 +24,8 @@ inline float larger(float a, float b) {
   return a > b ? a : b;
 }
 
-/// The largest magnitude as an integer, in four vectors that do not wait for each other.
-bool all_finite(const float* x, std::size_t n) {
+/// As integers, in four vectors that do not wait for each other.
+float largest_magnitude(const float* x, std::size_t n) {
   const hn::ScalableTag<float> f;
   const hn::RebindToSigned<decltype(f)> d;
   const std::size_t lanes = hn::Lanes(d);
@@ -42,7 +43,7 @@ bool all_finite(const float* x, std::size_t n) {
     const std::int32_t magnitude = std::bit_cast<std::int32_t>(x[i]) & 0x7fffffff;
     largest = magnitude > largest ? magnitude : largest;
   }
-  return largest < 0x7f800000;
+  return std::bit_cast<float>(largest);
 }
 
 /// The order that decides between zeros.
@@ -125,14 +126,17 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace kvzip::kernels {
 
-HWY_EXPORT(all_finite);
+HWY_EXPORT(largest_magnitude);
 HWY_EXPORT(min_max);
 HWY_EXPORT(min_max_segments);
 HWY_EXPORT(min_max_columns);
 HWY_EXPORT(subtract);
 
+float largest_magnitude(const float* x, std::size_t n) {
+  return HWY_DYNAMIC_DISPATCH(largest_magnitude)(x, n);
+}
 bool all_finite(const float* x, std::size_t n) {
-  return HWY_DYNAMIC_DISPATCH(all_finite)(x, n);
+  return std::isfinite(largest_magnitude(x, n));
 }
 void min_max(const float* x, std::size_t n, float* low, float* high) {
   HWY_DYNAMIC_DISPATCH(min_max)(x, n, low, high);

@@ -7,6 +7,8 @@
 
 namespace kvzip::kernels {
 
+/// The largest magnitude; infinite or not a number where a value is.
+float largest_magnitude(const float* x, std::size_t n);
 bool all_finite(const float* x, std::size_t n);
 
 /// Smallest and largest of n values, starting from *low and *high. No NaN. Which zero wins where 0 and -0 meet is part
