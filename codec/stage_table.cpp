@@ -8,7 +8,7 @@
 namespace kvzip {
 namespace {
 
-constexpr std::array<StageRow, 15> kStages{{
+constexpr std::array<StageRow, 17> kStages{{
     {1, "window", "1.0", "sink tokens and the recent window kept exact", make_window},
     {2, "outliers", "1.0", "a share of the values stored exactly, their place filled with the mean", make_outliers},
     {3, "quant", "1.0", "uniform quantisation in groups", make_quant},
@@ -24,6 +24,8 @@ constexpr std::array<StageRow, 15> kStages{{
     {13, "uniform", "1.0", "uniform quantisation with one absolute step, for entropy coding", make_uniform},
     {14, "carry", "1.1", "prediction from the frame before: its mean or last token, fading", make_carry},
     {15, "adapt", "1.1", "steps by saliency along components learned from decoded tokens", make_adapt},
+    {16, "bfp", "1.1", "block floating point: groups share a power of two (BFP, MX formats)", make_bfp},
+    {17, "nuq", "1.1", "codes of a codebook that is fitted to the tile (KVQuant)", make_nuq},
 }};
 
 constexpr std::array<CoderRow, 5> kCoders{{

@@ -22,6 +22,8 @@ std::unique_ptr<Stage> make_uniform();
 std::unique_ptr<Stage> make_klt();
 std::unique_ptr<Stage> make_carry();
 std::unique_ptr<Stage> make_adapt();
+std::unique_ptr<Stage> make_bfp();
+std::unique_ptr<Stage> make_nuq();
 std::unique_ptr<ExactCodec> make_planes();
 
 }  // namespace kvzip

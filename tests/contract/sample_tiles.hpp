@@ -217,6 +217,19 @@ inline constexpr PipelineCase kPipelineCases[] = {
     {"adapt:step=64:round=0,zstd", 4},
     {"window:sink=1:recent=2,rope,carry,adapt:step=0.25:width=none,quant:bits=6:axis=tile,rans:model=adaptive", 0.1},
     {"outliers,norm,adapt:step=0.1,uniform:step=0.02,deflate", 0.3},
+    {"bfp,pack", 0.01},
+    {"bfp:bits=2:group=5:order=magnitude,ac", 0.51},
+    {"bfp:bits=4:group=3,bfp:bits=4,rans", 0.02},
+    {"bfp:type=e2m1:group=16,rans", 0.26},
+    {"bfp:type=e2m3:order=magnitude,deflate", 0.07},
+    {"bfp:type=e3m2,ac:model=static", 0.13},
+    {"rotate,bfp:type=e4m3:order=magnitude,zstd", 0.6},
+    {"outliers,bfp:type=e5m2:group=1,pack", 0.13},
+    {"nuq,pack", 0.6},
+    {"nuq:bits=8:axis=token:scale=f32,rans", 0.1},
+    {"nuq:bits=1:axis=token-head:weight=none,ac", 1.01},
+    {"nuq:bits=2:norm=moments:scale=bf16,zstd", 1.01},
+    {"window:sink=1:recent=0,rope,outliers:share=0.1,nuq:bits=4,quant:bits=6,rans", 0.1},
 };
 
 /// What a group of keys says of itself: two heads where the channels allow it.
