@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The shape table: for each kind of name, the axis orders in use. A convention is what such names stand for; an
-// alternative is taken only when the metadata rules every convention out and confirms it. Two orders that survive
-// equally well are an ambiguity, which is reported and never settled by a guess.
+// alternative is taken only when the dump confirms it and no convention. Two orders that survive equally well are an
+// ambiguity, which is reported and never settled by a guess: what looks like more heads than tokens, more sequences
+// than tokens, heads wider than any model's, a square of numbers.
 #include "formats/axes_choice.hpp"
 
 #include <fmt/format.h>
@@ -13,6 +14,8 @@ namespace {
 
 // No known model has more key/value heads; an unconfirmed H beyond this is far more likely a token axis.
 constexpr std::uint64_t kMaxPlausibleHeads = 256;
+// Wider heads are more likely several heads side by side, unless the metadata says so.
+constexpr std::uint64_t kMaxPlausibleDim = 256;
 // Width of a vLLM MLA cache row: 512 latent and 64 rotary channels.
 constexpr std::uint64_t kMlaRow = 576;
 
@@ -31,6 +34,8 @@ constexpr auto kNo = Layered::no, kYes = Layered::yes;
 
 constexpr Row kRows[] = {
     {kSingle, kYes, Family::plain, "BHTD HTD TC", "BTHD THD BTC"},
+    {kSingle, kYes, Family::mlx, "BHTD", ""},
+    {kSingle, kNo, Family::mlx, "BHTD", ""},
     {kSingle, kYes, Family::transformer_lens, "BTHD THD TC", ""},
     {kSingle, kNo, Family::plain, "LBHTD LHTD BHTD HTD LTC TC", "LBTHD LTHD BTHD LBTC THD BTC"},
     {kPair, kYes, Family::plain, "2BHTD 2BTHD 2THD 2HTD T2HD 2TC T2C", ""},
@@ -47,10 +52,11 @@ constexpr Row kRows[] = {
 
 using Shape = std::vector<std::uint64_t>;
 
-/// How well a reading agrees with the metadata. Head dimensions may differ between keys and values, so D confirms but
-/// never contradicts; a dump may hold fewer layers than its model.
+/// How well a reading agrees with what the dump says. Head dimensions may differ between keys and values, and there may
+/// be more token ids than tokens or fewer, so D and T confirm but never contradict; a dump may hold fewer layers than
+/// its model.
 struct Agreement {
-  bool possible = true, heads_confirmed = false, structure_confirmed = false;
+  bool possible = true, heads_confirmed = false, tokens_confirmed = false, structure_confirmed = false;
   unsigned confirmed = 0;
 };
 
@@ -69,6 +75,8 @@ Agreement agreement(const Axes& axes, const Shape& shape, const ModelFacts& fact
       result.possible = result.possible && confirms;
     } else if (axes[a] == 'C' && heads != 0 && facts.head_dim != 0) {
       confirms = extent / heads == facts.head_dim && extent % heads == 0;
+    } else if (axes[a] == 'T' && facts.tokens != 0) {
+      confirms = result.tokens_confirmed = extent == facts.tokens;
     } else if (axes[a] == 'D' && facts.head_dim != 0 && extent == facts.head_dim) {
       ++result.confirmed;
     }
@@ -129,6 +137,68 @@ bool is_mla_row(const NameReading& reading, const Shape& shape) {
   return shape.size() == 2 || (shape.size() == 3 && shape[0] != 2 && shape[1] != 2 && (shape[0] == 1 || shape[1] == 1));
 }
 
+bool lists(const Row& row, const Axes& axes) {
+  for (std::string_view list : {row.conventions, row.alternatives}) {
+    while (!list.empty()) {
+      const std::size_t space = std::min(list.find(' '), list.size());
+      if (list.substr(0, space) == axes.text()) return true;
+      list.remove_prefix(std::min(space + 1, list.size()));
+    }
+  }
+  return false;
+}
+
+AxesChoice open_choice(std::vector<Axes> readings, const Shape& shape, std::string_view else_what = {}) {
+  std::vector<std::string> texts;
+  for (const Axes& axes : readings) texts.push_back(extents_text(axes, shape));
+  if (!else_what.empty()) texts.emplace_back(else_what);
+  return {.axes = {},
+          .why = fmt::format("ambiguous, {}", fmt::join(texts, " or ")),
+          .hint = Hint::layout,
+          .readings = std::move(readings)};
+}
+
+AxesChoice no_fit(const NameReading& reading, const Shape& shape) {
+  const bool packed = reading.kind == kPair && reading.family == Family::vllm && shape.size() >= 3;
+  return {.axes = {},
+          .why = fmt::format("shape {} {}", shape_text(shape),
+                             packed ? "is that of keys and values side by side in the last axis, which no layout says"
+                                    : "fits no known layout of this name"),
+          .hint = packed ? Hint::none : Hint::layout_or_map,
+          .readings = {}};
+}
+
+/// What speaks against a reading that only its name supports: an empty `why` when nothing does.
+AxesChoice doubt(const Row& row, const NameReading& reading, const Axes& axes, const Agreement& fit, const Shape& shape,
+                 const ModelFacts& facts) {
+  const std::uint64_t heads = axes.extent('H', shape), tokens = axes.extent('T', shape);
+  const Axes swapped = heads_for_tokens(axes);
+  if (!swapped.empty() && lists(row, swapped) && tokens != 0 && heads > 1 && heads >= tokens && !fit.heads_confirmed &&
+      !(fit.tokens_confirmed && heads != tokens)) {
+    return open_choice({axes, swapped}, shape);
+  }
+  if (heads > kMaxPlausibleHeads && !fit.heads_confirmed && !fit.tokens_confirmed) {
+    return {.axes = {},
+            .why = fmt::format("{} would mean {} heads", axes.text(), heads),
+            .hint = Hint::layout,
+            .readings = {axes}};
+  }
+  if (axes.extent('B', shape) > std::max<std::uint64_t>(tokens, 1) && reading.family != Family::mlx &&
+      !fit.tokens_confirmed && tokens != 0) {
+    return open_choice({axes}, shape, "pages of a cache without their table");
+  }
+  if (axes.text() == "HTD" && lists(row, "BTC") && shape[2] > kMaxPlausibleDim && fit.confirmed == 0) {
+    return open_choice({axes, "BTC"}, shape);
+  }
+  if (axes.text() == "TC" && shape[0] == shape[1] && shape[0] > 1 && !fit.tokens_confirmed) {
+    return open_choice({axes}, shape, "a square of weights");
+  }
+  const bool side_by_side = axes.text() == "T2C" && row.family != Family::lmcache &&
+                            row.family != Family::lmcache_heads_first && !(facts.kv_heads != 0 && facts.kv_heads != 2);
+  if (side_by_side) return open_choice({axes}, shape, "2 heads with keys and values side by side");
+  return {};
+}
+
 }  // namespace
 
 std::string axes_problem(std::string_view text) {
@@ -156,28 +226,65 @@ std::string fit_problem(const Axes& axes, const std::vector<std::uint64_t>& shap
   return {};
 }
 
-AxesChoice choose_axes(const NameReading& reading, const std::vector<std::uint64_t>& shape, const ModelFacts& facts) {
+Axes heads_for_tokens(const Axes& axes) {
+  const std::size_t heads = axes.find('H'), tokens = axes.find('T');
+  if (heads == Axes::npos || tokens == Axes::npos) return {};
+  std::string text(axes.text());
+  std::swap(text[heads], text[tokens]);
+  return Axes(text);
+}
+
+bool either_order_in_use(const NameReading& reading, const Axes& axes) {
+  const Row* row = find_row(reading);
+  const Axes other = heads_for_tokens(axes);
+  return row != nullptr && !other.empty() && lists(*row, axes) && lists(*row, other);
+}
+
+std::string extents_text(const Axes& axes, const Shape& shape) {
+  constexpr std::string_view kKnown = "LBHTDC";
+  constexpr std::string_view kNames[] = {"layers", "sequences", "heads", "tokens", "channels a head", "channels"};
+  std::vector<std::string> parts;
+  for (std::size_t a = 0; a < axes.size() && a < shape.size(); ++a) {
+    const std::size_t at = kKnown.find(axes[a]);
+    if (at == kKnown.npos || (axes[a] == 'B' && shape[a] == 1)) continue;
+    parts.push_back(fmt::format("{} {}", shape[a], kNames[at]));
+  }
+  return fmt::format("{} ({})", axes.text(), fmt::join(parts, ", "));
+}
+
+AxesChoice choose_axes(const NameReading& reading, const Shape& shape, const ModelFacts& facts) {
   if (reading.kind == NameKind::latent || reading.kind == NameKind::rope_part || is_mla_row(reading, shape)) {
     return choose_latent(reading, shape);
   }
-  std::vector<Axes> best;
-  if (const Row* row = find_row(reading)) {
-    best = best_of(row->conventions, false, shape, facts, reading.role);
-    if (best.empty()) best = best_of(row->alternatives, true, shape, facts, reading.role);
+  const Row* row = find_row(reading);
+  if (row == nullptr) return no_fit(reading, shape);
+  std::vector<Axes> best = best_of(row->conventions, false, shape, facts, reading.role);
+  const std::vector<Axes> confirmed = best_of(row->alternatives, true, shape, facts, reading.role);
+  const auto score = [&](const std::vector<Axes>& axes) {
+    return axes.empty() ? 0 : agreement(axes[0], shape, facts, reading.role).confirmed;
+  };
+  if (best.empty() || score(confirmed) > score(best)) best = confirmed;
+  std::string contradicted;
+  ModelFacts used = facts;
+  if (best.empty() && facts.kv_heads != 0) {
+    // Layers of one model differ: what its metadata says of all is no more than what the name says of this one.
+    used.heads = used.kv_heads = 0;
+    best = best_of(row->conventions, false, shape, used, reading.role);
+    contradicted = fmt::format("; the {} KV heads of the metadata are not those of this tensor", facts.kv_heads);
   }
-  if (best.empty()) {
-    return {{}, fmt::format("shape {} fits no known layout of this name", shape_text(shape)), Hint::layout_or_map};
-  }
-  if (best.size() > 1) {
-    std::vector<std::string_view> texts;
-    for (const Axes& axes : best) texts.push_back(axes.text());
-    return {{}, fmt::format("ambiguous, {}", fmt::join(texts, " or ")), Hint::layout};
-  }
-  const Agreement fit = agreement(best[0], shape, facts, reading.role);
-  if (const auto heads = best[0].extent('H', shape); heads > kMaxPlausibleHeads && !fit.heads_confirmed) {
-    return {{}, fmt::format("{} would mean {} heads", best[0].text(), heads), Hint::layout};
-  }
-  return {best[0], fit.structure_confirmed ? "confirmed by the metadata" : "by convention", {}};
+  if (best.empty()) return no_fit(reading, shape);
+  if (best.size() > 1) return open_choice(std::move(best), shape);
+  const Agreement fit = agreement(best[0], shape, used, reading.role);
+  AxesChoice choice = doubt(*row, reading, best[0], fit, shape, used);
+  if (!choice.why.empty()) return choice;
+  const std::string_view source = reading.family == Family::mlx ? "as mlx-lm writes them"
+                                  : fit.structure_confirmed     ? "confirmed by the metadata"
+                                                                : "by convention";
+  return {.axes = best[0],
+          .why = fmt::format("{}{}", source, contradicted),
+          .hint = {},
+          .readings = {},
+          .firm = fit.structure_confirmed};
 }
 
 }  // namespace kvzip

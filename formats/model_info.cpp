@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "formats/model_info.hpp"
 
+#include <algorithm>
+#include <array>
 #include <initializer_list>
 #include <limits>
 #include <optional>
@@ -49,18 +51,40 @@ Rope read_rope(const Dump& dump) {
   return rope;
 }
 
+bool is_integer(DType dtype) {
+  return dtype == DType::i32 || dtype == DType::i64 || dtype == DType::u32 || dtype == DType::u64 ||
+         dtype == DType::u16 || dtype == DType::i16;
+}
+
+/// The tokens that a list of their ids counts; 0 when there is none, or several that differ.
+std::uint64_t count_token_ids(const Dump& dump) {
+  constexpr std::array<std::string_view, 5> kNames{"token_ids", "input_ids", "tokens", "prompt_tokens", "ids"};
+  std::uint64_t tokens = 0;
+  for (const TensorInfo& tensor : dump.tensors) {
+    const std::string_view name = tensor.name;
+    const std::size_t slash = name.find_last_of("./");
+    const std::string_view last = slash == name.npos ? name : name.substr(slash + 1);
+    const bool listed = !tensor.shape.empty() && tensor.shape.size() <= 2 && is_integer(tensor.dtype);
+    if (!listed || std::ranges::find(kNames, last) == kNames.end()) continue;
+    if (tokens != 0 && tokens != tensor.shape.back()) return 0;
+    tokens = tensor.shape.back();
+  }
+  return tokens;
+}
+
 }  // namespace
 
 ModelFacts read_model_facts(const Dump& dump) {
   return {.layers = count(dump, {"n_layers", "num_layers", "num_hidden_layers"}, kMaxLayers),
           .heads = count(dump, {"n_heads", "num_heads", "num_attention_heads"}, kMaxHeads),
           .kv_heads = count(dump, {"n_kv_heads", "num_kv_heads", "num_key_value_heads"}, kMaxHeads),
-          .head_dim = count(dump, {"head_dim", "head_size"}, kMaxHeadDim)};
+          .head_dim = count(dump, {"head_dim", "head_size"}, kMaxHeadDim),
+          .tokens = count_token_ids(dump)};
 }
 
 ModelInfo read_model_info(const Dump& dump) {
   const ModelFacts facts = read_model_facts(dump);
-  return {.model = first_text(dump, {"model", "model_name", "1.model"}),
+  return {.model = first_text(dump, {"model", "model_name", "1.model", "0.model"}),
           .layers = static_cast<std::uint32_t>(facts.layers),
           .kv_heads = static_cast<std::uint32_t>(facts.kv_heads),
           .head_dim = static_cast<std::uint32_t>(facts.head_dim),

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Order of authority for each tensor: a --map rule; then its dtype; then its name, which alone gives the role; and for
-// the axes --layout, the `axes` attribute of the tensor or of the file, and last the shape table (axes.cpp).
+// the axes --layout, what the file states of the tensor or of all, and last the shape table (axes_choice.cpp), which
+// the other tensors may confirm or contradict (whole_file.cpp).
 #include <algorithm>
 #include <string>
 #include <unordered_map>
@@ -8,9 +9,11 @@
 #include "codec/fail.hpp"
 #include "formats/axes_choice.hpp"
 #include "formats/map_rules.hpp"
+#include "formats/mlx_cache.hpp"
 #include "formats/model_info.hpp"
 #include "formats/name_patterns.hpp"
 #include "formats/text.hpp"
+#include "formats/whole_file.hpp"
 #include "kvzip/layout.hpp"
 
 namespace kvzip {
@@ -29,91 +32,76 @@ TensorRole with_axes(Role role, std::optional<std::uint32_t> layer, const Axes& 
   return {.role = role, .layer = layer, .axes = axes, .why = std::move(why)};
 }
 
-/// An MLX prompt cache names its arrays by their place in a tree: layer, then 0 = keys and 1 = values.
-class MlxCache {
- public:
-  explicit MlxCache(const Dump& dump) {
-    bool numbered = false;
-    for (const Attribute& attribute : dump.attributes) {
-      if (!attribute.object.empty() || attribute.name.size() < 3 || attribute.name[1] != '.') continue;
-      numbered = numbered || (attribute.name[0] >= '0' && attribute.name[0] <= '2');
-      if (attribute.name[0] == '2' && !attribute.strings.empty()) {
-        classes_.emplace(std::string_view(attribute.name).substr(2), attribute.strings[0]);
-      }
-    }
-    present_ = numbered && !dump.tensors.empty() &&
-               std::ranges::all_of(dump.tensors, [](const TensorInfo& t) { return !numeric_path(t.name).empty(); });
-  }
-
-  bool present() const { return present_; }
-
-  /// Kind unknown: no keys or values, and `why` says what instead.
-  NameReading read(const TensorInfo& tensor, std::string& why) const {
-    const std::vector<std::uint32_t> path = numeric_path(tensor.name);
-    const auto found = classes_.find(std::string_view(tensor.name).substr(0, tensor.name.find('.')));
-    // Files older than the list of classes hold plain caches only.
-    const std::string_view type = found == classes_.end() ? "KVCache" : found->second;
-    if (path.size() > 2 || type.starts_with("Quantized")) {
-      why = tensor.dtype == DType::u32 ? "packed codes of a quantised MLX cache: stored losslessly"
-                                       : "part of a quantised or nested MLX cache: stored losslessly";
-      return {};
-    }
-    if (!type.ends_with("KVCache") || path[1] > 1 || tensor.shape.size() != 4) {
-      why = fmt::format("state of an MLX cache of class {}, not its keys or values: stored losslessly", quoted(type));
-      return {};
-    }
-    return {.kind = NameKind::single,
-            .role = path[1] == 0 ? Role::key : Role::value,
-            .layer = path[0],
-            .family = Family::hugging_face,
-            .pattern = "N.0 of an MLX prompt cache"};
-  }
-
- private:
-  std::unordered_map<std::string_view, std::string_view> classes_;
-  bool present_ = false;
-};
-
 class Recogniser {
  public:
   Recogniser(const Dump& dump, const RecogniseOptions& options)
-      : options_(options),
+      : dump_(dump),
+        options_(options),
         layout_(options.layout),
         facts_(read_model_facts(dump)),
         mlx_(dump),
         heads_first_(dump.text("fmt") == "huggingface") {
     for (const Attribute& attribute : dump.attributes) {
-      if (attribute.name == "axes" && attribute.strings.size() == 1 && axes_problem(attribute.strings[0]).empty()) {
+      if (attribute.strings.size() != 1) continue;
+      if (attribute.name == "axes" && axes_problem(attribute.strings[0]).empty()) {
         stated_axes_.emplace(attribute.object, Axes(attribute.strings[0]));
+      } else if (attribute.name == kLmcacheFormat && !attribute.object.empty()) {
+        lmcache_formats_.emplace(attribute.object, attribute.strings[0]);
       }
     }
   }
 
-  TensorRole operator()(const TensorInfo& tensor) const {
+  std::vector<TensorRole> run() {
+    std::vector<TensorRole> roles(dump_.tensors.size());
+    std::vector<Draft> drafts;
+    for (std::size_t i = 0; i < roles.size(); ++i) {
+      Draft draft{.tensor = i, .reading = {}, .choice = {}, .stated = false, .what = {}};
+      if (auto settled = first_look(dump_.tensors[i], draft)) {
+        roles[i] = std::move(*settled);
+      } else {
+        drafts.push_back(std::move(draft));
+      }
+    }
+    settle_together(dump_, drafts);
+    for (const Draft& draft : drafts) roles[draft.tensor] = role_of(draft);
+    return roles;
+  }
+
+ private:
+  // The number of LMCache's memory format, as the header of its files states it of the tensor.
+  static constexpr std::string_view kLmcacheFormat = "safetensors:fmt";
+
+  /// What can be said of a tensor alone: its role, or a draft of it.
+  std::optional<TensorRole> first_look(const TensorInfo& tensor, Draft& draft) const {
     for (const MapRule& rule : options_.map) {
       if (const auto match = match_glob(rule.pattern, tensor.name)) return mapped(tensor, rule, match->layer);
     }
     std::string why;
-    NameReading reading;
-    if (mlx_.present()) reading = mlx_.read(tensor, why);
+    if (mlx_.present()) draft.reading = mlx_.read(tensor, why);
     if (!is_codable_float(tensor.dtype)) return other(why.empty() ? not_a_float(tensor) : why);
-    if (!mlx_.present()) reading = read_name(tensor.name);
+    if (!mlx_.present()) draft.reading = read_name(tensor.name);
+    NameReading& reading = draft.reading;
     if (heads_first_ && reading.family == Family::lmcache) reading.family = Family::lmcache_heads_first;
     if (reading.kind == NameKind::unknown) {
       if (!why.empty()) return other(why);
       return other("name of no known form", Hint::map);
     }
-    return named(tensor, reading);
+    if (!state(tensor, draft)) draft.choice = choose_axes(reading, tensor.shape, facts_);
+    if (!why.empty()) draft.choice.why += "; " + why;
+    return std::nullopt;
   }
 
- private:
   static std::string not_a_float(const TensorInfo& tensor) {
     return fmt::format("{} is not a float type: stored losslessly", dtype_name(tensor.dtype));
   }
 
   static TensorRole mapped(const TensorInfo& tensor, const MapRule& rule, std::optional<std::uint32_t> layer) {
     const std::string source = fmt::format("map rule {}", rule.pattern);
-    if (rule.role == Role::other) return other(source);
+    if (rule.role == Role::other) {
+      TensorRole role = other(source);
+      role.asked = true;
+      return role;
+    }
     if (!is_codable_float(tensor.dtype)) return other(fmt::format("{}; {}", source, not_a_float(tensor)));
     if (const std::string problem = fit_problem(rule.axes, tensor.shape); !problem.empty()) {
       fail(ErrorCode::invalid_argument, "{}: tensor {}: {}", source, quoted(tensor.name), problem);
@@ -121,27 +109,20 @@ class Recogniser {
     return with_axes(rule.role, layer, rule.axes, source);
   }
 
-  TensorRole named(const TensorInfo& tensor, const NameReading& reading) const {
-    const std::string name_rule = fmt::format("name like {}", reading.pattern);
-    const bool latent = reading.kind == NameKind::latent || reading.kind == NameKind::rope_part;
-    if (applies(layout_, tensor, reading)) {
+  /// Axes that the user or the file states.
+  bool state(const TensorInfo& tensor, Draft& draft) const {
+    if (applies(layout_, tensor, draft.reading)) {
       if (const std::string problem = fit_problem(layout_, tensor.shape); !problem.empty()) {
         fail(ErrorCode::invalid_argument, "layout {}: tensor {}: {}", options_.layout, quoted(tensor.name), problem);
       }
-      const bool single_pair = reading.role == Role::pair && !layout_.has('2');
-      return with_axes(single_pair ? Role::key : reading.role, reading.layer, layout_,
-                       fmt::format("{}; axes as stated", name_rule));
+      draft.choice = {.axes = layout_, .why = "as stated", .hint = {}, .readings = {}, .firm = true};
+    } else if (const Axes* stated = stated_axes(tensor, draft.reading)) {
+      draft.choice = {.axes = *stated, .why = "stated by the file", .hint = {}, .readings = {}, .firm = true};
+    } else if (!state_lmcache(tensor, draft)) {
+      return false;
     }
-    if (const Axes* stated = stated_axes(tensor, reading)) {
-      return with_axes(reading.role, reading.layer, *stated, fmt::format("{}; axes stated by the file", name_rule));
-    }
-    const AxesChoice choice = choose_axes(reading, tensor.shape, facts_);
-    if (choice.axes.empty()) return other(fmt::format("{}; {}", name_rule, choice.why), choice.hint);
-    // A name of pairs over a tensor without their axis is an MLA cache, whose single tensor stands for the keys.
-    const bool merged = reading.role == Role::pair && !choice.axes.has('2');
-    const std::string_view source = latent || merged ? "" : "axes ";
-    return with_axes(merged ? Role::key : reading.role, reading.layer, choice.axes,
-                     fmt::format("{}; {}{}", name_rule, source, choice.why));
+    draft.stated = true;
+    return true;
   }
 
   static bool applies(const Axes& axes, const TensorInfo& tensor, const NameReading& reading) {
@@ -158,12 +139,54 @@ class Recogniser {
     return nullptr;
   }
 
+  /// LMCache's memory formats: 1 KV_2LTD, 2 KV_T2D, 3 KV_2TD, 6 KV_MLA_FMT. A number that says something else of the
+  /// shape, or of which the shape is unknown, leaves nothing to go by.
+  bool state_lmcache(const TensorInfo& tensor, Draft& draft) const {
+    const auto found = lmcache_formats_.find(tensor.name);
+    if (found == lmcache_formats_.end() || draft.reading.kind != NameKind::pair) return false;
+    struct Format {
+      std::string_view number, axes;
+    };
+    constexpr Format kFormats[] = {{"1", "2LTC"}, {"2", "T2C"}, {"3", "2TC"}, {"6", "BLTD"}, {"6", "LTD"}};
+    for (const Format& format : kFormats) {
+      const Axes axes(format.axes);
+      if (found->second != format.number || !fit_problem(axes, tensor.shape).empty()) continue;
+      draft.choice = {.axes = axes, .why = {}, .hint = {}, .readings = {}, .firm = true};
+      draft.choice.why = fmt::format("stated by LMCache's fmt {}", format.number);
+      if (!axes.has('2')) draft.what = "MLA latent";
+      return true;
+    }
+    draft.choice = {.axes = {}, .why = {}, .hint = Hint::layout_or_map, .readings = {}};
+    draft.choice.why =
+        fmt::format("LMCache's fmt {} is not known to hold keys and values of this shape", quoted(found->second));
+    return true;
+  }
+
+  static TensorRole role_of(const Draft& draft) {
+    const NameReading& reading = draft.reading;
+    const AxesChoice& choice = draft.choice;
+    const std::string name_rule = fmt::format("name like {}", reading.pattern);
+    if (choice.axes.empty()) {
+      TensorRole role = other(fmt::format("{}; {}", name_rule, choice.why), choice.hint);
+      role.readings = choice.readings;
+      return role;
+    }
+    // A name of pairs over a tensor without their axis is an MLA cache, whose single tensor stands for the keys.
+    const bool merged = reading.role == Role::pair && !choice.axes.has('2');
+    const bool latent = reading.kind == NameKind::latent || reading.kind == NameKind::rope_part || merged;
+    const std::string what = draft.what.empty() ? std::string() : fmt::format("{}, ", draft.what);
+    return with_axes(merged ? Role::key : reading.role, reading.layer, choice.axes,
+                     fmt::format("{}; {}{}{}", name_rule, what, latent && !draft.stated ? "" : "axes ", choice.why));
+  }
+
+  const Dump& dump_;
   const RecogniseOptions& options_;
   Axes layout_;  // none: the table decides
   ModelFacts facts_;
   MlxCache mlx_;
   bool heads_first_;                                   // LMCache states its order as fmt "huggingface" or "vllm"
   std::unordered_map<std::string, Axes> stated_axes_;  // by object; "" = the file
+  std::unordered_map<std::string, std::string> lmcache_formats_;  // by tensor
 };
 
 std::uint32_t layers_seen(const TensorRole& role, const TensorInfo& tensor) {
@@ -186,13 +209,11 @@ Recognition recognise(const Dump& dump, const RecogniseOptions& options) {
   }
   Recognition result;
   result.model = read_model_info(dump);
-  const Recogniser recogniser(dump, options);
-  result.tensors.reserve(dump.tensors.size());
-  for (const TensorInfo& tensor : dump.tensors) {
-    TensorRole role = recogniser(tensor);
-    result.model.layers = std::max(result.model.layers, layers_seen(role, tensor));
+  result.tensors = Recogniser(dump, options).run();
+  for (std::size_t i = 0; i < result.tensors.size(); ++i) {
+    const TensorRole& role = result.tensors[i];
+    result.model.layers = std::max(result.model.layers, layers_seen(role, dump.tensors[i]));
     if (role.role == Role::key || role.role == Role::value || role.role == Role::pair) ++result.recognised;
-    result.tensors.push_back(std::move(role));
   }
   return result;
 }

@@ -3,26 +3,23 @@
 #include "formats/safetensors_header.hpp"
 
 #include <algorithm>
-#include <limits>
 #include <nlohmann/json.hpp>
-#include <numeric>
 
 #include "codec/fail.hpp"
 #include "formats/attribute_text.hpp"
+#include "formats/safetensors_entry.hpp"
 #include "formats/text.hpp"
 
 namespace kvzip {
 namespace {
 
-constexpr std::size_t kMaxRank = 32;
 constexpr std::size_t kMaxMetadata = std::size_t{1} << 20;
-constexpr std::uint64_t kMaxNumber = std::numeric_limits<std::int64_t>::max();
-constexpr std::string_view kMetadata = "__metadata__";
-constexpr std::array<std::string_view, 3> kEntryKeys{"dtype", "shape", "data_offsets"};
+constexpr std::size_t kMaxExtraDepth = 16;
 
 struct Entry {
   TensorInfo info;
   std::array<std::uint64_t, 2> offsets{};
+  std::vector<MetadataEntry> extras;  // key and JSON
 };
 
 class HeaderSax : public nlohmann::json_sax<nlohmann::json> {
@@ -30,11 +27,11 @@ class HeaderSax : public nlohmann::json_sax<nlohmann::json> {
   std::vector<Entry> entries;
   std::vector<MetadataEntry> metadata;
 
-  bool null() override { unexpected("null"); }
-  bool boolean(bool value) override { unexpected(value ? "true" : "false"); }
+  bool null() override { return extra_or_unexpected("null"); }
+  bool boolean(bool value) override { return extra_or_unexpected(value ? "true" : "false"); }
   bool binary(binary_t&) override { unexpected("binary data"); }
-  bool number_integer(number_integer_t value) override { unexpected(fmt::to_string(value)); }
-  bool number_float(number_float_t, const string_t& text) override { unexpected(text); }
+  bool number_integer(number_integer_t value) override { return extra_or_unexpected(fmt::to_string(value)); }
+  bool number_float(number_float_t, const string_t& text) override { return extra_or_unexpected(text); }
   bool number_unsigned(number_unsigned_t value) override;
   bool string(string_t& value) override;
   bool start_object(std::size_t) override;
@@ -45,11 +42,15 @@ class HeaderSax : public nlohmann::json_sax<nlohmann::json> {
   bool parse_error(std::size_t position, const std::string& token, const nlohmann::detail::exception& error) override;
 
  private:
-  enum class State : std::uint8_t { outside, top, entry, metadata, array };
+  enum class State : std::uint8_t { outside, top, entry, metadata, array, extra };
   enum Key : unsigned { dtype, shape, data_offsets, none };
 
+  bool extra_key(const string_t& name);
   [[noreturn]] void unexpected(std::string_view found) const;
   std::string tensor() const { return "tensor " + kvzip::quoted(name_); }
+  bool extra_or_unexpected(std::string_view found);
+  void add_extra(std::string_view text);
+  void close_extra(std::string_view text);
   void finish_entry();
 
   State state_ = State::outside;
@@ -57,6 +58,7 @@ class HeaderSax : public nlohmann::json_sax<nlohmann::json> {
   unsigned key_ = none;  // the key within a tensor's entry
   unsigned seen_ = 0;    // bits of the keys of the entry
   std::size_t offsets_ = 0;
+  std::size_t extra_depth_ = 0;  // open arrays and objects of the extra key that is being read
   bool has_metadata_ = false;
   Entry entry_;
 };
@@ -73,13 +75,34 @@ void HeaderSax::unexpected(std::string_view found) const {
       fail(ErrorCode::corrupt, "{}: {} must hold whole numbers from 0 to {}, not {}", tensor(), kEntryKeys[key_],
            kMaxNumber, found);
     case State::entry:
+    case State::extra:
       break;
   }
   fail(ErrorCode::corrupt, "{}: {} must be {}, not {}", tensor(), kEntryKeys[key_],
        key_ == dtype ? "a string" : "an array", found);
 }
 
+bool HeaderSax::extra_or_unexpected(std::string_view found) {
+  if (state_ != State::extra) unexpected(found);
+  add_extra(found);
+  return true;
+}
+
+/// One more value of the extra key, written as it was read but for white space.
+void HeaderSax::add_extra(std::string_view text) {
+  std::string& value = entry_.extras.back().value;
+  if (!value.empty() && std::string_view("[{:").find(value.back()) == std::string_view::npos) value += ',';
+  value += text;
+  if (extra_depth_ == 0) state_ = State::entry;
+}
+
+void HeaderSax::close_extra(std::string_view text) {
+  entry_.extras.back().value += text;
+  if (--extra_depth_ == 0) state_ = State::entry;
+}
+
 bool HeaderSax::number_unsigned(number_unsigned_t value) {
+  if (state_ == State::extra) return extra_or_unexpected(fmt::to_string(value));
   if (state_ != State::array || value > kMaxNumber) unexpected(fmt::to_string(value));
   if (key_ == shape) {
     if (entry_.info.shape.size() >= kMaxRank) {
@@ -97,9 +120,17 @@ bool HeaderSax::string(string_t& value) {
   if (state_ == State::metadata) {
     metadata.back().value = std::move(value);
   } else if (state_ == State::entry && key_ == dtype) {
-    const auto known = parse_dtype(value);
+    auto known = parse_dtype(value);
+    const auto* alias =
+        std::find_if(std::begin(kAliases), std::end(kAliases), [&](const DtypeAlias& a) { return a.name == value; });
+    if (alias != std::end(kAliases)) {
+      known = alias->dtype;
+      entry_.extras.push_back({"dtype", json_string(value)});
+    }
     if (!known) fail(ErrorCode::unsupported, "{}: unknown dtype {}", tensor(), kvzip::quoted(value));
     entry_.info.dtype = *known;
+  } else if (state_ == State::extra) {
+    add_extra(json_string(value));
   } else {
     unexpected("the string " + kvzip::quoted(value));
   }
@@ -107,7 +138,11 @@ bool HeaderSax::string(string_t& value) {
 }
 
 bool HeaderSax::start_object(std::size_t) {
-  if (state_ == State::outside) {
+  if (state_ == State::extra) {
+    if (extra_depth_ >= kMaxExtraDepth) fail(ErrorCode::limit, "{}: a key nested too deeply", tensor());
+    ++extra_depth_;
+    add_extra("{");
+  } else if (state_ == State::outside) {
     state_ = State::top;
   } else if (state_ != State::top) {
     unexpected("an object");
@@ -124,8 +159,25 @@ bool HeaderSax::start_object(std::size_t) {
   return true;
 }
 
+bool HeaderSax::extra_key(const string_t& name) {
+  std::vector<MetadataEntry>& extras = entry_.extras;
+  if (std::find(std::begin(kExtraKeys), std::end(kExtraKeys), name) == std::end(kExtraKeys)) {
+    fail(ErrorCode::corrupt, "{}: unknown key {}", tensor(), kvzip::quoted(name));
+  }
+  if (std::any_of(extras.begin(), extras.end(), [&](const MetadataEntry& e) { return e.key == name; })) {
+    fail(ErrorCode::corrupt, "{}: the key {} is there twice", tensor(), kvzip::quoted(name));
+  }
+  extras.push_back({name, {}});
+  state_ = State::extra;
+  return true;
+}
+
 bool HeaderSax::key(string_t& name) {
-  if (state_ == State::top) {
+  if (state_ == State::extra) {
+    std::string& value = entry_.extras.back().value;
+    if (value.back() != '{') value += ',';
+    value += json_string(name) + ':';
+  } else if (state_ == State::top) {
     name_ = std::move(name);
   } else if (state_ == State::metadata) {
     if (metadata.size() >= kMaxMetadata) {
@@ -134,7 +186,7 @@ bool HeaderSax::key(string_t& name) {
     metadata.push_back({std::move(name), {}});
   } else {
     const auto known = std::find(kEntryKeys.begin(), kEntryKeys.end(), name);
-    if (known == kEntryKeys.end()) fail(ErrorCode::corrupt, "{}: unknown key {}", tensor(), kvzip::quoted(name));
+    if (known == kEntryKeys.end()) return extra_key(name);
     key_ = static_cast<unsigned>(known - kEntryKeys.begin());
     if ((seen_ >> key_ & 1) != 0) fail(ErrorCode::corrupt, "{}: the key {} is there twice", tensor(), *known);
     seen_ |= 1u << key_;
@@ -143,18 +195,32 @@ bool HeaderSax::key(string_t& name) {
 }
 
 bool HeaderSax::end_object() {
+  if (state_ == State::extra) {
+    close_extra("}");
+    return true;
+  }
   if (state_ == State::entry) finish_entry();
   state_ = state_ == State::top ? State::outside : State::top;
   return true;
 }
 
 bool HeaderSax::start_array(std::size_t) {
+  if (state_ == State::extra) {
+    if (extra_depth_ >= kMaxExtraDepth) fail(ErrorCode::limit, "{}: a key nested too deeply", tensor());
+    ++extra_depth_;
+    add_extra("[");
+    return true;
+  }
   if (state_ != State::entry || key_ == dtype) unexpected("an array");
   state_ = State::array;
   return true;
 }
 
 bool HeaderSax::end_array() {
+  if (state_ == State::extra) {
+    close_extra("]");
+    return true;
+  }
   state_ = State::entry;
   return true;
 }
@@ -182,25 +248,6 @@ void HeaderSax::finish_entry() {
          begin, end, end - begin);
   }
   entries.push_back(std::move(entry_));
-}
-
-/// Positions of `items` in ascending order of `key`.
-template <typename T, typename F>
-std::vector<std::size_t> sorted_positions(const std::vector<T>& items, F key) {
-  std::vector<std::size_t> order(items.size());
-  std::iota(order.begin(), order.end(), std::size_t{0});
-  std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return key(items[a]) < key(items[b]); });
-  return order;
-}
-
-/// Sorting finds repeated names in bounded time whatever the names are; a hash table would not.
-template <typename T, typename F>
-void require_distinct(const std::vector<T>& items, F name, ErrorCode code, std::string_view where) {
-  const std::vector<std::size_t> order = sorted_positions(items, name);
-  for (std::size_t i = 1; i < order.size(); ++i) {
-    const std::string_view text = name(items[order[i]]);
-    if (text == name(items[order[i - 1]])) fail(code, "{}: the key {} is there twice", where, kvzip::quoted(text));
-  }
 }
 
 /// The tensors must cover the data from its first byte to its last, each byte once.
@@ -242,54 +289,19 @@ SafetensorsHeader parse_safetensors_header(std::string_view json, std::uint64_t 
       sax.metadata, [](const MetadataEntry& e) -> std::string_view { return e.key; }, ErrorCode::corrupt, kMetadata);
   check_coverage(sax.entries, data_bytes);
   SafetensorsHeader header;
+  for (MetadataEntry& entry : sax.metadata) header.dump.attributes.push_back(attribute_of(std::move(entry)));
   for (Entry& entry : sax.entries) {
+    for (MetadataEntry& extra : entry.extras) {
+      Attribute attribute;
+      attribute.object = entry.info.name;
+      attribute.name = std::string(kExtra) + extra.key;
+      attribute.strings.push_back(std::move(extra.value));
+      header.dump.attributes.push_back(std::move(attribute));
+    }
     header.dump.tensors.push_back(std::move(entry.info));
     header.begins.push_back(entry.offsets[0]);
   }
-  for (MetadataEntry& entry : sax.metadata) header.dump.attributes.push_back(attribute_of(std::move(entry)));
   return header;
-}
-
-std::string safetensors_header_text(const Dump& dump) {
-  std::vector<MetadataEntry> metadata;
-  for (const Attribute& attribute : dump.attributes) metadata.push_back(metadata_entry(attribute));
-  require_distinct(
-      metadata, [](const MetadataEntry& e) -> std::string_view { return e.key; }, ErrorCode::invalid_argument,
-      kMetadata);
-  require_distinct(
-      dump.tensors, [](const TensorInfo& t) -> std::string_view { return t.name; }, ErrorCode::invalid_argument,
-      "tensors");
-  std::string out = "{";
-  const auto separate = [&] { out += out.back() == '{' ? "" : ","; };
-  if (!metadata.empty()) {
-    out += fmt::format("\"{}\":{{", kMetadata);
-    for (const MetadataEntry& entry : metadata) {
-      separate();
-      out += json_string(entry.key) + ':' + json_string(entry.value);
-    }
-    out += '}';
-  }
-  std::uint64_t begin = 0;
-  for (const TensorInfo& info : dump.tensors) {
-    if (info.name == kMetadata || !is_utf8(info.name) || info.shape.size() > kMaxRank) {
-      fail(ErrorCode::invalid_argument, "tensor {}: safetensors cannot hold this name or {} dimensions",
-           kvzip::quoted(info.name), info.shape.size());
-    }
-    std::uint64_t end = 0;
-    if (__builtin_add_overflow(begin, info.bytes(), &end) || end > kMaxNumber) {
-      fail(ErrorCode::limit, "tensor {}: the data is larger than any file can be", kvzip::quoted(info.name));
-    }
-    separate();
-    out += fmt::format(R"({}:{{"dtype":"{}","shape":[{}],"data_offsets":[{},{}]}})", json_string(info.name),
-                       dtype_name(info.dtype), fmt::join(info.shape, ","), begin, end);
-    begin = end;
-  }
-  out += '}';
-  out.resize((out.size() + 7) / 8 * 8, ' ');
-  if (out.size() > kSafetensorsMaxHeader) {
-    fail(ErrorCode::limit, "a safetensors header of {} bytes is larger than the format allows", out.size());
-  }
-  return out;
 }
 
 }  // namespace kvzip

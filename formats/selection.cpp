@@ -10,6 +10,7 @@
 #include "codec/fail.hpp"
 #include "codec/number.hpp"
 #include "formats/parts.hpp"
+#include "formats/token_windows.hpp"
 
 namespace kvzip {
 namespace {
@@ -69,8 +70,14 @@ bool crop_layers(Kept& kept, const std::pair<std::uint32_t, std::uint32_t>& laye
   return true;
 }
 
-std::optional<Kept> keep(const TensorInfo& info, std::size_t index, const TensorRole& role,
-                         const Selection& selection) {
+/// `first` is the position of the tensor's first row.
+bool crop_tokens(Kept& kept, std::size_t axis, std::pair<std::uint64_t, std::uint64_t> tokens, std::uint64_t first) {
+  if (tokens.second <= first) return kept.count[axis] == 0;
+  return crop(kept, axis, tokens.first - std::min(tokens.first, first), tokens.second - first);
+}
+
+std::optional<Kept> keep(const TensorInfo& info, std::size_t index, const TensorRole& role, const Selection& selection,
+                         std::uint64_t first_position) {
   if (!wants(selection, role.role)) return std::nullopt;
   Kept kept{.source = index, .whole = true, .start = {}, .count = slice_shape(info), .role = role};
   kept.start.assign(kept.count.size(), 0);
@@ -78,7 +85,7 @@ std::optional<Kept> keep(const TensorInfo& info, std::size_t index, const Tensor
   if (selection.layers && !crop_layers(kept, *selection.layers, selection)) return std::nullopt;
   const std::size_t tokens_axis = kept.role.axes.find('T');
   if (selection.tokens && tokens_axis != Axes::npos &&
-      !crop(kept, tokens_axis, selection.tokens->first, selection.tokens->second)) {
+      !crop_tokens(kept, tokens_axis, *selection.tokens, first_position)) {
     return std::nullopt;
   }
   const std::size_t pair_axis = kept.role.axes.find('2');
@@ -158,10 +165,11 @@ class SelectReader : public DumpReader {
     target_.assign(whole.tensors.size(), kDropped);
     // Pass-through tensors alone are not what a range of layers or tokens was meant to leave.
     bool wanted_axes = false, kept_axes = false;
+    const std::vector<std::uint64_t> first = first_positions(whole, recognition);
     for (std::size_t i = 0; i < whole.tensors.size(); ++i) {
       const TensorRole& role = recognition.tensors[i];
       const bool has_axes = !role.axes.empty() && wants(selection, role.role);
-      auto kept = keep(whole.tensors[i], i, role, selection);
+      auto kept = keep(whole.tensors[i], i, role, selection, first[i]);
       wanted_axes = wanted_axes || has_axes;
       kept_axes = kept_axes || (has_axes && kept);
       if (kept) add(std::move(*kept));

@@ -29,7 +29,8 @@ Selection parse_selection(std::string_view layers, std::string_view tokens, std:
 /// - roles: tensors of other roles go; a pair of which one half is wanted keeps that half, with extent 1.
 /// - layers: tensors with an axis L are cropped along it; of the rest those with a known layer in the range stay, and
 ///   role other if it is among `roles`.
-/// - tokens: tensors with an axis T are cropped along it, and go when they end before the range; the rest stays whole.
+/// - tokens: tensors with an axis T are cropped along it, by position where layers differ in length
+///   (first_positions()), and go when they have none of the range; the rest stays whole.
 /// Ranges are clipped to the tensors. fail(invalid_argument) when nothing is left.
 /// The result's recognition() describes the reduced dump; model.layers stays that of the whole.
 std::unique_ptr<DumpReader> select(std::unique_ptr<DumpReader> inner, const Recognition& recognition,

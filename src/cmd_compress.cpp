@@ -9,6 +9,7 @@
 #include "formats/file.hpp"
 #include "kvzip/container.hpp"
 #include "src/cli/measure_options.hpp"
+#include "src/cli/padding.hpp"
 #include "src/cli/selecting.hpp"
 #include "src/commands.hpp"
 #include "src/measure/saliency_source.hpp"
@@ -66,9 +67,7 @@ void summarise(const Options& o, const RuleSet& rules, const Recognition& recogn
       fmt::format("{} ({:.2f}x", size_text(summary.file_bytes), ratio_of(source_bytes, summary.file_bytes).value_or(0));
   if (const auto bits = bits_of(bytes, values)) line += fmt::format(", {:.2f} bits/value of K and V", *bits);
   note(line + "), " + recipe(o, rules));
-  if (recognition.recognised == 0) {
-    note("nothing was recognised as key or value, so everything was stored losslessly; see 'kvzip inspect' and --map");
-  }
+  if (recognition.recognised == 0) note("nothing was recognised as key or value, so everything was stored losslessly");
   if (o.common.verbose == 0) return;
   std::map<std::string, std::uint64_t> pipelines;
   for (const KvzGroup& group : summary.groups) {
@@ -112,9 +111,12 @@ int compress(const Options& o) {
   fidelity.recognise = recognise_options(o.recognising);
   const auto run = [&] {
     const bool part = !o.selecting.selection().empty();
-    const auto reader = part ? open_selected(o.in, o.selecting, o.recognising, {}, options.user) : open_inputs(o.in);
-    const Recognition recognition =
-        part ? *reader->recognition() : recognise_input(*reader, o.recognising, options.user);
+    Recognising recognising = o.recognising;
+    recognising.say = !o.common.quiet;
+    const auto reader = part ? open_selected(o.in, o.selecting, recognising, {}, options.user) : open_inputs(o.in);
+    const Recognition recognition = part ? *reader->recognition() : recognise_input(*reader, recognising, options.user);
+    const std::string padded = o.common.quiet ? std::string() : padding_text(*reader, recognition);
+    if (!padded.empty()) note(padded);
     const auto with_queries = open_with_queries(o, options.user);
     SaliencySource saliency(with_queries ? *with_queries : *reader,
                             with_queries ? *with_queries->recognition() : recognition, o.saliency, o.fidelity.queries,

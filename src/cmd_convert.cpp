@@ -11,6 +11,7 @@ namespace {
 
 struct Options {
   Common common;
+  Recognising recognising;
   std::string in, out, to;
 };
 
@@ -19,6 +20,9 @@ int convert(const Options& o) {
   refuse_same_file(o.in, o.out);
   return with_file(o.in, [&] {
     const auto reader = open_reader(o.in);
+    Recognising recognising = o.recognising;
+    recognising.say = !o.common.quiet;
+    recognise_input(*reader, recognising, {});
     const auto writer = create_writer(o.out, format, reader->dump(), o.common.force);
     {
       ProgressLine progress(input_name(o.in), !o.common.quiet);
@@ -43,6 +47,7 @@ void add_convert(CLI::App& app, Action& action) {
   command->add_option("IN", o->in, "any file kvzip reads")->required();
   command->add_option("OUT", o->out, "file to write; its extension gives the format")->required();
   add_text(*command, "--to", o->to, "FORMAT", "safetensors or hdf5, whatever OUT is called");
+  add_recognising(*command, o->recognising);
   add_threads(*command, o->common);
   add_force(*command, o->common);
   add_verbosity(*command, o->common);

@@ -41,6 +41,8 @@ int decompress(const Options& o) {
     if (!o.tables.empty()) reader->traits().container->use_tables(load_tables(o.tables));
     if (!selection.empty()) {
       const Recognition recognition = *reader->recognition();
+      const std::string said = selection_note(reader->dump(), recognition, selection);
+      if (!o.common.quiet && !said.empty()) note(said);
       reader = select(std::move(reader), recognition, selection);
     }
     const auto writer = create_writer(out, format, reader->dump(), o.common.force);

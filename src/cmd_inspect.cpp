@@ -12,16 +12,11 @@
 namespace kvzip::tool {
 namespace {
 
-std::string why_text(const TensorRole& role) {
-  const std::string help = advice(role.hint);
-  return help.empty() ? role.why : fmt::format("{}: {}", role.why, help);
-}
-
 struct Options {
   Common common;
   Recognising recognising;
   std::string file;
-  bool json = false;
+  bool json = false, why = false;
 };
 
 Json dump_json(const std::string& path, const Dump& dump, const Recognition& recognition) {
@@ -33,7 +28,7 @@ Json dump_json(const std::string& path, const Dump& dump, const Recognition& rec
   for (std::size_t i = 0; i < dump.tensors.size(); ++i) {
     bytes += dump.tensors[i].bytes();
     tensors.push_back(tensor_json(dump.tensors[i], recognition.tensors[i]));
-    tensors.back()["why"] = why_text(recognition.tensors[i]);
+    tensors.back()["why"] = why_text(dump.tensors[i], recognition.tensors[i]);
   }
   out["source_bytes"] = bytes;
   out["tensors"] = std::move(tensors);
@@ -58,7 +53,7 @@ std::string dump_table(const Dump& dump, const Recognition& recognition, bool al
                                    role.axes.empty() ? "-" : std::string(role.axes.text()),
                                    shape_text(info.shape),
                                    std::string(dtype_name(info.dtype)),
-                                   why_text(role)};
+                                   why_text(info, role)};
     if (!grouped) cells.push_back(std::to_string(i));
     const auto [at, fresh] = rows.try_emplace(cells);
     if (fresh) order.push_back(cells);
@@ -83,13 +78,30 @@ std::string dump_text(const std::string& path, const Dump& dump, const Recogniti
                      dump_table(dump, recognition, all));
 }
 
+/// What was made of every tensor, one after the other: the whole line of each, however long.
+std::string why_lines(const Dump& dump, const Recognition& recognition) {
+  std::string out;
+  for (std::size_t i = 0; i < dump.tensors.size(); ++i) {
+    const TensorInfo& info = dump.tensors[i];
+    const TensorRole& role = recognition.tensors[i];
+    const std::string axes = role.axes.empty() ? std::string() : fmt::format(" {}", role.axes.text());
+    const std::string layer = role.layer ? fmt::format(" of layer {}", *role.layer) : std::string();
+    out += fmt::format("{} ({} {}): {}{}{}\n  {}\n", printable(info.name), dtype_name(info.dtype),
+                       shape_text(info.shape), role_name(role.role), axes, layer, printable(why_text(info, role)));
+  }
+  return out;
+}
+
 int inspect(const Options& o) {
+  if (o.why && o.json) throw UsageError("--why and --json: choose one, the JSON has the reasons, too");
   const std::string name = input_name(o.file);
   return with_file(o.file, [&] {
     const auto reader = open_reader(o.file);
     const Recognition recognition = recognise_input(*reader, o.recognising, {});
     const bool all = o.common.verbose > 0;
-    if (KvzReader* kvz = reader->traits().container) {
+    if (o.why) {
+      print(why_lines(reader->dump(), recognition));
+    } else if (KvzReader* kvz = reader->traits().container) {
       // What frames take is known only to who can look at all of them, so not from a pipe.
       const KvzSummary summary = reader->traits().once ? kvz->description() : kvz->summary();
       if (o.json) {
@@ -116,6 +128,7 @@ void add_inspect(CLI::App& app, Action& action) {
   auto o = std::make_shared<Options>();
   command->add_option("FILE", o->file, "dump or container")->required();
   command->add_flag("--json", o->json, "everything, as JSON");
+  command->add_flag("--why", o->why, "what every tensor was taken for, and why");
   add_recognising(*command, o->recognising);
   command->add_flag("-v,--verbose", o->common.verbose, "every tensor, even when there are many");
   command->callback([o, &action] { action = [o] { return inspect(*o); }; });

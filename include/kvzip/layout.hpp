@@ -22,7 +22,10 @@ struct TensorRole {
   std::optional<std::uint32_t> layer;  // layer number when the name gives it; absent when the axis L does
   Axes axes;                           // none for role other
   std::string why;                     // one phrase: the rule that matched, or why none did
-  Hint hint = Hint::none;              // what would settle it; containers do not store it
+  // What follows helps to settle what is open; containers do not store it.
+  Hint hint = Hint::none;
+  std::vector<Axes> readings{};  // axes that the shape allows, where none was taken
+  bool asked = false;            // a map rule says that it is none of keys, values and queries
 };
 
 /// What the dump as a whole says of its model.

@@ -5,10 +5,12 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <map>
 
 #include "codec/fail.hpp"
 #include "codec/number.hpp"
 #include "formats/file.hpp"
+#include "src/report/report.hpp"
 
 namespace kvzip::tool {
 namespace {
@@ -79,6 +81,41 @@ std::string advice(Hint hint, const std::string& detail) {
   return {};
 }
 
+std::string why_text(const TensorInfo& tensor, const TensorRole& role) {
+  std::vector<std::string> options;
+  for (const Axes& axes : role.readings) options.push_back(fmt::format("--layout {}", axes.text()));
+  if (options.size() == 1) {
+    options.push_back(fmt::format("--map {}=other", shell_word(printable(tensor.name))));
+  }
+  const std::string help =
+      options.empty() ? advice(role.hint) : fmt::format("{} settles it", fmt::join(options, " or "));
+  return help.empty() ? role.why : fmt::format("{}: {}", role.why, help);
+}
+
+std::string unrecognised_text(const Dump& dump, const Recognition& recognition) {
+  std::size_t floats = 0, open = 0;
+  std::map<std::string_view, std::vector<std::size_t>> reasons;
+  for (std::size_t i = 0; i < dump.tensors.size(); ++i) {
+    const TensorInfo& tensor = dump.tensors[i];
+    const TensorRole& role = recognition.tensors[i];
+    const bool empty = std::find(tensor.shape.begin(), tensor.shape.end(), 0u) != tensor.shape.end();
+    if (!is_codable_float(tensor.dtype) || empty) continue;
+    ++floats;
+    if (role.role != Role::other || role.asked) continue;
+    ++open;
+    reasons[role.why].push_back(i);
+  }
+  if (open == 0) return {};
+  const auto most = std::max_element(reasons.begin(), reasons.end(),
+                                     [](const auto& a, const auto& b) { return a.second.size() < b.second.size(); });
+  const std::size_t first = most->second[0];
+  std::string out =
+      fmt::format("{} of {} float tensors stay lossless, as '{}': {}", open, floats,
+                  printable(dump.tensors[first].name), why_text(dump.tensors[first], recognition.tensors[first]));
+  if (reasons.size() > 1) out += fmt::format("; {} for other reasons", open - most->second.size());
+  return out + "; 'kvzip inspect --why' shows all";
+}
+
 std::string error_text(const Error& error) {
   const std::string help = advice(error.hint(), error.hint_detail());
   return help.empty() ? error.what() : fmt::format("{} ({})", error.what(), help);
@@ -130,7 +167,7 @@ CLI::Validator finite_range(double least, double most) {
 void add_recognising(CLI::App& app, Recognising& options) {
   add_text(app, "--layout", options.layout, "AXES", "axes of all K and V tensors, as BHTD or 2LTHD");
   add_texts(app, "--map", options.map, "P=ROLE:AXES", "role and axes of the tensors named like P");
-  app.add_flag("--strict", options.strict, "refuse a dump without recognised K or V");
+  app.add_flag("--strict", options.strict, "refuse a dump with floats that are not recognised");
 }
 
 KeyValues parse_meta(const std::vector<std::string>& texts) {
@@ -163,17 +200,21 @@ Recognition recognise_input(const DumpReader& reader, const Recognising& options
     found = *reader.recognition();
   } else {
     Dump seen = reader.dump();
-    for (const auto& [name, value] : meta) {
+    for (const auto& entry : meta) {
+      const auto& name = entry.first;
       std::erase_if(seen.attributes, [&](const Attribute& a) { return a.object.empty() && a.name == name; });
-      seen.attributes.push_back({"", name, {value}, {}, {}, {}});
+      seen.attributes.push_back({"", name, {entry.second}, {}, {}, {}});
     }
     found = recognise(seen, wanted);
   }
-  if (options.strict && found.recognised == 0) {
+  const std::string open = unrecognised_text(reader.dump(), found);
+  if ((options.strict || options.some) && found.recognised == 0) {
     fail(ErrorCode::invalid_argument,
-         "none of its {} tensors was recognised as key or value; see 'kvzip inspect', and name them with --map",
-         found.tensors.size());
+         "none of its {} tensors was recognised as key or value; see 'kvzip inspect', and name them with --map{}{}",
+         found.tensors.size(), open.empty() ? "" : "; ", open);
   }
+  if (options.strict && !open.empty()) fail(ErrorCode::invalid_argument, "{} (--strict)", open);
+  if (options.say && !open.empty()) note(open);
   return found;
 }
 

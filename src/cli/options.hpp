@@ -94,9 +94,15 @@ CLI::Validator finite_range(double least, double most);
 struct Recognising {
   std::string layout;
   std::vector<std::string> map, meta;
-  bool strict = false;
+  bool strict = false;  // refuse what is not recognised in full
+  bool some = false;    // refuse what holds no keys and no values
+  bool say = false;     // a line on standard error when floats are not recognised
 };
 void add_recognising(CLI::App& app, Recognising& options);
+/// Why a tensor is what it is, and what would settle it: the options with what to give them.
+std::string why_text(const TensorInfo& tensor, const TensorRole& role);
+/// "4 of 6 float tensors stay lossless: ..., why, and what to do"; empty when all were recognised or left out by a map.
+std::string unrecognised_text(const Dump& dump, const Recognition& recognition);
 /// What --layout and --map say; UsageError for a rule that is none.
 RecogniseOptions recognise_options(const Recognising& options);
 using KeyValues = std::vector<std::pair<std::string, std::string>>;

@@ -4,6 +4,8 @@
 #include <utility>
 
 #include "formats/join.hpp"
+#include "formats/token_windows.hpp"
+#include "src/report/report.hpp"
 
 namespace kvzip::tool {
 
@@ -25,16 +27,22 @@ std::unique_ptr<DumpReader> open_inputs(const std::vector<std::string>& paths) {
   return join(std::move(inputs));
 }
 
+std::string selection_note(const Dump& dump, const Recognition& recognition, const Selection& selection) {
+  return selection.tokens ? windows_text(dump, recognition, *selection.tokens) : std::string();
+}
+
 std::unique_ptr<DumpReader> open_selected(const std::vector<std::string>& paths, const Selecting& selecting,
                                           Recognising recognising, const std::vector<Role>& roles,
                                           const KeyValues& meta) {
   Selection selection = selecting.selection();
   if (selection.roles.empty() && !roles.empty()) {
     selection.roles = roles;
-    recognising.strict = true;
+    recognising.some = true;
   }
   auto reader = open_inputs(paths);
   const Recognition recognition = recognise_input(*reader, recognising, meta);
+  const std::string said = selection_note(reader->dump(), recognition, selection);
+  if (recognising.say && !said.empty()) note(said);
   return select(std::move(reader), recognition, selection);
 }
 

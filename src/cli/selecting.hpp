@@ -21,6 +21,9 @@ void add_selecting(CLI::App& app, Selecting& selecting, const std::string& roles
 /// Files whose tensors stand side by side; one is itself.
 std::unique_ptr<DumpReader> open_inputs(const std::vector<std::string>& paths);
 
+/// The line to say where tokens are selected and layers differ in length; empty otherwise.
+std::string selection_note(const Dump& dump, const Recognition& recognition, const Selection& selection);
+
 /// Inputs of which only what is selected shows; without --role, `roles` do (empty = all). Where `roles` are asked
 /// for, a dump without recognised keys or values is refused.
 std::unique_ptr<DumpReader> open_selected(const std::vector<std::string>& paths, const Selecting& selecting,

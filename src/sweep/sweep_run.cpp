@@ -5,6 +5,7 @@
 #include <atomic>
 #include <cmath>
 #include <map>
+#include <utility>
 
 #include "codec/fail.hpp"
 #include "formats/borrowed_reader.hpp"
@@ -221,7 +222,8 @@ class DumpSweep {
 
   std::unique_ptr<DumpReader> selected(std::vector<Role> roles) {
     Recognising recognising = request_.recognising;
-    recognising.strict = true;
+    recognising.some = true;
+    recognising.say = std::exchange(say_, false);
     Selection selection = request_.selecting.selection();
     if (selection.roles.empty()) selection.roles = std::move(roles);
     // A dump from a pipe, which comes but once, has several selections.
@@ -336,6 +338,7 @@ class DumpSweep {
 
   std::string path_;
   const SweepRequest& request_;
+  bool say_ = !request_.quiet;  // of what is not recognised, once
   std::unique_ptr<DumpReader> whole_, with_queries_, reader_;
   FidelityMeter meter_;
   SaliencySource saliency_;

@@ -44,3 +44,46 @@ for bad in "--layers x" "--layers 3-1" "--tokens 5" "--tokens a:b" "--role nothi
   expect_status 2 kvzip decompress c.kvz -o x.safetensors $bad
 done
 expect_status 1 kvzip decompress c.kvz -o x.safetensors --layers 50
+
+# Layers of different length: tokens are positions, of which a sliding window has the last. Padding is named.
+if command -v python3 >/dev/null; then
+  python3 - <<'PY'
+import json, struct
+def save(name, tensors):
+    head, data = {}, b""
+    for key, (shape, values) in tensors.items():
+        raw = struct.pack(f"<{len(values)}f", *values)
+        head[key] = {"dtype": "F32", "shape": shape, "data_offsets": [len(data), len(data) + len(raw)]}
+        data += raw
+    text = json.dumps(head).encode()
+    open(name, "wb").write(struct.pack("<Q", len(text)) + text + data)
+def layer(number, first, end, padding=0):
+    rows = [float(t + 1) for t in range(first, end)] + [0.0] * padding
+    shape = [1, 1, end - first + padding, 4]
+    return {f"layers.{number}.{kind}": (shape, [v for v in rows for _ in range(4)]) for kind in ("keys", "values")}
+save("window.safetensors", {**layer(0, 0, 100), **layer(1, 80, 100)})
+save("padded.safetensors", {**layer(0, 0, 100, 28), **layer(1, 0, 100, 28)})
+PY
+  kvzip compress -q window.safetensors -o window.kvz --preset lossless
+  expect_status 0 kvzip decompress window.kvz -o cut.safetensors --tokens 90:95
+  expect_in stderr "layers 1 hold 20 tokens, taken for the last of 100, 80 to 99"
+  python3 - <<'PY'
+import json, struct
+raw = open("cut.safetensors", "rb").read()
+n = struct.unpack("<Q", raw[:8])[0]
+head = json.loads(raw[8:8 + n])
+for number in (0, 1):
+    entry = head[f"layers.{number}.keys"]
+    begin, end = entry["data_offsets"]
+    values = struct.unpack(f"<{(end - begin) // 4}f", raw[8 + n + begin:8 + n + end])
+    assert entry["shape"] == [1, 1, 5, 4] and list(values[::4]) == [91.0, 92.0, 93.0, 94.0, 95.0], values
+PY
+  expect_status 0 kvzip decompress window.kvz -o cut.safetensors -f --tokens 10:40
+  expect_in stderr "and have none of those asked for"
+  [ "$(kvzip inspect cut.safetensors | grep -c 'layers.1')" = 0 ]
+  expect_status 0 kvzip compress padded.safetensors -o padded.kvz --preset kivi-2
+  expect_in stderr "tokens 100 to 127 are zero in every layer"
+  expect_in stderr "--tokens 0:100 leaves it out"
+  expect_status 0 kvzip compress padded.safetensors -o padded.kvz -f --preset kivi-2 --tokens 0:100
+  [ "$(grep -c 'are zero' stderr)" = 0 ]
+fi

@@ -48,3 +48,38 @@ expect_status 5 kvzip inspect nowhere.safetensors
 echo 'some text' >text
 expect_status 4 kvzip inspect text
 expect_in stderr "text"
+
+# Where two orders of axes fit none is taken: compress, convert and sweep say so, --why explains, --layout settles it.
+kvzip synth -o short.safetensors --layers 2 --heads 8 --head-dim 32 --tokens 4 --no-query
+kvzip convert -q short.safetensors s.h5
+if command -v python3 >/dev/null; then
+  python3 - <<'PY'
+import json, struct
+raw = open("short.safetensors", "rb").read()
+n = struct.unpack("<Q", raw[:8])[0]
+head = json.loads(raw[8:8 + n])
+del head["__metadata__"]
+head["ids"] = head.pop("token_ids")
+head["ids"]["shape"].append(1)
+text = json.dumps(head).encode()
+open("open.safetensors", "wb").write(struct.pack("<Q", len(text)) + text + raw[8 + n:])
+PY
+  expect_status 0 kvzip inspect open.safetensors --why
+  expect_in stdout "--layout HTD or --layout THD settles it"
+  expect_status 0 kvzip compress open.safetensors -o open.kvz
+  expect_in stderr "4 of 4 float tensors stay lossless, as 'layers.0.key'"
+  expect_status 0 kvzip compress -q open.safetensors -o open.kvz -f
+  [ ! -s stderr ]
+  expect_status 0 kvzip convert open.safetensors open.h5
+  expect_in stderr "4 of 4 float tensors stay lossless"
+  expect_status 1 kvzip compress open.safetensors -o x.kvz --strict
+  expect_in stderr "--layout HTD or --layout THD"
+  [ ! -e x.kvz ]
+  expect_status 0 kvzip compress open.safetensors -o open.kvz -f --strict --layout HTD
+  expect_status 1 kvzip sweep open.safetensors --presets int4
+  expect_in stderr "--layout HTD or --layout THD"
+  expect_status 1 kvzip compress open.safetensors -o x.kvz --strict --map 'layers.{L}.key=key:HTD'
+  expect_in stderr "2 of 4 float tensors"
+  expect_status 0 kvzip compress open.safetensors -o x.kvz --strict --map '*.key=key:HTD' --map '*.value=other:'
+fi
+expect_status 2 kvzip inspect a.safetensors --why --json

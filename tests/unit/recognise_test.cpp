@@ -181,7 +181,7 @@ TEST_CASE("pairs of keys and values") {
       {"kv_chunk", {2, 32, 256, 1024}, "key+value/-1/2LTC"},
       {"kvcache", {2, 256, 1024}, "key+value/-1/2TC"},
       {"kv_cache", {2, 256, 1024}, "key+value/-1/2TC"},
-      {"kv_cache", {256, 2, 1024}, "key+value/-1/T2C"},
+      {"kvcache", {256, 2, 1024}, "key+value/-1/T2C"},
       {"kv_cache", {2, 256, 8, 128}, "key+value/-1/2THD"},
       {"model.layers.3.self_attn.attn", {2, 256, 1024}, "key+value/3/2TC"},
       {"model.layers.3.self_attn.attn.kv_cache", {2, 256, 8, 128}, "key+value/3/2THD"},
@@ -209,7 +209,7 @@ TEST_CASE("pairs of keys and values") {
     CAPTURE(row.expected);
     CHECK(describe(one(row.name, row.shape)) == row.expected);
   }
-  CHECK(one("kv_chunk", {2, 2, 256, 8, 128}).why.find("ambiguous, L2THD or 2LTHD") != std::string::npos);
+  CHECK(one("kv_chunk", {2, 2, 256, 8, 128}).readings == std::vector<Axes>{"L2THD", "2LTHD"});
   CHECK(one("kv_chunk", {2, 2, 256, 8, 128}).hint == Hint::layout);
   CHECK(describe(one("kv_chunk", {32, 2, 8, 256, 128}, {text_attribute("fmt", "huggingface")})) ==
         "key+value/-1/L2HTD");
@@ -221,7 +221,8 @@ TEST_CASE("one tensor for all layers") {
   CHECK(describe(one("keys", {100, 1024})) == "key/-1/TC");
   const TensorRole open = one("keys", {32, 8, 100, 128});
   CHECK(open.role == Role::other);
-  CHECK(open.why.find("ambiguous, LHTD or BHTD") != std::string::npos);
+  CHECK(open.why.find("LHTD (32 layers, 8 heads, 100 tokens, 128 channels a head) or BHTD (32 sequences") !=
+        std::string::npos);
   CHECK(open.hint == Hint::layout);
   CHECK(one("keys", {8, 100, 128}).role == Role::other);
   CHECK(describe(one("keys", {32, 8, 100, 128}, {text_attribute("n_layers", "32")})) == "key/-1/LHTD");
@@ -283,7 +284,7 @@ TEST_CASE("metadata settles the order of heads and tokens") {
 TEST_CASE("axes stated by the file come before the table") {
   CHECK(describe(one("layers.0.key", {100, 8, 64}, {text_attribute("axes", "THD")})) == "key/0/THD");
   CHECK(describe(one("layers.0.key", {1, 8, 100, 64}, {text_attribute("axes", "THD")})) == "key/0/BHTD");
-  CHECK(describe(one("layers.0.key", {100, 8, 64}, {text_attribute("axes", "XYZ")})) == "key/0/HTD");
+  CHECK(describe(one("layers.0.key", {8, 100, 64}, {text_attribute("axes", "XYZ")})) == "key/0/HTD");
   const std::vector<Attribute> both = {text_attribute("axes", "HTD"), text_attribute("axes", "THD", "layers/0/k")};
   CHECK(describe(one("layers/0/k", {100, 8, 64}, both)) == "key/0/THD");
   CHECK(describe(one("layers/1/k", {8, 100, 64}, both)) == "key/1/HTD");

@@ -71,7 +71,7 @@ TEST_CASE("entries of the wrong kind") {
            {R"({"a":{"dtype":1}})", 0, ErrorCode::corrupt, "'a': dtype must be a string, not 1"},
            {R"({"a":{"dtype":["U8"]}})", 0, ErrorCode::corrupt, "dtype must be a string, not an array"},
            {R"({"a":{"dtype":"u8"}})", 0, ErrorCode::unsupported, "unknown dtype 'u8'"},
-           {R"({"a":{"dtype":"F8E4M3FN"}})", 0, ErrorCode::unsupported, "unknown dtype"},
+           {R"({"a":{"dtype":"F8E4M3FNU"}})", 0, ErrorCode::unsupported, "unknown dtype"},
            {R"({"a":{"shape":1}})", 0, ErrorCode::corrupt, "shape must be an array, not 1"},
            {R"({"a":{"shape":"1"}})", 0, ErrorCode::corrupt, "shape must be an array"},
            {R"({"a":{"shape":{}}})", 0, ErrorCode::corrupt, "shape must be an array, not an object"},
@@ -90,6 +90,30 @@ TEST_CASE("entries of the wrong kind") {
            {R"({"a":{"extra":1}})", 0, ErrorCode::corrupt, "unknown key 'extra'"},
            {R"({"a":{"strides":[1]}})", 0, ErrorCode::corrupt, "unknown key 'strides'"},
            {R"({"a":{"\u001b[31m":1}})", 0, ErrorCode::corrupt, "unknown key '\\x1b[31m'"},
+       }) {
+    check_refused(c);
+  }
+}
+
+TEST_CASE("what LMCache adds to an entry is kept and comes back") {
+  std::string header =
+      R"({"kvcache":{"dtype":"F8E4M3FN","shape":[2,3],"data_offsets":[0,6],"fmt":2,"shapes":[[2,3],[]],)"
+      R"("__metadata__":{"lmcache_version":"1","x":[null,true,-1,1.5]}}})";
+  header.resize(4096 - 8, ' ');
+  const auto reader = open_text(file_text(header, 6));
+  const Dump& dump = reader->dump();
+  REQUIRE(dump.tensors.size() == 1);
+  CHECK(dump.tensors[0].dtype == DType::f8_e4m3);
+  REQUIRE(dump.attributes.size() == 4);
+  CHECK(dump.attributes[0].object == "kvcache");
+  CHECK(dump.attributes[1].name == "safetensors:fmt");
+  CHECK(dump.attributes[1].strings == std::vector<std::string>{"2"});
+  CHECK(safetensors_header_text(dump) == header);
+  for (const Refused& c : std::vector<Refused>{
+           {R"({"a":{"fmt":1,"fmt":2}})", 0, ErrorCode::corrupt, "the key 'fmt' is there twice"},
+           {R"({"a":{"fmt":1}})", 0, ErrorCode::corrupt, "the key dtype is missing"},
+           {R"({"a":{"shapes":[[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]]}})", 0, ErrorCode::limit, "nested too deeply"},
+           {R"({"a":{"shapes":{"a":[1,{"fmt")", 0, ErrorCode::corrupt, "not valid JSON"},
        }) {
     check_refused(c);
   }

@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+// Rows are not always positions: layers with a sliding window keep only the last ones.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "kvzip/layout.hpp"
+
+namespace kvzip {
+
+/// Per tensor, the position of its first row: in a dump of one sequence, keys and values that are shorter than the
+/// longest hold the last positions. 0 for all others, and where layers are there several times, as of several
+/// sequences.
+std::vector<std::uint64_t> first_positions(const Dump& dump, const Recognition& recognition);
+
+/// One line on what shorter layers were taken for, and which lack all of `tokens`; empty where all are of one length.
+std::string windows_text(const Dump& dump, const Recognition& recognition,
+                         const std::pair<std::uint64_t, std::uint64_t>& tokens);
+
+}  // namespace kvzip
