@@ -143,7 +143,8 @@ inline Dump dump_like(const Matrix& m, std::size_t layers, DType dtype) {
 template <typename F>
 std::uint64_t write_container(const std::string& path, std::string_view preset, const Dump& dump, F&& element_bytes,
                               std::optional<std::uint64_t> chunk_tokens = std::nullopt) {
-  const Recognition recognition = recognise(dump);
+  // With no more tokens than heads the shape alone is ambiguous.
+  const Recognition recognition = recognise(dump, {.map = {}, .layout = "BHTD"});
   REQUIRE(recognition.recognised == dump.tensors.size());
   MemoryReader source(dump, std::uint64_t{1} << 20);
   for (std::size_t i = 0; i < dump.tensors.size(); ++i) source.data(i) = element_bytes(i);

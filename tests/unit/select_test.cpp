@@ -164,14 +164,28 @@ TEST_CASE("parts that hold nothing of the selection are not fetched") {
   CHECK(selected.reader->part_count() == 2);
 }
 
-TEST_CASE("tensors that end before the token range go") {
-  Dump dump{.tensors = {{"k_0", DType::f16, {1, 2, 10, 4}},
-                        {"k_1", DType::f16, {1, 2, 3, 4}},
-                        {"k_2", DType::f16, {1, 2, 0, 4}}},
-            .attributes = {}};
-  const Selected selected = select_from(std::move(dump), "", "5:", "");
-  CHECK(names(selected.reader->dump()) == std::vector<std::string>{"k_0", "k_2"});
-  CHECK(selected.reader->dump().tensors[1].elements() == 0);
+TEST_CASE("tokens are positions, of which a shorter layer has the last") {
+  const Dump dump{.tensors = {{"k_0", DType::f16, {1, 2, 10, 4}},
+                              {"k_1", DType::f16, {1, 2, 3, 4}},
+                              {"k_2", DType::f16, {1, 2, 0, 4}}},
+                  .attributes = {}};
+  const Selected last = select_from(dump, "", "5:9", "");
+  CHECK(names(last.reader->dump()) == std::vector<std::string>{"k_0", "k_1", "k_2"});
+  CHECK(last.reader->dump().tensors[0].shape == std::vector<std::uint64_t>{1, 2, 4, 4});
+  CHECK(last.reader->dump().tensors[1].shape == std::vector<std::uint64_t>{1, 2, 2, 4});
+  CHECK(last.reader->dump().tensors[2].elements() == 0);
+  const Selected first = select_from(dump, "", ":7", "");
+  CHECK(names(first.reader->dump()) == std::vector<std::string>{"k_0", "k_2"});
+}
+
+TEST_CASE("of several sequences each has its own rows") {
+  const Dump dump{
+      .tensors = {{"a/layers/0/key", DType::f16, {1, 2, 10, 4}}, {"b/layers/0/key", DType::f16, {1, 2, 4, 4}}},
+      .attributes = {}};
+  const Selected selected = select_from(dump, "", ":6", "");
+  CHECK(selected.reader->dump().tensors.at(0).shape[2] == 6);
+  CHECK(selected.reader->dump().tensors.at(1).shape[2] == 4);
+  CHECK(names(select_from(dump, "", "5:", "").reader->dump()) == std::vector<std::string>{"a/layers/0/key"});
 }
 
 TEST_CASE("stacked tensors are cropped along layers and pairs") {
