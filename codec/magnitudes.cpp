@@ -19,6 +19,13 @@ constexpr std::array<std::uint8_t, 64> kClassOf = [] {
   return of;
 }();
 
+/// A sign, but not of 0, and the bits that a class leaves open. No branch on what cannot be foreseen.
+constexpr std::array<std::uint8_t, kMagnitudeClasses> kStoredBits = [] {
+  std::array<std::uint8_t, kMagnitudeClasses> bits{};
+  for (std::uint8_t c = 1; c < kMagnitudeClasses; ++c) bits[c] = static_cast<std::uint8_t>(1 + kClassBits[c]);
+  return bits;
+}();
+
 std::uint8_t class_of(unsigned magnitude) {
   if (magnitude < kClassOf.size()) return kClassOf[magnitude];
   return magnitude < kClassBase[15] ? 14 : 15;
@@ -32,9 +39,8 @@ void write_values(const std::vector<std::int16_t>& values, Stream& classes, Stre
     const auto magnitude = static_cast<unsigned>(values[i] < 0 ? -values[i] : values[i]);
     const std::uint8_t c = class_of(magnitude);
     classes.data[i] = c;
-    if (c == 0) continue;
     const unsigned inside = magnitude - kClassBase[c];
-    writer.put(inside << 1 | (values[i] < 0 ? 1u : 0u), 1u + kClassBits[c]);
+    writer.put(inside << 1 | (values[i] < 0 ? 1u : 0u), kStoredBits[c]);
   }
   writer.close();
   const auto* data = reinterpret_cast<const std::uint8_t*>(out.view().data());
@@ -47,11 +53,9 @@ void read_values(const Stream& classes, const Stream& bits, std::vector<std::int
   values.resize(classes.data.size());
   for (std::size_t i = 0; i < values.size(); ++i) {
     const std::uint8_t c = classes.data[i];
-    values[i] = 0;
-    if (c == 0) continue;
-    const std::uint32_t b = reader.get(1u + kClassBits[c]);
-    const auto magnitude = static_cast<int>(kClassBase[c] + (b >> 1));
-    values[i] = static_cast<std::int16_t>((b & 1) != 0 ? -magnitude : magnitude);
+    const std::uint32_t b = reader.get(kStoredBits[c]);
+    const auto magnitude = static_cast<int>(kClassBase[c] + (b >> 1)), sign = -static_cast<int>(b & 1);
+    values[i] = static_cast<std::int16_t>((magnitude ^ sign) - sign);
   }
   reader.close();
 }

@@ -6,10 +6,8 @@
 namespace kvzip::portable {
 namespace {
 
-// ln 2 and pi / 2 in parts whose leading ones end in zeros, so that k times a part is exact (Cody and Waite 1980).
+// ln 2 in parts of which the first ends in zeros, so that k times it is exact (Cody and Waite 1980).
 constexpr double kLn2High = 0x1.62e42fee00000p-1, kLn2Low = 0x1.a39ef35793c76p-33;
-constexpr double kPi2High = 0x1.921fb40000000p+0, kPi2Middle = 0x1.4442d00000000p-24, kPi2Low = 0x1.8469898cc5170p-48;
-constexpr double kTwoOverPi = 0x1.45f306dc9c883p-1;
 
 }  // namespace
 

@@ -14,4 +14,9 @@ struct SinCos {
 };
 SinCos sincos(double x);  // |x| < 2^30, error below 1e-15
 
+/// pi / 2 in parts whose leading ones end in zeros, so that k times a part is exact (Cody and Waite 1980).
+inline constexpr double kPi2High = 0x1.921fb40000000p+0, kPi2Middle = 0x1.4442d00000000p-24,
+                        kPi2Low = 0x1.8469898cc5170p-48;
+inline constexpr double kTwoOverPi = 0x1.45f306dc9c883p-1;
+
 }  // namespace kvzip::portable

@@ -3,8 +3,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 
 #include "codec/fail.hpp"
+#include "codec/kernels/sines.hpp"
 #include "codec/portable_math.hpp"
 
 namespace kvzip {
@@ -72,12 +74,8 @@ void Rotary::turn(std::uint64_t first, int direction, std::size_t rows, std::siz
   const std::size_t half = frequency_.size();
   std::vector<float> cosine(half), sine(half);
   for (std::size_t t = 0; t < rows; ++t, x += stride) {
-    const auto position = static_cast<double>(first + t);
-    for (std::size_t i = 0; i < half; ++i) {
-      const auto [s, c] = portable::sincos(position * frequency_[i]);
-      cosine[i] = static_cast<float>(c);
-      sine[i] = static_cast<float>(direction * s);
-    }
+    kernels::sines(static_cast<double>(first + t), frequency_.data(), half, sine.data(), cosine.data());
+    if (direction < 0) std::transform(sine.begin(), sine.end(), sine.begin(), std::negate<>());
     for (std::size_t h = 0; h < heads; ++h) {
       float* head = x + h * head_dim;
       for (std::size_t i = 0; i < half; ++i) {

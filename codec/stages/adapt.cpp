@@ -14,6 +14,7 @@
 #include <cmath>
 
 #include "codec/fail.hpp"
+#include "codec/kernels/cells.hpp"
 #include "codec/kernels/products.hpp"
 #include "codec/kernels/rans_lanes.hpp"
 #include "codec/magnitudes.hpp"
@@ -38,7 +39,7 @@ float step_of(double step, int gain) {
 /// Where the run of tokens after `begin` ends: the basis is refreshed there. Wide ones wait longer, because a refresh
 /// costs the cube of the width.
 std::uint32_t run_end(std::uint32_t begin, std::uint32_t rows, std::uint32_t width) {
-  const std::uint32_t length = std::max({kLeastRun, width / 8, begin / 4});
+  const std::uint32_t length = std::max({kLeastRun, width / 4, begin / 2});
   return rows - begin <= length ? rows : begin + length;
 }
 
@@ -65,18 +66,14 @@ class Adapt final : public Cloned<Adapt, Stage> {
     std::vector<std::int16_t> codes(x.size());
     std::vector<float> approximation(x.size());
     for_each_part(*tile.context, shape, [&](std::uint32_t begin, std::uint32_t end) {
-      code_part(
-          shape, begin, end, side,
-          [&](std::uint32_t r, const AdaptBasis* basis, float step, float* z) {
-            const float* row = x.data() + std::size_t{r} * shape.cols + begin;
-            if (basis == nullptr) {
-              std::copy_n(row, end - begin, z);
-            } else {
-              basis->project(row, z);
-            }
-            quantise(step, end - begin, z, codes.data() + std::size_t{r} * shape.cols + begin);
-          },
-          approximation);
+      const auto quantised = [&](std::uint32_t from, std::uint32_t until, AdaptBasis& basis, float* z) {
+        const std::size_t at = std::size_t{from} * shape.cols + begin, width = end - begin;
+        basis.project(x.data() + at, shape.cols, until - from, z);
+        for (std::uint32_t r = from; r < until; ++r, z += width) {
+          quantise(step_of(step_, side.gains[r]), width, z, codes.data() + std::size_t{r} * shape.cols + begin);
+        }
+      };
+      code_part(shape, begin, end, quantised, approximation);
     });
     pass_magnitudes(to.out, shape.rows, shape.cols, side.gains, codes);
     if (to.wanted) subtract(tile, side, approximation);
@@ -89,13 +86,13 @@ class Adapt final : public Cloned<Adapt, Stage> {
     pass_magnitudes(from.in, shape.rows, shape.cols, side.gains, codes);
     std::vector<float> approximation(codes.size());
     for_each_part(*tile.context, shape, [&](std::uint32_t begin, std::uint32_t end) {
-      code_part(
-          shape, begin, end, side,
-          [&](std::uint32_t r, const AdaptBasis*, float step, float* z) {
-            const std::int16_t* q = codes.data() + std::size_t{r} * shape.cols + begin;
-            dequantise(step, q, end - begin, z);
-          },
-          approximation);
+      const auto dequantised = [&](std::uint32_t first, std::uint32_t until, const AdaptBasis&, float* z) {
+        const std::size_t width = end - begin;
+        for (std::uint32_t r = first; r < until; ++r, z += width) {
+          dequantise(step_of(step_, side.gains[r]), codes.data() + std::size_t{r} * shape.cols + begin, width, z);
+        }
+      };
+      code_part(shape, begin, end, dequantised, approximation);
     });
     for (std::size_t r = 0; r < shape.rows; ++r) {
       float* out = tile.row(r);
@@ -165,9 +162,13 @@ class Adapt final : public Cloned<Adapt, Stage> {
     }
     // What is coded is the difference to the means as a reader will see them.
     const float step = step_of(step_, kMeanGain) * side.rms;
-    for (std::size_t i = 0; i < x.size(); ++i) {
-      const float mean = static_cast<float>(whole(side.mean[i % cols] / step)) * step;
-      x[i] = std::clamp((tile.values[i] - mean) / side.rms, -kMostValue, kMostValue);
+    std::vector<float> means;
+    for (const float m : side.mean) means.push_back(static_cast<float>(whole(m / step)) * step);
+    for (std::size_t r = 0; r < rows; ++r) {
+      const float* row = tile.row(r);
+      for (std::size_t c = 0; c < cols; ++c) {
+        x[r * cols + c] = std::clamp((row[c] - means[c]) / side.rms, -kMostValue, kMostValue);
+      }
     }
     return x;
   }
@@ -217,30 +218,21 @@ class Adapt final : public Cloned<Adapt, Stage> {
     }
   }
 
-  /// Row by row, `coefficients` gives the quantised coefficients; they become rows of the approximation, from which the
-  /// basis learns.
+  /// Run by run, `coefficients` gives the quantised coefficients of rows; they become rows of the approximation, from
+  /// which the basis learns.
   template <typename F>
-  void code_part(TileShape shape, std::uint32_t begin, std::uint32_t end, const Side& side, F&& coefficients,
+  void code_part(TileShape shape, std::uint32_t begin, std::uint32_t end, F&& coefficients,
                  std::vector<float>& approximation) const {
     const std::uint32_t width = end - begin;
-    const auto noise = static_cast<float>(step_ * step_ / 12);
-    AdaptBasis basis(width_ == 0 ? 0 : width, noise);
-    std::vector<float> z(width), rows;
+    AdaptBasis basis(width, static_cast<float>(step_ * step_ / 12));
+    std::vector<float> z;
     for (std::uint32_t from = 0; from < shape.rows;) {
       const std::uint32_t to = run_end(from, shape.rows, width);
-      rows.resize(std::size_t{to - from} * width);
-      for (std::uint32_t r = from; r < to; ++r) {
-        coefficients(r, width_ == 0 ? nullptr : &basis, step_of(step_, side.gains[r]), z.data());
-        float* row = rows.data() + std::size_t{r - from} * width;
-        if (width_ == 0) {
-          std::copy(z.begin(), z.end(), row);
-        } else {
-          basis.combine(z.data(), row);
-        }
-        std::copy_n(row, width, approximation.data() + std::size_t{r} * shape.cols + begin);
-      }
+      z.resize(std::size_t{to - from} * width);
+      coefficients(from, to, basis, z.data());
+      basis.combine(z.data(), to - from, approximation.data() + std::size_t{from} * shape.cols + begin, shape.cols);
       if (width_ != 0 && to < shape.rows) {
-        basis.observe(rows.data(), to - from);
+        basis.observe(z.data(), to - from);
         basis.refresh();
       }
       from = to;
@@ -248,21 +240,12 @@ class Adapt final : public Cloned<Adapt, Stage> {
   }
 
   /// Coefficients to codes, and to what a reader makes of them.
-  void quantise(float step, std::uint32_t n, float* z, std::int16_t* codes) const {
-    const auto round = static_cast<float>(round_), most = static_cast<float>(kLargestMagnitude);
-    for (std::uint32_t i = 0; i < n; ++i) {
-      const float steps = std::min(std::fabs(z[i]) / step + round, most);
-      const auto magnitude = static_cast<std::int32_t>(steps);
-      codes[i] = static_cast<std::int16_t>(z[i] < 0 ? -magnitude : magnitude);
-    }
+  void quantise(float step, std::size_t n, float* z, std::int16_t* codes) const {
+    kernels::to_cells(z, n, step, static_cast<float>(round_), static_cast<float>(kLargestMagnitude), codes);
     dequantise(step, codes, n, z);
   }
-  void dequantise(float step, const std::int16_t* codes, std::uint32_t n, float* z) const {
-    const auto shift = static_cast<float>(0.5 - round_);
-    for (std::uint32_t i = 0; i < n; ++i) {
-      const auto q = static_cast<float>(codes[i]);
-      z[i] = (q == 0 ? 0 : q < 0 ? q - shift : q + shift) * step;
-    }
+  void dequantise(float step, const std::int16_t* codes, std::size_t n, float* z) const {
+    kernels::from_cells(codes, n, step, static_cast<float>(0.5 - round_), z);
   }
 
   void subtract(Tile& tile, const Side& side, const std::vector<float>& approximation) const {

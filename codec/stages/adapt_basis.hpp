@@ -3,7 +3,6 @@
 #pragma once
 
 #include <cstddef>
-#include <cstdint>
 #include <vector>
 
 namespace kvzip {
@@ -13,27 +12,27 @@ namespace kvzip {
 class AdaptBasis {
  public:
   /// `noise`: the error to expect in each coefficient, squared; what is below it is not worth turning to.
-  AdaptBasis(std::size_t size, float noise);
-  std::size_t size() const { return size_; }
+  AdaptBasis(std::size_t size, float noise) : size_(size), noise_(noise) {}
 
-  /// coefficients[k] = row . vector k
-  void project(const float* row, float* coefficients) const;
-  /// row = sum over k of coefficients[k] * vector k
-  void combine(const float* coefficients, float* row) const;
-  /// Takes count x size rows into account from the next refresh() on, but none whose energy is far above 1 a value.
-  void observe(const float* rows, std::size_t count);
+  /// coefficients[r][k] = row r . vector k, for `count` rows, `stride` apart, and coefficients in one piece.
+  void project(const float* rows, std::size_t stride, std::size_t count, float* coefficients);
+  /// Rows of zeros, `stride` apart, become row r = sum over k of coefficients[r][k] * vector k.
+  void combine(const float* coefficients, std::size_t count, float* rows, std::size_t stride) const;
+  /// Takes `count` rows of coefficients into account from the next refresh() on, but none whose energy is far above 1 a
+  /// value.
+  void observe(const float* coefficients, std::size_t count);
   /// A step of orthogonal iteration (Golub and Van Loan, Matrix Computations, 8.2.4) with the covariance of all rows
-  /// observed, from the basis as it is. Where numbers leave the finite range the basis stays.
+  /// observed, among the vectors whose coefficients stand out of the noise. Where numbers leave the finite range the
+  /// basis stays.
   void refresh();
 
  private:
-  void multiply(const std::vector<float>& by, const std::vector<float>& rows, std::vector<float>& out) const;
-  bool orthonormalise(std::vector<float>& vectors) const;
+  void turn_vectors(const std::vector<std::size_t>& which, const std::vector<float>& rotation);
 
   std::size_t size_, observed_ = 0;
   float noise_;
-  std::vector<float> vectors_, transposed_, covariance_;  // size x size; vector k is row k of the first
-  std::vector<std::uint32_t> every_;                      // 0, 1, 2, ..
+  // size x size, empty until used. Vector k is row k of the first; of the covariance of coefficients the lower half.
+  std::vector<float> vectors_, transposed_, covariance_;
 };
 
 }  // namespace kvzip

@@ -2,6 +2,7 @@
 // A second decoder of the stage `adapt`, written from man/kvz.5 with plain loops.
 #pragma once
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstdint>
@@ -75,33 +76,71 @@ struct Basis {
     for (std::size_t i = 0; i < n; ++i) sum += static_cast<double>(a[i]) * static_cast<double>(c[i]);
     return sum;
   }
-  void learn(const T* y) {
-    if (!(product(y, y, n) <= 16.0 * static_cast<double>(n))) return;
+  void learn(const T* z) {
+    if (!(product(z, z, n) <= 16.0 * static_cast<double>(n))) return;
     for (std::size_t i = 0; i < n; ++i) {
-      for (std::size_t j = 0; j <= i; ++j) k[i * n + j] += y[i] * y[j];
+      for (std::size_t j = 0; j <= i; ++j) k[i * n + j] += z[i] * z[j];
     }
     ++seen;
   }
   void refresh() {
-    std::vector<T> u(n * n);
     const T f = noise * static_cast<T>(seen);
+    std::vector<std::size_t> which;
     for (std::size_t v = 0; v < n; ++v) {
+      if (k[v * n + v] > T(0.25) * f) which.push_back(v);
+    }
+    const std::size_t m = which.size();
+    std::vector<T> u(m * m), l(m * m);
+    for (std::size_t i = 0; i < m; ++i) {
+      for (std::size_t j = 0; j < m; ++j) u[i * m + j] = k[which[std::max(i, j)] * n + which[std::min(i, j)]];
+      u[i * m + i] += f;
+    }
+    if (!factorise(m, u, l)) return;
+    const std::vector<T> before = b;
+    for (std::size_t i = 0; i < m; ++i) {
       for (std::size_t j = 0; j < n; ++j) {
-        for (std::size_t i = 0; i < n; ++i) u[v * n + j] += b[v * n + i] * (j <= i ? k[i * n + j] : k[j * n + i]);
-        u[v * n + j] += f * b[v * n + j];
+        T sum = 0;
+        for (std::size_t h = 0; h < m; ++h) sum += u[i * m + h] * before[which[h] * n + j];
+        b[which[i] * n + j] = sum;
       }
     }
-    for (std::size_t v = 0; v < n; ++v) {
-      const double e = product(&u[v * n], &u[v * n], n);
-      if (!(e > 1e-30) || std::isinf(e)) return;
-      const T c = static_cast<T>(1 / std::sqrt(e));
-      for (std::size_t j = 0; j < n; ++j) u[v * n + j] *= c;
-      for (std::size_t i = v + 1; i < n; ++i) {
-        const T p = static_cast<T>(-product(&u[v * n], &u[i * n], n));
-        for (std::size_t j = 0; j < n; ++j) u[i * n + j] += u[v * n + j] * p;
+    for (std::size_t i = 0; i < n; ++i) {
+      for (std::size_t j = 0; j < i; ++j) k[i * n + j] = 0;
+    }
+    for (std::size_t i = 0; i < m; ++i) {
+      for (std::size_t j = 0; j <= i; ++j) {
+        T sum = 0;
+        for (std::size_t h = j; h < m; ++h) sum += u[i * m + h] * l[h * m + j];
+        k[which[i] * n + which[j]] = i == j ? sum - f : sum;
       }
     }
-    b = u;
+  }
+  /// u becomes orthonormal, l times it what u was.
+  static bool factorise(std::size_t m, std::vector<T>& u, std::vector<T>& l) {
+    for (std::size_t b = 0; b < m; b += 16) {
+      const std::size_t e = std::min(m, b + 16);
+      for (std::size_t v = b; v < e; ++v) {
+        const double energy = product(&u[v * m], &u[v * m], m);
+        if (!(energy > 1e-30) || std::isinf(energy)) return false;
+        l[v * m + v] = static_cast<T>(std::sqrt(energy));
+        const T c = static_cast<T>(1 / std::sqrt(energy));
+        for (std::size_t j = 0; j < m; ++j) u[v * m + j] *= c;
+        for (std::size_t i = v + 1; i < e; ++i) {
+          const T p = static_cast<T>(product(&u[v * m], &u[i * m], m));
+          l[i * m + v] = p;
+          for (std::size_t j = 0; j < m; ++j) u[i * m + j] -= u[v * m + j] * p;
+        }
+      }
+      for (std::size_t i = e; i < m; ++i) {
+        for (std::size_t v = b; v < e; ++v) {
+          for (std::size_t j = 0; j < m; ++j) l[i * m + v] += u[i * m + j] * u[v * m + j];
+        }
+        for (std::size_t v = b; v < e; ++v) {
+          for (std::size_t j = 0; j < m; ++j) u[i * m + j] -= l[i * m + v] * u[v * m + j];
+        }
+      }
+    }
+    return true;
   }
 };
 
@@ -142,11 +181,11 @@ inline std::vector<float> adapt_decoded(const std::vector<Stream>& streams, std:
   for (const std::size_t end : fields.width == 0 ? std::vector<std::size_t>{} : part_ends(cols, fields.width, edges)) {
     Basis<float> basis(end - begin, static_cast<float>(fields.step * fields.step / 12));
     for (std::size_t from = 0, to = 0; from < rows; from = to) {
-      to = std::min(rows, from + std::max<std::size_t>({16, (end - begin) / 8, from / 4}));
+      to = std::min(rows, from + std::max<std::size_t>({16, (end - begin) / 4, from / 2}));
       for (std::size_t t = from; t < to; ++t) {
         const std::vector<float> row = basis.row_of(&z[t * cols + begin]);
         std::copy(row.begin(), row.end(), y.begin() + static_cast<std::ptrdiff_t>(t * cols + begin));
-        if (to < rows) basis.learn(row.data());
+        if (to < rows) basis.learn(&z[t * cols + begin]);
       }
       if (to < rows) basis.refresh();
     }

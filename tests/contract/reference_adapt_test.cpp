@@ -325,12 +325,16 @@ TEST_CASE("adapt: the basis stays orthonormal and is that of the same iteration 
       if (i % n % 2 == 1) rows[i] += rows[i - 1] * 0.5f;
     }
     std::fill_n(rows.begin(), n, 100.0f);  // too large to teach anything
-    basis.observe(rows.data(), 40);
+    std::vector<float> coefficients(rows.size());
+    basis.project(rows.data(), n, 40, coefficients.data());
+    basis.observe(coefficients.data(), 40);
     basis.refresh();
     for (std::size_t r = 0; r < 40; ++r) {
-      const std::vector<double> row(rows.begin() + static_cast<std::ptrdiff_t>(r * n),
-                                    rows.begin() + static_cast<std::ptrdiff_t>((r + 1) * n));
-      wide.learn(row.data());
+      std::vector<double> z(n);
+      for (std::size_t k = 0; k < n; ++k) {
+        for (std::size_t j = 0; j < n; ++j) z[k] += double{rows[r * n + j]} * wide.b[k * n + j];
+      }
+      wide.learn(z.data());
     }
     wide.refresh();
   }
@@ -340,8 +344,8 @@ TEST_CASE("adapt: the basis stays orthonormal and is that of the same iteration 
   for (std::size_t k = 0; k < n; ++k) {
     std::vector<float> one(n), back(n);
     one[k] = 1;
-    basis.combine(one.data(), vectors[k].data());
-    basis.project(vectors[k].data(), back.data());
+    basis.combine(one.data(), 1, vectors[k].data(), n);
+    basis.project(vectors[k].data(), n, 1, back.data());
     for (std::size_t j = 0; j < n; ++j) {
       apart = std::max(apart, std::fabs(double{vectors[k][j]} - wide.b[k * n + j]));
       skew = std::max(skew, std::fabs(double{back[j]} - one[j]));
@@ -357,6 +361,6 @@ TEST_CASE("adapt: a basis that saw nothing usual stays as it is") {
   basis.observe(rows.data(), 2);
   basis.refresh();
   const std::vector<float> z{1, -2, 3};
-  basis.combine(z.data(), row.data());
+  basis.combine(z.data(), 1, row.data(), 3);
   CHECK(row == z);
 }
