@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "codec/kernels/multiply.hpp"
 #include "codec/kernels/products.hpp"
@@ -45,16 +46,26 @@ void remove_block(Factors& f, std::size_t begin, std::size_t end) {
   kernels::multiply_add({along.data(), n, 1}, rest, n, block, size, size, others, size);
 }
 
-/// The modified Gram-Schmidt process by blocks of rows (Golub and Van Loan, 5.2.8), from a matrix in f.r. False where a
-/// row vanishes or is not finite.
-bool factorise(Factors& f) {
+enum class Pass { good, lossy, failed };
+
+/// The modified Gram-Schmidt process by blocks of rows (Golub and Van Loan, 5.2.8), from a matrix in f.r. It is lossy
+/// where little of a row is left when the others are taken out, since rounding errors then weigh; it fails where a row
+/// vanishes or is not finite.
+Pass orthonormalise(Factors& f) {
+  constexpr double kLittle = 0x1p-10;  // of a row's energy
   f.l.assign(f.size * f.size, 0.0f);
+  std::vector<double> whole;
+  for (std::size_t k = 0; k < f.size; ++k) {
+    whole.push_back(kernels::dot(f.r.data() + k * f.size, f.r.data() + k * f.size, f.size));
+  }
+  Pass pass = Pass::good;
   for (std::size_t begin = 0; begin < f.size; begin += kBlock) {
     const std::size_t end = std::min(f.size, begin + kBlock);
     for (std::size_t k = begin; k < end; ++k) {
       float* row = f.r.data() + k * f.size;
       const double energy = kernels::dot(row, row, f.size);
-      if (!(energy > 1e-30) || !std::isfinite(energy)) return false;
+      if (!(energy > 1e-30) || !std::isfinite(energy)) return Pass::failed;
+      if (energy < kLittle * whole[k]) pass = Pass::lossy;
       const double length = std::sqrt(energy);
       f.l[k * f.size + k] = static_cast<float>(length);
       const auto factor = static_cast<float>(1 / length);
@@ -68,7 +79,21 @@ bool factorise(Factors& f) {
     }
     remove_block(f, begin, end);
   }
-  return true;
+  return pass;
+}
+
+/// From a matrix in f.r; false where that fails. What a lossy pass gives is no longer ill-conditioned, so that the next
+/// one makes it orthonormal.
+bool factorise(Factors& f) {
+  constexpr int kMostPasses = 4;
+  Pass pass = orthonormalise(f);
+  for (int passes = 1; pass == Pass::lossy && passes < kMostPasses; ++passes) {
+    const std::vector<float> before = std::move(f.l);
+    pass = orthonormalise(f);
+    const std::vector<float> now = std::exchange(f.l, std::vector<float>(f.size * f.size));
+    kernels::multiply_add({before.data(), f.size, 1}, f.size, f.size, now.data(), f.size, f.size, f.l.data(), f.size);
+  }
+  return pass != Pass::failed;
 }
 
 /// The lower half of R L, and whatever above it.

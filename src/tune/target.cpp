@@ -28,6 +28,7 @@ class TargetSearch {
               .fidelity = fidelity,
               .quiet = quiet,
               .has_queries = has_queries(recognition, fidelity),
+              .any_chunk = !base.chunk_tokens,
               .units = {},
               .transforms = {},
               .try_pipelines = [this](const std::vector<std::string>& pipelines) { return attempt(pipelines); }} {
@@ -47,9 +48,6 @@ class TargetSearch {
   }
 
   TargetOutcome run() {
-    if (goal_.wanted() > 0) {
-      dump_.transforms = choose_transforms(dump_.input, dump_.units, kLadderShare, dump_.encodes);
-    }
     const Found found = goal_.search(dump_);
     TargetOutcome out{options_for(found.pipelines), found.met, {}};
     out.options.results->attention = found.trial.attention;
@@ -92,6 +90,7 @@ class TargetSearch {
   KvzOptions options_for(const std::vector<std::string>& pipelines) const {
     KvzOptions options = base_;
     options.rules = rules_for(dump_.units, pipelines);
+    options.chunk_tokens = dump_.input.chunk_tokens;
     if (dump_.input.saliency != nullptr) options.saliency = dump_.input.saliency->of(options.rules);
     options.results = results_;
     return options;

@@ -21,6 +21,7 @@ struct TargetDump {
   CurveInput input;
   FidelityOptions fidelity;
   bool quiet = false, has_queries = false;
+  bool any_chunk = false;  // the user left the number of tokens in a frame open
   std::vector<Unit> units;
   Transforms transforms;
   double source_bytes = 0, values = 0;  // of all tensors; of the units

@@ -12,8 +12,6 @@
 namespace kvzip::tool {
 namespace {
 
-constexpr double kBelow = 2;  // octaves by which a ladder begins below what should do
-
 double energy_of(const Unit& unit) {
   return unit.energy;
 }
@@ -40,8 +38,9 @@ class SizeGoal : public LadderGoal {
  public:
   using LadderGoal::LadderGoal;
   bool limits_bytes() const final { return true; }
+  Quantiser quantiser() const final { return Quantiser::weighed_adapt; }
   /// At small steps a value takes log2(rms / step) + 2.05 bits (Gish and Pierce 1968).
-  double finest(const TargetDump& dump) const final { return 2.05 - bits(dump) - kBelow; }
+  double step(const TargetDump& dump) const final { return exp2_of(2.05 - bits(dump)); }
   std::vector<Control> controls(const TargetDump& dump) const final {
     Control all;
     all.limit = limit(dump);
@@ -114,13 +113,14 @@ class ErrorGoal : public LadderGoal {
   using LadderGoal::LadderGoal;
   bool limits_bytes() const final { return false; }
   /// At small steps the error is step / sqrt(12).
-  double finest(const TargetDump&) const final { return log2_of(wanted() * std::sqrt(12)) - kBelow; }
+  double step(const TargetDump&) const final { return wanted() * std::sqrt(12); }
 };
 
 class NrmseGoal final : public ErrorGoal {
  public:
   using ErrorGoal::ErrorGoal;
   std::string_view name() const override { return "nrmse"; }
+  Quantiser quantiser() const override { return Quantiser::adapt; }
   std::vector<Control> controls(const TargetDump& dump) const override {
     std::vector<Control> out;
     for (const Role role : {Role::key, Role::value}) {
@@ -150,6 +150,7 @@ class AttentionGoal final : public ErrorGoal {
  public:
   using ErrorGoal::ErrorGoal;
   std::string_view name() const override { return "attention"; }
+  Quantiser quantiser() const override { return Quantiser::weighed_adapt; }
   bool needs_queries() const override { return true; }
   std::vector<Control> controls(const TargetDump&) const override {
     Control all;
@@ -175,6 +176,7 @@ class MaxErrorGoal final : public Goal {
   std::string_view name() const override { return "max-error"; }
   std::optional<double> bound() const override { return wanted(); }
   Found search(TargetDump& dump) const override {
+    if (wanted() > 0) dump.transforms = choose_transforms(dump.input, dump.units, kLadderShare, dump.encodes);
     Bounded found = search_bound({dump.input, dump.units, dump.transforms, wanted(), kLadderShare, kTrials, dump.quiet},
                                  dump.try_pipelines);
     dump.encodes += found.encodes;

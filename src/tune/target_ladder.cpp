@@ -13,7 +13,6 @@
 namespace kvzip::tool {
 namespace {
 
-constexpr double kRungsPerOctave = 2;
 constexpr double kTrialRung = 14;  // 2^-2 of the root mean square: an error of about 0.07
 constexpr std::size_t kTrialLayers = 6;
 
@@ -55,6 +54,15 @@ double stated_step(double step) {
 
 std::string ladder_pipeline(const std::string& transform, double step, Points points) {
   return fmt::format("{}uniform:step={}{},rans", transform, step, points == Points::centroid ? ":points=centroid" : "");
+}
+
+std::string adapt_pipeline(Role role, double step, Quantiser quantiser) {
+  constexpr double kLeast = 0.01, kMost = 64;  // the stage's range
+  step = stated_step(std::clamp(step, kLeast, kMost));
+  // As in kvzip's own presets: the wider the steps, the wider the cell of 0.
+  const double round = std::clamp(0.35 - 0.033 * log2_of(step), 0.3, 0.45);
+  return fmt::format("{}adapt:step={}:round={:.3f}{},rans", role == Role::key ? "rope:missing=skip," : "", step, round,
+                     quantiser == Quantiser::weighed_adapt ? "" : ":gamma=0:level=0");
 }
 
 Transforms choose_transforms(const CurveInput& input, const std::vector<Unit>& units, double share, double& encodes) {

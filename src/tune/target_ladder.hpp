@@ -23,7 +23,7 @@ inline double exp2_of(double x) {
 /// Steps are fractions of a unit's root mean square, half an octave apart from 2^first on: with kFirstRung, errors from
 /// about 0.0006 to 1.
 inline constexpr std::size_t kRungs = 23;
-inline constexpr double kFirstRung = -9;
+inline constexpr double kRungsPerOctave = 2, kFirstRung = -9;
 inline constexpr std::size_t kLossless = kRungs;  // the candidate behind the ladder
 double rung_step(const Unit& unit, double rung, double first = kFirstRung);
 
@@ -43,6 +43,14 @@ struct Transforms {
 /// The transforms that cost the least bytes at an error of about a tenth, measured on a share of the tiles of some
 /// layers. A rotation is tried only where the dump says what it is. Adds its work to `encodes`.
 Transforms choose_transforms(const CurveInput& input, const std::vector<Unit>& units, double share, double& encodes);
+
+/// What quantises: `uniform`, with one step a unit; `adapt`, with the same step for all tokens, or with steps that
+/// follow their saliency.
+enum class Quantiser { uniform, adapt, weighed_adapt };
+/// The smallest step over a root mean square that is left to `adapt`; its own are hardly smaller.
+inline constexpr double kLeastAdaptStep = 0.02;
+/// `step` is a fraction of the tile's root mean square.
+std::string adapt_pipeline(Role role, double step, Quantiser quantiser);
 
 enum class Points { middle, centroid };
 std::string ladder_pipeline(const std::string& transform, double step, Points points);

@@ -16,12 +16,23 @@ namespace kvzip::tool {
 namespace {
 
 constexpr double kTolerance = 0.01;
+constexpr double kBelow = 2;                // octaves by which a ladder begins below what should do
+constexpr std::uint64_t kLongChunk = 2048;  // tokens from which a basis is learned
 
 class LadderSearch {
  public:
-  LadderSearch(const LadderGoal& goal, TargetDump& dump) : goal_(goal), dump_(dump), ladder_{dump} {}
+  LadderSearch(const LadderGoal& goal, TargetDump& dump) : goal_(goal), dump_(dump), ladder_{dump} {
+    const double step = goal.step(dump);
+    ladder_.quantiser = step >= kLeastAdaptStep ? goal.quantiser() : Quantiser::uniform;
+    ladder_.first = log2_of(std::max(step, 1e-300)) - kBelow;
+    if (ladder_.quantiser != Quantiser::uniform && dump.any_chunk) dump.input.chunk_tokens = kLongChunk;
+  }
 
   Found run() {
+    if (goal_.wanted() > 0 && ladder_.quantiser == Quantiser::weighed_adapt) return one_step();
+    if (goal_.wanted() > 0 && ladder_.quantiser == Quantiser::uniform) {
+      dump_.transforms = choose_transforms(dump_.input, dump_.units, kLadderShare, dump_.encodes);
+    }
     Tried best = search(kLadderShare);
     // An error that no factor brings down is one of a tile that was not sampled.
     if (!best.met() && best.worst > 1 && !goal_.limits_bytes() && sampled_share(dump_.input, kLadderShare) < 1) {
@@ -36,7 +47,8 @@ class LadderSearch {
   /// bytes and logarithms of errors.
   void measure_ladder(double wanted_share) {
     constexpr double kFinest = -40;
-    ladder_.first = std::max(std::min(kFirstRung, goal_.finest(dump_)), kFinest);
+    const double first = ladder_.quantiser == Quantiser::uniform ? kFirstRung : log2_of(kLeastAdaptStep);
+    ladder_.first = std::max(std::min(first, ladder_.first), kFinest);
     const double share = sampled_share(dump_.input, wanted_share);
     const auto stride = static_cast<std::size_t>(std::max(1.0, std::round((kRungs + 1) * share / kLadderWork)));
     std::vector<std::size_t> measured{kLossless};
@@ -97,15 +109,9 @@ class LadderSearch {
   std::vector<std::string> pipelines_of(const std::vector<Control>& controls) const {
     std::vector<std::string> out;
     for (std::size_t u = 0; u < dump_.units.size(); ++u) {
-      if (pick_[u] == kLossless) {
-        out.emplace_back(kLosslessPipeline);
-        continue;
-      }
       double factor = 0;
       for (const Control& control : controls) factor += control.moves(dump_.units[u]) ? control.log_factor : 0;
-      const double step =
-          stated_step(rung_step(dump_.units[u], static_cast<double>(pick_[u]), ladder_.first) * exp2_of(factor));
-      out.push_back(ladder_pipeline(dump_.transforms.of(dump_.units[u].role), step, Points::centroid));
+      out.push_back(ladder_.pipeline(u, pick_[u], factor));
     }
     return out;
   }
@@ -116,9 +122,8 @@ class LadderSearch {
     double worst = 0, closest = 1;  // the largest share of a limit, and the smallest
     /// Within the limits the fullest use of them is best; beyond them the least excess.
     double rank() const { return worst <= 1 ? closest : 1 - worst; }
-    bool nothing_more = false;  // wider steps would change nothing
     bool done() const { return worst <= 1 && closest >= 1 - kTolerance; }
-    bool met() const { return worst <= 1 + kTolerance && (closest >= 1 - kTolerance || nothing_more); }
+    bool met() const { return worst <= 1 + kTolerance; }
   };
 
   Tried attempt(const std::vector<Control>& controls) {
@@ -140,9 +145,31 @@ class LadderSearch {
       measure_ladder(share);
       for (const Control& control : controls) allocate(control);
     }
+    return approach(controls);
+  }
+
+  /// The step that should do, for all units: their tokens' steps follow from it. What is small enough without loss, and
+  /// what no step makes good enough, is lossless.
+  Found one_step() {
+    std::vector<Control> controls = goal_.controls(dump_);
+    const auto lossless = [&] {
+      pick_.assign(dump_.units.size(), kLossless);
+      return approach(goal_.controls(dump_));
+    };
+    Tried best;
+    if (goal_.limits_bytes()) best = lossless();
+    if (!goal_.limits_bytes() || best.worst > 1) {
+      pick_.assign(dump_.units.size(), static_cast<std::size_t>(kBelow * kRungsPerOctave));
+      best = approach(controls);
+      if (!goal_.limits_bytes() && best.worst > 1 + kTolerance) best = lossless();
+    }
+    return {std::move(best.pipelines), best.trial, best.met(), " one step, tokens' own by their saliency;"};
+  }
+
+  /// Trials from what was picked on.
+  Tried approach(std::vector<Control> controls) {
     const bool lossless = std::all_of(pick_.begin(), pick_.end(), [](std::size_t p) { return p == kLossless; });
     Tried best = attempt(controls), last = best;
-    best.nothing_more = lossless;
     for (std::size_t i = 1; i < kTrials && !best.done() && !lossless; ++i) {
       for (Control& control : controls) {
         const double part = control.share(last.trial);
@@ -153,7 +180,6 @@ class LadderSearch {
       // Steps that change nothing more: a tensor of one value, or nothing left to leave out.
       if (std::fabs(last.worst - before.worst) <= 1e-4 * before.worst &&
           std::fabs(last.closest - before.closest) <= 1e-4 * before.closest) {
-        best.nothing_more = true;
         break;
       }
     }
@@ -169,10 +195,16 @@ class LadderSearch {
 
 }  // namespace
 
-std::string Ladder::pipeline(std::size_t u, std::size_t c) const {
+std::string Ladder::pipeline(std::size_t u, std::size_t c, double log_factor) const {
   if (c == kLossless) return std::string(kLosslessPipeline);
-  const double step = rung_step(dump.units[u], static_cast<double>(c), first);
-  return ladder_pipeline(dump.transforms.of(dump.units[u].role), step, Points::centroid);
+  const Unit& unit = dump.units[u];
+  const double rung = static_cast<double>(c), factor = exp2_of(log_factor);
+  if (quantiser != Quantiser::uniform) {
+    return adapt_pipeline(unit.role, exp2_of(first + rung / kRungsPerOctave) * factor, quantiser);
+  }
+  const double step = rung_step(unit, rung, first);
+  return ladder_pipeline(dump.transforms.of(unit.role), log_factor == 0 ? step : stated_step(step * factor),
+                         Points::centroid);
 }
 
 void Ladder::weigh_errors(const std::function<double(const Unit&)>& scale) {

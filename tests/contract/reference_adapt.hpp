@@ -117,11 +117,31 @@ struct Basis {
   }
   /// u becomes orthonormal, l times it what u was.
   static bool factorise(std::size_t m, std::vector<T>& u, std::vector<T>& l) {
+    bool again = false;
+    if (!pass(m, u, l, again)) return false;
+    for (int i = 0; i < 3 && again; ++i) {
+      const std::vector<T> before = l;
+      std::vector<T> now(m * m);
+      if (!pass(m, u, now, again)) return false;
+      for (std::size_t r = 0; r < m; ++r) {
+        for (std::size_t c = 0; c < m; ++c) {
+          l[r * m + c] = 0;
+          for (std::size_t h = 0; h < m; ++h) l[r * m + c] += before[r * m + h] * now[h * m + c];
+        }
+      }
+    }
+    return true;
+  }
+  static bool pass(std::size_t m, std::vector<T>& u, std::vector<T>& l, bool& again) {
+    again = false;
+    std::vector<double> whole;
+    for (std::size_t v = 0; v < m; ++v) whole.push_back(product(&u[v * m], &u[v * m], m));
     for (std::size_t b = 0; b < m; b += 16) {
       const std::size_t e = std::min(m, b + 16);
       for (std::size_t v = b; v < e; ++v) {
         const double energy = product(&u[v * m], &u[v * m], m);
         if (!(energy > 1e-30) || std::isinf(energy)) return false;
+        if (energy < whole[v] / 1024) again = true;
         l[v * m + v] = static_cast<T>(std::sqrt(energy));
         const T c = static_cast<T>(1 / std::sqrt(energy));
         for (std::size_t j = 0; j < m; ++j) u[v * m + j] *= c;

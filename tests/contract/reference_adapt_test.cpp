@@ -355,6 +355,29 @@ TEST_CASE("adapt: the basis stays orthonormal and is that of the same iteration 
   CHECK(skew < 1e-4);
 }
 
+TEST_CASE("adapt: few tokens of nearly one direction leave an orthonormal basis, too") {
+  const std::size_t n = 96, count = 16;
+  AdaptBasis basis(n, 1e-4f);
+  ref::Random random(9);
+  std::vector<float> rows(count * n), z(n), back(n);
+  for (std::size_t i = 0; i < rows.size(); ++i) rows[i] = static_cast<float>(1 + 1e-3 * random.normal());
+  for (int run = 0; run < 6; ++run) {
+    std::vector<float> coefficients(rows.size());
+    basis.project(rows.data(), n, count, coefficients.data());
+    basis.observe(coefficients.data(), count);
+    basis.refresh();
+  }
+  double skew = 0;
+  for (std::size_t k = 0; k < n; ++k) {
+    std::vector<float> one(n), vector(n);
+    one[k] = 1;
+    basis.combine(one.data(), 1, vector.data(), n);
+    basis.project(vector.data(), n, 1, back.data());
+    for (std::size_t j = 0; j < n; ++j) skew = std::max(skew, std::fabs(double{back[j]} - one[j]));
+  }
+  CHECK(skew < 1e-5);
+}
+
 TEST_CASE("adapt: a basis that saw nothing usual stays as it is") {
   AdaptBasis basis(3, 0.1f);
   std::vector<float> rows{1e20f, 0, 0, 50, 50, 50}, row(3);
