@@ -99,6 +99,7 @@ int inspect(const Options& o) {
     const auto reader = open_reader(o.file);
     const Recognition recognition = recognise_input(*reader, o.recognising, {});
     const bool all = o.common.verbose > 0;
+    if (const std::string left_out = left_out_text(*reader); !left_out.empty()) note(left_out);
     if (o.why) {
       print(why_lines(reader->dump(), recognition));
     } else if (KvzReader* kvz = reader->traits().container) {

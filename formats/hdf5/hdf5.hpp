@@ -13,12 +13,15 @@
 // also with `kvzip.shape`, their shape in elements. The reader takes these two attributes back out. F8_E4M3 also gets
 // `kvzip.dtype`: HDF5's own conversion of its custom float is wrong from 256 on.
 //
-// Attributes. Strings and numbers are kept; references and variable-length lists (dimension scales use them) mean
-// nothing outside their file and are left out; an attribute without a dataspace is kept as one of shape {0}.
+// bfloat16 and 8-bit floats whose attribute `dtype` or `torch_dtype` names them go back into integers.
+//
+// Attributes. Strings and numbers are kept; others are left out, as are datasets of other types and further names of
+// what was read, and hdf5_left_out() names them; an attribute without a dataspace is kept as one of shape {0}.
 #pragma once
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "formats/file.hpp"
 #include "kvzip/io.hpp"
@@ -27,6 +30,8 @@ namespace kvzip {
 
 std::unique_ptr<DumpReader> open_hdf5(InputFile file);
 std::unique_ptr<DumpReader> open_hdf5(const std::string& path);
+/// What a reader of an HDF5 file has left out of its dump: each with its name and why. Empty of any other reader.
+std::vector<std::string> hdf5_left_out(const DumpReader& reader);
 /// The path "-" writes standard output, through a temporary file. Parts may come in any order, cut in any way.
 std::unique_ptr<DumpWriter> create_hdf5(Destination to, const Dump& dump);
 

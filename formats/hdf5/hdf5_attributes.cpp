@@ -154,13 +154,15 @@ void AttributeReader::numbers(Id id, Id type, std::uint64_t count, Attribute& ou
   swap_bytes(out.data, element->swap);
 }
 
-std::optional<Attribute> AttributeReader::attribute(Id object, const std::string& name) {
+Attribute AttributeReader::attribute(Id object, const std::string& name) {
   const Handle id = own(H5Aopen(object, name.c_str(), H5P_DEFAULT), H5Aclose, kBad, "cannot open it");
   const Handle type = own(H5Aget_type(id.get()), H5Tclose, kBad, "cannot read its type");
   const Handle space = own(H5Aget_space(id.get()), H5Sclose, kBad, "cannot read its shape");
   if (name.empty()) fail(kBad, "it has no name");
   if (!is_utf8(name)) fail(ErrorCode::unsupported, "its name is not UTF-8");
-  if (is_left_out(type.get())) return std::nullopt;
+  if (is_left_out(type.get())) {
+    fail(ErrorCode::unsupported, "its type ({}) points into its own file", describe_type(type.get()));
+  }
   Attribute out;
   out.name = name;
   const bool no_value = H5Sget_simple_extent_type(space.get()) == H5S_NULL;
@@ -177,7 +179,8 @@ std::optional<Attribute> AttributeReader::attribute(Id object, const std::string
     fixed_strings(id.get(), type.get(), count, out);
   }
   for (const std::string& text : out.strings) {
-    if (!is_utf8(text)) fail(ErrorCode::unsupported, "its text is not UTF-8");
+    const bool good = is_utf8(text) && text.find('\0') == std::string::npos;
+    if (!good) fail(ErrorCode::unsupported, "its text is not UTF-8 without NUL");
   }
   return out;
 }
@@ -186,11 +189,14 @@ std::vector<Attribute> AttributeReader::read(Id object, bool by_creation, const 
   std::vector<Attribute> out;
   for (const std::string& name : names(object, by_creation)) {
     try {
-      if (auto found = attribute(object, name)) {
-        found->object = path;
-        out.push_back(std::move(*found));
-      }
+      Attribute found = attribute(object, name);
+      found.object = path;
+      out.push_back(std::move(found));
     } catch (Error& error) {
+      if (error.code() == ErrorCode::unsupported) {
+        left_out_.push_back(fmt::format("attribute {} of {} ({})", quoted(name), quoted("/" + path), error.message()));
+        continue;
+      }
       error.add_where(fmt::format("attribute {} of {}", quoted(name), quoted("/" + path)));
       throw;
     }

@@ -15,20 +15,22 @@ namespace kvzip::hdf5 {
 
 class AttributeReader {
  public:
-  explicit AttributeReader(Heap& heap) : heap_(heap) {}
+  /// Attributes that a dump cannot hold are named in `left_out`.
+  AttributeReader(Heap& heap, std::vector<std::string>& left_out) : heap_(heap), left_out_(left_out) {}
   /// The attributes of an open group or dataset whose header was checked, in creation order where it is tracked, else
   /// by name.
   std::vector<Attribute> read(Id object, bool by_creation, const std::string& path);
 
  private:
   std::vector<std::string> names(Id object, bool by_creation);
-  std::optional<Attribute> attribute(Id object, const std::string& name);
+  Attribute attribute(Id object, const std::string& name);
   void variable_strings(Id id, std::uint64_t count, Attribute& out);
   void fixed_strings(Id id, Id type, std::uint64_t count, Attribute& out);
   void numbers(Id id, Id type, std::uint64_t count, Attribute& out);
   void spend(std::uint64_t count, std::uint64_t unit);
 
   Heap& heap_;
+  std::vector<std::string>& left_out_;
   std::uint64_t budget_ = std::uint64_t{1} << 26;  // bytes that all attributes of the file may still take
 };
 

@@ -126,6 +126,19 @@ bool can_decode(H5Z_filter_t id) {
          (flags & H5Z_FILTER_CONFIG_DECODE_ENABLED) != 0;
 }
 
+/// h5repack is no help: without the filter it leaves the dataset out and succeeds.
+[[noreturn]] void fail_filter(H5Z_filter_t id, const std::string& name) {
+  constexpr H5Z_filter_t kLzf = 32000;
+  if (id == kLzf) {
+    fail(ErrorCode::unsupported,
+         "needs HDF5 filter {} ({}), which only h5py has: save the file again from h5py without it", id, name);
+  }
+  fail(ErrorCode::unsupported,
+       "needs HDF5 filter {} ({}): set HDF5_PLUGIN_PATH to a folder with its plugin, as Python's package hdf5plugin "
+       "has (hdf5plugin.PLUGIN_PATH), or save the file again from h5py without it",
+       id, name);
+}
+
 std::vector<ChunkFilter> read_filters(Id layout) {
   const int count = check(H5Pget_nfilters(layout), kBad, "cannot read its filters");
   if (count > kMaxFilters) fail(ErrorCode::limit, "it has {} filters", count);
@@ -138,8 +151,7 @@ std::vector<ChunkFilter> read_filters(Id layout) {
                                            name.size() - 1, name.data(), &config);
     check(id, kBad, "cannot read its filters");
     if (!can_decode(id)) {
-      const std::string registered = name[0] != '\0' ? quoted(name.data()) : std::string(known_filter(id));
-      fail(ErrorCode::unsupported, "needs HDF5 filter {} ({}); repack with: h5repack -f NONE IN OUT", id, registered);
+      fail_filter(id, name[0] != '\0' ? quoted(name.data()) : std::string(known_filter(id)));
     }
     // Twice the same filter serves nobody, and deflate twice expands a million times.
     const bool again = std::any_of(out.begin(), out.end(), [&](const ChunkFilter& f) { return f.id == id; });
@@ -220,6 +232,7 @@ TensorInfo describe_dataset(Id dataset, std::uint64_t file_size, std::vector<Att
   info.shape = read_shape(space.get());
   const std::vector<std::uint64_t> stored_shape = info.shape;
   resolve_type(dataset, attributes, info, stored);
+  stored.typed = true;
   check_storage(dataset, stored_shape, dtype_unit(info.dtype), info.bytes(), file_size, stored);
   return info;
 }

@@ -238,6 +238,12 @@ void Checker::layout(Cursor in) {
     if (kind == 0) in.skip(in.number(4));
     return;
   }
+  if (version > 4) {
+    fail(ErrorCode::unsupported,
+         "it has a layout message of version {}, as HDF5 2.0 and later write: write it with h5py's "
+         "libver=('earliest', 'v114'), or repack it with the h5repack of that release",
+         version);
+  }
   const std::uint64_t kind = in.number(1);
   if (kind == 0) in.skip(in.number(2));
   if (kind == 1) {

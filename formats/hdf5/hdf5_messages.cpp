@@ -51,6 +51,7 @@ void skip_array(Cursor& in, std::uint64_t version, std::uint64_t size, int depth
 std::uint64_t skip_type_at(Cursor& in, int depth) {
   if (depth > kMaxTypeDepth) fail(ErrorCode::limit, "a type is nested deeper than {}", kMaxTypeDepth);
   const std::uint64_t head = in.number(1), version = head >> 4, bits = in.number(3), size = in.number(4);
+  if (version == 5) fail(ErrorCode::unsupported, "a type of version 5, as HDF5 2.0 and later write");
   if (version < 1 || version > 4 || size == 0) fail(kBad, "a type of version {} and size {}", version, size);
   switch (head & 15) {
     case 0:  // integer

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <hdf5.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 #include <list>
@@ -60,6 +61,7 @@ class Reader final : public DumpReader {
   }
 
   const Dump& dump() const override { return contents_.dump; }
+  const std::vector<std::string>& left_out() const { return contents_.left_out; }
   std::uint64_t part_count() const override { return first_part_.back(); }
 
   Part part(std::uint64_t index) const override {
@@ -101,10 +103,19 @@ class Reader final : public DumpReader {
       error.add_file(input_.path());
       throw;
     }
+    check_uncut();
     swap_bytes(out, contents_.stored[slice.tensor].swap);
   }
 
  private:
+  /// The library gives zeros for what lies behind the end of a file that was cut after it was opened.
+  void check_uncut() const {
+    struct stat now {};
+    if (::fstat(input_.descriptor(), &now) != 0 || static_cast<std::uint64_t>(now.st_size) >= input_.size()) return;
+    fail_in(input_.path(), ErrorCode::truncated, "the file was cut from {} to {} bytes while it was read",
+            input_.size(), now.st_size);
+  }
+
   static std::uint64_t add_counts(std::uint64_t a, std::uint64_t b) {
     if (b > ~a) fail(ErrorCode::limit, "the tensors have more elements than can be counted");
     return a + b;
@@ -193,6 +204,11 @@ class Reader final : public DumpReader {
 std::unique_ptr<DumpReader> open_hdf5(InputFile file) {
   const hdf5::Session session;
   return std::make_unique<hdf5::Reader>(std::move(file));
+}
+
+std::vector<std::string> hdf5_left_out(const DumpReader& reader) {
+  const auto* hdf5 = dynamic_cast<const hdf5::Reader*>(&reader);
+  return hdf5 == nullptr ? std::vector<std::string>() : hdf5->left_out();
 }
 
 std::unique_ptr<DumpReader> open_hdf5(const std::string& path) {

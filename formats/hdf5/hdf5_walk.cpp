@@ -9,11 +9,13 @@
 #include <algorithm>
 #include <new>
 #include <string>
+#include <unordered_map>
 #include <unordered_set>
 
 #include "formats/hdf5/hdf5_attributes.hpp"
 #include "formats/hdf5/hdf5_dataset.hpp"
 #include "formats/hdf5/hdf5_raw.hpp"
+#include "formats/name_patterns.hpp"
 #include "formats/text.hpp"
 
 namespace kvzip::hdf5 {
@@ -79,7 +81,7 @@ void check_name(const std::string& name) {
 
 class Walker {
  public:
-  Walker(Contents& out, const RawFile& raw) : out_(out), raw_(raw), heap_(raw), attributes_(heap_) {}
+  Walker(Contents& out, const RawFile& raw) : out_(out), raw_(raw), heap_(raw), attributes_(heap_, out.left_out) {}
 
   void visit_root(Id root) {
     H5O_info_t info;
@@ -107,12 +109,12 @@ class Walker {
     const std::string name = path.empty() ? link.name : path + "/" + link.name;
     if (name.size() > path_budget_) fail_names();
     path_budget_ -= name.size();
-    if (link.type == H5L_TYPE_SOFT) return;
+    if (link.type == H5L_TYPE_SOFT) return leave_out(name, "a soft link");
     if (link.type != H5L_TYPE_HARD) {
       fail(ErrorCode::unsupported, "{} is a link to another file; give that file instead", quoted(name));
     }
     // An object met before: under another name, or on the way here.
-    if (!seen_.insert(link.address).second) return;
+    if (!seen_.insert(link.address).second) return visit_again(link.address, name);
     try {
       check_header(raw_, link.address);
     } catch (Error& error) {
@@ -125,15 +127,34 @@ class Walker {
       case H5I_GROUP:
         return visit_group(object.get(), name, depth + 1);
       case H5I_DATASET:
-        return visit_dataset(object.get(), name);
+        return visit_dataset(object.get(), name, link.address);
       case H5I_DATATYPE:
-        return;
+        return leave_out(name, "a committed type");
       default:
         fail(ErrorCode::unsupported, "{} is neither a group nor a dataset", quoted(name));
     }
   }
 
-  void visit_dataset(Id dataset, const std::string& name) {
+  void leave_out(const std::string& name, std::string_view why) {
+    out_.left_out.push_back(fmt::format("{} ({})", quoted(name), why));
+  }
+
+  /// A dataset that has its tensor already is known by the name that says what it is, else by its first.
+  void visit_again(haddr_t address, const std::string& name) {
+    const auto found = tensors_.find(address);
+    if (found == tensors_.end()) return leave_out(name, "another name of what was read");
+    std::string& known = out_.dump.tensors[found->second].name;
+    std::string other = name;
+    if (read_name(known).kind == NameKind::unknown && read_name(name).kind != NameKind::unknown) {
+      for (Attribute& attribute : out_.dump.attributes) {
+        if (attribute.object == known) attribute.object = name;
+      }
+      std::swap(known, other);
+    }
+    leave_out(other, "another name of " + quoted(known));
+  }
+
+  void visit_dataset(Id dataset, const std::string& name, haddr_t address) {
     const Handle options =
         own(H5Dget_create_plist(dataset), H5Pclose, kBad, fmt::format("cannot read {}", quoted(name)));
     std::vector<Attribute> attributes = attributes_.read(dataset, tracks_attributes(options.get()), name);
@@ -141,8 +162,10 @@ class Walker {
     try {
       TensorInfo info = describe_dataset(dataset, raw_.size(), attributes, stored);
       info.name = name;
+      tensors_.emplace(address, out_.dump.tensors.size());
       out_.dump.tensors.push_back(std::move(info));
     } catch (Error& error) {
+      if (error.code() == ErrorCode::unsupported && !stored.typed) return leave_out(name, error.message());
       error.add_where(fmt::format("dataset {}", quoted(name)));
       throw;
     }
@@ -180,6 +203,7 @@ class Walker {
   std::uint64_t name_budget_ = kMaxNameBytes, path_budget_ = kMaxNameBytes;
   std::size_t links_left_ = kMaxLinks;
   std::unordered_set<haddr_t> seen_;
+  std::unordered_map<haddr_t, std::size_t> tensors_;  // by the address of their dataset
 };
 
 }  // namespace
@@ -189,6 +213,9 @@ Contents walk(Id file, const InputFile& input) {
   const RawFile raw(input, file);
   const Handle root = own(H5Gopen2(file, "/", H5P_DEFAULT), H5Gclose, kBad, "cannot open the root group");
   Walker(out, raw).visit_root(root.get());
+  if (out.dump.tensors.empty() && !out.left_out.empty()) {
+    fail(ErrorCode::unsupported, "it holds no tensors, but {}", fmt::join(out.left_out, ", "));
+  }
   return out;
 }
 

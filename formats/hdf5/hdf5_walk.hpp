@@ -15,14 +15,17 @@ namespace kvzip::hdf5 {
 struct StoredTensor {
   std::size_t swap = 1;  // as in ElementType
   ChunkForm chunk;
+  bool typed = false;  // its shape and type are those of a tensor
 };
 
 struct Contents {
   Dump dump;
-  std::vector<StoredTensor> stored;  // one per tensor
+  std::vector<StoredTensor> stored;   // one per tensor
+  std::vector<std::string> left_out;  // what the file holds beside: names, and why
 };
 
-/// Fails where the file holds something that a dump cannot, or states more data than its size can stand for.
+/// Leaves out what a dump cannot hold, and says so; fails where that leaves no tensor, and where the file states more
+/// data than its size can stand for.
 Contents walk(Id file, const InputFile& input);
 
 }  // namespace kvzip::hdf5

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <hdf5.h>
 
+#include <algorithm>
 #include <cstring>
 #include <optional>
 #include <set>
@@ -39,6 +40,7 @@ struct Layout {
   struct Object {
     std::string path;
     const TensorInfo* tensor = nullptr;  // none: a group
+    DType stored = DType::u8;            // the type of a tensor's elements in the file
   };
   std::vector<Object> objects;  // in order of creation: each after the group that holds it
   std::unordered_set<std::string> datasets, groups;
@@ -49,13 +51,13 @@ struct Layout {
     add_parents(path);
     if (datasets.contains(path)) fail(kArgument, "{} is both a tensor and a group", quoted(path));
     groups.insert(path);
-    objects.push_back({path});
+    objects.push_back({path, nullptr});
   }
   void add_parents(const std::string& path) {
     for (std::size_t slash = path.find('/'); slash != std::string::npos; slash = path.find('/', slash + 1)) {
       const std::string parent = path.substr(0, slash);
       if (datasets.contains(parent)) fail(kArgument, "{} is both a tensor and a group", quoted(parent));
-      if (groups.insert(parent).second) objects.push_back({parent});
+      if (groups.insert(parent).second) objects.push_back({parent, nullptr});
     }
   }
 };
@@ -69,6 +71,16 @@ Attribute shape_attribute(const TensorInfo& info) {
   out.data.resize(info.shape.size() * sizeof(std::uint64_t));
   if (!info.shape.empty()) std::memcpy(out.data.data(), info.shape.data(), out.data.size());
   return out;
+}
+
+/// Bits of a type that h5py lacks lie in integers where an attribute names the type, as programs write and read them;
+/// a float type beside that attribute would be converted first, and its bits then be taken for the type's.
+bool lies_in_integers(const TensorInfo& info, const std::vector<Attribute>& attributes) {
+  const bool lacking = info.dtype == DType::bf16 || info.dtype == DType::f8_e4m3 || info.dtype == DType::f8_e5m2;
+  return lacking && std::any_of(attributes.begin(), attributes.end(), [&](const Attribute& a) {
+           return a.object == info.name && (a.name == "dtype" || a.name == "torch_dtype") && !a.dtype &&
+                  a.strings.size() == 1 && parse_type_name(a.strings[0]) == info.dtype;
+         });
 }
 
 Layout plan_layout(const Dump& dump) {
@@ -87,8 +99,10 @@ Layout plan_layout(const Dump& dump) {
   };
   for (const TensorInfo& info : dump.tensors) {
     layout.add_parents(info.name);
-    layout.objects.push_back({info.name, &info});
-    if (needs_name(info.dtype)) add(text_attribute(info.name, "kvzip.dtype", dtype_name(info.dtype)));
+    const bool integers = lies_in_integers(info, dump.attributes);
+    const DType unit = dtype_bits(info.dtype) == 16 ? DType::u16 : DType::u8;
+    layout.objects.push_back({info.name, &info, integers ? unit : info.dtype});
+    if (needs_name(info.dtype) && !integers) add(text_attribute(info.name, "kvzip.dtype", dtype_name(info.dtype)));
     if (dtype_bits(info.dtype) < 8) add(shape_attribute(info));
   }
   const auto notation = seen;  // the tensors' own; the dump's values of these names give way
@@ -211,13 +225,13 @@ class Writer final : public DumpWriter {
     check(H5Pset_layout(options.get(), H5D_CONTIGUOUS), kIo, "cannot describe a dataset");
     check(H5Pset_alloc_time(options.get(), H5D_ALLOC_TIME_EARLY), kIo, "cannot describe a dataset");
     check(H5Pset_fill_time(options.get(), H5D_FILL_TIME_NEVER), kIo, "cannot describe a dataset");
-    for (const auto& [path, tensor] : layout_.objects) {
+    for (const auto& [path, tensor, stored] : layout_.objects) {
       const std::string what = fmt::format("cannot create {}", quoted(path));
       if (tensor == nullptr) {
         own(H5Gcreate2(file_.get(), path.c_str(), link, group_options.get(), H5P_DEFAULT), H5Gclose, kIo, what);
         continue;
       }
-      const Handle type = make_type(tensor->dtype);
+      const Handle type = make_type(stored);
       const Handle space = make_space(slice_shape(*tensor));
       own(H5Dcreate2(file_.get(), path.c_str(), type.get(), space.get(), link, options.get(), H5P_DEFAULT), H5Dclose,
           kIo, what);

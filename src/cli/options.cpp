@@ -10,6 +10,7 @@
 #include "codec/fail.hpp"
 #include "codec/number.hpp"
 #include "formats/file.hpp"
+#include "formats/hdf5/hdf5.hpp"
 #include "src/report/report.hpp"
 
 namespace kvzip::tool {
@@ -116,6 +117,15 @@ std::string unrecognised_text(const Dump& dump, const Recognition& recognition) 
   return out + "; 'kvzip inspect --why' shows all";
 }
 
+std::string left_out_text(const DumpReader& reader) {
+  constexpr std::size_t kShown = 8;
+  std::vector<std::string> what = hdf5_left_out(reader);
+  if (what.empty()) return {};
+  const std::size_t more = what.size() - std::min(what.size(), kShown);
+  what.resize(what.size() - more);
+  return fmt::format("left out: {}{}", fmt::join(what, "; "), more == 0 ? "" : fmt::format("; and {} more", more));
+}
+
 std::string error_text(const Error& error) {
   const std::string help = advice(error.hint(), error.hint_detail());
   return help.empty() ? error.what() : fmt::format("{} ({})", error.what(), help);
@@ -214,6 +224,8 @@ Recognition recognise_input(const DumpReader& reader, const Recognising& options
          found.tensors.size(), open.empty() ? "" : "; ", open);
   }
   if (options.strict && !open.empty()) fail(ErrorCode::invalid_argument, "{} (--strict)", open);
+  const std::string left_out = options.say ? left_out_text(reader) : std::string();
+  if (!left_out.empty()) note(left_out);
   if (options.say && !open.empty()) note(open);
   return found;
 }

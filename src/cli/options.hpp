@@ -103,6 +103,8 @@ void add_recognising(CLI::App& app, Recognising& options);
 std::string why_text(const TensorInfo& tensor, const TensorRole& role);
 /// "4 of 6 float tensors stay lossless: ..., why, and what to do"; empty when all were recognised or left out by a map.
 std::string unrecognised_text(const Dump& dump, const Recognition& recognition);
+/// "left out: ...": what an HDF5 file holds that no dump can; empty where there is nothing.
+std::string left_out_text(const DumpReader& reader);
 /// What --layout and --map say; UsageError for a rule that is none.
 RecogniseOptions recognise_options(const Recognising& options);
 using KeyValues = std::vector<std::pair<std::string, std::string>>;

@@ -114,3 +114,17 @@ with h5py.File("small_latest.h5", "w", libver="latest") as f:
     f.attrs["model"] = np.bytes_("tiny")
 with h5py.File("small_string.h5", "w", libver="latest") as f:
     f.attrs["model"] = "tiny"
+
+# One dataset with two names, of which the first says nothing; what no dump holds.
+with h5py.File("names.h5", "w") as f:
+    key = f.create_dataset("layers/0/key", data=np.array([[1, 2]], dtype="f2"))
+    key.attrs["note"] = "kept"
+    f["layers/0/value"] = np.array([[3, 4]], dtype="f2")
+    f["alias"] = key
+    f["soft"] = h5py.SoftLink("/layers/0/key")
+    f["prompt"] = "the text"
+    f.attrs["latin"] = np.bytes_(b"caf\xe9")
+
+# With h5py 3.16 or later, on HDF5 2.0: a layout message of version 5.
+with h5py.File("layout5.h5", "w", libver="latest") as f:
+    f.create_dataset("k", data=np.ones((2, 8, 4), "f2"), chunks=(1, 4, 4), compression="gzip")
