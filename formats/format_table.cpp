@@ -62,22 +62,31 @@ constexpr std::array kFormats{
 
 constexpr std::string_view kConvert = "convert it to safetensors or HDF5 first";
 constexpr std::string_view kPickle =
-    "convert it to safetensors or HDF5 first; kvzip never loads pickles, because loading one runs code";
+    "convert it to safetensors or HDF5 first; kvzip never loads pickles, because loading one runs code (in Python: "
+    "t = torch.load(FILE, weights_only=True); safetensors.torch.save_file(t, OUT), for a dictionary of tensors)";
+constexpr std::string_view kArchive =
+    "convert it to safetensors or HDF5 first; kvzip never loads pickles, because loading one runs code (in Python: "
+    "t = torch.load(FILE, weights_only=True); safetensors.torch.save_file(t, OUT), or "
+    "safetensors.numpy.save_file(dict(numpy.load(FILE)), OUT))";
+constexpr std::string_view kArray =
+    "convert it to safetensors or HDF5 first (in Python: safetensors.numpy.save_file({'NAME': numpy.load(FILE)}, OUT))";
 constexpr std::string_view kUnpack = "unpack it first";
+constexpr std::string_view kPull = "the file itself is elsewhere: fetch it with 'git lfs pull'";
 
 struct Foreign {
   std::string_view magic, what, advice;
 };
 constexpr std::array kForeign{
-    Foreign{"PK\x03\x04"sv, "a zip archive, as PyTorch (.pt) and NumPy (.npz) write", kPickle},
+    Foreign{"PK\x03\x04"sv, "a zip archive, as PyTorch (.pt) and NumPy (.npz) write", kArchive},
     Foreign{"\x80\x02"sv, "a Python pickle", kPickle},
     Foreign{"\x80\x03"sv, "a Python pickle", kPickle},
     Foreign{"\x80\x04"sv, "a Python pickle", kPickle},
     Foreign{"\x80\x05"sv, "a Python pickle", kPickle},
-    Foreign{"\x93NUMPY"sv, "a NumPy array (.npy)", kConvert},
+    Foreign{"\x93NUMPY"sv, "a NumPy array (.npy)", kArray},
     Foreign{"GGUF"sv, "a GGUF model", kConvert},
     Foreign{"nsgg"sv, "a llama.cpp session", kConvert},   // the number 0x6767736e, "ggsn", in little-endian order
     Foreign{"qsgg"sv, "a llama.cpp sequence", kConvert},  // "ggsq"
+    Foreign{"version https://git-lfs"sv, "a pointer of git-lfs", kPull},
     Foreign{"\x1f\x8b"sv, "compressed with gzip", kUnpack},
     Foreign{"\x28\xb5\x2f\xfd"sv, "compressed with zstd", kUnpack},
     Foreign{"\xfd"
@@ -112,6 +121,10 @@ bool is_damaged(std::string_view text, std::string_view magic) {
     if (text.starts_with(foreign.magic)) {
       fail_in(path, ErrorCode::unsupported, "looks like {}: {}", foreign.what, foreign.advice);
     }
+  }
+  // A tar archive has its magic number behind the first name.
+  if (text.size() > 262 && text.substr(257).starts_with("ustar")) {
+    fail_in(path, ErrorCode::unsupported, "looks like a tar archive: {}", kUnpack);
   }
   fail_in(path, ErrorCode::unsupported, "not a format that kvzip knows (safetensors, HDF5, kvz)");
 }
