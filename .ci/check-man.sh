@@ -81,9 +81,10 @@ for command in '' $commands; do
   for option in $long; do
     short=$(sed -nE "s/^-(.),$option\$/\1/p" <<<"$help")
     grep -qE -- "(^|[^a-z-])$option([^a-z-]|$)" <<<"$text" && continue
-    # Shared options are described once; the synopsis of the command shows their letter.
+    # Shared options are described once; the synopsis of the command shows those that have a letter.
     if grep -qE -- "-([a-z], -)?-?${option#--}([^a-z-]|$)" <<<"$shared"; then
-      [ "$option" = --help ] || { [ -n "$short" ] && grep -qE -- "\[-[a-z]*$short" <<<"$synopsis"; } ||
+      [ "$option" = --help ] || [ "$option" = --memlimit ] || [ "$option" = --no-sync ] || [ "$option" = --trust ] ||
+        { [ -n "$short" ] && grep -qE -- "\[-[a-z]*$short" <<<"$synopsis"; } ||
         complain "kvzip.1: the synopsis of $command lacks $option"
     else
       complain "kvzip.1: ${command:+$command }$option is missing"

@@ -202,9 +202,10 @@ Bytes Pipeline::encode(const TileContext& context, TileShape shape, ByteView ele
   if (chain == nullptr) chain = &(fresh = begin_chain());
   Bytes payload = exact() ? encode_exact(context, shape, elements, clock)
                           : encode_floats(context, shape, elements, saliency, *chain, clock);
-  if (payload.size() >= elements.size() + 1) return raw(elements);
-  const std::uint64_t least = limits::least_payload(std::uint64_t{shape.rows} * shape.cols);
+  const std::uint64_t least = std::max(limits::least_payload(std::uint64_t{shape.rows} * shape.cols),
+                                       limits::earning_payload(work(context, shape), elements.size()));
   if (payload.size() < least) payload.resize(least);
+  if (payload.size() >= elements.size() + 1) return raw(elements);
   return payload;
 }
 

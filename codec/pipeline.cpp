@@ -136,6 +136,15 @@ void Pipeline::resolve(const TileContext& context, TileShape shape) {
   }
 }
 
+double Pipeline::work(const TileContext& context, TileShape shape) const {
+  double sum = 0;
+  for (const auto& stage : stages_) {
+    sum += stage->work(context, shape);
+    shape = stage->output(context, shape);
+  }
+  return sum;
+}
+
 std::vector<std::string> Pipeline::lacking_tables() const {
   std::vector<std::string> references;
   for (const auto& stage : stages_) references.emplace_back(stage->lacks_table());

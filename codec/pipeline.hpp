@@ -66,6 +66,9 @@ class Pipeline {
   std::vector<Table> fit_tables(const TileContext& context, std::span<const SampleTile> tiles,
                                 std::string_view name) const;
 
+  /// What Stage::work() says of all its stages, for a frame.
+  double work(const TileContext& context, TileShape shape) const;
+
   /// The state at a restart point.
   Chain begin_chain() const;
   /// `elements`: shape.rows x shape.cols elements of context.source. Returns a frame's payload. Thread-safe; a clock is

@@ -60,6 +60,10 @@ class Stage : public Configurable {
   virtual void resolve(const TileContext&) {}
   /// Shape of what encode leaves. Pure.
   virtual TileShape output(const TileContext&, TileShape in) const { return in; }
+  /// Multiplications, or what takes as long, that decode needs for a tile whose input has this shape, where there can
+  /// be many for each value; from what is declared alone, at most, and as man/kvz.5 says. A reader bounds them by the
+  /// size of the file before it decodes.
+  virtual double work(const TileContext&, TileShape) const { return 0; }
   /// True when members of a tile are treated by their role.
   virtual bool by_role() const { return false; }
   /// True when encode uses Tile::saliency.

@@ -1,11 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kvzip/tile_codec.hpp"
 
+#include <atomic>
+
 #include "codec/fail.hpp"
 #include "codec/limits.hpp"
 #include "codec/pipeline.hpp"
+#include "kvzip/trust.hpp"
 
 namespace kvzip {
+namespace {
+
+std::atomic<bool> g_trusted = false;
+
+}  // namespace
+
+void trust_files(bool trusted) {
+  g_trusted = trusted;
+}
+
+bool trusts_files() {
+  return g_trusted;
+}
 
 struct TileCodec::Parts {
   TileFormat format;
@@ -84,7 +100,12 @@ Bytes TileCodec::encode(ByteView elements, std::uint64_t first_token) const {
 
 void TileCodec::decode(ByteView coded, std::span<std::byte> elements, std::uint64_t first_token) const {
   const TileShape shape = parts_->shape(elements.size(), first_token);
-  parts_->pipeline.decode(parts_->context_for(shape), shape, coded, elements);
+  const TileContext context = parts_->context_for(shape);
+  const auto decoded = static_cast<double>(elements.size()), stored = static_cast<double>(coded.size());
+  if (!trusts_files() && !limits::earned(parts_->pipeline.work(context, shape), decoded, stored)) {
+    fail(ErrorCode::limit, "{} bytes ask for more work than their number allows", coded.size());
+  }
+  parts_->pipeline.decode(context, shape, coded, elements);
 }
 
 }  // namespace kvzip

@@ -25,7 +25,7 @@ FileDescriptor duplicate(int fd, const std::string& name) {
 }
 
 std::unique_ptr<TemporaryFile> spool(InputStream& in) {
-  auto out = std::make_unique<TemporaryFile>(temporary_directory() + "/input", 0600);
+  auto out = std::make_unique<TemporaryFile>(temporary_directory() + "/input");
   const std::string name = "temporary copy of " + in.name() + " in " + temporary_directory();
   std::vector<std::byte> buffer(kCopyBytes);
   for (;;) {
@@ -56,11 +56,11 @@ FileDescriptor unnamed_temporary_file() {
   const std::string directory = temporary_directory();
   const int fd = ::open(directory.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
   if (fd >= 0) return FileDescriptor(fd);
-  const TemporaryFile named(directory + "/spool", 0600);  // a file system without O_TMPFILE
+  const TemporaryFile named(directory + "/spool");  // a file system without O_TMPFILE
   return duplicate(named.descriptor(), directory);
 }
 
-InputFile::InputFile(const std::string& path)
+InputFile::InputFile(const std::string& path, const std::function<void(InputStream&)>& look)
     : fd_(::open(path.c_str(), O_RDONLY | O_CLOEXEC)), path_(path), named_(true) {
   if (fd_.get() < 0) fail_errno(path, "open");
   struct stat status {};
@@ -68,10 +68,12 @@ InputFile::InputFile(const std::string& path)
   if (S_ISDIR(status.st_mode)) fail_in(path, ErrorCode::io, "is a directory");
   if (!S_ISREG(status.st_mode) && !S_ISBLK(status.st_mode)) {
     InputStream stream(fd_.get(), path);
+    if (look) look(stream);
     copy_ = spool(stream);
     fd_ = duplicate(copy_->descriptor(), path);
   }
   inspect();
+  if (!copy_) watch();
 }
 
 InputFile::InputFile(FileDescriptor fd, std::string name) : fd_(std::move(fd)), path_(std::move(name)) {
@@ -116,7 +118,9 @@ InputFile InputFile::spool_stdin() {
   // Looking at the first bytes has moved the descriptor by as much as is now peeked; a file some other process has
   // read into has moved further and must be copied.
   if (regular && in.position() == 0 && ::lseek(fd, 0, SEEK_CUR) == static_cast<off_t>(in.peeked())) {
-    return {duplicate(fd, in.name()), in.name()};
+    InputFile file(duplicate(fd, in.name()), in.name());
+    file.watch();
+    return file;
   }
   std::unique_ptr<TemporaryFile> copy = spool(in);
   InputFile file(duplicate(copy->descriptor(), in.name()), in.name());
@@ -126,7 +130,7 @@ InputFile InputFile::spool_stdin() {
 
 void InputFile::need_descriptor() {
   if (!source_) return;
-  auto copy = std::make_unique<TemporaryFile>(temporary_directory() + "/input", 0600);
+  auto copy = std::make_unique<TemporaryFile>(temporary_directory() + "/input");
   const std::string name = "temporary copy of " + path_ + " in " + temporary_directory();
   std::vector<std::byte> buffer(std::min<std::uint64_t>(size_, kCopyBytes));
   for (std::uint64_t at = 0; at < size_; at += buffer.size()) {
@@ -149,8 +153,12 @@ void InputFile::inspect() {
   identity_ = {status.st_dev, status.st_ino};
 }
 
+void InputFile::watch() {
+  watched_ = watch_input(fd_.get(), path_);
+}
+
 std::string InputFile::reopen_path() const {
-  if (copy_) return copy_->path();
+  if (copy_) return copy_->real_path();
   return named_ ? path_ : fmt::format("/proc/self/fd/{}", fd_.get());
 }
 

@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -46,11 +47,15 @@ std::optional<FileIdentity> file_identity(const std::string& path);
 bool is_standard_output(std::string_view path);
 
 class TemporaryFile;
+class InputStream;
+struct WatchedFile;
 
 /// A file to read at any position. A pipe is copied to a temporary file first.
 class InputFile {
  public:
-  explicit InputFile(const std::string& path);
+  explicit InputFile(const std::string& path) : InputFile(path, {}) {}
+  /// A pipe's first bytes are shown to `look`, which may refuse them, before they are copied.
+  InputFile(const std::string& path, const std::function<void(InputStream&)>& look);
   /// Takes over an open descriptor of a seekable file; `name` stands for it in messages.
   InputFile(FileDescriptor fd, std::string name);
   /// Stands for a file: size() and read_at() are the source's.
@@ -81,9 +86,11 @@ class InputFile {
 
  private:
   void inspect();
+  void watch();
 
   FileDescriptor fd_;
   std::unique_ptr<const Source> source_;  // in place of fd_
+  std::shared_ptr<const WatchedFile> watched_;
   std::string path_;
   bool named_ = false;
   std::unique_ptr<TemporaryFile> copy_;
@@ -115,25 +122,47 @@ class InputStream {
 /// The process's standard input: whoever looks at its first bytes and whoever reads on share this one object.
 InputStream& stdin_stream();
 
-/// A file under a temporary name in some directory, removed with the object and when a signal ends the process.
+/// A file that only this user can open. Where the file system can, it has no name, and nothing is left of it however
+/// the process ends; else a name nobody can guess, which is removed with the object and when a signal ends the process.
 class TemporaryFile {
  public:
-  /// `.NAME.kvzip-PID-N` beside `path`, created empty with these permissions (less the umask).
-  explicit TemporaryFile(const std::string& path, unsigned mode = 0666);
+  /// In the directory of `path`; a name is `.NAME.kvzip-RANDOM`. Created empty.
+  explicit TemporaryFile(const std::string& path);
   ~TemporaryFile();
   TemporaryFile(const TemporaryFile&) = delete;
   TemporaryFile& operator=(const TemporaryFile&) = delete;
 
+  /// What opens it while the object lives.
   const std::string& path() const { return path_; }
+  /// The same for libraries that ask where a file really stands: it has a name from now on.
+  const std::string& real_path();
   int descriptor() const { return fd_.get(); }
-  /// Flushes the file to the disk and moves it to `path`, which must not exist unless `overwrite`.
-  void move_to(const std::string& path, bool overwrite);
+  /// Appends; for one writer.
+  std::unique_ptr<Sink> sink() const;
+  /// What is there now. It stays readable when the object goes.
+  InputFile input(std::string name) const;
+  /// Flushes the file to the disk and moves it to `path`, which must not exist unless `overwrite`, with these
+  /// permissions.
+  void move_to(const std::string& path, bool overwrite, unsigned mode);
 
  private:
-  std::string path_;
+  void give_name();
+
+  std::string path_, beside_;
   FileDescriptor fd_;
   int slot_ = -1;
+  bool named_ = false;
 };
+
+/// Outputs carry no wider permissions than any input opened since the start, or since forget_inputs(). So a cache that
+/// only its owner may read does not become readable by being converted.
+void forget_inputs();
+/// Whether a finished output, and the name it gets, are flushed to the disk before the process goes on; they are at
+/// first.
+void sync_outputs(bool wanted);
+
+/// Fails where an open input file is not what it was when it was opened: what was read may be neither.
+void require_inputs_unchanged();
 /// $TMPDIR, or /tmp.
 std::string temporary_directory();
 
@@ -143,12 +172,13 @@ class PendingFile {
  public:
   /// fail(invalid_argument) when `path` exists and `overwrite` is not given. `path` is not a device or pipe.
   PendingFile(const std::string& path, bool overwrite);
-  const std::string& temporary_path() const { return temporary_->path(); }
+  const std::string& temporary_path() { return temporary_->real_path(); }
   int descriptor() const { return temporary_->descriptor(); }
   void commit();
 
  private:
-  std::string path_, target_;  // target_: path_ with symbolic links followed
+  std::string path_, target_;         // target_: path_ with symbolic links followed
+  std::optional<unsigned> replaced_;  // permissions of the file that it replaces
   bool overwrite_;
   std::optional<TemporaryFile> temporary_;
 };
@@ -201,8 +231,10 @@ class OutputFile {
   std::uint64_t position_ = 0;
 };
 
-/// Removes unfinished outputs when SIGINT, SIGTERM or SIGHUP ends the process, and turns writing to a closed pipe into
-/// an Error. Call once, at the start of main.
+/// Removes unfinished outputs when a signal that can be caught ends the process, and turns writing to a closed pipe, or
+/// beyond the limit of a file's size, into an Error. Call once, at the start of main.
 void install_signal_cleanup();
+/// Takes their names away now. Safe wherever a signal handler may run.
+void remove_unfinished_outputs() noexcept;
 
 }  // namespace kvzip

@@ -17,6 +17,10 @@ namespace kvzip {
 std::size_t read_some(int fd, std::span<std::byte> out, std::string_view name);
 void write_all(int fd, ByteView bytes, std::string_view name);
 void write_all_at(int fd, std::uint64_t offset, ByteView bytes, std::string_view name);
+/// Notes an input as it is now, for require_inputs_unchanged() while the result lives, and its permissions.
+std::shared_ptr<const WatchedFile> watch_input(int fd, const std::string& name);
+/// Permissions of a new output that belongs to this group, or of one that replaces a file of these permissions.
+unsigned output_mode(unsigned group, std::optional<unsigned> replaced);
 /// A file in temporary_directory() that has no name: its space is given back when the last descriptor closes, however
 /// the process ends.
 FileDescriptor unnamed_temporary_file();

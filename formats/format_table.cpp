@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "codec/fail.hpp"
+#include "formats/file_calls.hpp"
 #include "formats/hdf5/hdf5.hpp"
 #include "formats/kvz/kvz.hpp"
 #include "formats/safetensors.hpp"
@@ -134,6 +135,7 @@ std::unique_ptr<DumpReader> open_stdin() {
   if (::isatty(in.descriptor()) != 0) {
     fail_in(in.name(), ErrorCode::invalid_argument, "is a terminal: name a file or redirect it");
   }
+  const auto watched = watch_input(in.descriptor(), in.name());  // its permissions, when it is a file
   const Format& format = probe_format(in.peek(kProbeBytes), in.name());
   if (format.probe == is_kvz) return open_kvz("-");
   return format.open(InputFile::spool_stdin());
@@ -170,7 +172,7 @@ const Format& probe_format(ByteView first, const std::string& path) {
 
 std::unique_ptr<DumpReader> open_reader(const std::string& path) {
   if (path == "-") return open_stdin();
-  return open_file(InputFile(path));
+  return open_file(InputFile(path, [&](InputStream& in) { probe_format(in.peek(kProbeBytes), path); }));
 }
 
 std::unique_ptr<DumpReader> open_reader(std::unique_ptr<const Source> source, std::string name) {

@@ -2,6 +2,7 @@
 // Outputs: temporary names, their removal, and the move to the final name.
 #include <fcntl.h>
 #include <poll.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -35,6 +36,7 @@ struct Slot {
 };
 static_assert(std::atomic<int>::is_always_lock_free);
 std::array<Slot, kSlots> g_slots;
+std::atomic<bool> g_sync = true;
 
 int register_temporary(const std::string& path) {
   if (path.size() >= PATH_MAX) return -1;
@@ -53,9 +55,7 @@ void forget_temporary(int slot) {
 }
 
 extern "C" void remove_temporaries(int signal) {
-  for (const Slot& slot : g_slots) {
-    if (slot.state.load() == Slot::active) ::unlink(slot.path.data());
-  }
+  remove_unfinished_outputs();
   // SA_RESETHAND has restored the default action, which takes the process down once this handler returns.
   ::raise(signal);
 }
@@ -67,10 +67,11 @@ std::string directory_of(const std::string& path) {
 }
 
 std::string temporary_name(const std::string& path) {
-  static std::atomic<unsigned> counter{0};
   constexpr std::size_t kNameBytes = 200;  // leaves room for the suffix in the usual limit of 255
   const std::string name = path.substr(path.rfind('/') + 1).substr(0, kNameBytes);
-  return fmt::format("{}/.{}.kvzip-{}-{}", directory_of(path), name, ::getpid(), counter++);
+  std::uint64_t random = 0;
+  if (::getrandom(&random, sizeof random, 0) != sizeof random) fail_errno(path, "draw a name");
+  return fmt::format("{}/.{}.kvzip-{:016x}", directory_of(path), name, random);
 }
 
 /// Follows symbolic links, so that an output replaces the file a link leads to and not the link.
@@ -78,11 +79,13 @@ std::string follow_links(const std::string& path) {
   struct stat status {};
   if (::lstat(path.c_str(), &status) != 0 || !S_ISLNK(status.st_mode)) return path;
   const std::unique_ptr<char, decltype(&std::free)> real(::realpath(path.c_str(), nullptr), &std::free);
-  return real ? std::string(real.get()) : path;
+  if (!real) fail_errno(path, "follow the symbolic link");
+  return real.get();
 }
 
 /// Some file systems and special files cannot be flushed and say so; only real failures count.
 void flush_to_disk(int fd, const std::string& name) {
+  if (!g_sync) return;
   while (::fsync(fd) != 0) {
     if (errno == EINTR) continue;
     if (errno == EINVAL || errno == ENOTSUP || errno == EROFS) return;
@@ -168,14 +171,20 @@ bool is_stream_output(const std::string& path) {
   return ::stat(path.c_str(), &status) == 0 && !S_ISREG(status.st_mode) && !S_ISDIR(status.st_mode);
 }
 
-TemporaryFile::TemporaryFile(const std::string& path, unsigned mode) {
-  constexpr int kAttempts = 1000;  // names left over from a killed process with the same number
+TemporaryFile::TemporaryFile(const std::string& path) : beside_(path) {
+  fd_ = FileDescriptor(::open(directory_of(path).c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600));
+  if (fd_.get() >= 0) {
+    path_ = fmt::format("/proc/self/fd/{}", fd_.get());
+    if (::access(path_.c_str(), F_OK) == 0) return;  // it cannot be given a name where /proc is missing
+  }
+  constexpr int kAttempts = 16;
   for (int i = 0; i < kAttempts; ++i) {
     path_ = temporary_name(path);
     // Registered first: a signal between the two calls must not leave the file behind.
     slot_ = register_temporary(path_);
-    fd_ = FileDescriptor(::open(path_.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, mode));
-    if (fd_.get() >= 0) return;
+    fd_ = FileDescriptor(::open(path_.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
+    named_ = fd_.get() >= 0;
+    if (named_) return;
     const int error = errno;
     forget_temporary(slot_);
     errno = error;
@@ -185,21 +194,62 @@ TemporaryFile::TemporaryFile(const std::string& path, unsigned mode) {
 }
 
 TemporaryFile::~TemporaryFile() {
-  if (!path_.empty()) ::unlink(path_.c_str());
+  if (named_) ::unlink(path_.c_str());
   forget_temporary(slot_);
 }
 
-void TemporaryFile::move_to(const std::string& path, bool overwrite) {
+std::unique_ptr<Sink> TemporaryFile::sink() const {
+  class Appender final : public Sink {
+   public:
+    Appender(int fd, std::string name) : fd_(fd), name_(std::move(name)) {}
+    void append(ByteView bytes) override { write_all(fd_, bytes, name_); }
+
+   private:
+    int fd_;
+    std::string name_;
+  };
+  return std::make_unique<Appender>(fd_.get(), "temporary file in " + temporary_directory());
+}
+
+InputFile TemporaryFile::input(std::string name) const {
+  FileDescriptor own(::fcntl(fd_.get(), F_DUPFD_CLOEXEC, 0));
+  if (own.get() < 0) fail_errno(name, "open");
+  return {std::move(own), std::move(name)};
+}
+
+const std::string& TemporaryFile::real_path() {
+  if (!named_) give_name();
+  return path_;
+}
+
+void TemporaryFile::give_name() {
+  const std::string from = std::exchange(path_, temporary_name(beside_));
+  slot_ = register_temporary(path_);
+  named_ = ::linkat(AT_FDCWD, from.c_str(), AT_FDCWD, path_.c_str(), AT_SYMLINK_FOLLOW) == 0;
+  if (!named_) fail_errno(beside_, "create");
+}
+
+void TemporaryFile::move_to(const std::string& path, bool overwrite, unsigned mode) {
+  if (::fchmod(fd_.get(), mode) != 0 && errno != ENOTSUP && errno != EPERM) fail_errno(path, "set the permissions");
   flush_to_disk(fd_.get(), path);
-  if (overwrite || !move_if_absent(path_, path, path)) {
-    if (!overwrite && file_identity(path)) fail_exists(path);
-    if (::rename(path_.c_str(), path.c_str()) != 0) fail_errno(path, "create");
+  const bool linked = !named_ && ::linkat(AT_FDCWD, path_.c_str(), AT_FDCWD, path.c_str(), AT_SYMLINK_FOLLOW) == 0;
+  if (!linked) {
+    if (!named_ && errno == EEXIST && !overwrite) fail_exists(path);
+    if (!named_) give_name();
+    if (overwrite || !move_if_absent(path_, path, path)) {
+      if (!overwrite && file_identity(path)) fail_exists(path);
+      if (::rename(path_.c_str(), path.c_str()) != 0) fail_errno(path, "create");
+    }
   }
-  path_.clear();
+  named_ = false;
   forget_temporary(std::exchange(slot_, -1));
   const std::string directory = directory_of(path);
   const FileDescriptor fd(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (fd.get() >= 0) flush_to_disk(fd.get(), directory);
+}
+
+void sync_outputs(bool wanted) {
+  g_sync = wanted;
 }
 
 PendingFile::PendingFile(const std::string& path, bool overwrite)
@@ -210,13 +260,14 @@ PendingFile::PendingFile(const std::string& path, bool overwrite)
   if (exists && S_ISDIR(status.st_mode)) fail_in(path, ErrorCode::io, "is a directory");
   if (exists && !overwrite) fail_exists(path);
   temporary_.emplace(target_);
-  // A file that replaces another is readable by the same people; its owner can write, as the writer has to.
-  if (exists && S_ISREG(status.st_mode))
-    ::fchmod(temporary_->descriptor(), (status.st_mode & 0777) | S_IRUSR | S_IWUSR);
+  // A file that replaces another is readable by no more people.
+  if (exists && S_ISREG(status.st_mode)) replaced_ = status.st_mode & 0777;
 }
 
 void PendingFile::commit() {
-  temporary_->move_to(target_, overwrite_);
+  struct stat status {};
+  if (::fstat(temporary_->descriptor(), &status) != 0) fail_errno(path_, "examine");
+  temporary_->move_to(target_, overwrite_, output_mode(status.st_gid, replaced_));
 }
 
 OutputFile::OutputFile(Destination to, Access access) : path_(std::move(to.path)), sink_(std::move(to.sink)) {
@@ -281,8 +332,15 @@ void OutputFile::finish() {
   if (::close(stream_.release()) != 0) fail_errno(path_, "write");
 }
 
+void remove_unfinished_outputs() noexcept {
+  for (const Slot& slot : g_slots) {
+    if (slot.state.load() == Slot::active) ::unlink(slot.path.data());
+  }
+}
+
 void install_signal_cleanup() {
-  for (const int signal : {SIGINT, SIGTERM, SIGHUP}) {
+  for (const int signal :
+       {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGXCPU, SIGALRM, SIGVTALRM, SIGPROF, SIGUSR1, SIGUSR2, SIGPOLL}) {
     struct sigaction action {};
     if (::sigaction(signal, nullptr, &action) != 0 || action.sa_handler == SIG_IGN) continue;  // nohup stays nohup
     action = {};
@@ -292,6 +350,7 @@ void install_signal_cleanup() {
     ::sigaction(signal, &action, nullptr);
   }
   ::signal(SIGPIPE, SIG_IGN);
+  ::signal(SIGXFSZ, SIG_IGN);
 }
 
 }  // namespace kvzip

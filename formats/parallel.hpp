@@ -7,6 +7,10 @@
 
 namespace kvzip {
 
+/// Threads for a request of so many (0 = all): at most 256, and fewer where limits of the process's memory (setrlimit)
+/// leave no room for more. What starts threads would end the process when one cannot be had.
+unsigned threads_to_use(unsigned wanted);
+
 /// Calls run(0) to run(count - 1), each once, on up to `threads` threads (0 = all), in any order. What a turn throws is
 /// thrown here; of several, one.
 void parallel_for(std::size_t count, unsigned threads, const std::function<void(std::size_t)>& run);

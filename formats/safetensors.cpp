@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "codec/fail.hpp"
+#include "codec/limits.hpp"
 #include "formats/parts.hpp"
 #include "formats/safetensors_header.hpp"
 #include "formats/text.hpp"
@@ -61,9 +62,9 @@ class SafetensorsReader : public DumpReader {
     }
     std::uint64_t length = 0;
     file_.read_at(0, std::as_writable_bytes(std::span(&length, 1)));
-    if (length > kSafetensorsMaxHeader) {
+    if (length > limits::kSafetensorsHeader) {
       fail_in(file_.path(), ErrorCode::limit, "a safetensors header of {} bytes is over the format's limit of {}",
-              length, kSafetensorsMaxHeader);
+              length, limits::kSafetensorsHeader);
     }
     const std::uint64_t rest = file_.size() - kLengthBytes;
     if (length > rest) {

@@ -11,9 +11,6 @@
 
 namespace kvzip {
 
-/// The limit of the specification.
-inline constexpr std::uint64_t kSafetensorsMaxHeader = 100'000'000;
-
 struct SafetensorsHeader {
   Dump dump;                          // tensors in the order of their keys
   std::vector<std::uint64_t> begins;  // per tensor, counted from the start of the data

@@ -2,6 +2,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
+#include "codec/limits.hpp"
 #include "formats/attribute_text.hpp"
 #include "formats/safetensors_entry.hpp"
 #include "formats/safetensors_header.hpp"
@@ -93,7 +94,7 @@ std::string safetensors_header_text(const Dump& dump) {
   out += '}';
   if (lmcache && out.size() <= kLmcacheHeader) out.resize(kLmcacheHeader, ' ');
   out.resize((out.size() + 7) / 8 * 8, ' ');
-  if (out.size() > kSafetensorsMaxHeader) {
+  if (out.size() > limits::kSafetensorsHeader) {
     fail(ErrorCode::limit, "a safetensors header of {} bytes is larger than the format allows", out.size());
   }
   return out;

@@ -16,12 +16,12 @@
 #include <optional>
 #include <vector>
 
+#include "formats/file.hpp"
+#include "formats/parallel.hpp"
 #include "kvzip/memory.hpp"
 
 namespace kvzip {
 namespace {
-
-constexpr unsigned kMaxThreads = 256;
 
 struct Item {
   Part part;
@@ -110,14 +110,17 @@ void run_pipeline(const Walk& steps, unsigned threads) {
 void walk(const Walk& steps, unsigned threads) {
   const KeepMemory keep;
   const unsigned hardware = static_cast<unsigned>(std::max(1, tbb::info::default_concurrency()));
-  if (threads == 0) threads = hardware;
-  threads = std::min(threads, kMaxThreads);
-  if (threads == 1 || steps.parts <= 1) return run_serial(steps);
+  threads = threads_to_use(threads);
+  if (threads == 1 || steps.parts <= 1) {
+    run_serial(steps);
+    return require_inputs_unchanged();
+  }
   // An arena alone gets no more threads than there are processors; what was asked for is what is used.
   std::optional<tbb::global_control> more;
   if (threads > hardware) more.emplace(tbb::global_control::max_allowed_parallelism, threads);
   tbb::task_arena arena(static_cast<int>(threads));
   arena.execute([&] { run_pipeline(steps, threads); });
+  require_inputs_unchanged();
 }
 
 }  // namespace kvzip

@@ -278,6 +278,7 @@ void add_compare(CLI::App& app, Action& action) {
   limit("--max-kl", o->limits.max_kl, "largest mean KL of attention, in nats");
   add_recognising(*command, o->recognising);
   add_threads(*command, o->common);
+  add_trust(*command);
   add_verbosity(*command, o->common);
   command->callback([o, command, &action] {
     o->max_abs = command->count("--max-abs") > 0;

@@ -160,7 +160,7 @@ void add_compress(CLI::App& app, Action& action) {
                         "  kvzip synth --layers 8 --heads 2 --head-dim 128 --tokens 1024 -o - \\\n"
                         "    --to safetensors | kvzip compress - --preset kivi-2 -o cache.kvz"});
   auto o = std::make_shared<Options>();
-  command->add_option("IN", o->in, "dump or container to read; of several, all tensors together")->required();
+  command->add_option("IN", o->in, "dump or container to read; of several, all tensors together");
   add_text(*command, "-o,--output", o->out, "OUT", "container to write (default: IN.kvz)");
   add_text(*command, "--preset", o->preset, "NAME|FILE", fmt::format("how to code (default: {})", kDefaultPreset));
   add_text(*command, "--key", o->key, "SPEC", "pipeline for keys, instead of the preset's");
@@ -176,9 +176,11 @@ void add_compress(CLI::App& app, Action& action) {
   add_selecting(*command, o->selecting, "only key, value, query or other; or a list: key,value");
   add_recognising(*command, o->recognising);
   add_threads(*command, o->common);
+  add_trust(*command);
   add_force(*command, o->common);
   add_verbosity(*command, o->common);
   command->callback([o, &action] {
+    if (o->in.empty()) o->in.push_back(piped_input("IN"));
     if (o->out.empty() && o->in.size() == 1) o->out = o->in[0] == "-" ? "-" : o->in[0] + ".kvz";
     action = [o] { return compress(*o); };
   });

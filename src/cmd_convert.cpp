@@ -49,6 +49,7 @@ void add_convert(CLI::App& app, Action& action) {
   add_text(*command, "--to", o->to, "FORMAT", "safetensors or hdf5, whatever OUT is called");
   add_recognising(*command, o->recognising);
   add_threads(*command, o->common);
+  add_trust(*command);
   add_force(*command, o->common);
   add_verbosity(*command, o->common);
   command->callback([o, &action] { action = [o] { return convert(*o); }; });

@@ -67,7 +67,7 @@ void add_decompress(CLI::App& app, Action& action) {
                         "  kvzip decompress cache.kvz -o cache.safetensors\n"
                         "  kvzip decompress cache.kvz -o part.h5 --layers 0-3 --tokens 0:256 --role key"});
   auto o = std::make_shared<Options>();
-  command->add_option("IN", o->in, "container to read")->required();
+  command->add_option("IN", o->in, "container to read");
   add_text(*command, "-o,--output", o->out, "OUT",
            "file to write; its extension gives the format\n"
            "(default: IN without .kvz)");
@@ -75,9 +75,13 @@ void add_decompress(CLI::App& app, Action& action) {
   add_text(*command, "--tables", o->tables, "FILE", "tables (.kvzd) that IN names; the default is INd");
   add_selecting(*command, o->selecting, "only key, value, query or other; or a list: key,value");
   add_threads(*command, o->common);
+  add_trust(*command);
   add_force(*command, o->common);
   add_verbosity(*command, o->common);
-  command->callback([o, &action] { action = [o] { return decompress(*o); }; });
+  command->callback([o, &action] {
+    if (o->in.empty()) o->in = piped_input("IN");
+    action = [o] { return decompress(*o); };
+  });
 }
 
 }  // namespace kvzip::tool

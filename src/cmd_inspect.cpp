@@ -127,12 +127,15 @@ void add_inspect(CLI::App& app, Action& action) {
                         "  kvzip inspect cache.safetensors --layout BHTD\n"
                         "  kvzip inspect cache.kvz --json | jq .totals"});
   auto o = std::make_shared<Options>();
-  command->add_option("FILE", o->file, "dump or container")->required();
+  command->add_option("FILE", o->file, "dump or container");
   command->add_flag("--json", o->json, "everything, as JSON");
   command->add_flag("--why", o->why, "what every tensor was taken for, and why");
   add_recognising(*command, o->recognising);
   command->add_flag("-v,--verbose", o->common.verbose, "every tensor, even when there are many");
-  command->callback([o, &action] { action = [o] { return inspect(*o); }; });
+  command->callback([o, &action] {
+    if (o->file.empty()) o->file = piped_input("FILE");
+    action = [o] { return inspect(*o); };
+  });
 }
 
 }  // namespace kvzip::tool

@@ -2,8 +2,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <memory>
 
+#include "formats/file.hpp"
+#include "formats/format_table.hpp"
 #include "kvzip/container.hpp"
 #include "src/commands.hpp"
 #include "src/report/report.hpp"
@@ -16,10 +19,20 @@ struct Options {
   std::vector<std::string> files;
 };
 
+/// By its first bytes. Of a pipe, which shows them once, the name has to do. Fails for what no reader takes.
+bool looks_like_container(const std::string& path) {
+  std::error_code ignored;
+  if (!std::filesystem::is_regular_file(path, ignored)) return true;
+  const InputFile file(path);
+  Bytes first(std::min<std::uint64_t>(file.size(), kProbeBytes));
+  file.read_at(0, first);
+  return probe_format(first, path).name == "kvz";
+}
+
 int verify_file(const Options& o, const std::string& path) {
   ProgressLine progress(input_name(path), !o.common.quiet);
   // By name first: a container too damaged to be opened can still be walked.
-  const bool named_kvz = path != "-" && format_of_path(path) == "kvz";
+  const bool named_kvz = path != "-" && format_of_path(path) == "kvz" && looks_like_container(path);
   auto reader = named_kvz ? nullptr : open_reader(path);
   std::vector<std::string> damage;
   std::string what = "container";
@@ -63,10 +76,14 @@ void add_verify(CLI::App& app, Action& action) {
                         "Of a container every damaged frame is named. A dump has no checksums: it is read\n"
                         "from end to end. Of several files the exit status is the highest."});
   auto o = std::make_shared<Options>();
-  command->add_option("FILE", o->files, "files to check")->required();
+  command->add_option("FILE", o->files, "files to check");
   add_threads(*command, o->common);
+  add_trust(*command);
   add_verbosity(*command, o->common);
-  command->callback([o, &action] { action = [o] { return verify(*o); }; });
+  command->callback([o, &action] {
+    if (o->files.empty()) o->files.push_back(piped_input("FILE"));
+    action = [o] { return verify(*o); };
+  });
 }
 
 }  // namespace kvzip::tool

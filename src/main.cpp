@@ -1,9 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <fmt/format.h>
+#include <unistd.h>
 
+#include <algorithm>
 #include <exception>
 #include <new>
+#include <numeric>
 #include <string>
+#include <utility>
+#include <vector>
 
 #ifdef __GLIBC__
 #include <malloc.h>
@@ -11,6 +16,7 @@
 
 #include "formats/file.hpp"
 #include "kvzip/memory.hpp"
+#include "src/cli/memory_limit.hpp"
 #include "src/commands.hpp"
 #include "src/report/report.hpp"
 
@@ -33,6 +39,34 @@ void keep_large_blocks() {
 #endif
 }
 
+/// How many letters differ, or are too many or too few, from one word to another (Levenshtein).
+std::size_t distance(std::string_view a, std::string_view b) {
+  std::vector<std::size_t> row(b.size() + 1);
+  std::iota(row.begin(), row.end(), std::size_t{0});
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    std::size_t diagonal = std::exchange(row[0], i + 1);
+    for (std::size_t j = 0; j < b.size(); ++j) {
+      const std::size_t replaced = diagonal + (a[i] == b[j] ? 0 : 1);
+      diagonal = row[j + 1];
+      row[j + 1] = std::min({replaced, diagonal + 1, row[j] + 1});
+    }
+  }
+  return row.back();
+}
+
+std::string unknown_command(const CLI::App& app, std::string_view typed) {
+  std::string what = fmt::format("there is no command '{}'", typed);
+  constexpr std::size_t kMisspelt = 2;
+  std::string_view nearest;
+  std::size_t least = kMisspelt + 1;
+  for (const CLI::App* command : app.get_subcommands({})) {
+    const std::size_t d = distance(typed, command->get_name());
+    if (d < least) least = d, nearest = command->get_name();
+  }
+  if (!nearest.empty()) what += fmt::format("; did you mean '{}'?", nearest);
+  return what;
+}
+
 /// Never throws: what cannot be read is a usage error, told on one line.
 int parse(CLI::App& app, int argc, char** argv) {
   try {
@@ -45,7 +79,7 @@ int parse(CLI::App& app, int argc, char** argv) {
     what.erase(what.find_last_not_of(" \n") + 1);
     if (app.get_subcommands().empty()) {
       if (argc < 2) what = "which command?";
-      if (argc > 1 && argv[1][0] != '-') what = fmt::format("there is no command '{}'", argv[1]);
+      if (argc > 1 && argv[1][0] != '-') what = unknown_command(app, argv[1]);
     }
     complain(fmt::format("{}; see '{} --help'", what, command));
     return kUsage;
@@ -63,16 +97,29 @@ int perform(const Action& action) {
     complain(error_text(error));
     return exit_status(error.code());
   } catch (const std::bad_alloc&) {
-    complain("not enough memory; fewer threads (-j) or, to compress, smaller chunks (--chunk-tokens) need less");
+    complain(
+        "not enough memory; fewer threads (-j) or, to compress, smaller chunks (--chunk-tokens) need less, and "
+        "--memlimit may "
+        "allow more");
   } catch (const std::exception& error) {
     complain(error.what());
   }
   return kError;
 }
 
+/// Memory that runs out where no error may be thrown ends here: with a message and without unfinished outputs.
+[[noreturn]] void give_up() {
+  constexpr std::string_view kText = "kvzip: not enough memory, or a defect of kvzip\n";
+  remove_unfinished_outputs();
+  if (::write(STDERR_FILENO, kText.data(), kText.size()) < 0) ::_exit(kIo);
+  ::_exit(kError);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
+  limit_memory(machine_memory());
+  std::set_terminate(give_up);
   keep_large_blocks();
   const KeepMemory keep;
   install_signal_cleanup();
@@ -80,7 +127,7 @@ int main(int argc, char** argv) {
   for (int i = 1; i < argc; ++i) command_line() += " " + shell_word(argv[i]);
   CLI::App app("Compresses the key-value caches of transformer models.", "kvzip");
   app.set_help_flag("-h,--help", "show this help");
-  app.set_version_flag("--version", "kvzip " KVZIP_VERSION, "show the version");
+  app.set_version_flag("-V,--version", "kvzip " KVZIP_VERSION, "show the version");
   app.require_subcommand(1);
   app.footer(kFooter);
   app.get_formatter()->column_width(16);
@@ -97,6 +144,12 @@ int main(int argc, char** argv) {
   add_list(app, action);
   add_synth(app, action);
   add_plan(app, action);
-  const int parsed = parse(app, argc, argv);
+  std::vector<char*> words(argv, argv + argc);
+  char help[] = "--help";
+  if (argc > 1 && argv[1] == std::string_view("help")) {  // help COMMAND is COMMAND --help
+    words.erase(words.begin() + 1);
+    words.push_back(help);
+  }
+  const int parsed = parse(app, static_cast<int>(words.size()), words.data());
   return parsed >= 0 ? parsed : perform(action);
 }

@@ -59,9 +59,7 @@ bool run(z_stream& z, ByteView in, std::span<std::byte> out, Step&& step) {
 
 Bytes deflated(ByteView plain, int level) {
   z_stream z{};
-  if (deflateInit2(&z, level, Z_DEFLATED, kRaw, kMemory, Z_DEFAULT_STRATEGY) != Z_OK) {
-    fail(ErrorCode::io, "deflate: zlib does not start");
-  }
+  if (deflateInit2(&z, level, Z_DEFLATED, kRaw, kMemory, Z_DEFAULT_STRATEGY) != Z_OK) throw std::bad_alloc();
   // Stored blocks bound the output: 5 bytes for each 65535, and slack for the smaller ones of a short buffer.
   Bytes coded(plain.size() + plain.size() / 1024 + 64);
   std::size_t size = 0;
@@ -79,11 +77,17 @@ Bytes deflated(ByteView plain, int level) {
 /// Exactly `size` bytes from exactly `coded`: nothing in the data can make it more.
 void inflate_into(ByteView coded, std::span<std::byte> plain) {
   z_stream z{};
-  if (inflateInit2(&z, kRaw) != Z_OK) fail(ErrorCode::io, "deflate: zlib does not start");
+  if (inflateInit2(&z, kRaw) != Z_OK) throw std::bad_alloc();
   std::byte none{};  // zlib takes no null pointer, even for nothing
   const auto out = plain.empty() ? std::span(&none, 0) : plain;
-  const bool whole = run(z, coded, out, [&](bool) { return inflate(&z, Z_NO_FLUSH); });
+  bool starved = false;
+  const bool whole = run(z, coded, out, [&](bool) {
+    const int result = inflate(&z, Z_NO_FLUSH);
+    starved = result == Z_MEM_ERROR;
+    return result;
+  });
   inflateEnd(&z);
+  if (starved) throw std::bad_alloc();
   if (!whole) fail(ErrorCode::corrupt, "deflate: a damaged stream");
 }
 

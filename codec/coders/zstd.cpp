@@ -2,6 +2,7 @@
 // zstd over symbol bytes, element planes and free bytes: the general-purpose yardstick, and the coder of what has no
 // better model. Each stream starts with a byte: 0 = plain form, 1 = one zstd frame (RFC 8878).
 #include <zstd.h>
+#include <zstd_errors.h>
 
 #include <algorithm>
 #include <array>
@@ -26,6 +27,7 @@ class Zstd final : public Cloned<Zstd, Coder> {
     Bytes coded(1 + ZSTD_compressBound(plain.size()), std::byte{1});
     const std::size_t size =
         ZSTD_compress(coded.data() + 1, coded.size() - 1, plain.data(), plain.size(), static_cast<int>(level_));
+    if (ZSTD_getErrorCode(size) == ZSTD_error_memory_allocation) throw std::bad_alloc();
     if (ZSTD_isError(size) != 0) fail(ErrorCode::io, "zstd: {}", ZSTD_getErrorName(size));
     coded.resize(1 + size);
     if (stream.type == StreamType::bytes && plain.size() > most_bytes(size)) return;  // which decode refuses
@@ -46,6 +48,7 @@ class Zstd final : public Cloned<Zstd, Coder> {
     }
     Buffer<std::uint8_t> plain(plain_size(s, body));
     const std::size_t size = ZSTD_decompress(plain.data(), plain.size(), body.data(), body.size());
+    if (ZSTD_getErrorCode(size) == ZSTD_error_memory_allocation) throw std::bad_alloc();
     if (ZSTD_isError(size) != 0 || size != plain.size()) fail(ErrorCode::corrupt, "zstd: a damaged stream");
     s.data = std::move(plain);
     if (s.type == StreamType::elements) join(s);

@@ -57,6 +57,15 @@ class Adapt final : public Cloned<Adapt, Stage> {
     v.real("level", level_, 0, 2, "the same for the tile's mean saliency among all tiles");
   }
 
+  /// Counted as sixteenths: these loops run that much faster than others.
+  double work(const TileContext&, TileShape in) const override {
+    if (width_ == 0) return 0;
+    const auto width = static_cast<std::uint32_t>(std::min<std::uint64_t>(width_, in.cols));
+    std::uint32_t runs = 0;
+    for (std::uint32_t at = 0; at < in.rows; at = run_end(at, in.rows, width)) ++runs;
+    return static_cast<double>(in.cols) * width * (2.0 * in.rows + 3.0 * runs * width) / 16;
+  }
+
   void encode(Tile& tile, EncodeContext& to) const override {
     const TileShape shape = tile.shape;
     Side side;

@@ -59,6 +59,10 @@ class Klt final : public Cloned<Klt, Stage> {
     if (table_ != nullptr) check_klt_table(table_->bytes, basis_, in.cols, make_windows(context, in).parts);
     return in;
   }
+  double work(const TileContext& context, TileShape in) const override {
+    const Windows windows = make_windows(context, in);
+    return (in.rows + 1.0) * in.cols * (in_table() ? windows.cols : windows.most);
+  }
   Table fit_table(const Tile& rows) const override {
     const Windows windows = make_windows(*rows.context, rows.shape);
     std::vector<Stream> streams;

@@ -165,6 +165,14 @@ class LowRank final : public Cloned<LowRank, Stage> {
     if (bits_ == 1) fail(ErrorCode::invalid_argument, "lowrank: factors need 2 bits or more");
   }
 
+  double work(const TileContext& context, TileShape in) const override {
+    double sum = 0;
+    for (const Windows& w : make_windows(context, in)) {
+      sum += (in.rows + 1.0) * w.blocks * w.cols * w.rank;
+    }
+    return sum;
+  }
+
   void encode(Tile& tile, EncodeContext& to) const override {
     std::uint64_t seed = seed_;
     for (const Windows& windows : make_windows(*tile.context, tile.shape)) {

@@ -53,6 +53,7 @@ Bytes inflate_chunk(const Bytes& in, std::uint64_t most) {
   auto size = static_cast<uLongf>(out.size());
   const int result = ::uncompress(reinterpret_cast<Bytef*>(out.data()), &size,
                                   reinterpret_cast<const Bytef*>(in.data()), static_cast<uLong>(in.size()));
+  if (result == Z_MEM_ERROR) throw std::bad_alloc();
   if (result != Z_OK || size > most) fail(kBad, "a chunk cannot be inflated");
   out.resize(size);
   return out;

@@ -44,6 +44,7 @@ class Reader final : public DumpReader {
     try {
       file_ = own(H5Fopen(input_.reopen_path().c_str(), H5F_ACC_RDONLY, options.get()), H5Fclose, kBad, "cannot open");
       contents_ = walk(file_.get(), input_);
+      input_.drop_name();
     } catch (Error& error) {
       error.add_file(input_.path());
       throw;

@@ -138,17 +138,17 @@ class WrittenFile {
   explicit WrittenFile(Destination to) {
     if (to.sink || is_stream_output(to.path)) {
       stream_.emplace(std::move(to));
-      copy_.emplace(temporary_directory() + "/kvzip", 0600);
+      copy_.emplace(temporary_directory() + "/kvzip");
     } else {
       pending_.emplace(to.path, to.overwrite);
     }
   }
-  const std::string& working_path() const { return pending_ ? pending_->temporary_path() : copy_->path(); }
+  const std::string& working_path() { return pending_ ? pending_->temporary_path() : copy_->real_path(); }
   void finish() {
     if (pending_) return pending_->commit();
     constexpr std::size_t kCopyBytes = std::size_t{1} << 20;
     Bytes buffer(kCopyBytes);
-    const InputFile file(copy_->path());
+    const InputFile file = copy_->input("the temporary copy");
     for (std::uint64_t at = 0; at < file.size(); at += buffer.size()) {
       buffer.resize(std::min<std::uint64_t>(buffer.size(), file.size() - at));
       file.read_at(at, buffer);

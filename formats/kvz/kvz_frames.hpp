@@ -60,6 +60,8 @@ class StreamedFrames {
 
   /// As IndexedFrames::fetch(), of ascending frames; those left out are skipped.
   Bytes fetch(std::uint64_t frame);
+  /// Bytes read so far.
+  std::uint64_t position() const { return records_.position(); }
   /// Known after the last frame.
   const std::optional<KvzResults>& results() const { return results_; }
   /// Known with the first frame.

@@ -7,7 +7,7 @@
 #include <set>
 
 #include "codec/fail.hpp"
-#include "formats/json_depth.hpp"
+#include "formats/json_limits.hpp"
 #include "formats/kvz/kvz_records.hpp"
 #include "formats/text.hpp"
 
@@ -372,14 +372,16 @@ std::string write_kvz_header(const KvzHeader& h) {
   j["groups"] = Json::array();
   for (const PlanGroup& g : h.plan.groups) j["groups"].push_back(group_json(g));
   try {
-    return j.dump();
+    std::string text = j.dump();
+    check_json(text, "names, attributes and tile groups");
+    return text;
   } catch (const Json::exception& e) {
     fail(ErrorCode::invalid_argument, "a name or attribute is not UTF-8 ({})", e.what());
   }
 }
 
 KvzHeader read_kvz_header(std::string_view text, std::uint32_t features) {
-  check_json_depth(text, "header");
+  check_json(text, "header");
   const Parsed json = Parsed::parse(text, nullptr, false);
   if (json.is_discarded()) fail(ErrorCode::corrupt, "header: it is not JSON");
   try {

@@ -199,7 +199,8 @@ void finish_plan(Plan& plan, const Dump& dump, const Recognition& recognition) {
       e.add_where(dump.tensors[group.slots[0].tensor].name);
       throw;
     }
-    if (group.frames > kMaxFrames - plan.frames) fail(ErrorCode::limit, "more than 2^28 frames; use larger chunks");
+    if (group.frames > limits::kFrames - plan.frames)
+      fail(ErrorCode::limit, "more than 2^28 frames; use larger chunks");
     plan.frames += group.frames;
     group.first_part = plan.parts;
     group.parts = group.frames == 0 ? 0 : (group.frames - 1) / group.frames_of_part() + 1;
@@ -278,6 +279,24 @@ TileShape Plan::shape(const Dump& dump, const PlanGroup& group, std::uint64_t fr
   }
   const std::uint64_t bytes = group.split->slice(at).elements() * slice_unit(dump.tensors[group.slots[0].tensor]);
   return {static_cast<std::uint32_t>(bytes / dtype_unit(group.context.source)), 1, 0, true, true};
+}
+
+Plan::Cost Plan::cost(const Dump& dump, const PlanGroup& group, std::uint64_t first, std::uint64_t last) const {
+  Cost sum;
+  if (first == last) return sum;
+  if (!group.tiled && last - first == group.frames) {
+    sum.decoded = static_cast<double>(dump.tensors[group.slots[0].tensor].bytes());
+    return sum;
+  }
+  const auto add = [&](std::uint64_t frame, double times) {
+    const TileShape one = shape(dump, group, frame);
+    sum.work += times * pipelines[group.pipeline].work(group.context, one);
+    sum.decoded += times * one.rows * one.cols * static_cast<double>(dtype_unit(group.context.source));
+  };
+  // All frames of a tiled group but its last have one shape.
+  add(first, static_cast<double>(last - first - 1));
+  add(last - 1, 1);
+  return sum;
 }
 
 TileShape Plan::shape(const Dump& dump, const Part& part) const {

@@ -69,9 +69,13 @@ struct Plan {
   TileShape shape(const Dump& dump, const PlanGroup& group, std::uint64_t frame) const;
   /// The same of all frames of a part, one above the other.
   TileShape shape(const Dump& dump, const Part& part) const;
+  /// Work to decode frames `first` to `last` - 1 of a group (Stage::work), and the bytes they decode to.
+  struct Cost {
+    double work = 0, decoded = 0;
+  };
+  Cost cost(const Dump& dump, const PlanGroup& group, std::uint64_t first, std::uint64_t last) const;
 };
 
-inline constexpr std::uint64_t kMaxFrames = std::uint64_t{1} << 28;
 inline constexpr std::uint64_t kDefaultChunk = 256;                  // tokens
 inline constexpr std::uint64_t kDefaultRestart = 16;                 // frames
 inline constexpr std::uint64_t kPassChunk = std::uint64_t{1} << 20;  // bytes of a pass-through frame

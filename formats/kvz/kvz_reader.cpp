@@ -13,6 +13,7 @@
 #include "formats/kvz/kvz_tables.hpp"
 #include "formats/kvz/part_cache.hpp"
 #include "formats/parts.hpp"
+#include "kvzip/trust.hpp"
 
 namespace kvzip {
 namespace {
@@ -57,6 +58,19 @@ KvzGroup describe(const PlanGroup& group, const KvzHeader& header) {
   d.frames = group.frames;
   d.restart = group.restart;
   return d;
+}
+
+bool earned(const Plan::Cost& cost, std::uint64_t stored) {
+  return limits::earned(cost.work, cost.decoded, static_cast<double>(stored));
+}
+
+void require_earned(const Plan::Cost& cost, std::uint64_t stored) {
+  if (trusts_files() || earned(cost, stored)) return;
+  if (cost.work > limits::kFreeWork + limits::kWorkPerByte * static_cast<double>(stored)) {
+    fail(ErrorCode::limit, "{} bytes ask for {:.2g} multiplications to be decoded: more than files of kvzip do", stored,
+         cost.work);
+  }
+  fail(ErrorCode::limit, "{} bytes would become {:.4g} GB: more than files of kvzip do", stored, cost.decoded / 1e9);
 }
 
 /// What does not depend on where frames come from.
@@ -127,6 +141,36 @@ class ContainerReader : public KvzReader {
     part.coded.shrink_to_fit();
   }
 
+  /// Of frames `first` to `last` - 1.
+  void add_cost(const PlanGroup& group, std::uint64_t first, std::uint64_t last, Plan::Cost& sum) const {
+    if (first == last) return;
+    in_frame(first, [&] {
+      const Plan::Cost cost = header_.plan.cost(header_.dump, group, first, last);
+      sum.work += cost.work;
+      sum.decoded += cost.decoded;
+    });
+  }
+
+  void check_earned(const PlanGroup& group, std::uint64_t frame, std::uint64_t payload) const {
+    const TileShape shape = header_.plan.shape(header_.dump, group, frame);
+    if (payload < limits::least_payload(std::uint64_t{shape.rows} * shape.cols)) {
+      fail(ErrorCode::corrupt, "{} bytes are too few for its values", payload);
+    }
+  }
+
+  /// Errors name the frame.
+  template <typename F>
+  void in_frame(std::uint64_t frame, F&& step) const {
+    try {
+      step();
+    } catch (Error& e) {
+      // What a stage refuses to decode it would have refused to encode.
+      if (e.code() == ErrorCode::invalid_argument) e.set_code(ErrorCode::corrupt);
+      e.add_where(frame_name(header_, frame));
+      throw;
+    }
+  }
+
   /// Reads the frames of a part.
   template <typename Frames>
   void fetch_from(Frames& frames, Part& part) const {
@@ -147,22 +191,7 @@ class ContainerReader : public KvzReader {
     if (hash64(payload) != ByteReader(coded.last(kRecordTailBytes)).get<std::uint64_t>()) {
       fail(ErrorCode::corrupt, "its checksum does not match");
     }
-    const TileShape shape = header_.plan.shape(header_.dump, group, frame);
-    if (payload.size() < limits::least_payload(std::uint64_t{shape.rows} * shape.cols))
-      fail(ErrorCode::corrupt, "{} bytes are too few for its values", payload.size());
-  }
-
-  /// Errors name the frame.
-  template <typename F>
-  void in_frame(std::uint64_t frame, F&& step) const {
-    try {
-      step();
-    } catch (Error& e) {
-      // What a stage refuses to decode it would have refused to encode.
-      if (e.code() == ErrorCode::invalid_argument) e.set_code(ErrorCode::corrupt);
-      e.add_where(frame_name(header_, frame));
-      throw;
-    }
+    check_earned(group, frame, payload.size());
   }
 };
 
@@ -175,6 +204,14 @@ class PipedContainer final : public ContainerReader {
 
   void fetch(Part& part) override {
     fetch_from(frames_, part);
+    const PlanGroup& group = header_.plan.group(part);
+    const std::pair<std::uint64_t, std::uint64_t> frames = header_.plan.frames_of(part);
+    add_cost(group, frames.first, frames.second, cost_);
+    for (std::uint64_t f = frames.first; f < frames.second && !earned(cost_, frames_.position()); ++f) {
+      const std::uint64_t payload = part.coded[f - frames.first].size() - kRecordTailBytes;
+      in_frame(f, [&] { check_earned(group, f, payload); });
+    }
+    require_earned(cost_, frames_.position());
     description_.results = frames_.results();
     if (!std::exchange(has_tables_, true)) use_tables(frames_.tables());
   }
@@ -190,6 +227,7 @@ class PipedContainer final : public ContainerReader {
 
  private:
   StreamedFrames frames_;
+  Plan::Cost cost_;  // of the parts so far
   bool has_tables_ = false;
 };
 
@@ -205,7 +243,18 @@ class FiledContainer final : public ContainerReader {
     }
   }
 
-  void fetch(Part& part) override { fetch_from(frames_, part); }
+  void fetch(Part& part) override {
+    if (!std::exchange(checked_, true)) check_cost();
+    fetch_from(frames_, part);
+  }
+  void check_cost() const override {
+    Plan::Cost all;
+    for (const PlanGroup& group : header_.plan.groups) {
+      add_cost(group, group.first_frame, group.first_frame + group.frames, all);
+    }
+    if (!earned(all, frames_.file_bytes())) refuse_unearned();
+    require_earned(all, frames_.file_bytes());
+  }
 
   void read(const Slice& slice, std::span<std::byte> out) override {
     check_slice(header_.dump, slice, out.size());
@@ -249,7 +298,17 @@ class FiledContainer final : public ContainerReader {
   }
 
  private:
+  /// A frame too short for its values is damage, which is worse than a file that asks for much.
+  void refuse_unearned() const {
+    for (const PlanGroup& group : header_.plan.groups) {
+      for (std::uint64_t f = group.first_frame; f < group.first_frame + group.frames; ++f) {
+        in_frame(f, [&] { check_earned(group, f, frames_.at(f).stored); });
+      }
+    }
+  }
+
   IndexedFrames frames_;
+  bool checked_ = false;
   PartCache cache_;
   std::vector<std::vector<std::size_t>> groups_of_;  // of each tensor
 };

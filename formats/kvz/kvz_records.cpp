@@ -20,7 +20,6 @@ constexpr std::array<Magic, 2> kMagics{{{0x89, 'K', 'V', 'Z', 0x0d, 0x0a, 0x1a, 
 constexpr std::array<std::string_view, 2> kExtensions{".kvz", ".kvzd"};
 constexpr std::array<std::uint8_t, 8> kTailMagic{0x0a, 'K', 'V', 'Z', 'E', 'N', 'D', 0x89};
 constexpr std::array<std::uint8_t, 4> kSync{'K', 'V', 'R', 1};
-constexpr std::uint64_t kMaxRatio = 1024;  // a description unfolds at most this much
 
 template <std::size_t N>
 std::array<std::byte, N> to_array(const ByteWriter& writer) {
@@ -115,7 +114,7 @@ RecordHeader parse_record_header(const RecordHeaderBytes& bytes, std::optional<s
   if (table && std::max(h.stored, h.decoded) > limits::kTableBytes + kTableFrontBytes) {
     fail(ErrorCode::limit, "a table of {} bytes", std::max(h.stored, h.decoded));
   }
-  if (results && h.stored > kMaxResults) fail(ErrorCode::corrupt, "results of {} bytes", h.stored);
+  if (results && h.stored > limits::kResults) fail(ErrorCode::corrupt, "results of {} bytes", h.stored);
   return h;
 }
 
@@ -145,9 +144,9 @@ FooterInfo parse_footer(const Footer& footer) {
 }
 
 Packed pack_description(ByteView bytes) {
-  if (bytes.size() > kMaxDescription) {
+  if (bytes.size() > limits::kDescription) {
     fail(ErrorCode::limit, "names, attributes and tile groups take {} bytes; {} are allowed", bytes.size(),
-         kMaxDescription);
+         limits::kDescription);
   }
   const auto zstd = make_zstd();
   Stream s = byte_stream(StreamLabel::codes);
@@ -155,13 +154,13 @@ Packed pack_description(ByteView bytes) {
   s.data.assign(p, p + bytes.size());
   Bytes table, body;
   zstd->encode(s, table, body);
-  if (body[0] == std::byte{0} || bytes.size() / kMaxRatio > body.size() - 1)
+  if (body[0] == std::byte{0} || bytes.size() / limits::kDescriptionRatio > body.size() - 1)
     return {Bytes(bytes.begin(), bytes.end()), 0};
   return {Bytes(body.begin() + 1, body.end()), kZstdPayload};
 }
 
 Bytes unpack_description(const RecordHeader& header, Bytes stored) {
-  if (header.decoded > kMaxDescription || header.decoded / kMaxRatio > header.stored) {
+  if (header.decoded > limits::kDescription || header.decoded / limits::kDescriptionRatio > header.stored) {
     fail(ErrorCode::limit, "a description of {} bytes", header.decoded);
   }
   if (header.flags == 0) return stored;

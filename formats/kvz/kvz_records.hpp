@@ -13,9 +13,6 @@ namespace kvzip {
 
 inline constexpr unsigned kKvzMajor = 1, kKvzMinor = 1;  // the latest; files state what they use
 inline constexpr std::size_t kPreludeBytes = 32, kRecordHeaderBytes = 32, kRecordTailBytes = 8, kFooterBytes = 40;
-inline constexpr std::uint64_t kMaxDescription = std::uint64_t{1} << 28;  // decoded bytes of a header or index record
-inline constexpr std::uint64_t kMaxResults = std::uint64_t{1} << 16;      // bytes of a results record
-
 inline constexpr std::uint64_t kTableFrontBytes = 2 + 2 + 64 + 8;  // most bytes of a table record before the table
 
 enum class RecordType : std::uint16_t { header = 1, frame = 2, index = 3, end = 4, table = 5, results = 0x8001 };

@@ -8,8 +8,8 @@
 #include <nlohmann/json.hpp>
 
 #include "codec/fail.hpp"
-#include "formats/json_depth.hpp"
 #include "formats/json_fields.hpp"
+#include "formats/json_limits.hpp"
 
 namespace kvzip {
 
@@ -73,7 +73,7 @@ std::string write_kvz_results(const KvzResults& results) {
 }
 
 KvzResults read_kvz_results(std::string_view text) {
-  check_json_depth(text, "results");
+  check_json(text, "results");
   const Parsed json = Parsed::parse(text, nullptr, false);
   if (!json.is_object()) fail(ErrorCode::corrupt, "results: no JSON object");
   KvzResults out;

@@ -19,6 +19,7 @@ class TolerantReader final : public BorrowedReader {
     try {
       BorrowedReader::expand(part);
     } catch (const Error& e) {
+      if (e.code() == ErrorCode::unsupported) throw;  // not damage: this build cannot tell
       part.result = std::string(e.what());
       part.data.clear();
     }
@@ -33,7 +34,7 @@ std::vector<std::string> verify_kvz(const std::string& path, unsigned threads, c
   std::optional<InputStream> stream;
   if (path != "-") {
     file.emplace(path);  // the only opening by this name: a pipe's bytes come once
-    open_kvz(file->reopen_path());
+    open_kvz(file->reopen_path())->check_cost();
     front_to_back.emplace(file->reopen_path());
     stream.emplace(front_to_back->descriptor(), path);
   }
@@ -47,6 +48,7 @@ std::vector<std::string> verify_kvz(const std::string& path, unsigned threads, c
   try {
     for_each_part(tolerant, {}, note, threads, progress);
   } catch (const Error& e) {
+    if (e.code() == ErrorCode::limit || e.code() == ErrorCode::unsupported) throw;
     damage.push_back(e.what());
   }
   return damage;

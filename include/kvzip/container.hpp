@@ -116,6 +116,9 @@ class KvzReader : public DumpReader {
   /// those of a file beside it that is called like it with a "d" at its end. Data whose tables are missing is refused
   /// with ErrorCode::unsupported.
   virtual void use_tables(const Tables& tables) = 0;
+  /// fail(limit) where it asks for more than its bytes have earned (kvzip/trust.hpp). Of a file this is checked before
+  /// its first data is decoded, of a pipe as frames come.
+  virtual void check_cost() const {}
 };
 
 /// Opens a container; from a pipe ("-") parts can be fetched in order only and read() fails.

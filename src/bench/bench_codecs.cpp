@@ -10,6 +10,7 @@
 #include "codec/fail.hpp"
 #include "codec/stage_clock.hpp"
 #include "formats/file.hpp"
+#include "formats/kvz/kvz.hpp"
 #include "formats/kvz/tile_saliency.hpp"
 #include "formats/kvz/tile_walk.hpp"
 #include "kvzip/container.hpp"
@@ -163,9 +164,9 @@ Errors TiledDump::errors(const std::vector<Bytes>& decoded) const {
 }
 
 std::uint64_t TiledDump::file_bytes(std::vector<Bytes>& coded, const std::vector<Bytes>& decoded) const {
-  const TemporaryFile file(temporary_directory() + "/bench.kvz");
+  const TemporaryFile file(temporary_directory() + "/bench");
   KvzOptions options{rules_, chunk_tokens_, {}};
-  const auto writer = create_kvz_writer(file.path(), dump_, recognition_, options, true);
+  const auto writer = create_kvz_writer(file.sink(), dump_, recognition_, options);
   for (std::uint64_t f = 0; f < plan_.frames; ++f) {
     Part part = writer->part(f);
     part.index = f;
@@ -173,7 +174,7 @@ std::uint64_t TiledDump::file_bytes(std::vector<Bytes>& coded, const std::vector
     writer->append(part);
   }
   writer->finish();
-  const auto reader = open_kvz(file.path());
+  const auto reader = open_kvz(file.input(file.path()));
   for (std::uint64_t f = 0; f < plan_.frames; ++f) {
     Part part = reader->part(f);
     part.index = f;

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "src/cli/options.hpp"
 
+#include <sys/stat.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
@@ -11,6 +14,8 @@
 #include "codec/number.hpp"
 #include "formats/file.hpp"
 #include "formats/hdf5/hdf5.hpp"
+#include "kvzip/trust.hpp"
+#include "src/cli/memory_limit.hpp"
 #include "src/report/report.hpp"
 
 namespace kvzip::tool {
@@ -56,6 +61,13 @@ std::string shell_word(const std::string& text) {
   std::string out = "'";
   for (const char c : text) out += c == '\'' ? std::string("'\\''") : std::string(1, c);
   return out + "'";
+}
+
+std::string piped_input(const std::string& missing) {
+  struct stat status {};
+  const bool there = ::fstat(STDIN_FILENO, &status) == 0;
+  if (there && (S_ISFIFO(status.st_mode) || S_ISREG(status.st_mode) || S_ISSOCK(status.st_mode))) return "-";
+  throw CLI::RequiredError(missing);
 }
 
 std::string input_name(const std::string& path) {
@@ -137,12 +149,24 @@ CLI::App* add_command(CLI::App& app, const Page& page) {
   command->formatter(std::make_shared<PageFormatter>(page.synopsis));
   command->footer("Examples:\n" + page.examples);
   command->set_help_flag("-h,--help", "show this help");
+  const auto limit = [](const std::string& text) {
+    const auto bytes = parse_memory(text);
+    if (!bytes) throw CLI::ValidationError("--memlimit", text + ": expected 8M or more, as 512M, 4GiB, 50% or none");
+    limit_memory(*bytes);
+  };
+  command->add_option_function<std::string>("--memlimit", limit, "memory to take at most (default: the machine's)")
+      ->option_text("SIZE");
   return command;
 }
 
 void add_verbosity(CLI::App& app, Common& common) {
   app.add_flag("-q,--quiet", common.quiet, "say nothing but errors");
   app.add_flag("-v,--verbose", common.verbose, "say more");
+}
+
+void add_trust(CLI::App& app) {
+  app.add_flag_function(
+      "--trust", [](std::int64_t) { trust_files(true); }, "decode what asks for more than its size allows");
 }
 
 void add_threads(CLI::App& app, Common& common) {
@@ -153,6 +177,8 @@ void add_threads(CLI::App& app, Common& common) {
 
 void add_force(CLI::App& app, Common& common) {
   app.add_flag("-f,--force", common.force, "replace an existing output file");
+  app.add_flag_function(
+      "--no-sync", [](std::int64_t) { sync_outputs(false); }, "do not wait until it is on the disk");
 }
 
 CLI::Option* add_text(CLI::App& app, const std::string& flags, std::string& target, const std::string& value_name,

@@ -60,6 +60,9 @@ auto as_typed(std::string_view option, F&& f) {
   }
 }
 
+/// "-" where something is piped or redirected into the process, for a file that was not named; else a usage error that
+/// says that this one is missing.
+std::string piped_input(const std::string& missing);
 /// "standard input" for "-".
 std::string input_name(const std::string& path);
 /// Runs f, which has to do with a file as it was typed: an Error that names none gets this one.
@@ -71,7 +74,7 @@ auto with_file(const std::string& path, F&& f) {
 struct Page {
   std::string name, description, synopsis, examples;
 };
-/// Adds a command whose help is the page and its options.
+/// Adds a command whose help is the page and its options, with --memlimit, which every command has.
 CLI::App* add_command(CLI::App& app, const Page& page);
 
 struct Common {
@@ -80,6 +83,8 @@ struct Common {
   unsigned threads = 0;
 };
 void add_verbosity(CLI::App& app, Common& common);
+/// --trust: see kvzip/trust.hpp.
+void add_trust(CLI::App& app);
 void add_threads(CLI::App& app, Common& common);
 void add_force(CLI::App& app, Common& common);
 CLI::Option* add_text(CLI::App& app, const std::string& flags, std::string& target, const std::string& value_name,

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cmath>
 #include <cstdio>
 
@@ -25,8 +26,10 @@ std::size_t width_of(std::string_view text) {
 
 }  // namespace
 
+/// A reader that has seen enough, as head, is no failure.
 void print(std::string_view text) {
   if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0) {
+    if (errno == EPIPE) return;
     fail(ErrorCode::io, "standard output: cannot write");
   }
 }

@@ -34,7 +34,7 @@ void write_script(const TemporaryFile& file, std::string_view script) {
 }
 
 std::string content_of(const TemporaryFile& file) {
-  const InputFile in(FileDescriptor(::dup(file.descriptor())), file.path());
+  const InputFile in = file.input("gnuplot");
   std::string out(in.size(), '\0');
   in.read_at(0, std::as_writable_bytes(std::span(out)));
   return out;
@@ -76,7 +76,7 @@ void require_gnuplot() {
 
 std::string run_gnuplot(std::string_view script) {
   const std::string base = temporary_directory() + "/gnuplot";
-  const TemporaryFile in(base, 0600), out(base, 0600), complaints(base, 0600);
+  const TemporaryFile in(base), out(base), complaints(base);
   write_script(in, script);
   const int status = run(in, out, complaints);
   if (status != 0) {

@@ -5,8 +5,8 @@
 #include <limits>
 
 #include "codec/fail.hpp"
-#include "formats/json_depth.hpp"
 #include "formats/json_fields.hpp"
+#include "formats/json_limits.hpp"
 #include "src/measure/fidelity_fields.hpp"
 #include "src/sweep/sweep_report.hpp"
 
@@ -112,7 +112,7 @@ Json sweep_json(const Sweep& sweep) {
 }
 
 Sweep read_sweep(std::string_view text) {
-  check_json_depth(text, kNotOne);
+  check_json(text, kNotOne);
   Json json;
   try {
     json = Json::parse(text);

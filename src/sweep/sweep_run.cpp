@@ -10,6 +10,7 @@
 #include "codec/fail.hpp"
 #include "formats/borrowed_reader.hpp"
 #include "formats/file.hpp"
+#include "formats/kvz/kvz.hpp"
 #include "formats/kvz/kvz_records.hpp"
 #include "kvzip/container.hpp"
 #include "src/bench/bench.hpp"
@@ -284,11 +285,11 @@ class DumpSweep {
     row.left_out = setting.left_out;
   }
 
-  std::unique_ptr<DumpWriter> create(const std::string& path, const Recipe& recipe) {
+  std::unique_ptr<DumpWriter> create(const TemporaryFile& file, const Recipe& recipe) {
     try {
       KvzOptions options = recipe.options;
       options.saliency = saliency_.of(options.rules);
-      return create_kvz_writer(path, reader_->dump(), *reader_->recognition(), options, true);
+      return create_kvz_writer(file.sink(), reader_->dump(), *reader_->recognition(), options);
     } catch (const Error& error) {
       if (error.code() != ErrorCode::invalid_argument && error.code() != ErrorCode::limit) throw;
       throw Unsuited(error.what());
@@ -306,16 +307,16 @@ class DumpSweep {
     SettingResult row;
     describe(row, setting, recipe);
     const unsigned threads = request_.fidelity.threads;
-    const TemporaryFile file(temporary_directory() + "/sweep.kvz");
+    const TemporaryFile file(temporary_directory() + "/sweep");
     const PeakMemory peak;
     {
-      TimedWriter writer(create(file.path(), recipe), *reader_->recognition());
+      TimedWriter writer(create(file, recipe), *reader_->recognition());
       transcode(*reader_, writer, threads, part_of(0, kEncodeShare));
       writer.finish();
       row.encode_mbs = writer.watch().mbs(out_.source_bytes);
       row.chunks = writer.chunks();
     }
-    const auto coded = open_kvz(file.path());
+    const auto coded = open_kvz(file.input(file.path()));
     if (meter == nullptr) {
       row.file_bytes = coded->summary().file_bytes;
       return row;

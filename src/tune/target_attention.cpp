@@ -8,6 +8,7 @@
 #include <cmath>
 
 #include "formats/file.hpp"
+#include "formats/kvz/kvz.hpp"
 #include "kvzip/container.hpp"
 #include "src/report/report.hpp"
 
@@ -77,12 +78,12 @@ AttentionCurves measure_attention(const CurveInput& input, const std::vector<Uni
     for (std::size_t u = 0; u < units.size(); ++u) pipelines.push_back(texts(u, kMeasured[m]));
     KvzOptions coded{rules_for(units, pipelines), input.chunk_tokens, {}};
     if (input.saliency != nullptr) coded.saliency = input.saliency->of(coded.rules);
-    const TemporaryFile file(temporary_directory() + "/target.kvz");
-    const auto writer = create_kvz_writer(file.path(), input.reader.dump(), input.recognition, coded, true);
+    const TemporaryFile file(temporary_directory() + "/target");
+    const auto writer = create_kvz_writer(file.sink(), input.reader.dump(), input.recognition, coded);
     transcode(input.reader, *writer, input.threads, line.callback());
     writer->finish();
     out.encodes += 1;
-    const auto reader = open_kvz(file.path());
+    const auto reader = open_kvz(file.input(file.path()));
     for (const bool values : {false, true}) {
       const Fidelity fidelity = meters[values]->measure(*reader);
       out.heads = measured_heads(fidelity);

@@ -2,6 +2,7 @@
 #include "src/tune/target_trial.hpp"
 
 #include "formats/file.hpp"
+#include "formats/kvz/kvz.hpp"
 #include "src/report/report.hpp"
 
 namespace kvzip::tool {
@@ -18,12 +19,12 @@ Trials::Trials(DumpReader& reader, const Recognition& recognition, const Fidelit
 
 Trial Trials::run(const KvzOptions& options, const std::string& label) {
   ++count_;
-  const TemporaryFile file(temporary_directory() + "/target.kvz");
+  const TemporaryFile file(temporary_directory() + "/target");
   ProgressLine line(label, !quiet_);
-  const auto writer = create_kvz_writer(file.path(), reader_.dump(), recognition_, options, true);
+  const auto writer = create_kvz_writer(file.sink(), reader_.dump(), recognition_, options);
   transcode(reader_, *writer, threads_, line.callback());
   writer->finish();
-  const auto coded = open_kvz(file.path());
+  const auto coded = open_kvz(file.input(file.path()));
   const KvzSummary summary = coded->summary();
   Trial out;
   out.file_bytes = out.unit_bytes = static_cast<double>(summary.file_bytes);

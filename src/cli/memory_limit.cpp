@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "src/cli/memory_limit.hpp"
+
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <fstream>
+#include <limits>
+#include <string>
+
+#include "codec/number.hpp"
+
+namespace kvzip::tool {
+namespace {
+
+constexpr std::uint64_t kNone = std::numeric_limits<std::uint64_t>::max();
+
+constexpr double kLeast = 8 << 20;  // with less the HDF5 library crashes before it could say so
+
+/// The number in a file of the kernel's; "max" and what is not there are no limit.
+std::uint64_t number_in(const char* path) {
+  std::ifstream in(path);
+  std::uint64_t bytes = kNone;
+  return in >> bytes ? bytes : kNone;
+}
+
+/// Shadow memory is data to the kernel, and far more than there is.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr bool kHasShadow = true;
+#elif defined(__has_feature)
+constexpr bool kHasShadow = __has_feature(address_sanitizer) || __has_feature(thread_sanitizer);
+#else
+constexpr bool kHasShadow = false;
+#endif
+
+}  // namespace
+
+std::uint64_t machine_memory() {
+  const long pages = ::sysconf(_SC_PHYS_PAGES), page = ::sysconf(_SC_PAGESIZE);
+  std::uint64_t bytes =
+      pages > 0 && page > 0 ? static_cast<std::uint64_t>(pages) * static_cast<std::uint64_t>(page) : kNone;
+  for (const char* group : {"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"}) {
+    bytes = std::min(bytes, number_in(group));
+  }
+  return bytes;
+}
+
+std::optional<std::uint64_t> parse_memory(std::string_view text) {
+  if (text == "none") return kNone;
+  const std::size_t digits = text.find_first_not_of("0123456789.");
+  std::string unit(text.substr(std::min(digits, text.size())));
+  const auto number = parse_number(text.substr(0, digits), 0.0, 1e18);
+  if (!number || *number == 0) return std::nullopt;
+  double factor = 0;
+  if (unit == "%") {
+    factor = static_cast<double>(machine_memory()) / 100;
+  } else {
+    if (unit.ends_with("iB")) unit.resize(unit.size() - 2);
+    if (unit.ends_with("B")) unit.pop_back();
+    constexpr std::string_view kUnits = "KMGT";
+    const std::size_t at = unit.empty() ? 0 : kUnits.find(unit) + 1;
+    if (unit.size() > 1 || (at == 0 && !unit.empty())) return std::nullopt;
+    factor = static_cast<double>(std::uint64_t{1} << 10 * at);
+  }
+  const double bytes = *number * factor;
+  if (bytes < kLeast) return std::nullopt;
+  return bytes < 0x1p63 ? static_cast<std::uint64_t>(bytes) : kNone;
+}
+
+void limit_memory(std::uint64_t bytes) {
+  if (kHasShadow) return;
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_DATA, &limit) != 0) return;
+  limit.rlim_cur = std::min<rlim_t>(bytes, limit.rlim_max);
+  ::setrlimit(RLIMIT_DATA, &limit);
+}
+
+}  // namespace kvzip::tool

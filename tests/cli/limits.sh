@@ -1,0 +1,35 @@
+# --memlimit: every command has it and ends with a status and a line, never a signal, and leaves nothing behind.
+kvzip synth -q -o a.safetensors --layers 4 --heads 4 --head-dim 64 --tokens 1500
+kvzip compress -q a.safetensors -o a.kvz --preset gear-2
+mkdir out
+for command in "compress a.safetensors -o out/x.kvz" "decompress a.kvz -o out/x.safetensors" "verify a.kvz" \
+  "compare a.safetensors a.kvz" "inspect a.kvz" "convert a.safetensors out/x.h5"; do
+  done_once=0
+  for size in 8M 16M 24M 64M 1G; do
+    status=0
+    # shellcheck disable=SC2086
+    kvzip $command -q --memlimit $size -j 16 >stdout 2>stderr || status=$?
+    [ "${command%% *}" != inspect ] || { # which has neither -q nor -j
+      status=0
+      # shellcheck disable=SC2086
+      kvzip $command --memlimit $size >stdout 2>stderr || status=$?
+    }
+    case $status in
+      0) done_once=1 ;;
+      1) grep -q '^kvzip: .*memory' stderr && [ "$(wc -l <stderr)" = 1 ] || { cat stderr >&2; exit 1; } ;;
+      *) echo "$command --memlimit $size: $status" >&2; cat stderr >&2; exit 1 ;;
+    esac
+    rm -f out/x.kvz out/x.safetensors out/x.h5
+    [ -z "$(ls -A out)" ] || { echo "$command --memlimit $size left $(ls -A out)" >&2; exit 1; }
+  done
+  [ $done_once = 1 ]
+done
+# The same from outside, where it is addresses that run out: threads that have no room are not started.
+for kilobytes in 60000 120000 300000; do
+  (ulimit -v $kilobytes && exec kvzip verify -q -j 16 a.kvz) || [ $? = 1 ]
+done
+for good in 512M 1GiB 1.5G 50% none 4000000000; do kvzip list presets --memlimit $good >/dev/null; done
+for bad in 0 -1 1M 12X M 5e 1Ki; do
+  expect_status 2 kvzip list presets --memlimit $bad
+  expect_in stderr "--memlimit"
+done

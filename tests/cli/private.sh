@@ -1,0 +1,67 @@
+# Private stays private, and nothing is left behind: permissions, killed runs, full disks, inputs that change.
+umask 022
+kvzip synth -q -o a.safetensors --layers 8 --heads 8 --head-dim 64 --tokens 1024 --no-query
+chmod 600 a.safetensors
+mkdir out tmp
+export TMPDIR=$PWD/tmp
+kvzip compress -q a.safetensors -o out/a.kvz --preset int4
+kvzip convert -q a.safetensors out/a.h5
+kvzip decompress -q out/a.kvz -o out/b.safetensors
+kvzip compress -q - -o out/c.kvz --preset int4 <a.safetensors
+touch out/d.kvz # readable for all until now
+kvzip compress -q -f a.safetensors -o out/d.kvz --preset int4
+[ "$(stat -c %a out/* | sort -u)" = 600 ]
+chmod 644 a.safetensors
+kvzip compress -q --no-sync a.safetensors -o out/e.kvz --preset int4
+[ "$(stat -c %a out/e.kvz)" = 644 ]
+[ -z "$(ls -A tmp)" ]
+
+# Killed at any time: no output, or a whole one, and nothing else.
+rm out/*
+for signal in KILL QUIT TERM INT HUP XCPU; do
+  for delay in 0.02 0.08; do
+    # A shell starts what is in the background with SIGINT and SIGQUIT ignored; env gives them back.
+    env --default-signal=INT,QUIT kvzip compress -q -f a.safetensors -o out/k.kvz --preset cachegen-2 &
+    pid=$!
+    sleep $delay
+    kill -$signal $pid 2>/dev/null || true
+    wait $pid 2>/dev/null || true
+    [ ! -e out/k.kvz ] || kvzip verify -q out/k.kvz
+    rm -f out/k.kvz
+    [ -z "$(ls -A out tmp | grep -v : || true)" ] || { echo "$signal left $(ls -A out tmp)" >&2; exit 1; }
+  done
+done
+
+# A file larger than the process may write, and a folder that is full.
+(ulimit -f 100 && expect_status 5 kvzip compress a.safetensors -o out/x.kvz && expect_in stderr "out/x.kvz: cannot write")
+[ -z "$(ls -A out)" ]
+if mount -t tmpfs -o size=1M none out 2>/dev/null; then
+  trap 'umount "$work/out"; rm -rf "$work"' EXIT
+  for command in "compress a.safetensors -o out/x.kvz --preset int8" "convert a.safetensors out/x.h5" \
+    "convert a.safetensors out/x.safetensors"; do
+    # shellcheck disable=SC2086
+    expect_status 5 kvzip $command
+    expect_in stderr "No space left on device"
+    [ -z "$(ls -A out)" ]
+  done
+  umount out
+  trap 'rm -rf "$work"' EXIT
+fi
+
+# An input that is cut while it is read: status 3, from HDF5, too, and no output.
+kvzip convert -q a.safetensors a.h5
+for name in a.h5 a.safetensors; do
+  cp $name cut.in
+  kvzip compress -q -j1 cut.in -o out/x.kvz --preset cachegen-2 2>stderr &
+  pid=$!
+  sleep 0.05
+  truncate -s 100000 cut.in
+  status=0
+  wait $pid || status=$?
+  [ $status = 3 ] || { echo "$name: $status" >&2; cat stderr >&2; exit 1; }
+  [ -z "$(ls -A out)" ]
+done
+
+# What never ends is looked at before it is copied.
+expect_status 4 timeout 20 kvzip inspect <(yes)
+[ -z "$(ls -A tmp)" ]

@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: Apache-2.0
+// Each limit at its edge: what reaches it is taken, what is one beyond is refused.
+#include "codec/limits.hpp"
+
+#include <cmath>
+
+#include "codec/pipeline.hpp"
+#include "formats/json_limits.hpp"
+#include "formats/kvz/kvz_header.hpp"
+#include "formats/kvz/kvz_tables.hpp"
+#include "kvzip/tile_codec.hpp"
+#include "kvzip/trust.hpp"
+#include "tests/contract/hostile_containers.hpp"
+
+namespace kvzip::test {
+namespace {
+
+template <typename F>
+std::optional<ErrorCode> code_of(F&& f) {
+  try {
+    f();
+  } catch (const Error& e) {
+    return e.code();
+  }
+  return std::nullopt;
+}
+
+std::string repeated(std::string_view text, std::size_t times) {
+  std::string all;
+  for (std::size_t i = 0; i < times; ++i) all += text;
+  return all;
+}
+
+/// A header whose one group of keys has so many tokens, in chunks of so many.
+Json tall_header(std::uint64_t tokens, std::uint64_t chunk, std::uint64_t channels = 1) {
+  Json header = sample_header();
+  Json tensor = header["tensors"][0], group;
+  for (const Json& g : header["groups"]) {
+    if (group.is_null() && g.contains("slots")) group = g;
+  }
+  tensor["shape"] = Json::array({1, tokens, channels});
+  group["chunk"] = chunk;
+  group["heads"] = 1;
+  group["head_dim"] = channels;
+  group["slots"] = Json::array({{{"tensor", 0}, {"fixed", Json::array({nullptr, nullptr, nullptr})}}});
+  header["tensors"] = Json::array({tensor});
+  header["groups"] = Json::array({group});
+  return header;
+}
+std::optional<ErrorCode> header_code(const Json& header) {
+  return code_of([&] { read_kvz_header(header.dump(), 0); });
+}
+
+/// Lifts the limits while it lives.
+struct Trusting {
+  Trusting() { trust_files(true); }
+  ~Trusting() { trust_files(false); }
+};
+
+}  // namespace
+
+TEST_CASE("limits: JSON is as deep and as rich as a reader allows, and no more") {
+  const auto deep = [](std::size_t n) { return repeated("[", n) + repeated("]", n); };
+  CHECK_FALSE(code_of([&] { check_json(deep(16), "text"); }));
+  CHECK(code_of([&] { check_json(deep(17), "text"); }) == ErrorCode::corrupt);
+  const auto rich = [](std::size_t items) { return "[" + std::string(items - 1, ',') + "]"; };
+  CHECK_FALSE(code_of([&] { check_json(rich(limits::kJsonItems), "text"); }));
+  CHECK(code_of([&] { check_json(rich(limits::kJsonItems + 1), "text"); }) == ErrorCode::limit);
+  CHECK_FALSE(code_of([&] { check_json("\"" + rich(limits::kJsonItems + 1) + "\\\"[[[[\"", "text"); }));
+}
+
+TEST_CASE("limits: stages and text of a pipeline") {
+  const auto stages = [](std::size_t n) { return repeated("quant,", n) + "pack"; };
+  CHECK_FALSE(code_of([&] { Pipeline::parse(stages(15)); }));
+  CHECK(code_of([&] { Pipeline::parse(stages(16)); }) == ErrorCode::invalid_argument);
+  const auto text = [](std::size_t bytes) {
+    const std::string front = "klt:basis=", back = ",pack";
+    return front + std::string(bytes - front.size() - back.size(), 'a') + back;
+  };
+  REQUIRE(text(4096).size() == 4096);
+  const auto said = [](const std::string& pipeline) -> std::string {
+    try {
+      Pipeline::parse(pipeline);
+    } catch (const Error& e) {
+      return e.what();
+    }
+    return {};
+  };
+  CHECK(said(text(4096)).find("longer than") == std::string::npos);
+  CHECK(said(text(4097)).find("longer than 4096 bytes") != std::string::npos);
+}
+
+TEST_CASE("limits: frames of a file and elements of a frame") {
+  CHECK_FALSE(header_code(tall_header(limits::kFrames, 1)));
+  CHECK(header_code(tall_header(limits::kFrames + 1, 1)) == ErrorCode::limit);
+  CHECK_FALSE(header_code(tall_header(limits::kFrameValues, limits::kFrameValues)));
+  CHECK(header_code(tall_header(limits::kFrameValues + 1, limits::kFrameValues + 1)) == ErrorCode::limit);
+}
+
+TEST_CASE("limits: names and sizes of tables") {
+  Tables tables;
+  CHECK_FALSE(code_of([&] { tables.add(std::string(64, 'n'), TableType::klt, Bytes(8)); }));
+  CHECK(code_of([&] { tables.add(std::string(65, 'n'), TableType::klt, Bytes(8)); }) == ErrorCode::invalid_argument);
+  CHECK_FALSE(code_of([&] { tables.add("large", TableType::klt, Bytes(limits::kTableBytes)); }));
+  CHECK(code_of([&] { tables.add("larger", TableType::klt, Bytes(limits::kTableBytes + 1)); }) == ErrorCode::limit);
+  Tables many;
+  for (std::size_t i = 0; i < limits::kTables; ++i) many.add(fmt::format("n{}", i), TableType::klt, {});
+  CHECK(code_of([&] { many.add("one-more", TableType::klt, {}); }) == ErrorCode::limit);
+}
+
+TEST_CASE("limits: records of descriptions and results") {
+  const auto header = [](RecordType type, std::uint64_t stored, std::uint64_t decoded, std::uint16_t flags) {
+    return make_record_header({record_type(type), flags, stored, decoded, 0});
+  };
+  const auto results = [&](std::uint64_t bytes) {
+    return code_of([&] { parse_record_header(header(RecordType::results, bytes, bytes, 0), 0); });
+  };
+  CHECK_FALSE(results(limits::kResults));
+  CHECK(results(limits::kResults + 1) == ErrorCode::corrupt);
+  // Bytes that are no zstd frame: whoever starts to unpack them finds damage.
+  const auto unpacked = [&](std::uint64_t stored, std::uint64_t decoded) {
+    const RecordHeader h{record_type(RecordType::header), kZstdPayload, stored, decoded, 0};
+    return code_of([&] { unpack_description(h, Bytes(stored)); });
+  };
+  CHECK(unpacked(10, 10 * 1024 + 1023) != ErrorCode::limit);
+  CHECK(unpacked(10, 11 * 1024) == ErrorCode::limit);
+  CHECK(unpacked(limits::kDescription / 1024, limits::kDescription) != ErrorCode::limit);
+  CHECK(unpacked(limits::kDescription / 1024 + 1, limits::kDescription + 1) == ErrorCode::limit);
+}
+
+TEST_CASE("limits: what a file's bytes earn") {
+  const double stored = 1000;
+  CHECK(limits::earned(0x1p30 + 65536 * stored, 0, stored));
+  CHECK_FALSE(limits::earned(0x1p30 + 65536 * stored + 1, 0, stored));
+  CHECK(limits::earned(0, 0x1p28 + 4096 * stored, stored));
+  CHECK_FALSE(limits::earned(0, 0x1p28 + 4096 * stored + 1, stored));
+  CHECK(limits::earning_payload(65536 * 7.0, 0) == 7);
+  CHECK(limits::earning_payload(65536 * 8.0 - 1, 4096 * 9 + 1) == 9);
+}
+
+TEST_CASE("limits: the work of a tile follows from what is declared, as the manual says") {
+  TileContext context;
+  context.role = Role::key;
+  context.heads = 3;
+  context.head_dim = 100;
+  context.total_tokens = 700;
+  context.source = DType::f16;
+  const TileShape shape{700, 300};
+  const auto work = [&](std::string_view text) { return Pipeline::parse(text).work(context, shape); };
+  CHECK(work("quant:bits=4,rans") == 0);
+  CHECK(work("planes,zstd") == 0);
+  CHECK(work("lowrank:rank=8,pack") == 701.0 * 3 * 100 * 8);
+  CHECK(work("lowrank:rank=1024,pack") == 701.0 * 3 * 100 * 100);
+  CHECK(work("lowrank:rank=1024:per=tile,pack") == 701.0 * 300 * 300);
+  CHECK(work("quant,lowrank:rank=2,lowrank:rank=3,pack") == 701.0 * 300 * (2 + 3));
+  CHECK(work("klt,deflate") == 701.0 * 300 * 300);
+  CHECK(work("klt:per=head,deflate") == 701.0 * 300 * 100);
+  CHECK(work("adapt:width=none,rans") == 0);
+  // Runs of a part of 256 columns: 64 rows at first, then half of what is there.
+  double runs = 0;
+  for (std::uint32_t at = 0; at < 700; at += std::max({16u, 256u / 4, at / 2})) ++runs;
+  CHECK(work("adapt:width=256,rans") == 300.0 * 256 * (2 * 700 + 3 * runs * 256) / 16);
+}
+
+TEST_CASE("limits: files that earn their work are read, others are refused before any of it") {
+  // Zeros take next to nothing, so that all there is of a payload is what its work has to earn.
+  const std::uint64_t tokens = 4096, heads = 1, dim = 1024;
+  auto reader = sample_reader({{"k", DType::f16, {heads, tokens, dim}, Role::key, 0, "HTD"}}, Fill::zeros);
+  for (const char* pipeline : {"quant:bits=2,lowrank:rank=512,pack", "klt:bits=1,pack", "adapt:width=512,rans"}) {
+    CAPTURE(pipeline);
+    const std::string rules = fmt::format("key = {}", pipeline);
+    const Bytes honest = compressed(*reader, options_of(rules, 0));
+    auto records = take_apart(honest);
+    const auto values = static_cast<std::uint64_t>(tokens * heads * dim);
+    TileContext context;
+    context.role = Role::key;
+    context.heads = heads;
+    context.head_dim = dim;
+    context.total_tokens = tokens;
+    context.source = DType::f16;
+    const double work = Pipeline::parse(pipeline).work(context, {static_cast<std::uint32_t>(tokens), dim});
+    REQUIRE(records[1].type == record_type(RecordType::frame));
+    CHECK(records[1].payload.size() >= static_cast<std::uint64_t>(work / 65536));
+    CHECK(records[1].payload.size() >= limits::least_payload(values));
+    REQUIRE(limits::earned(work, 2.0 * static_cast<double>(values), static_cast<double>(honest.size())));
+    CHECK_FALSE(code_of([&] { open_kvz(ByteView(honest))->check_cost(); }));
+  }
+}
+
+TEST_CASE("limits: a container that asks for far too much is refused, from a file and from a pipe, unless trusted") {
+  // 2^23 elements through low-rank products of rank 1024: 2^33 multiplications for 9 kB.
+  auto reader = sample_reader({{"k", DType::f16, {1, 16, 1024}, Role::key, 0, "HTD"}}, Fill::zeros);
+  auto records = take_apart(compressed(*reader, options_of("key = quant:bits=2,lowrank:rank=1024,pack", 0)));
+  Json header = Json::parse(header_text(records[0]));
+  header["tensors"][0]["shape"] = Json::array({1, 8192, 1024});
+  header["groups"][0]["chunk"] = 8192;
+  records[0] = header_record(header.dump());
+  records[1] = {records[1].type, 0, Bytes(limits::least_payload(8192 * 1024)), {}};
+  records[2] = {records[2].type, 0, {}, {}};
+  records[3] = {records[3].type, 0, {}, {}};
+  const Bytes bomb = put_together(records);
+  check_refused(bomb, ErrorCode::limit, "multiplications");
+  {
+    const Trusting trusting;
+    check_refused(bomb, ErrorCode::truncated);  // now it is decoded, and has no streams
+  }
+  // Elements alone: 2^30 bytes of F64 for 131 kB.
+  auto wide = sample_reader({{"k", DType::f64, {1, 16, 1024}, Role::key, 0, "HTD"}}, Fill::zeros);
+  records = take_apart(compressed(*wide, options_of("key = quant:bits=2,pack", 0)));
+  header = Json::parse(header_text(records[0]));
+  header["tensors"][0]["shape"] = Json::array({1, 131072, 1024});
+  header["groups"][0]["chunk"] = 131072;
+  records[0] = header_record(header.dump());
+  records[1] = {records[1].type, 0, Bytes(limits::least_payload(131072 * 1024)), {}};
+  records[2] = {records[2].type, 0, {}, {}};
+  records[3] = {records[3].type, 0, {}, {}};
+  check_refused(put_together(records), ErrorCode::limit, "would become");
+}
+
+TEST_CASE("limits: a tile codec asks of its bytes what a file's reader does") {
+  TileFormat format;
+  format.role = Role::key;
+  format.dtype = DType::f16;
+  format.heads = 1;
+  format.head_dim = 1024;
+  const TileCodec codec("quant:bits=2,lowrank:rank=1024,pack", format, 8192);
+  Bytes elements(std::size_t{8192} * 1024 * 2);
+  const Bytes bomb(limits::least_payload(8192 * 1024));
+  CHECK(code_of([&] { codec.decode(bomb, elements); }) == ErrorCode::limit);
+  const Trusting trusting;
+  CHECK(code_of([&] { codec.decode(bomb, elements); }) == ErrorCode::truncated);
+}
+
+}  // namespace kvzip::test
