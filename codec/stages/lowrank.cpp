@@ -18,6 +18,7 @@ namespace kvzip {
 namespace {
 
 enum class Per : std::uint8_t { head, tile };
+constexpr std::uint64_t kMostRank = 1024;
 
 double uniform(std::uint64_t seed, std::uint64_t index) {
   return static_cast<double>(splitmix64(seed, index) >> 11) * 0x1p-53;
@@ -154,11 +155,13 @@ class LowRank final : public Cloned<LowRank, Stage> {
 
   void fields(FieldVisitor& v) override {
     static constexpr std::array<std::string_view, 2> kPer{"head", "tile"};
-    v.integer("rank", rank_, 1, 1024, "rank of the approximation");
+    v.integer("rank", rank_, 1, kMostRank, "rank of the approximation");
     v.integer("loops", loops_, 1, 64, "power iterations");
     v.integer("seed", seed_, 0, ~std::uint64_t{0}, "seed of the random start");
     v.integer("bits", bits_, 0, 8, "bits of a factor's entry, one scale per column; f16: half precision", "f16");
     v.choice("per", per_, kPer, "one factorisation per head or one for the tile");
+    v.since("1.1");
+    v.real("share", share_, 0, 1, "rank as a share of the channels, rounded up, instead of a number", "rank");
   }
 
   void check() override {
@@ -205,7 +208,10 @@ class LowRank final : public Cloned<LowRank, Stage> {
     if (per_ == Per::head) runs = context.head_runs();
     std::vector<Windows> out;
     for (const HeadRun& run : runs) {
-      const auto rank = std::min<std::uint64_t>({rank_, run.head_dim, shape.rows});
+      const auto wanted = share_ == 0 ? rank_
+                                      : std::min<std::uint64_t>(
+                                            kMostRank, static_cast<std::uint64_t>(std::ceil(share_ * run.head_dim)));
+      const auto rank = std::min<std::uint64_t>({wanted, run.head_dim, shape.rows});
       out.push_back({run.first, run.heads, run.head_dim, static_cast<std::uint32_t>(rank)});
     }
     return out;
@@ -280,6 +286,7 @@ class LowRank final : public Cloned<LowRank, Stage> {
 
   std::uint64_t rank_ = 4, loops_ = 3, seed_ = 0, bits_ = 0;
   Per per_ = Per::head;
+  double share_ = 0;
 };
 
 }  // namespace

@@ -159,7 +159,7 @@ class Nuq final : public Cloned<Nuq, Stage> {
   std::vector<double> row_weights(const Tile& tile) const {
     constexpr double kMostBits = 5;
     std::vector<double> weights(tile.shape.rows, 1.0);
-    if (weight_ == Weight::none || tile.saliency.empty() || weights.empty()) return weights;
+    if (weight_ == Weight::none || tile.saliency.size() != weights.size() || weights.empty()) return weights;
     std::vector<float> sorted = tile.saliency;
     const auto median = sorted.begin() + static_cast<std::ptrdiff_t>(sorted.size() / 2);
     std::nth_element(sorted.begin(), median, sorted.end());

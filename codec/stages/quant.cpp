@@ -22,6 +22,7 @@ namespace {
 
 enum class Mode : std::uint8_t { asym, sym, absmax };
 enum class Axis : std::uint8_t { channel, token, token_head, head, tile };
+enum class Fit : std::uint8_t { range, mean };
 
 /// Which values share a scale: bands of rows times segments of columns.
 struct Groups {
@@ -38,6 +39,7 @@ class Quant final : public Cloned<Quant, Stage> {
   void fields(FieldVisitor& v) override {
     static constexpr std::array<std::string_view, 3> kModes{"asym", "sym", "absmax"};
     static constexpr std::array<std::string_view, 5> kAxes{"channel", "token", "token-head", "head", "tile"};
+    static constexpr std::array<std::string_view, 2> kFits{"range", "mean"};
     v.choice("mode", mode_, kModes, "asym: min and max; sym: odd levels around 0; absmax: CacheGen's form of sym");
     v.integer("bits", bits_, 0, 8, "bits of a code: 2^bits levels for asym, 2^bits - 1 for the others", "levels");
     v.integer("levels", levels_, 0, 65535, "number of levels instead of bits; odd for sym and absmax", "bits");
@@ -47,6 +49,8 @@ class Quant final : public Cloned<Quant, Stage> {
     v.integer("group", group_, 0, 1u << 30, "tokens (channel, head, tile) or channels (token, token-head) per scale",
               "all");
     v.choice("scale", format_, kNumberFormatNames, "format of scales and minima");
+    v.since("1.1");
+    v.choice("fit", fit_, kFits, "range: scales from the largest values; mean: of 3 levels, from the mean magnitude");
   }
 
   void check() override {
@@ -56,6 +60,9 @@ class Quant final : public Cloned<Quant, Stage> {
     if (mode_ != Mode::asym && (levels() % 2 == 0 || levels() < 3)) {
       fail(ErrorCode::invalid_argument, "quant: sym and absmax need an odd number of levels, 3 or more, not {}",
            levels());
+    }
+    if (fit_ == Fit::mean && (mode_ != Mode::sym || levels() != 3)) {
+      fail(ErrorCode::invalid_argument, "quant: fit=mean is for mode=sym and 3 levels");
     }
   }
 
@@ -74,6 +81,7 @@ class Quant final : public Cloned<Quant, Stage> {
                                        : static_cast<float>(std::min(range, double{std::numeric_limits<float>::max()}));
     }
     if (mode_ != Mode::asym) low.clear();
+    if (fit_ == Fit::mean) mean_magnitudes(tile, g, scale);
     pass_scales(to.out, g, tile.context->source, scale, low);
     Codes codes = code_streams(*tile.context, tile.shape);
     codes.low.allocate();
@@ -223,6 +231,23 @@ class Quant final : public Cloned<Quant, Stage> {
     }
   }
 
+  /// Of what is not stored exactly. With it as the scale, what is below half of it becomes 0 (BitNet b1.58, arXiv
+  /// 2402.17764; VidKV, arXiv 2503.16257).
+  static void mean_magnitudes(const Tile& tile, const Groups& g, std::vector<float>& mean) {
+    std::vector<double> sum(mean.size()), count(mean.size());
+    for (std::size_t r = 0; r < tile.shape.rows; ++r) {
+      for (std::size_t s = 0; s < g.segments(); ++s) {
+        const std::size_t at = r / g.rows_per_band * g.segments() + s;
+        for (std::size_t c = g.edges[s]; c < g.edges[s + 1]; ++c) {
+          if (!tile.taken.empty() && tile.taken[r * tile.shape.cols + c] != 0) continue;
+          sum[at] += std::fabs(double{tile.row(r)[c]});
+          count[at] += 1;
+        }
+      }
+    }
+    for (std::size_t i = 0; i < mean.size(); ++i) mean[i] = count[i] > 0 ? static_cast<float>(sum[i] / count[i]) : 0;
+  }
+
   // The streams: scales, minima, and codes in one byte or two.
   void pass_scales(StreamPort& port, const Groups& g, DType source, std::vector<float>& scale,
                    std::vector<float>& low) const {
@@ -245,6 +270,7 @@ class Quant final : public Cloned<Quant, Stage> {
   std::uint64_t bits_ = 0, levels_ = 0, group_ = 0;
   Axis axis_ = Axis::channel;
   NumberFormat format_ = NumberFormat::f16;
+  Fit fit_ = Fit::range;
 };
 
 }  // namespace

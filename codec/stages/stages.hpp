@@ -24,6 +24,8 @@ std::unique_ptr<Stage> make_carry();
 std::unique_ptr<Stage> make_adapt();
 std::unique_ptr<Stage> make_bfp();
 std::unique_ptr<Stage> make_nuq();
+std::unique_ptr<Stage> make_tiers();
+std::unique_ptr<Stage> make_bands();
 std::unique_ptr<ExactCodec> make_planes();
 
 }  // namespace kvzip

@@ -229,6 +229,15 @@ inline constexpr PipelineCase kPipelineCases[] = {
     {"nuq:bits=8:axis=token:scale=f32,rans", 0.1},
     {"nuq:bits=1:axis=token-head:weight=none,ac", 1.01},
     {"nuq:bits=2:norm=moments:scale=bf16,zstd", 1.01},
+    {"quant:mode=sym:levels=3:fit=mean:axis=token,rans", 1},
+    {"lowrank:share=1:per=tile:loops=8,pack", 0.05},
+    {"tiers,pack", 0.34},
+    {"norm:kind=sqrt-absmax,tiers:high=4:low=3:share=0.6:axis=token:group=7,ac", 1},
+    {"tiers:high=exact:low=ternary:share=0.2:recent=0.5:axis=token-head,rans", 1},
+    {"window:sink=1:recent=2,rope,outliers,tiers:high=6:low=4:share=0.3:group=4,quant:bits=6,zstd", 0.1},
+    {"bands,pack", 2},
+    {"bands:share=0.25:high=6:low=6:spectrum=none:group=5,ac", 0.02},
+    {"outliers,bands:share=0.6:high=8:low=8,quant:bits=6,rans", 0.05},
     {"window:sink=1:recent=0,rope,outliers:share=0.1,nuq:bits=4,quant:bits=6,rans", 0.1},
 };
 
