@@ -8,7 +8,7 @@
 namespace kvzip {
 namespace {
 
-constexpr std::array<StageRow, 19> kStages{{
+constexpr std::array<StageRow, 20> kStages{{
     {1, "window", "1.0", "sink tokens and the recent window kept exact", make_window},
     {2, "outliers", "1.0", "a share of the values stored exactly, their place filled with the mean", make_outliers},
     {3, "quant", "1.0", "uniform quantisation in groups", make_quant},
@@ -28,6 +28,7 @@ constexpr std::array<StageRow, 19> kStages{{
     {17, "nuq", "1.1", "codes of a codebook that is fitted to the tile (KVQuant)", make_nuq},
     {18, "tiers", "1.1", "salient tokens quantised with more bits than the others (ZipCache, MiKV)", make_tiers},
     {19, "bands", "1.1", "channels of large range with more bits, the others by their spectrum (VidKV)", make_bands},
+    {20, "polar", "1.1", "polar coordinates: a radius for 16 channels, and angles (PolarQuant)", make_polar},
 }};
 
 constexpr std::array<CoderRow, 5> kCoders{{

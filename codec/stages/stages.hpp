@@ -26,6 +26,7 @@ std::unique_ptr<Stage> make_bfp();
 std::unique_ptr<Stage> make_nuq();
 std::unique_ptr<Stage> make_tiers();
 std::unique_ptr<Stage> make_bands();
+std::unique_ptr<Stage> make_polar();
 std::unique_ptr<ExactCodec> make_planes();
 
 }  // namespace kvzip

@@ -238,6 +238,9 @@ inline constexpr PipelineCase kPipelineCases[] = {
     {"bands,pack", 2},
     {"bands:share=0.25:high=6:low=6:spectrum=none:group=5,ac", 0.02},
     {"outliers,bands:share=0.6:high=8:low=8,quant:bits=6,rans", 0.05},
+    {"rotate,polar,pack", 2},
+    {"polar:bits=8:scale=bf16,rans", 2},
+    {"outliers,polar:bits=2,quant:bits=6,ac", 0.3},
     {"window:sink=1:recent=0,rope,outliers:share=0.1,nuq:bits=4,quant:bits=6,rans", 0.1},
 };
 
