@@ -9,6 +9,7 @@
 #include <limits>
 
 #include "codec/fail.hpp"
+#include "codec/limits.hpp"
 #include "codec/portable_math.hpp"
 #include "codec/side.hpp"
 #include "codec/stages/stages.hpp"
@@ -69,6 +70,11 @@ class Polar final : public Cloned<Polar, Stage> {
 
   TileShape output(const TileContext& context, TileShape in) const override {
     if (in.cols != context.channels()) fail(ErrorCode::invalid_argument, "polar: a tile without whole heads");
+    std::uint64_t filled = 0;  // channels, with those that fill blocks: of narrow heads many times the tile's
+    for (const HeadRun& run : context.head_runs()) {
+      filled += run.heads * ((std::uint64_t{run.head_dim} + kBlock - 1) / kBlock * kBlock);
+    }
+    if (filled != 0 && in.rows > limits::kFrameValues / filled) fail(ErrorCode::limit, "polar: too many blocks");
     return in;
   }
 

@@ -91,6 +91,20 @@ TEST_CASE("polar: decoded values are those of quantised angles") {
   CHECK(far <= 32);  // an angle between two codes may fall to either
 }
 
+TEST_CASE("polar: more blocks than a frame may have values are refused") {
+  Pipeline p = Pipeline::parse("polar,pack");
+  TileContext context;
+  context.role = Role::key;
+  context.layers = 1;
+  context.heads = 1u << 29;  // heads of one channel, each a block of 16
+  context.head_dim = 1;
+  context.source = DType::f16;
+  CHECK_THROWS_AS(p.resolve(context, {1, 1u << 29, 0, true, true}), Error);
+  context.heads = 1u << 26;
+  CHECK_NOTHROW(Pipeline(p).resolve(context, {1, 1u << 26, 0, true, true}));
+  CHECK_THROWS_AS(p.resolve(context, {2, 1u << 26, 0, true, true}), Error);
+}
+
 TEST_CASE("polarquant: 3.875 bits, and the error of normal variables") {
   Matrix m{256, 4, 128, std::vector<float>(std::size_t{256} * 512)};
   ref::Random random(62);
