@@ -91,7 +91,8 @@ void check_bytes(const SettingResult& row, const std::string& file) {
     for (std::size_t l = 0; l < kStreamLabels; ++l) streams[l] += group.stream_bytes[l];
     layers[group.layer.value_or(0)] += group.coded_bytes;
     for (const KvzMember& member : group.members) {
-      together |= member.layer != group.layer;
+      if (member.layer == group.members[0].layer) continue;
+      together = true;
       layers.try_emplace(member.layer);
     }
     frames += group.coded_bytes;
