@@ -111,7 +111,8 @@ TEST_CASE("wire ids are unique and stand for the same names as ever") {
   }
   CHECK(ledger.starts_with("1 window\n2 outliers\n3 quant\n4 lowrank\n5 norm\n6 delta\n7 rope\n8 cast\n9 planes\n"));
   CHECK(ledger.find("\n10 rotate\n11 codebook\n") != std::string::npos);
-  CHECK(ledger.find("\n13 uniform\n14 carry\n15 adapt\n16 bfp\n17 nuq\n18 tiers\n19 bands\n20 polar\n") != std::string::npos);
+  CHECK(ledger.find("\n13 uniform\n14 carry\n15 adapt\n16 bfp\n17 nuq\n18 tiers\n19 bands\n20 polar\n") !=
+        std::string::npos);
   seen.clear();
   for (const auto& row : coder_table()) CHECK(seen.insert(row.id).second);
 }
