@@ -27,13 +27,18 @@ namespace kvzip {
 namespace {
 
 constexpr int kMostGain = 31;            // half octaves, either way
-constexpr int kMeanGain = 8;             // the means' steps are a sixteenth of the tokens'
 constexpr std::uint32_t kLeastRun = 16;  // tokens between two refreshes
 constexpr float kMostValue = 1e8f;       // in root mean squares: so that no sum leaves the finite range
 constexpr float kLeastRms = 1e-30f, kLargestRms = 1e30f;
 
 float step_of(double step, int gain) {
   return static_cast<float>(step) * kernels::rans_gain(-gain);
+}
+
+/// Means have finer steps the more tokens they serve, down to a sixteenth of the tokens' own: their errors add little.
+int mean_gain(std::uint32_t rows) {
+  constexpr int kMost = 8;
+  return rows == 0 ? 0 : std::min(kMost, static_cast<int>(std::bit_width(rows)) - 1);
 }
 
 /// Where the run of tokens after `begin` ends: the basis is refreshed there. Wide ones wait longer, because a refresh
@@ -126,7 +131,7 @@ class Adapt final : public Cloned<Adapt, Stage> {
     side.rms = std::bit_cast<float>(bits);
     if (!(side.rms >= kLeastRms && side.rms <= kLargestRms))
       fail(ErrorCode::corrupt, "a root mean square of {}", side.rms);
-    const float step = step_of(step_, kMeanGain) * side.rms;
+    const float step = step_of(step_, mean_gain(shape.rows)) * side.rms;
     std::vector<std::int16_t> means;
     for (const float m : side.mean) means.push_back(whole(m / step));
     pass_magnitudes(port, 1, shape.cols, {}, means);
@@ -170,7 +175,7 @@ class Adapt final : public Cloned<Adapt, Stage> {
       side.rms = usable(middle > 0 ? middle : root_mean_square(side.mean));
     }
     // What is coded is the difference to the means as a reader will see them.
-    const float step = step_of(step_, kMeanGain) * side.rms;
+    const float step = step_of(step_, mean_gain(tile.shape.rows)) * side.rms;
     std::vector<float> means;
     for (const float m : side.mean) means.push_back(static_cast<float>(whole(m / step)) * step);
     for (std::size_t r = 0; r < rows; ++r) {
