@@ -35,10 +35,10 @@ float step_of(double step, int gain) {
   return static_cast<float>(step) * kernels::rans_gain(-gain);
 }
 
-/// Means have finer steps the more tokens they serve, down to a sixteenth of the tokens' own: their errors add little.
+/// Means have finer steps the more tokens they serve, from half to a sixteenth of the tokens' own.
 int mean_gain(std::uint32_t rows) {
   constexpr int kMost = 8;
-  return rows == 0 ? 0 : std::min(kMost, static_cast<int>(std::bit_width(rows)) - 1);
+  return rows == 0 ? 0 : std::min(kMost, static_cast<int>(std::bit_width(rows)) + 1);
 }
 
 /// Where the run of tokens after `begin` ends: the basis is refreshed there. Wide ones wait longer, because a refresh

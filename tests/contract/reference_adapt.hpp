@@ -211,8 +211,8 @@ inline std::vector<float> adapt_decoded(const std::vector<Stream>& streams, std:
     }
     begin = end;
   }
-  int finer = 0;
-  while (finer < 8 && rows >> (finer + 1) != 0) ++finer;
+  int finer = rows == 0 ? 0 : 2;
+  while (finer < 8 && rows >> (finer - 1) != 0) ++finer;
   for (std::size_t i = 0; i < y.size(); ++i) {
     y[i] = y[i] * rms + static_cast<float>(means[i % cols]) * (s * half_octaves(-finer) * rms);
   }

@@ -218,14 +218,14 @@ TEST_CASE("adapt: parts end where heads do, of members of several widths, too") 
 }
 
 TEST_CASE("adapt: two tokens of two channels, worked out by hand") {
-  // rms 2; means 16 and -32 in steps of 0.5 / sqrt(2) * 2; gains 0 and 2 half octaves; codes 3, -1 and 0, 10.
+  // rms 2; means 16 and -32 in steps of 0.5 / sqrt(8) * 2; gains 0 and 2 half octaves; codes 3, -1 and 0, 10.
   const std::vector<Stream> streams{root(0x40000000),
                                     classes_of(1, 2, {11, 13}),
                                     bits_of({0x10, 0x00}),
                                     gain_stream({31, 33}),
                                     classes_of(2, 2, {3, 1, 0, 9}, {0, 2}),
                                     bits_of({0x02})};
-  const float a = 16 * 0x1.6a09e6p-1f, b = -32 * 0x1.6a09e6p-1f;
+  const float a = 16 * 0x1.6a09e6p-2f, b = -32 * 0x1.6a09e6p-2f;
   for (const std::size_t width : {0u, 2u}) {
     Case c{{2, 1, 2, std::vector<float>(4)}, {0.5, 0.5, width}};
     CHECK(c.decoded(streams) == std::vector<float>{a + 1.5f * 2, b - 0.5f * 2, a, b + 2.5f * 2});
