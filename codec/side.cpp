@@ -39,6 +39,7 @@ int half_exponent(std::span<const float> values) {
   }
   const float largest = std::bit_cast<float>(most), smallest = most == 0 ? 0 : std::bit_cast<float>(least + 1);
   if (largest <= 65504.0f && (smallest == 0 || smallest >= 0x1p-14f)) return 0;
+  if (!std::isfinite(largest)) return kWide;
   const int exponent = std::ilogb(largest) - 14;  // the largest value lands in [2^14, 2^15)
   return exponent > kLargestShift ? kWide : std::max(exponent, -127);
 }

@@ -24,6 +24,8 @@ struct ByKind {
   Bytes& bytes;
 };
 template <typename Bytes>
+ByKind(Bytes&) -> ByKind<Bytes>;
+template <typename Bytes>
 void fields(auto& visit, const ByKind<Bytes>& kinds) {
   for (std::size_t k = 0; k < kByteKinds.size(); ++k) visit(kByteKinds[k], kinds.bytes[k]);
 }

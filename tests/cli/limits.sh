@@ -24,10 +24,13 @@ for command in "compress a.safetensors -o out/x.kvz" "decompress a.kvz -o out/x.
   done
   [ $done_once = 1 ]
 done
-# The same from outside, where it is addresses that run out: threads that have no room are not started.
-for kilobytes in 60000 120000 300000; do
-  (ulimit -v $kilobytes && exec kvzip verify -q -j 16 a.kvz) || [ $? = 1 ]
-done
+# The same from outside, where it is addresses that run out: threads that have no room are not started. Sanitizers need
+# more addresses than that.
+if (ulimit -v 8000000 && kvzip --version >/dev/null 2>&1); then
+  for kilobytes in 60000 120000 300000; do
+    (ulimit -v $kilobytes && exec kvzip verify -q -j 16 a.kvz) || [ $? = 1 ]
+  done
+fi
 for good in 512M 1GiB 1.5G 50% none 4000000000; do kvzip list presets --memlimit $good >/dev/null; done
 for bad in 0 -1 1M 12X M 5e 1Ki; do
   expect_status 2 kvzip list presets --memlimit $bad
