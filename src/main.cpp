@@ -99,8 +99,7 @@ int perform(const Action& action) {
   } catch (const std::bad_alloc&) {
     complain(
         "not enough memory; fewer threads (-j) or, to compress, smaller chunks (--chunk-tokens) need less, and "
-        "--memlimit may "
-        "allow more");
+        "--memlimit may allow more");
   } catch (const std::exception& error) {
     complain(error.what());
   }

@@ -12,6 +12,7 @@
 #include "codec/fail.hpp"
 #include "codec/kernels/codewords.hpp"
 #include "codec/kernels/rows.hpp"
+#include "codec/portable_math.hpp"
 #include "codec/side.hpp"
 #include "codec/stages/kmeans.hpp"
 #include "codec/stages/stages.hpp"
@@ -157,14 +158,14 @@ class Nuq final : public Cloned<Nuq, Stage> {
 
   /// Saliencies as weights, within a factor of 32 of the median token's: sinks alone are not to choose all levels.
   std::vector<double> row_weights(const Tile& tile) const {
-    constexpr double kMostBits = 5;
+    constexpr double kMostBits = 5, kLn2 = 0x1.62e42fefa39efp-1;
     std::vector<double> weights(tile.shape.rows, 1.0);
     if (weight_ == Weight::none || tile.saliency.size() != weights.size() || weights.empty()) return weights;
     std::vector<float> sorted = tile.saliency;
     const auto median = sorted.begin() + static_cast<std::ptrdiff_t>(sorted.size() / 2);
     std::nth_element(sorted.begin(), median, sorted.end());
     for (std::size_t r = 0; r < weights.size(); ++r) {
-      weights[r] = std::exp2(std::clamp(double{tile.saliency[r]} - *median, -kMostBits, kMostBits));
+      weights[r] = portable::exp(kLn2 * std::clamp(double{tile.saliency[r]} - *median, -kMostBits, kMostBits));
     }
     return weights;
   }

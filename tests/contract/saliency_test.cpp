@@ -184,7 +184,9 @@ std::map<Saliency::Head, std::vector<double>> finish(const std::vector<Weights>&
 void check_same(const Saliency& got, const std::map<Saliency::Head, std::vector<double>>& want) {
   CHECK(got.from_queries);
   REQUIRE(got.heads.size() == want.size());
-  for (const auto& [head, s] : want) {
+  for (const auto& of_head : want) {
+    const auto& head = of_head.first;
+    const auto& s = of_head.second;
     const std::vector<float>& x = got.heads.at(head);
     REQUIRE(x.size() == s.size());
     double worst = 0;
