@@ -184,15 +184,13 @@ std::map<Saliency::Head, std::vector<double>> finish(const std::vector<Weights>&
 void check_same(const Saliency& got, const std::map<Saliency::Head, std::vector<double>>& want) {
   CHECK(got.from_queries);
   REQUIRE(got.heads.size() == want.size());
-  for (const auto& of_head : want) {
-    const auto& head = of_head.first;
-    const auto& s = of_head.second;
-    const std::vector<float>& x = got.heads.at(head);
-    REQUIRE(x.size() == s.size());
+  for (const auto& one : want) {
+    const std::vector<float>& x = got.heads.at(one.first);
+    REQUIRE(x.size() == one.second.size());
     double worst = 0;
-    for (std::size_t t = 0; t < s.size(); ++t) worst = std::max(worst, std::fabs(x[t] - s[t]));
-    CAPTURE(head.layer);
-    CAPTURE(head.head);
+    for (std::size_t t = 0; t < x.size(); ++t) worst = std::max(worst, std::fabs(x[t] - one.second[t]));
+    CAPTURE(one.first.layer);
+    CAPTURE(one.first.head);
     CHECK(worst < 1e-4);
   }
 }
