@@ -38,7 +38,7 @@ awk '
     keep("(hdf5|H5[A-Z]*(public|pubconf)?|hdf5_hl)[.]h", "formats/hdf5/")
     keep("nlohmann/", "formats/|src/|tests/")
     keep("(zstd|zdict)", "codec/coders/zstd.cpp|src/bench/bench_peers.cpp") # bench measures zstd itself, contexts reused
-    keep("zlib", "codec/coders/deflate.cpp|formats/hdf5/hdf5_chunks.cpp|tests/contract/reference_deflate_test.cpp")
+    keep("zlib", "codec/coders/deflate.cpp|formats/hdf5/hdf5_chunks.cpp|formats/zip.cpp|tests/contract/reference_deflate_test.cpp")
     keep("(oneapi|tbb)/", "formats/walk.cpp|formats/parallel.cpp")
     keep("doctest", "tests/")
     keep("xxh", "formats/kvz/kvz_records.cpp")

@@ -11,6 +11,8 @@
 #include "formats/file_calls.hpp"
 #include "formats/hdf5/hdf5.hpp"
 #include "formats/kvz/kvz.hpp"
+#include "formats/npy.hpp"
+#include "formats/npy_header.hpp"
 #include "formats/safetensors.hpp"
 
 namespace kvzip {
@@ -48,6 +50,21 @@ bool is_safetensors(ByteView first) {
   return length >= 2 && length < kPlausibleHeader && "{ \t\r\n"sv.find(start) != std::string_view::npos;
 }
 
+bool is_npy(ByteView first) {
+  return as_text(first).starts_with(kNumpyMagic);
+}
+
+/// A zip archive whose first member is an array, or that has none. PyTorch's archives begin with a pickle.
+bool is_npz(ByteView first) {
+  constexpr std::size_t kNameAt = 30;
+  const std::string_view text = as_text(first);
+  if (text.starts_with("PK\x05\x06"sv)) return true;
+  if (text.size() < kNameAt || !text.starts_with("PK\x03\x04"sv)) return false;
+  std::uint16_t length = 0;
+  std::memcpy(&length, text.data() + kNameAt - 4, sizeof length);
+  return text.substr(kNameAt, length).ends_with(".npy");
+}
+
 std::unique_ptr<DumpReader> open_kvz_file(InputFile file) {
   file.drop_name();
   const std::string name = file.path();
@@ -58,6 +75,8 @@ constexpr std::array kFormats{
     Format{"safetensors", ".safetensors", "tensors of machine learning frameworks", is_safetensors, open_safetensors,
            create_safetensors},
     Format{"hdf5", ".h5 .hdf5 .hdf", "HDF5, every dataset a tensor", is_hdf5, open_hdf5, create_hdf5},
+    Format{"npz", ".npz", "arrays of NumPy in a zip archive", is_npz, open_npz, create_npz},
+    Format{"npy", ".npy", "one array of NumPy", is_npy, open_npy, create_npy, npy_losses},
     Format{"kvz", ".kvz", "the container of kvzip", is_kvz, open_kvz_file, nullptr},
 };
 
@@ -65,12 +84,6 @@ constexpr std::string_view kConvert = "convert it to safetensors or HDF5 first";
 constexpr std::string_view kPickle =
     "convert it to safetensors or HDF5 first; kvzip never loads pickles, because loading one runs code (in Python: "
     "t = torch.load(FILE, weights_only=True); safetensors.torch.save_file(t, OUT), for a dictionary of tensors)";
-constexpr std::string_view kArchive =
-    "convert it to safetensors or HDF5 first; kvzip never loads pickles, because loading one runs code (in Python: "
-    "t = torch.load(FILE, weights_only=True); safetensors.torch.save_file(t, OUT), or "
-    "safetensors.numpy.save_file(dict(numpy.load(FILE)), OUT))";
-constexpr std::string_view kArray =
-    "convert it to safetensors or HDF5 first (in Python: safetensors.numpy.save_file({'NAME': numpy.load(FILE)}, OUT))";
 constexpr std::string_view kUnpack = "unpack it first";
 constexpr std::string_view kPull = "the file itself is elsewhere: fetch it with 'git lfs pull'";
 
@@ -78,12 +91,11 @@ struct Foreign {
   std::string_view magic, what, advice;
 };
 constexpr std::array kForeign{
-    Foreign{"PK\x03\x04"sv, "a zip archive, as PyTorch (.pt) and NumPy (.npz) write", kArchive},
+    Foreign{"PK\x03\x04"sv, "a zip archive, as PyTorch (.pt) writes", kPickle},
     Foreign{"\x80\x02"sv, "a Python pickle", kPickle},
     Foreign{"\x80\x03"sv, "a Python pickle", kPickle},
     Foreign{"\x80\x04"sv, "a Python pickle", kPickle},
     Foreign{"\x80\x05"sv, "a Python pickle", kPickle},
-    Foreign{"\x93NUMPY"sv, "a NumPy array (.npy)", kArray},
     Foreign{"GGUF"sv, "a GGUF model", kConvert},
     Foreign{"nsgg"sv, "a llama.cpp session", kConvert},   // the number 0x6767736e, "ggsn", in little-endian order
     Foreign{"qsgg"sv, "a llama.cpp sequence", kConvert},  // "ggsq"
@@ -127,7 +139,7 @@ bool is_damaged(std::string_view text, std::string_view magic) {
   if (text.size() > 262 && text.substr(257).starts_with("ustar")) {
     fail_in(path, ErrorCode::unsupported, "looks like a tar archive: {}", kUnpack);
   }
-  fail_in(path, ErrorCode::unsupported, "not a format that kvzip knows (safetensors, HDF5, kvz)");
+  fail_in(path, ErrorCode::unsupported, "not a format that kvzip knows (safetensors, HDF5, NumPy, kvz)");
 }
 
 std::unique_ptr<DumpReader> open_stdin() {
@@ -189,6 +201,11 @@ std::unique_ptr<DumpWriter> create_writer(const std::string& path, std::string_v
 
 std::unique_ptr<DumpWriter> create_writer(std::unique_ptr<Sink> sink, std::string_view format, const Dump& dump) {
   return create(Destination(std::move(sink)), format, dump);
+}
+
+std::vector<std::string> format_losses(std::string_view format, const Dump& dump, std::string_view path) {
+  const auto row = std::ranges::find(kFormats, format, &Format::name);
+  return row == kFormats.end() || row->losses == nullptr ? std::vector<std::string>() : row->losses(dump, path);
 }
 
 std::vector<FileFormat> file_formats() {

@@ -6,6 +6,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "formats/file.hpp"
 #include "kvzip/io.hpp"
@@ -23,6 +24,8 @@ struct Format {
   std::unique_ptr<DumpReader> (*open)(InputFile file);
   /// No function: a file of this format needs more than a dump to be created.
   std::unique_ptr<DumpWriter> (*create)(Destination to, const Dump& dump);
+  /// What a file of this name does not say of a dump; no function: it says all, or create() refuses.
+  std::vector<std::string> (*losses)(const Dump& dump, std::string_view path) = nullptr;
 };
 std::span<const Format> format_table();
 

@@ -24,6 +24,7 @@ int convert(const Options& o) {
     recognising.say = !o.common.quiet;
     recognise_input(*reader, recognising, {});
     const auto writer = create_writer(o.out, format, reader->dump(), o.common.force);
+    if (!o.common.quiet) note_losses(format, reader->dump(), o.out);
     {
       ProgressLine progress(input_name(o.in), !o.common.quiet);
       transcode(*reader, *writer, o.common.threads, progress.callback());
@@ -46,7 +47,7 @@ void add_convert(CLI::App& app, Action& action) {
   auto o = std::make_shared<Options>();
   command->add_option("IN", o->in, "any file kvzip reads")->required();
   command->add_option("OUT", o->out, "file to write; its extension gives the format")->required();
-  add_text(*command, "--to", o->to, "FORMAT", "safetensors or hdf5, whatever OUT is called");
+  add_text(*command, "--to", o->to, "FORMAT", "safetensors, hdf5, npz or npy, whatever OUT is called");
   add_recognising(*command, o->recognising);
   add_threads(*command, o->common);
   add_trust(*command);

@@ -46,6 +46,7 @@ int decompress(const Options& o) {
       reader = select(std::move(reader), recognition, selection);
     }
     const auto writer = create_writer(out, format, reader->dump(), o.common.force);
+    if (!o.common.quiet) note_losses(format, reader->dump(), out);
     {
       ProgressLine progress(input_name(o.in), !o.common.quiet);
       transcode(*reader, *writer, o.common.threads, progress.callback());
@@ -71,7 +72,7 @@ void add_decompress(CLI::App& app, Action& action) {
   add_text(*command, "-o,--output", o->out, "OUT",
            "file to write; its extension gives the format\n"
            "(default: IN without .kvz)");
-  add_text(*command, "--to", o->to, "FORMAT", "safetensors or hdf5, whatever OUT is called");
+  add_text(*command, "--to", o->to, "FORMAT", "safetensors, hdf5, npz or npy, whatever OUT is called");
   add_text(*command, "--tables", o->tables, "FILE", "tables (.kvzd) that IN names; the default is INd");
   add_selecting(*command, o->selecting, "only key, value, query or other; or a list: key,value");
   add_threads(*command, o->common);

@@ -99,13 +99,15 @@ std::unique_ptr<DumpReader> open_reader(const std::string& path);
 std::unique_ptr<DumpReader> open_reader(std::unique_ptr<const Source> source, std::string name = "the source");
 /// `bytes` must outlive the reader.
 std::unique_ptr<DumpReader> open_reader(ByteView bytes, std::string name = "the buffer");
-/// Creates a writer for a dump. `format` is a name from the format table ("safetensors", "hdf5"); "-" writes standard
-/// output.
+/// Creates a writer for a dump. `format` is a name from the format table ("safetensors", "hdf5", "npz"); "-" writes
+/// standard output.
 std::unique_ptr<DumpWriter> create_writer(const std::string& path, std::string_view format, const Dump& dump,
                                           bool overwrite);
 /// The same to a sink, which gets its bytes in finish(): these formats are written out of order, so that they are
 /// collected in a temporary file.
 std::unique_ptr<DumpWriter> create_writer(std::unique_ptr<Sink> sink, std::string_view format, const Dump& dump);
+/// What a file of this format and name would not say of a dump, a phrase each; empty where it says all.
+std::vector<std::string> format_losses(std::string_view format, const Dump& dump, std::string_view path);
 /// A file format: a row of `kvzip list formats`.
 struct FileFormat {
   std::string_view name;

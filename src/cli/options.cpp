@@ -138,6 +138,11 @@ std::string left_out_text(const DumpReader& reader) {
   return fmt::format("left out: {}{}", fmt::join(what, "; "), more == 0 ? "" : fmt::format("; and {} more", more));
 }
 
+void note_losses(std::string_view format, const Dump& dump, const std::string& path) {
+  const std::vector<std::string> what = format_losses(format, dump, path);
+  if (!what.empty()) note(fmt::format("{}: {} files have no place for {}", path, format, fmt::join(what, ", ")));
+}
+
 std::string error_text(const Error& error) {
   const std::string help = advice(error.hint(), error.hint_detail());
   return help.empty() ? error.what() : fmt::format("{} ({})", error.what(), help);
@@ -324,13 +329,14 @@ std::string output_format(const std::string& path, const std::string& to) {
     throw UsageError(fmt::format("--to {}: there is no such format; see 'kvzip list formats'", to));
   }
   if (is_standard_output(path)) {
-    throw UsageError("standard output has no extension to tell the format: give it with --to safetensors or --to hdf5");
+    throw UsageError("standard output has no extension to tell the format: give it with --to (safetensors, hdf5 ...)");
   }
   const std::string format(format_of_path(path));
   if (format.empty()) {
-    throw UsageError(fmt::format(
-        "{}: no known format has this extension: name it .safetensors or .h5, or give --to safetensors or --to hdf5",
-        path));
+    throw UsageError(
+        fmt::format("{}: no known format has this extension: name it .safetensors, .h5 or .npz, or give --to "
+                    "(safetensors, hdf5 ...)",
+                    path));
   }
   if (format == "kvz") throw UsageError(fmt::format("{}: to make a container, use 'kvzip compress'", path));
   return format;

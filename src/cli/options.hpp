@@ -110,6 +110,8 @@ std::string why_text(const TensorInfo& tensor, const TensorRole& role);
 std::string unrecognised_text(const Dump& dump, const Recognition& recognition);
 /// "left out: ...": what an HDF5 file holds that no dump can; empty where there is nothing.
 std::string left_out_text(const DumpReader& reader);
+/// A line on standard error about what a file of this format and name will not say of the dump, if anything.
+void note_losses(std::string_view format, const Dump& dump, const std::string& path);
 /// What --layout and --map say; UsageError for a rule that is none.
 RecogniseOptions recognise_options(const Recognising& options);
 using KeyValues = std::vector<std::pair<std::string, std::string>>;

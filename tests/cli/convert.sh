@@ -22,3 +22,29 @@ expect_in stderr "same file"
 ln a.safetensors linked.safetensors
 expect_status 1 kvzip convert a.safetensors linked.safetensors -f
 cmp a.safetensors b.safetensors
+
+# NumPy's archives hold all of a dump; a single array has no place for names and metadata, and says so.
+expect_status 0 kvzip convert a.safetensors n.npz
+[ ! -s stderr ]
+expect_status 0 kvzip convert n.npz d.safetensors
+cmp d.safetensors a.safetensors
+expect_status 0 kvzip compress -q n.npz -o n.kvz --preset lossless
+expect_status 0 kvzip decompress n.kvz -o m.npz
+cmp n.npz m.npz
+expect_status 0 kvzip convert a.safetensors - --to npz
+cmp stdout n.npz
+expect_status 4 kvzip convert a.safetensors one.npy
+expect_in stderr "a .npy file holds one array, and these are 7"
+[ ! -e one.npy ]
+expect_status 0 kvzip compress -q a.safetensors -o key.kvz --preset lossless --layers 0 --role key
+expect_status 0 kvzip decompress key.kvz -o layers.0.key.npy
+expect_in stderr "npy files have no place for"
+expect_status 0 kvzip decompress a.kvz -o key.safetensors --layers 0 --role key
+expect_status 0 kvzip compare key.safetensors layers.0.key.npy --max-abs 0
+expect_status 0 kvzip compress -q layers.0.key.npy -o one.kvz --map 'layers.{L}.key=key:HTD' --strict
+# An archive from a pipe, and keys and values as files of their own.
+expect_status 0 bash -c 'kvzip compress -q - -o p.kvz --preset lossless <n.npz'
+cmp p.kvz n.kvz
+expect_status 0 kvzip decompress a.kvz -o value.safetensors --layers 0 --role value
+expect_status 0 kvzip convert -q value.safetensors layers.0.value.npy
+expect_status 0 kvzip compress -q layers.0.key.npy layers.0.value.npy -o both.kvz --strict

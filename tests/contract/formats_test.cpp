@@ -21,6 +21,11 @@ void write(const Format& format, const std::string& path, MemoryReader& reader) 
   writer->finish();
 }
 
+/// A dump of several tensors and metadata can be written in it.
+bool holds_dumps(const Format& format) {
+  return format.create != nullptr && format.name != "npy";
+}
+
 std::vector<Attribute> sample_attributes() {
   return {text_attribute("format", "pt"), text_attribute("model", "\xc3\xa9 \"q\" \\ \n"), text_attribute("empty", "")};
 }
@@ -31,7 +36,7 @@ TEST_CASE("every format gives back every dtype that it takes") {
   const ScratchDirectory scratch;
   for (const Format& format : format_table()) {
     CAPTURE(format.name);
-    if (format.create == nullptr) continue;
+    if (!holds_dumps(format)) continue;
     std::size_t taken = 0;
     for (const DType type : all_dtypes()) {
       CAPTURE(dtype_name(type));
@@ -68,7 +73,7 @@ TEST_CASE("many tensors keep their order, and empty dumps are files too") {
   const ScratchDirectory scratch;
   for (const Format& format : format_table()) {
     CAPTURE(format.name);
-    if (format.create == nullptr) continue;
+    if (!holds_dumps(format)) continue;
     auto reader = sample_reader(sample_specs(12, 5));
     write(format, scratch.file("order"), *reader);
     const auto back = open_reader(scratch.file("order"));
@@ -76,7 +81,7 @@ TEST_CASE("many tensors keep their order, and empty dumps are files too") {
     for (const TensorInfo& t : reader->dump().tensors) before.insert(t.name);
     for (const TensorInfo& t : back->dump().tensors) after.insert(t.name);
     CHECK(before == after);
-    if (format.name == "safetensors") CHECK(back->dump().tensors == reader->dump().tensors);
+    if (format.name != "hdf5") CHECK(back->dump().tensors == reader->dump().tensors);
     auto none = sample_reader({});
     write(format, scratch.file("none"), *none);
     CHECK(open_reader(scratch.file("none"))->dump().tensors.empty());
@@ -87,7 +92,7 @@ TEST_CASE("a container keeps what any format says of itself") {
   const ScratchDirectory scratch;
   for (const Format& format : format_table()) {
     CAPTURE(format.name);
-    if (format.create == nullptr) continue;
+    if (!holds_dumps(format)) continue;
     auto reader = sample_reader(sample_specs(2, 9));
     const_cast<Dump&>(reader->dump()).attributes = sample_attributes();
     write(format, scratch.file("first"), *reader);
@@ -114,6 +119,7 @@ TEST_CASE("content decides, not the name") {
   for (const Format& format : format_table()) {
     for (const Format& other : format_table()) {
       const std::string path = scratch.file(fmt::format("x{}", other.extensions.substr(0, other.extensions.find(' '))));
+      if (format.name == "npy") continue;
       if (format.create != nullptr) {
         write(format, path, *reader);
       } else {

@@ -107,7 +107,6 @@ WORDS = [
 FOREIGN = {
     "zip archive": "zip",
     "Python pickle": "pickle",
-    "NumPy array (.npy)": "npy|NumPy",
     "GGUF model": "GGUF",
     "gzip": "gzip",
     "llama.cpp session": "llama\\.cpp",

@@ -50,9 +50,6 @@ def foreign(tool):
     new["zip.pt"] = archive.getvalue()
     for protocol in (2, 3, 4, 5):
         new[f"pickle-{protocol}.pkl"] = pickle.dumps({"key": [1.0] * 40}, protocol)
-    array = io.BytesIO()
-    np.save(array, np.zeros((2, 3), np.float16))
-    new["array.npy"] = array.getvalue()
     new["model.gguf"] = b"GGUF" + struct.pack("<IQQ", 3, 0, 0)
     new["session.bin"] = struct.pack("<II", 0x6767736E, 9) + bytes(60)
     new["sequence.bin"] = struct.pack("<II", 0x67677371, 2) + bytes(60)
