@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // HDF5 files that were cut or changed: an Error or some data, never a crash, a hang or a large allocation.
 #include <doctest/doctest.h>
+#include <fmt/format.h>
 #include <unistd.h>
 
 #include <filesystem>
@@ -32,7 +33,7 @@ struct TestFile {
 };
 
 std::string golden_bytes(const std::string& name) {
-  std::ifstream in(std::string(KVZIP_TEST_DIR) + "/golden/hdf5/" + name, std::ios::binary);
+  std::ifstream in(fmt::format("{}/golden/hdf5/{}", KVZIP_TEST_DIR, name), std::ios::binary);
   return {std::istreambuf_iterator<char>(in), {}};
 }
 

@@ -230,6 +230,7 @@ TEST_CASE("attributes of what stays") {
 }
 
 TEST_CASE("the first position follows the tokens") {
+  CHECK(select_from(sample(), "", "-4:", "").reader->dump().text("first_position") == "106");  // of ten
   const Selected selected = select_from(sample(), "", "3:", "");
   CHECK(selected.reader->dump().text("first_position") == "103");
   CHECK(selected.reader->recognition()->model.rope.first_position == 103);
@@ -242,7 +243,8 @@ TEST_CASE("the first position follows the tokens") {
 
 TEST_CASE("a selection that leaves nothing says what there is") {
   const char* selections[][3] = {{"4", "", ""}, {"", "10:", ""}, {"0", "", "other,key"}, {"9", "", "key,other"}};
-  for (const auto& [layers, tokens, roles] : selections) {
+  for (const auto& selection : selections) {
+    const char *layers = selection[0], *tokens = selection[1], *roles = selection[2];
     CAPTURE(layers);
     CAPTURE(tokens);
     const std::string message = error_of([&] { select_from(sample(), layers, tokens, roles); });
