@@ -6,6 +6,7 @@
 
 #include "codec/fail.hpp"
 #include "codec/limits.hpp"
+#include "codec/nearest.hpp"
 #include "codec/number.hpp"
 #include "codec/split.hpp"
 #include "kvzip/rules.hpp"
@@ -24,6 +25,13 @@ std::string names(std::span<const Row> rows) {
   std::string text;
   for (const auto& row : rows) text += fmt::format("{}{}", text.empty() ? "" : ", ", row.name);
   return text;
+}
+
+std::vector<std::string_view> component_names() {
+  std::vector<std::string_view> out;
+  for (const auto& row : stage_table()) out.push_back(row.name);
+  for (const auto& row : coder_table()) out.push_back(row.name);
+  return out;
 }
 
 template <typename T>
@@ -68,6 +76,10 @@ Pipeline Pipeline::parse(std::string_view text) {
       }
       p.coder_ = {coder, configured(coder->make, coder->name, fields)};
     } else {
+      const std::string guess = did_you_mean(items[0], component_names());
+      if (!guess.empty()) {
+        fail(ErrorCode::invalid_argument, "'{}' in '{}' is neither a stage nor a coder{}", items[0], text, guess);
+      }
       fail(ErrorCode::invalid_argument, "'{}' in '{}' is neither a stage ({}) nor a coder ({})", items[0], text,
            names(stage_table()), names(coder_table()));
     }

@@ -4,6 +4,7 @@
 
 #include "codec/fail.hpp"
 #include "codec/limits.hpp"
+#include "codec/nearest.hpp"
 #include "codec/number.hpp"
 #include "codec/pipeline.hpp"
 #include "codec/split.hpp"
@@ -143,12 +144,15 @@ RuleSet RuleSet::parse(std::string_view text, std::string_view name) {
 }
 
 RuleSet RuleSet::builtin(std::string_view name) {
-  std::string known;
+  std::vector<std::string_view> known;
   for (const PresetText& preset : builtin_presets()) {
     if (preset.name == name) return parse(preset.text, name);
-    known += fmt::format("{}{}", known.empty() ? "" : ", ", preset.name);
+    known.push_back(preset.name);
   }
-  fail(ErrorCode::invalid_argument, "there is no preset '{}'; there are {}; a file's path works too", name, known);
+  const std::string guess = did_you_mean(name, known);
+  if (!guess.empty()) fail(ErrorCode::invalid_argument, "there is no preset '{}'{}", name, guess);
+  fail(ErrorCode::invalid_argument, "there is no preset '{}'; there are {}; a file's path works too", name,
+       fmt::join(known, ", "));
 }
 
 void RuleSet::override_role(Role role, std::string_view pipeline) {
