@@ -303,22 +303,35 @@ Selection parse_selection(std::string_view layers, std::string_view tokens, std:
     const std::size_t dash = layers.find('-');
     const auto first = parse_number<std::uint32_t>(layers.substr(0, dash));
     const auto last = dash == layers.npos ? first : parse_number<std::uint32_t>(layers.substr(dash + 1));
-    if (!first || !last || *first > *last) {
+    if (first && last && *first > *last) {
+      fail(ErrorCode::invalid_argument, "layers '{}': the first comes after the last", layers);
+    }
+    if (!first || !last) {
       fail(ErrorCode::invalid_argument, "layers '{}': expected a layer or a range, for example 3 or 0-3", layers);
     }
     selection.layers = {*first, *last};
   }
   if (!tokens.empty()) {
     const std::size_t colon = tokens.find(':');
-    const std::string_view from = tokens.substr(0, colon);
+    const bool from_end = tokens.starts_with('-');
+    const std::string_view from =
+        tokens.substr(from_end ? 1 : 0, colon == tokens.npos ? colon : colon - (from_end ? 1 : 0));
     const std::string_view to = colon == tokens.npos ? std::string_view{} : tokens.substr(colon + 1);
     const auto first = from.empty() ? 0 : parse_number<std::uint64_t>(from);
     const auto last = to.empty() ? std::numeric_limits<std::uint64_t>::max() : parse_number<std::uint64_t>(to);
-    if (colon == tokens.npos || !first || !last || *first >= *last) {
+    const bool good = colon != tokens.npos && first && last && *first < *last;
+    if (!good || (from_end && (!to.empty() || *first == 0))) {
       fail(ErrorCode::invalid_argument,
-           "tokens '{}': expected FIRST:END with END not included, for example 0:256, :256 or 128:", tokens);
+           "tokens '{}': expected FIRST:END with END not included, for example 0:256, :256 or 128:, or -10: for the "
+           "last "
+           "ten",
+           tokens);
     }
-    selection.tokens = {*first, *last};
+    if (from_end) {
+      selection.last_tokens = *first;
+    } else {
+      selection.tokens = {*first, *last};
+    }
   }
   for (std::string_view rest = roles; !rest.empty();) {
     const std::size_t comma = rest.find(',');
@@ -333,10 +346,24 @@ Selection parse_selection(std::string_view layers, std::string_view tokens, std:
   return selection;
 }
 
+Selection resolved(Selection selection, const Dump& dump, const Recognition& recognition) {
+  if (!selection.last_tokens) return selection;
+  std::uint64_t tokens = 0;
+  for (std::size_t t = 0; t < dump.tensors.size(); ++t) {
+    const TensorRole& role = recognition.tensors[t];
+    const bool cached = role.role == Role::key || role.role == Role::value || role.role == Role::pair;
+    if (cached && role.axes.has('T')) tokens = std::max(tokens, role.axes.extent('T', dump.tensors[t].shape));
+  }
+  selection.tokens = {tokens - std::min(tokens, *selection.last_tokens), std::numeric_limits<std::uint64_t>::max()};
+  selection.last_tokens.reset();
+  return selection;
+}
+
 std::unique_ptr<DumpReader> select(std::unique_ptr<DumpReader> inner, const Recognition& recognition,
                                    const Selection& selection) {
   if (selection.empty()) return inner;
-  return std::make_unique<SelectReader>(std::move(inner), recognition, selection);
+  const Selection found = resolved(selection, inner->dump(), recognition);
+  return std::make_unique<SelectReader>(std::move(inner), recognition, found);
 }
 
 }  // namespace kvzip

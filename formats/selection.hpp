@@ -16,14 +16,18 @@ namespace kvzip {
 struct Selection {
   std::optional<std::pair<std::uint32_t, std::uint32_t>> layers;  // first and last
   std::optional<std::pair<std::uint64_t, std::uint64_t>> tokens;  // first and one past the last
-  std::vector<Role> roles;                                        // empty = all; pair = key and value
+  std::optional<std::uint64_t> last_tokens{};                     // so many of the last ones, in place of `tokens`
+  std::vector<Role> roles{};                                      // empty = all; pair = key and value
 
-  bool empty() const { return !layers && !tokens && roles.empty(); }
+  bool empty() const { return !layers && !tokens && !last_tokens && roles.empty(); }
 };
 
-/// Reads texts of layers ("3", "0-3"), tokens ("0:256", ":256", "128:") and roles ("key,value"); an empty
-/// text asks for nothing. fail(invalid_argument) on anything else.
+/// Reads texts of layers ("3", "0-3"), tokens ("0:256", ":256", "128:", and "-10:" for the last ten) and roles
+/// ("key,value"); an empty text asks for nothing. fail(invalid_argument) on anything else.
 Selection parse_selection(std::string_view layers, std::string_view tokens, std::string_view roles);
+
+/// The selection with `tokens` in place of `last_tokens`: the last positions of the longest keys and values.
+Selection resolved(Selection selection, const Dump& dump, const Recognition& recognition);
 
 /// Presents what the selection leaves of `inner`, without ever fetching a part of it that holds nothing of that.
 /// - roles: tensors of other roles go; a pair of which one half is wanted keeps that half, with extent 1.

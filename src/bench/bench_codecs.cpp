@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <map>
-#include <numeric>
 #include <set>
 #include <tuple>
 
@@ -12,7 +11,6 @@
 #include "formats/file.hpp"
 #include "formats/kvz/kvz.hpp"
 #include "formats/kvz/tile_saliency.hpp"
-#include "formats/kvz/tile_walk.hpp"
 #include "kvzip/container.hpp"
 
 namespace kvzip::tool {
@@ -58,24 +56,32 @@ TiledDump::TiledDump(DumpReader& reader, const Recognition& recognition, RuleSet
       rules_(std::move(rules)),
       chunk_tokens_(chunk_tokens),
       plan_(make_plan(dump_, recognition_, rules_, chunk_tokens)) {
-  for (const Pipeline& p : plan_.pipelines) {
-    if (p.chained()) {
-      fail(ErrorCode::invalid_argument,
-           "bench times each frame by itself; the pipeline {} keeps state from frame to frame", p.text());
-    }
-  }
-  std::vector<std::uint64_t> frames(plan_.frames);
-  std::iota(frames.begin(), frames.end(), std::uint64_t{0});
   std::optional<Saliency> saliency;
   if (weighs(rules_)) saliency = measure_saliency(reader, recognition_);
-  for_each_tile<Bytes>(
-      reader, plan_, frames, [](const PlannedTile& t) { return Bytes(t.elements.begin(), t.elements.end()); },
-      [&](const PlannedTile& t, Bytes elements) {
-        tiles_.push_back({t.group, t.shape, std::move(elements), {}});
-        if (saliency) tiles_.back().saliency = tile_saliency(*saliency, plan_.groups[t.group], t.shape);
-      },
-      1);
+  for (std::uint64_t p = 0; p < plan_.parts; ++p) {
+    Part part = plan_.part(dump_, p);
+    for (const Slice& slice : part.slices) {
+      Bytes& data = part.data.emplace_back(slice.elements() * slice_unit(dump_.tensors[slice.tensor]));
+      reader.read(slice, data);
+    }
+    add_tiles(part, saliency ? &*saliency : nullptr);
+  }
   find_steps();
+}
+
+/// The frames of a part, which lie one above the other in it.
+void TiledDump::add_tiles(const Part& part, const Saliency* saliency) {
+  const PlanGroup& group = plan_.group(part);
+  const Buffer<std::byte> elements = gather_tile(plan_, dump_, part);
+  const auto [first, last] = plan_.frames_of(part);
+  ByteView rest(elements);
+  for (std::uint64_t f = first; f < last; ++f) {
+    const TileShape shape = plan_.shape(dump_, group, f);
+    const ByteView rows = rest.first(std::size_t{shape.rows} * shape.cols * dtype_unit(group.context.source));
+    rest = rest.subspan(rows.size());
+    tiles_.push_back({part.group, f == first, shape, Bytes(rows.begin(), rows.end()), {}});
+    if (saliency != nullptr) tiles_.back().saliency = tile_saliency(*saliency, group, shape);
+  }
 }
 
 void TiledDump::find_steps() {
@@ -139,14 +145,22 @@ void TiledDump::add_times(std::size_t piece, const StageClock& clock, std::span<
 ByteView TiledDump::encode(std::size_t piece, std::span<double> steps) {
   StageClock clock;
   const Tile& tile = tiles_[piece];
-  coded_ = pipeline(piece).encode(group_of(piece).context, tile.shape, tile.elements, nullptr, &clock, tile.saliency);
+  const TileContext& context = group_of(piece).context;
+  if (tile.first) encoding_ = pipeline(piece).begin_chain();
+  coded_ = pipeline(piece).encode(context, tile.shape, tile.elements, &encoding_, &clock, tile.saliency);
+  if (pipeline(piece).chained()) {
+    // The next frame is coded after what this one decodes to, which is a part of the work of coding it.
+    decoded_.resize(tile.elements.size());
+    pipeline(piece).decode(context, tile.shape, coded_, decoded_, &encoding_, &clock);
+  }
   add_times(piece, clock, steps);
   return coded_;
 }
 
 void TiledDump::decode(std::size_t piece, ByteView coded, std::span<std::byte> out, std::span<double> steps) {
   StageClock clock;
-  pipeline(piece).decode(group_of(piece).context, tiles_[piece].shape, coded, out, nullptr, &clock);
+  if (tiles_[piece].first) decoding_ = pipeline(piece).begin_chain();
+  pipeline(piece).decode(group_of(piece).context, tiles_[piece].shape, coded, out, &decoding_, &clock);
   add_times(piece, clock, steps);
 }
 
@@ -167,23 +181,29 @@ std::uint64_t TiledDump::file_bytes(std::vector<Bytes>& coded, const std::vector
   const TemporaryFile file(temporary_directory() + "/bench");
   KvzOptions options{rules_, chunk_tokens_, {}};
   const auto writer = create_kvz_writer(file.sink(), dump_, recognition_, options);
-  for (std::uint64_t f = 0; f < plan_.frames; ++f) {
-    Part part = writer->part(f);
-    part.index = f;
-    part.coded.push_back(std::move(coded[f]));
+  for (std::uint64_t p = 0; p < plan_.parts; ++p) {
+    Part part = writer->part(p);
+    part.index = p;
+    const auto [first, last] = plan_.frames_of(plan_.part(dump_, p));
+    for (std::uint64_t f = first; f < last; ++f) part.coded.push_back(std::move(coded[f]));
     writer->append(part);
   }
   writer->finish();
   const auto reader = open_kvz(file.input(file.path()));
-  for (std::uint64_t f = 0; f < plan_.frames; ++f) {
-    Part part = reader->part(f);
-    part.index = f;
+  for (std::uint64_t p = 0; p < plan_.parts; ++p) {
+    Part part = reader->part(p);
+    part.index = p;
+    const auto [first, last] = plan_.frames_of(plan_.part(dump_, p));
     reader->fetch(part);
     reader->expand(part);
     const Buffer<std::byte> tile = gather_tile(plan_, dump_, part);
-    if (!same_bytes(tile, decoded[f])) {
-      fail(ErrorCode::corrupt, "{}: a file gives other values than memory; this is a bug in kvzip, please report it",
-           piece_name(f));
+    ByteView rest(tile);
+    for (std::uint64_t f = first; f < last; ++f) {
+      if (rest.size() < decoded[f].size() || !same_bytes(rest.first(decoded[f].size()), decoded[f])) {
+        fail(ErrorCode::corrupt, "{}: a file gives other values than memory; this is a bug in kvzip, please report it",
+             piece_name(f));
+      }
+      rest = rest.subspan(decoded[f].size());
     }
   }
   return reader->summary().file_bytes;

@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "formats/kvz/kvz_plan.hpp"
+#include "kvzip/saliency.hpp"
 #include "src/bench/bench.hpp"
 
 namespace kvzip::tool {
@@ -62,12 +63,14 @@ class TiledDump final : public Codec {
  private:
   struct Tile {
     std::size_t group = 0;  // index into plan_.groups
+    bool first = true;      // of its part: nothing is kept from the frame before
     TileShape shape;
     Bytes elements;
     std::vector<float> saliency;
   };
   const PlanGroup& group_of(std::size_t piece) const { return plan_.groups[tiles_[piece].group]; }
   const Pipeline& pipeline(std::size_t piece) const { return plan_.pipelines[group_of(piece).pipeline]; }
+  void add_tiles(const Part& part, const Saliency* saliency);
   void find_steps();
   void add_times(std::size_t piece, const class StageClock& clock, std::span<double> steps) const;
 
@@ -79,7 +82,8 @@ class TiledDump final : public Codec {
   std::vector<Tile> tiles_;  // by frame
   std::vector<Step> steps_;
   std::vector<std::vector<std::size_t>> step_of_;  // of each group: steps_ index of each step of the clock
-  Bytes coded_;
+  Chain encoding_, decoding_;                      // of chained pipelines, from frame to frame
+  Bytes coded_, decoded_;
 };
 
 }  // namespace kvzip::tool

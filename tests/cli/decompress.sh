@@ -87,3 +87,12 @@ PY
   expect_status 0 kvzip compress padded.safetensors -o padded.kvz -f --preset kivi-2 --tokens 0:100
   [ "$(grep -c 'are zero' stderr)" = 0 ]
 fi
+
+# The last tokens, as many as asked for.
+kvzip decompress -q c.kvz -o last.safetensors --tokens -10:
+kvzip decompress -q c.kvz -o same.safetensors --tokens 290:
+cmp last.safetensors same.safetensors
+kvzip decompress -q c.kvz -o last.safetensors --tokens -1000: -f
+kvzip decompress -q c.kvz -o same.safetensors --tokens 0: -f
+cmp last.safetensors same.safetensors
+for wrong in -10 -0: -10:20 -:; do expect_status 2 kvzip decompress c.kvz -o x.safetensors --tokens $wrong; done
