@@ -215,6 +215,7 @@ class PipedContainer final : public ContainerReader {
     description_.results = frames_.results();
     if (!std::exchange(has_tables_, true)) use_tables(frames_.tables());
   }
+  const Tables& stored_tables() const override { return frames_.tables(); }
   void read(const Slice&, std::span<std::byte>) override {
     fail(ErrorCode::invalid_argument, "random access needs a file, not a pipe");
   }
@@ -243,6 +244,7 @@ class FiledContainer final : public ContainerReader {
     }
   }
 
+  const Tables& stored_tables() const override { return frames_.tables(); }
   void fetch(Part& part) override {
     if (!std::exchange(checked_, true)) check_cost();
     fetch_from(frames_, part);

@@ -51,6 +51,14 @@ std::string Table::hash_text() const {
   return fmt::format("{:016x}", hash);
 }
 
+std::string_view Table::type_name() const {
+  switch (type) {
+    case TableType::klt:
+      return "klt";
+  }
+  return "unknown";
+}
+
 void Tables::add(std::string name, TableType type, Bytes bytes) {
   if (!is_name(name)) {
     fail(ErrorCode::invalid_argument,

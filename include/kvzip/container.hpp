@@ -116,6 +116,8 @@ class KvzReader : public DumpReader {
   /// those of a file beside it that is called like it with a "d" at its end. Data whose tables are missing is refused
   /// with ErrorCode::unsupported.
   virtual void use_tables(const Tables& tables) = 0;
+  /// The tables that the container stores; from a pipe they are known after its first part.
+  virtual const Tables& stored_tables() const = 0;
   /// fail(limit) where it asks for more than its bytes have earned (kvzip/trust.hpp). Of a file this is checked before
   /// its first data is decoded, of a pipe as frames come.
   virtual void check_cost() const {}

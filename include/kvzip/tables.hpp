@@ -25,6 +25,8 @@ struct Table {
 
   /// The hash as pipelines write it: 16 lower-case hexadecimal digits.
   std::string hash_text() const;
+  /// "klt"
+  std::string_view type_name() const;
 };
 
 /// Tables by name and hash.

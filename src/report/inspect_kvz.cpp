@@ -8,6 +8,7 @@
 #include <map>
 #include <set>
 
+#include "formats/attribute_text.hpp"
 #include "formats/kvz/kvz_results.hpp"
 #include "kvzip/error.hpp"
 
@@ -238,6 +239,37 @@ Json metadata_json(const Dump& dump) {
   return out;
 }
 
+Json attributes_json(const Dump& dump) {
+  Json out = Json::array();
+  for (const Attribute& attribute : dump.attributes) {
+    const bool text = !attribute.dtype && attribute.shape.empty() && attribute.strings.size() == 1;
+    if (attribute.object.empty() && text) continue;
+    Json one{{"object", attribute.object}, {"name", attribute.name}};
+    one.update(Json::parse(metadata_entry(attribute).value));
+    out.push_back(std::move(one));
+  }
+  return out;
+}
+
+std::string tables_text(const Tables& tables) {
+  Table rows({"table", ">bytes", "type", "hash"});
+  for (const auto& table : tables.all()) {
+    rows.add({table->name, std::to_string(table->bytes.size()), std::string(table->type_name()), table->hash_text()});
+  }
+  return rows.text();
+}
+
+Json tables_json(const Tables& tables) {
+  Json out = Json::array();
+  for (const auto& table : tables.all()) {
+    out.push_back({{"name", table->name},
+                   {"bytes", table->bytes.size()},
+                   {"type", table->type_name()},
+                   {"hash", table->hash_text()}});
+  }
+  return out;
+}
+
 Json tensor_json(const TensorInfo& info, const TensorRole& role) {
   return {{"name", info.name},        {"role", role_name(role.role)}, {"layer", json_layer(role.layer)},
           {"axes", role.axes.text()}, {"shape", info.shape},          {"dtype", dtype_name(info.dtype)},
@@ -245,7 +277,7 @@ Json tensor_json(const TensorInfo& info, const TensorRole& role) {
 }
 
 Json container_json(const std::string& name, const Dump& dump, const Recognition& recognition,
-                    const KvzSummary& summary) {
+                    const KvzSummary& summary, const Tables* tables) {
   Json out{{"schema", 1},
            {"file", name},
            {"kind", "kvz"},
@@ -256,6 +288,7 @@ Json container_json(const std::string& name, const Dump& dump, const Recognition
   for (const auto& [key, value] : summary.user) user[key] = value;
   out["user"] = std::move(user);
   out["metadata"] = metadata_json(dump);
+  out["attributes"] = attributes_json(dump);
   out["model"] = json_model(recognition.model);
   out["recognised"] = recognition.recognised;
   out["tensors"] = Json::array();
@@ -279,20 +312,22 @@ Json container_json(const std::string& name, const Dump& dump, const Recognition
     groups.push_back(std::move(one));
   }
   out["groups"] = std::move(groups);
+  out["tables"] = tables != nullptr ? tables_json(*tables) : Json(nullptr);
   out["totals"] = totals_json(summary);
   if (summary.results) out["results"] = results_json(*summary.results);
   return out;
 }
 
 std::string container_text(const std::string& name, const Dump& dump, const Recognition& recognition,
-                           const KvzSummary& summary, bool all) {
+                           const KvzSummary& summary, const Tables* tables, bool all) {
   std::string out = fmt::format("{}: kvz {}.{}, written by {}, preset {}\n", printable(name), summary.major,
                                 summary.minor, printable(summary.writer), printable(summary.preset));
   out += model_text(recognition.model);
   for (const auto& [key, value] : summary.user) out += fmt::format("{} = {}\n", printable(key), printable(value));
   if (summary.results) out += results_text(*summary.results);
   out += restart_text(summary);
-  return out + "\n" + group_table(dump, recognition, summary, all) + "\n" + totals_table(summary);
+  out += "\n" + group_table(dump, recognition, summary, all) + "\n" + totals_table(summary);
+  return tables != nullptr && !tables->empty() ? out + "\n" + tables_text(*tables) : out;
 }
 
 }  // namespace kvzip::tool
