@@ -7,10 +7,11 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 # As in .ci/check-deps.sh; what shares a line shares a rank.
 order='libkvzip_tool
+libkvzip_cli
 libkvzip_load
 libkvzip_sweep
-libkvzip_cli libkvzip_bench
-libkvzip_tune
+libkvzip_bench
+libkvzip_tune libkvzip_request
 libkvzip_report
 libkvzip_measure libkvzip_synth
 libkvzip

@@ -4,7 +4,6 @@
 #include "codec/fail.hpp"
 #include "codec/kernels/instruction_set.hpp"
 #include "src/bench/bench_report.hpp"
-#include "src/cli/selecting.hpp"
 #include "src/commands.hpp"
 #include "src/sweep/settings.hpp"
 

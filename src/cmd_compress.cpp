@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <fmt/format.h>
 
-#include <sys/stat.h>
-
+#include <algorithm>
+#include <array>
+#include <filesystem>
 #include <map>
 #include <memory>
 
 #include "formats/file.hpp"
 #include "kvzip/container.hpp"
+#include "src/cli/batch.hpp"
 #include "src/cli/measure_options.hpp"
 #include "src/cli/padding.hpp"
-#include "src/cli/selecting.hpp"
 #include "src/commands.hpp"
 #include "src/measure/saliency_source.hpp"
 #include "src/report/report.hpp"
@@ -25,14 +26,28 @@ struct Options {
   Selecting selecting;
   Goals goals;
   FidelityOptions fidelity;
-  std::vector<std::string> in;
+  Batch batch;
   std::string out, preset, key, value, chunk_tokens, tables, saliency;
+  int level = 0;
+  bool remove = false;
 };
 
+/// What becomes one container.
+struct Job {
+  std::vector<std::string> in;
+  std::string out;
+};
+
+/// From the most that is kept to the smallest; 6 is the default.
+constexpr std::array<std::string_view, 9> kLevels{"lossless",       "int8",           "near-lossless",
+                                                  "bfp-6",          "uniform-5",      "kvzip-near",
+                                                  "kvzip-balanced", "kvzip-balanced", "kvzip-small"};
+static_assert(kLevels[5] == kDefaultPreset);
+
 /// "a.safetensors", "a.safetensors and 2 more".
-std::string inputs_name(const Options& o) {
-  const std::string first = input_name(o.in[0]);
-  return o.in.size() == 1 ? first : fmt::format("{} and {} more", first, o.in.size() - 1);
+std::string inputs_name(const Job& job) {
+  const std::string first = input_name(job.in[0]);
+  return job.in.size() == 1 ? first : fmt::format("{} and {} more", first, job.in.size() - 1);
 }
 
 std::uint64_t tensor_bytes(const Dump& dump) {
@@ -50,104 +65,158 @@ std::string recipe(const Options& o, const RuleSet& rules) {
 }
 
 /// What was done, measured on the finished file. A pipe cannot be looked at again.
-void summarise(const Options& o, const RuleSet& rules, const Recognition& recognition, std::uint64_t source_bytes) {
-  std::string line = fmt::format("{}: {} -> ", inputs_name(o), size_text(source_bytes));
-  if (is_stream_output(o.out)) {
-    note(line + fmt::format("{}, {}", is_standard_output(o.out) ? "standard output" : o.out, recipe(o, rules)));
+void say_done(const Options& o, const Job& job, const RuleSet& rules, const Outcome& outcome) {
+  const std::string line = fmt::format("{}: {} -> ", inputs_name(job), size_text(*outcome.source_bytes));
+  if (!outcome.file_bytes) {
+    note(line + fmt::format("{}, {}", is_standard_output(job.out) ? "standard output" : job.out, recipe(o, rules)));
     return;
   }
-  const KvzSummary summary = open_kvz(o.out)->summary();
+  const KvzSummary summary = open_kvz(job.out)->summary();
   std::uint64_t bytes = 0, values = 0;
+  std::map<std::string, std::uint64_t> pipelines;
   for (const KvzGroup& group : summary.groups) {
+    pipelines[fmt::format("{} = {}", role_name(group.role), group.pipeline)] += group.coded_bytes;
     if (group.role != Role::key && group.role != Role::value && group.role != Role::pair) continue;
     bytes += group.coded_bytes;
     values += group.values;
   }
-  line +=
-      fmt::format("{} ({:.2f}x", size_text(summary.file_bytes), ratio_of(source_bytes, summary.file_bytes).value_or(0));
-  if (const auto bits = bits_of(bytes, values)) line += fmt::format(", {:.2f} bits/value of K and V", *bits);
-  note(line + "), " + recipe(o, rules));
-  if (recognition.recognised == 0) note("nothing was recognised as key or value, so everything was stored losslessly");
+  std::string after = fmt::format("{} ({:.2f}x", size_text(summary.file_bytes),
+                                  ratio_of(*outcome.source_bytes, summary.file_bytes).value_or(0));
+  if (const auto bits = bits_of(bytes, values)) after += fmt::format(", {:.2f} bits/value of K and V", *bits);
+  note(line + after + "), " + recipe(o, rules));
   if (o.common.verbose == 0) return;
-  std::map<std::string, std::uint64_t> pipelines;
-  for (const KvzGroup& group : summary.groups) {
-    pipelines[fmt::format("{} = {}", role_name(group.role), group.pipeline)] += group.coded_bytes;
-  }
   for (const auto& [pipeline, coded] : pipelines) note(fmt::format("  {}: {}", pipeline, size_text(coded)));
 }
 
 void check_target(const Options& o) {
+  if (o.level != 0 && !o.preset.empty()) throw UsageError("-1 to -9 are presets: leave out the level or --preset");
   if (o.goals.size() > 1)
     throw UsageError("one target at a time: --target-ratio, -bits, -nrmse, -attention or --max-error");
   const FidelityOptions plain, &f = o.fidelity;
   const bool asked = !f.queries2.empty() || f.split || f.top_k != plain.top_k ||
                      f.queries_per_head != plain.queries_per_head || f.scale != plain.scale;
   if (o.goals.empty() && asked) throw UsageError("--queries2 and the other options of attention go with a target");
-  if (!o.goals.empty() && !(o.preset.empty() && o.key.empty() && o.value.empty())) {
-    throw UsageError("a target finds the setting itself: leave out --preset, --key and --value");
+  if (!o.goals.empty() && !(o.level == 0 && o.preset.empty() && o.key.empty() && o.value.empty())) {
+    throw UsageError("a target finds the setting itself: leave out --preset, --key, --value and levels");
   }
 }
 
+void check_removal(const Options& o) {
+  if (!o.remove) return;
+  if (o.common.unsynced) throw UsageError("--rm takes away what is safe elsewhere: not with --no-sync");
+  if (!o.selecting.selection().empty())
+    throw UsageError("--rm would lose what --layers, --tokens and --role leave out");
+}
+
 /// The input with its queries, where what is stored leaves them out; null otherwise. A pipe comes but once.
-std::unique_ptr<DumpReader> open_with_queries(const Options& o, const KeyValues& meta) {
+std::unique_ptr<DumpReader> open_with_queries(const Options& o, const Job& job, const KeyValues& meta) {
   const std::vector<Role> roles = o.selecting.selection().roles;
-  const bool piped = std::find(o.in.begin(), o.in.end(), "-") != o.in.end();
+  const bool piped = std::find(job.in.begin(), job.in.end(), "-") != job.in.end();
   if (roles.empty() || piped || std::find(roles.begin(), roles.end(), Role::query) != roles.end()) return nullptr;
   Selecting with = o.selecting;
   with.role += ",query";
-  return open_selected(o.in, with, o.recognising, {}, meta);
+  return open_selected(job.in, with, o.recognising, {}, meta);
+}
+
+/// Puts the target's setting into `options`; false when it is not met.
+bool reach_target(const Options& o, const Job& job, DumpReader& reader, const Recognition& recognition,
+                  const FidelityOptions& fidelity, SaliencySource& saliency, KvzOptions& options) {
+  if (reader.traits().once) {
+    throw UsageError("a target reads a container several times: give it as a file, not from a pipe");
+  }
+  refuse_existing(job.out, o.common.force);
+  TargetOutcome outcome =
+      find_target(reader, recognition, *o.goals[0], fidelity, options, o.common.threads, o.common.quiet, &saliency);
+  options = std::move(outcome.options);
+  if (!outcome.met) complain(fmt::format("{}: {}", inputs_name(job), outcome.said));
+  if (outcome.met && !o.common.quiet) note(outcome.said);
+  return outcome.met;
+}
+
+/// Takes the inputs away once what was written has been read again from end to end.
+void remove_inputs(const Options& o, const Job& job) {
+  const std::vector<std::string> damage = verify_kvz(job.out, o.common.threads, {});
+  if (!damage.empty()) fail_in(job.out, ErrorCode::corrupt, "read again, it is damaged, so inputs stay: {}", damage[0]);
+  for (const std::string& in : job.in) {
+    std::error_code error;
+    if (!std::filesystem::remove(in, error)) fail_in(in, ErrorCode::io, "cannot remove it: {}", error.message());
+  }
+}
+
+Outcome compress_job(const Options& o, const Job& job, KvzOptions options) {
+  if (o.remove && (is_stream_output(job.out) || job.in[0] == "-")) {
+    throw UsageError("--rm: what comes from a pipe or goes into one stays as it is");
+  }
+  for (const std::string& in : job.in) refuse_same_file(in, job.out);
+  FidelityOptions fidelity = o.fidelity;
+  fidelity.recognise = recognise_options(o.recognising);
+  const bool part = !o.selecting.selection().empty();
+  Recognising recognising = o.recognising;
+  recognising.say = !o.common.quiet;
+  const auto reader = part ? open_selected(job.in, o.selecting, recognising, {}, options.user) : open_inputs(job.in);
+  const Recognition recognition = part ? *reader->recognition() : recognise_input(*reader, recognising, options.user);
+  const std::string padded = o.common.quiet ? std::string() : padding_text(*reader, recognition);
+  if (!padded.empty()) note(padded);
+  const auto with_queries = open_with_queries(o, job, options.user);
+  SaliencySource saliency(with_queries ? *with_queries : *reader,
+                          with_queries ? *with_queries->recognition() : recognition, o.saliency, o.fidelity.queries,
+                          fidelity.recognise, o.common.threads);
+  Outcome outcome;
+  if (!o.goals.empty() && !reach_target(o, job, *reader, recognition, fidelity, saliency, options)) {
+    outcome.status = kMissed;
+  }
+  options.saliency = saliency.of(options.rules);
+  if (o.common.verbose > 0 && !o.common.quiet && !saliency.said().empty()) note(saliency.said());
+  if (!o.tables.empty()) options.tables.beside = load_tables(o.tables);
+  if (!reader->traits().once) options.tables.stored = fit_tables(*reader, recognition, options, o.common.threads);
+  const auto writer = create_kvz_writer(job.out, reader->dump(), recognition, options, o.common.force);
+  {
+    ProgressLine progress(inputs_name(job), !o.common.quiet);
+    transcode(*reader, *writer, o.common.threads, progress.callback());
+  }
+  writer->finish();
+  outcome.source_bytes = tensor_bytes(reader->dump());
+  if (!is_stream_output(job.out)) outcome.file_bytes = std::filesystem::file_size(job.out);
+  if (!o.common.quiet) {
+    say_done(o, job, options.rules, outcome);
+    if (recognition.recognised == 0)
+      note("nothing was recognised as key or value, so everything was stored losslessly");
+  }
+  if (o.remove && outcome.status == kDone) remove_inputs(o, job);
+  return outcome;
+}
+
+/// Everything that has no container of its own yet: dumps, by their names.
+bool is_dump_name(std::string_view path) {
+  const std::string_view format = format_of_path(path);
+  return !format.empty() && format != "kvz";
 }
 
 int compress(const Options& o) {
-  if (o.out.empty()) throw UsageError("several inputs give no name for the container: give one with -o");
-  KvzOptions options;
-  if (o.goals.empty())
-    options.rules = load_rules(o.preset.empty() ? std::string(kDefaultPreset) : o.preset, o.key, o.value);
   check_target(o);
+  check_removal(o);
+  KvzOptions options;
+  const std::string preset = o.level != 0 ? std::string(kLevels[static_cast<std::size_t>(o.level) - 1]) : o.preset;
+  if (o.goals.empty())
+    options.rules = load_rules(preset.empty() ? std::string(kDefaultPreset) : preset, o.key, o.value);
   options.chunk_tokens = parse_chunk_tokens(o.chunk_tokens);
   options.user = parse_meta(o.recognising.meta);
-  for (const std::string& in : o.in) refuse_same_file(in, o.out);
-  FidelityOptions fidelity = o.fidelity;
-  fidelity.recognise = recognise_options(o.recognising);
-  const auto run = [&] {
-    const bool part = !o.selecting.selection().empty();
-    Recognising recognising = o.recognising;
-    recognising.say = !o.common.quiet;
-    const auto reader = part ? open_selected(o.in, o.selecting, recognising, {}, options.user) : open_inputs(o.in);
-    const Recognition recognition = part ? *reader->recognition() : recognise_input(*reader, recognising, options.user);
-    const std::string padded = o.common.quiet ? std::string() : padding_text(*reader, recognition);
-    if (!padded.empty()) note(padded);
-    const auto with_queries = open_with_queries(o, options.user);
-    SaliencySource saliency(with_queries ? *with_queries : *reader,
-                            with_queries ? *with_queries->recognition() : recognition, o.saliency, o.fidelity.queries,
-                            fidelity.recognise, o.common.threads);
-    bool met = true;
-    if (!o.goals.empty() && reader->traits().once) {
-      throw UsageError("a target reads a container several times: give it as a file, not from a pipe");
-    }
-    if (!o.goals.empty()) {
-      refuse_existing(o.out, o.common.force);
-      TargetOutcome outcome = find_target(*reader, recognition, *o.goals[0], fidelity, options, o.common.threads,
-                                          o.common.quiet, &saliency);
-      options = std::move(outcome.options);
-      met = outcome.met;
-      if (!met) complain(fmt::format("{}: {}", inputs_name(o), outcome.said));
-      if (met && !o.common.quiet) note(outcome.said);
-    }
-    options.saliency = saliency.of(options.rules);
-    if (o.common.verbose > 0 && !o.common.quiet && !saliency.said().empty()) note(saliency.said());
-    if (!o.tables.empty()) options.tables.beside = load_tables(o.tables);
-    if (!reader->traits().once) options.tables.stored = fit_tables(*reader, recognition, options, o.common.threads);
-    const auto writer = create_kvz_writer(o.out, reader->dump(), recognition, options, o.common.force);
-    {
-      ProgressLine progress(inputs_name(o), !o.common.quiet);
-      transcode(*reader, *writer, o.common.threads, progress.callback());
-    }
-    writer->finish();
-    if (!o.common.quiet) summarise(o, options.rules, recognition, tensor_bytes(reader->dump()));
-    return met ? kDone : kMissed;
-  };
-  return with_file(o.in[0], run);
+  std::vector<BatchFile> files = batch_files(o.batch, is_dump_name);
+  if (o.out.empty()) {
+    name_outputs(o.batch, files, [](const std::string& in) { return in == "-" ? in : in + ".kvz"; });
+    return run_batch(o.batch, o.common, files, [&](const BatchFile& file) {
+      return with_file(file.in, [&] { return compress_job(o, {{file.in}, file.out}, options); });
+    });
+  }
+  if (!o.batch.folder.empty()) throw UsageError("-o names one output, --output-dir a folder for many: choose one");
+  if (files.empty()) return kDone;
+  // One container of all inputs.
+  Job job{{}, o.out};
+  for (const BatchFile& file : files) job.in.push_back(file.in);
+  const BatchFile whole{inputs_name(job), {}, o.out};
+  return run_batch(o.batch, o.common, {whole}, [&](const BatchFile&) {
+    return with_file(job.in[0], [&] { return compress_job(o, job, options); });
+  });
 }
 
 }  // namespace
@@ -157,11 +226,18 @@ void add_compress(CLI::App& app, Action& action) {
       add_command(app, {"compress", "compress a dump into a .kvz container", "kvzip compress IN... [-o OUT] [OPTIONS]",
                         "  kvzip compress cache.safetensors -o cache.kvz --preset gear-2\n"
                         "  kvzip compress layer-*.safetensors -o cache.kvz\n"
+                        "  kvzip compress -r dumps --output-dir packed --keep-going\n"
                         "  kvzip synth --layers 8 --heads 2 --head-dim 128 --tokens 1024 -o - \\\n"
                         "    --to safetensors | kvzip compress - --preset kivi-2 -o cache.kvz"});
   auto o = std::make_shared<Options>();
-  command->add_option("IN", o->in, "dump or container to read; of several, all tensors together");
-  add_text(*command, "-o,--output", o->out, "OUT", "container to write (default: IN.kvz)");
+  command->add_option("IN", o->batch.in, "dump or container to read");
+  add_text(*command, "-o,--output", o->out, "OUT",
+           "container to write, with the tensors of all inputs\n(default: IN.kvz for each)");
+  add_stdout(*command, o->out);
+  add_batch(*command, o->batch, true);
+  command->add_flag("--rm", o->remove, "remove inputs once OUT has been read again");
+  command->add_flag("-1{1},-2{2},-3{3},-4{4},-5{5},-6{6},-7{7},-8{8},-9{9}", o->level,
+                    "presets, from lossless (-1) to smallest (-9)");
   add_text(*command, "--preset", o->preset, "NAME|FILE", fmt::format("how to code (default: {})", kDefaultPreset));
   add_text(*command, "--key", o->key, "SPEC", "pipeline for keys, instead of the preset's");
   add_text(*command, "--value", o->value, "SPEC", "pipeline for values, instead of the preset's");
@@ -180,8 +256,7 @@ void add_compress(CLI::App& app, Action& action) {
   add_force(*command, o->common);
   add_verbosity(*command, o->common);
   command->callback([o, &action] {
-    if (o->in.empty()) o->in.push_back(piped_input("IN"));
-    if (o->out.empty() && o->in.size() == 1) o->out = o->in[0] == "-" ? "-" : o->in[0] + ".kvz";
+    if (o->batch.in.empty() && o->batch.names.empty()) o->batch.in.push_back(piped_input("IN"));
     action = [o] { return compress(*o); };
   });
 }

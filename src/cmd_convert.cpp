@@ -3,6 +3,8 @@
 
 #include <memory>
 
+#include "codec/fail.hpp"
+#include "kvzip/container.hpp"
 #include "src/commands.hpp"
 #include "src/report/report.hpp"
 
@@ -15,7 +17,26 @@ struct Options {
   std::string in, out, to;
 };
 
+/// A container's own tables, for other files to name by hash.
+int convert_tables(const Options& o) {
+  if (!o.to.empty()) throw UsageError("--to is of tensors, and a .kvzd holds tables");
+  refuse_same_file(o.in, o.out);
+  return with_file(o.in, [&] {
+    const auto reader = open_reader(o.in);
+    const ReaderTraits traits = reader->traits();
+    if (traits.container == nullptr || traits.once || traits.container->stored_tables().empty()) {
+      fail(ErrorCode::invalid_argument, "only a container in a file that stores tables can become a .kvzd");
+    }
+    write_tables(o.out, traits.container->stored_tables(), o.common.force);
+    if (o.common.verbose > 0) {
+      note(fmt::format("{}: {} tables -> {}", input_name(o.in), traits.container->stored_tables().all().size(), o.out));
+    }
+    return kDone;
+  });
+}
+
 int convert(const Options& o) {
+  if (names_tables(o.out)) return convert_tables(o);
   const std::string format = output_format(o.out, o.to);
   refuse_same_file(o.in, o.out);
   return with_file(o.in, [&] {

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <filesystem>
 #include <memory>
 
 #include "codec/fail.hpp"
 #include "kvzip/container.hpp"
-#include "src/cli/selecting.hpp"
+#include "src/cli/batch.hpp"
 #include "src/commands.hpp"
 #include "src/report/report.hpp"
 
@@ -12,7 +13,8 @@ namespace {
 
 struct Options {
   Common common;
-  std::string in, out, to, tables;
+  Batch batch;
+  std::string out, to, tables;
   Selecting selecting;
 };
 
@@ -28,50 +30,68 @@ std::string output_for(const std::string& in) {
   return out;
 }
 
-int decompress(const Options& o) {
-  const std::string out = o.out.empty() ? output_for(o.in) : o.out;
+Outcome decompress_file(const Options& o, const std::string& in, const std::string& out) {
   const std::string format = output_format(out, o.to);
   const Selection selection = o.selecting.selection();
-  refuse_same_file(o.in, out);
-  return with_file(o.in, [&] {
-    auto reader = open_reader(o.in);
-    if (reader->recognition() == nullptr) {
-      fail(ErrorCode::invalid_argument, "not a .kvz container; 'kvzip convert' copies between other formats");
-    }
-    if (!o.tables.empty()) reader->traits().container->use_tables(load_tables(o.tables));
-    if (!selection.empty()) {
-      const Recognition recognition = *reader->recognition();
-      const std::string said = selection_note(reader->dump(), recognition, selection);
-      if (!o.common.quiet && !said.empty()) note(said);
-      reader = select(std::move(reader), recognition, selection);
-    }
-    const auto writer = create_writer(out, format, reader->dump(), o.common.force);
-    if (!o.common.quiet) note_losses(format, reader->dump(), out);
-    {
-      ProgressLine progress(input_name(o.in), !o.common.quiet);
-      transcode(*reader, *writer, o.common.threads, progress.callback());
-    }
-    writer->finish();
-    if (o.common.verbose > 0) {
-      note(fmt::format("{}: {} tensors -> {} ({})", input_name(o.in), reader->dump().tensors.size(),
-                       out == "-" ? "standard output" : out, format));
-    }
-    return kDone;
+  refuse_same_file(in, out);
+  auto reader = open_reader(in);
+  if (reader->recognition() == nullptr) {
+    fail(ErrorCode::invalid_argument, "not a .kvz container; 'kvzip convert' copies between other formats");
+  }
+  if (!o.tables.empty()) reader->traits().container->use_tables(load_tables(o.tables));
+  if (!selection.empty()) {
+    const Recognition recognition = *reader->recognition();
+    const std::string said = selection_note(reader->dump(), recognition, selection);
+    if (!o.common.quiet && !said.empty()) note(said);
+    reader = select(std::move(reader), recognition, selection);
+  }
+  const auto writer = create_writer(out, format, reader->dump(), o.common.force);
+  if (!o.common.quiet) note_losses(format, reader->dump(), out);
+  {
+    ProgressLine progress(input_name(in), !o.common.quiet);
+    transcode(*reader, *writer, o.common.threads, progress.callback());
+  }
+  writer->finish();
+  Outcome outcome;
+  outcome.source_bytes = 0;
+  for (const TensorInfo& tensor : reader->dump().tensors) *outcome.source_bytes += tensor.bytes();
+  if (in != "-" && selection.empty()) outcome.file_bytes = std::filesystem::file_size(in);
+  if (o.common.verbose > 0) {
+    note(fmt::format("{}: {} tensors -> {} ({})", input_name(in), reader->dump().tensors.size(),
+                     out == "-" ? "standard output" : out, format));
+  }
+  return outcome;
+}
+
+int decompress(const Options& o) {
+  std::vector<BatchFile> files =
+      batch_files(o.batch, [](std::string_view path) { return format_of_path(path) == "kvz"; });
+  if (o.out.empty()) {
+    name_outputs(o.batch, files, output_for);
+  } else if (files.size() > 1 || !o.batch.folder.empty()) {
+    throw UsageError("-o names the output of one container; --output-dir takes those of many");
+  } else if (!files.empty()) {
+    files[0].out = o.out;
+  }
+  return run_batch(o.batch, o.common, files, [&](const BatchFile& file) {
+    return with_file(file.in, [&] { return decompress_file(o, file.in, file.out); });
   });
 }
 
 }  // namespace
 
 void add_decompress(CLI::App& app, Action& action) {
-  CLI::App* command =
-      add_command(app, {"decompress", "decode a .kvz container into a dump", "kvzip decompress IN [-o OUT] [OPTIONS]",
-                        "  kvzip decompress cache.kvz -o cache.safetensors\n"
-                        "  kvzip decompress cache.kvz -o part.h5 --layers 0-3 --tokens 0:256 --role key"});
+  CLI::App* command = add_command(
+      app, {"decompress", "decode a .kvz container into a dump", "kvzip decompress IN... [-o OUT] [OPTIONS]",
+            "  kvzip decompress cache.kvz -o cache.safetensors\n"
+            "  kvzip decompress cache.kvz -o part.h5 --layers 0-3 --tokens 0:256 --role key"});
   auto o = std::make_shared<Options>();
-  command->add_option("IN", o->in, "container to read");
+  command->add_option("IN", o->batch.in, "container to read");
   add_text(*command, "-o,--output", o->out, "OUT",
            "file to write; its extension gives the format\n"
            "(default: IN without .kvz)");
+  add_stdout(*command, o->out);
+  add_batch(*command, o->batch, true);
   add_text(*command, "--to", o->to, "FORMAT", "safetensors, hdf5, npz or npy, whatever OUT is called");
   add_text(*command, "--tables", o->tables, "FILE", "tables (.kvzd) that IN names; the default is INd");
   add_selecting(*command, o->selecting, "only key, value, query or other; or a list: key,value");
@@ -80,7 +100,7 @@ void add_decompress(CLI::App& app, Action& action) {
   add_force(*command, o->common);
   add_verbosity(*command, o->common);
   command->callback([o, &action] {
-    if (o->in.empty()) o->in = piped_input("IN");
+    if (o->batch.in.empty() && o->batch.names.empty()) o->batch.in.push_back(piped_input("IN"));
     action = [o] { return decompress(*o); };
   });
 }

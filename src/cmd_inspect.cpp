@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <filesystem>
 #include <map>
 #include <memory>
 
 #include "kvzip/container.hpp"
+#include "src/cli/batch.hpp"
 #include "src/commands.hpp"
 #include "src/report/inspect_kvz.hpp"
 #include "src/report/report.hpp"
@@ -15,13 +18,14 @@ namespace {
 struct Options {
   Common common;
   Recognising recognising;
-  std::string file;
+  std::vector<std::string> files;
   bool json = false, why = false;
 };
 
 Json dump_json(const std::string& path, const Dump& dump, const Recognition& recognition) {
   Json out{{"schema", 1}, {"file", path}, {"kind", "dump"}, {"model", json_model(recognition.model)}};
   out["metadata"] = metadata_json(dump);
+  out["attributes"] = attributes_json(dump);
   out["recognised"] = recognition.recognised;
   std::uint64_t bytes = 0;
   Json tensors = Json::array();
@@ -92,11 +96,21 @@ std::string why_lines(const Dump& dump, const Recognition& recognition) {
   return out;
 }
 
-int inspect(const Options& o) {
-  if (o.why && o.json) throw UsageError("--why and --json: choose one, the JSON has the reasons, too");
-  const std::string name = input_name(o.file);
-  return with_file(o.file, [&] {
-    const auto reader = open_reader(o.file);
+int inspect_tables(const Options& o, const std::string& file, const std::string& name) {
+  const Tables tables = load_tables(file);
+  if (o.json) {
+    print_json({{"schema", 1}, {"file", name}, {"kind", "kvzd"}, {"tables", tables_json(tables)}});
+  } else {
+    print(fmt::format("{}: {} tables\n\n{}", printable(name), tables.all().size(), tables_text(tables)));
+  }
+  return kDone;
+}
+
+int inspect_file(const Options& o, const std::string& file) {
+  const std::string name = input_name(file);
+  if (names_tables(file)) return inspect_tables(o, file, name);
+  return with_file(file, [&] {
+    const auto reader = open_reader(file);
     const Recognition recognition = recognise_input(*reader, o.recognising, {});
     const bool all = o.common.verbose > 0;
     if (const std::string left_out = left_out_text(*reader); !left_out.empty()) note(left_out);
@@ -104,11 +118,13 @@ int inspect(const Options& o) {
       print(why_lines(reader->dump(), recognition));
     } else if (KvzReader* kvz = reader->traits().container) {
       // What frames take is known only to who can look at all of them, so not from a pipe.
-      const KvzSummary summary = reader->traits().once ? kvz->description() : kvz->summary();
+      const bool once = reader->traits().once;
+      const KvzSummary summary = once ? kvz->description() : kvz->summary();
+      const Tables* tables = once ? nullptr : &kvz->stored_tables();
       if (o.json) {
-        print_json(container_json(name, reader->dump(), recognition, summary));
+        print_json(container_json(name, reader->dump(), recognition, summary, tables));
       } else {
-        print(container_text(name, reader->dump(), recognition, summary, all));
+        print(container_text(name, reader->dump(), recognition, summary, tables, all));
       }
     } else if (o.json) {
       print_json(dump_json(name, reader->dump(), recognition));
@@ -119,21 +135,59 @@ int inspect(const Options& o) {
   });
 }
 
+/// A line of a listing: the file, and what is most asked for of it.
+std::vector<std::string> listed(const std::string& file) {
+  return with_file(file, [&]() -> std::vector<std::string> {
+    const auto reader = open_reader(file);
+    std::uint64_t source = 0;
+    for (const TensorInfo& info : reader->dump().tensors) source += info.bytes();
+    const std::string name = printable(input_name(file)), tensors = std::to_string(reader->dump().tensors.size());
+    KvzReader* kvz = reader->traits().container;
+    const std::uint64_t bytes = reader->traits().once ? 0 : file == "-" ? source : std::filesystem::file_size(file);
+    return {name,
+            tensors,
+            size_text(source),
+            bytes > 0 ? size_text(bytes) : "-",
+            number_text(ratio_of(source, bytes)),
+            kvz != nullptr ? printable(kvz->description().preset) : "-"};
+  });
+}
+
+int list_files(const Options& o) {
+  Table table({"file", ">tensors", ">source", ">file bytes", ">ratio", "preset"});
+  int worst = kDone;
+  for (const std::string& file : o.files) {
+    const auto failure = failure_of([&] { table.add(listed(file)); });
+    if (!failure) continue;
+    complain(failure->text);
+    worst = std::max(worst, failure->status);
+  }
+  print(table.text());
+  return worst;
+}
+
+int inspect(const Options& o) {
+  if (o.why && o.json) throw UsageError("--why and --json: choose one, the JSON has the reasons, too");
+  if (o.files.size() == 1) return inspect_file(o, o.files[0]);
+  if (o.why || o.json) throw UsageError("--why and --json are of one file; several are listed");
+  return list_files(o);
+}
+
 }  // namespace
 
 void add_inspect(CLI::App& app, Action& action) {
   CLI::App* command =
-      add_command(app, {"inspect", "show what a file holds and how it is coded", "kvzip inspect FILE [OPTIONS]",
+      add_command(app, {"inspect", "show what a file holds and how it is coded", "kvzip inspect FILE... [OPTIONS]",
                         "  kvzip inspect cache.safetensors --layout BHTD\n"
                         "  kvzip inspect cache.kvz --json | jq .totals"});
   auto o = std::make_shared<Options>();
-  command->add_option("FILE", o->file, "dump or container");
+  command->add_option("FILE", o->files, "dump, container or tables (.kvzd); several are listed");
   command->add_flag("--json", o->json, "everything, as JSON");
   command->add_flag("--why", o->why, "what every tensor was taken for, and why");
   add_recognising(*command, o->recognising);
   command->add_flag("-v,--verbose", o->common.verbose, "every tensor, even when there are many");
   command->callback([o, &action] {
-    if (o->file.empty()) o->file = piped_input("FILE");
+    if (o->files.empty()) o->files.push_back(piped_input("FILE"));
     action = [o] { return inspect(*o); };
   });
 }

@@ -8,6 +8,7 @@
 #include "formats/file.hpp"
 #include "formats/format_table.hpp"
 #include "kvzip/container.hpp"
+#include "src/cli/batch.hpp"
 #include "src/commands.hpp"
 #include "src/report/report.hpp"
 
@@ -16,7 +17,7 @@ namespace {
 
 struct Options {
   Common common;
-  std::vector<std::string> files;
+  Batch batch;
 };
 
 /// By its first bytes. Of a pipe, which shows them once, the name has to do. Fails for what no reader takes.
@@ -29,7 +30,7 @@ bool looks_like_container(const std::string& path) {
   return probe_format(first, path).name == "kvz";
 }
 
-int verify_file(const Options& o, const std::string& path) {
+Outcome verify_file(const Options& o, const std::string& path) {
   ProgressLine progress(input_name(path), !o.common.quiet);
   // By name first: a container too damaged to be opened can still be walked.
   const bool named_kvz = path != "-" && format_of_path(path) == "kvz" && looks_like_container(path);
@@ -44,26 +45,19 @@ int verify_file(const Options& o, const std::string& path) {
     what = reader->recognition() != nullptr ? "container" : fmt::format("{} tensors", reader->dump().tensors.size());
   }
   for (const std::string& line : damage) complain(fmt::format("{}: {}", input_name(path), line));
-  if (!damage.empty()) return kCorrupt;
+  Outcome outcome;
+  if (!damage.empty()) {
+    outcome.status = kCorrupt;
+    return outcome;
+  }
   if (!o.common.quiet) note(fmt::format("{}: sound ({})", input_name(path), what));
-  return kDone;
+  return outcome;
 }
 
 int verify(const Options& o) {
-  int worst = kDone;
-  for (const std::string& path : o.files) {
-    int status = kError;
-    try {
-      status = with_file(path, [&] { return verify_file(o, path); });
-    } catch (const Error& error) {
-      complain(error_text(error));
-      status = exit_status(error.code());
-    } catch (const std::bad_alloc&) {
-      complain(fmt::format("{}: not enough memory; fewer threads (-j) need less", input_name(path)));
-    }
-    worst = std::max(worst, status);
-  }
-  return worst;
+  const auto files = batch_files(o.batch, [](std::string_view path) { return !format_of_path(path).empty(); });
+  return run_batch(o.batch, o.common, files,
+                   [&](const BatchFile& file) { return with_file(file.in, [&] { return verify_file(o, file.in); }); });
 }
 
 }  // namespace
@@ -76,12 +70,14 @@ void add_verify(CLI::App& app, Action& action) {
                         "Of a container every damaged frame is named. A dump has no checksums: it is read\n"
                         "from end to end. Of several files the exit status is the highest."});
   auto o = std::make_shared<Options>();
-  command->add_option("FILE", o->files, "files to check");
+  command->add_option("FILE", o->batch.in, "files to check");
+  o->batch.keep_going = true;
+  add_batch(*command, o->batch, false);
   add_threads(*command, o->common);
   add_trust(*command);
   add_verbosity(*command, o->common);
   command->callback([o, &action] {
-    if (o->files.empty()) o->files.push_back(piped_input("FILE"));
+    if (o->batch.in.empty() && o->batch.names.empty()) o->batch.in.push_back(piped_input("FILE"));
     action = [o] { return verify(*o); };
   });
 }

@@ -3,19 +3,20 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <exception>
-#include <new>
-#include <numeric>
+#include <filesystem>
 #include <string>
-#include <utility>
 #include <vector>
 
 #ifdef __GLIBC__
 #include <malloc.h>
 #endif
 
+#include "codec/nearest.hpp"
 #include "formats/file.hpp"
 #include "kvzip/memory.hpp"
+#include "src/cli/batch.hpp"
 #include "src/cli/memory_limit.hpp"
 #include "src/commands.hpp"
 #include "src/report/report.hpp"
@@ -39,47 +40,69 @@ void keep_large_blocks() {
 #endif
 }
 
-/// How many letters differ, or are too many or too few, from one word to another (Levenshtein).
-std::size_t distance(std::string_view a, std::string_view b) {
-  std::vector<std::size_t> row(b.size() + 1);
-  std::iota(row.begin(), row.end(), std::size_t{0});
-  for (std::size_t i = 0; i < a.size(); ++i) {
-    std::size_t diagonal = std::exchange(row[0], i + 1);
-    for (std::size_t j = 0; j < b.size(); ++j) {
-      const std::size_t replaced = diagonal + (a[i] == b[j] ? 0 : 1);
-      diagonal = row[j + 1];
-      row[j + 1] = std::min({replaced, diagonal + 1, row[j] + 1});
-    }
+/// What comes without a command is what other compressors take: -d, -t and -l are decompress, verify and inspect, any
+/// other short option goes to compress. A name alone is no command, so that files and commands are never confused.
+void add_command_word(std::vector<std::string>& words) {
+  if (words.size() < 2) return;
+  std::string& first = words[1];
+  if (first.size() < 2 || first[0] != '-' || first[1] == '-' || first == "-h" || first == "-V") return;
+  constexpr std::string_view kLetters = "dtl";
+  constexpr std::array<std::string_view, 3> kCommands{"decompress", "verify", "inspect"};
+  const std::size_t value = std::min(first.find_first_of("oj"), first.size());  // what follows these is theirs
+  const std::size_t at = first.find_first_of(kLetters);
+  std::string command = "compress";
+  if (at < value) {
+    command = kCommands[kLetters.find(first[at])];
+    first.erase(at, 1);
+    if (first == "-") words.erase(words.begin() + 1);
   }
-  return row.back();
+  words.insert(words.begin() + 1, command);
 }
 
 std::string unknown_command(const CLI::App& app, std::string_view typed) {
   std::string what = fmt::format("there is no command '{}'", typed);
-  constexpr std::size_t kMisspelt = 2;
-  std::string_view nearest;
-  std::size_t least = kMisspelt + 1;
-  for (const CLI::App* command : app.get_subcommands({})) {
-    const std::size_t d = distance(typed, command->get_name());
-    if (d < least) least = d, nearest = command->get_name();
+  std::vector<std::string> names;
+  for (const CLI::App* command : app.get_subcommands({})) names.push_back(command->get_name());
+  const std::string guess = did_you_mean(typed, std::vector<std::string_view>(names.begin(), names.end()));
+  std::error_code ignored;
+  if (!guess.empty()) {
+    what += guess;
+  } else if (std::filesystem::exists(typed, ignored)) {
+    what += fmt::format("; to compress this file: kvzip compress {}", shell_word(std::string(typed)));
   }
-  if (!nearest.empty()) what += fmt::format("; did you mean '{}'?", nearest);
   return what;
 }
 
+/// An option that the command does not have, and the one that may be meant.
+std::string unknown_option(const CLI::App& command, const std::string& typed) {
+  std::vector<std::string> names;
+  for (const CLI::Option* option : command.get_options()) {
+    for (const std::string& name : option->get_lnames()) names.push_back("--" + name);
+  }
+  const std::string name = typed.substr(0, typed.find('='));
+  return fmt::format("{} has no option {}{}", command.get_name(), name,
+                     did_you_mean(name, std::vector<std::string_view>(names.begin(), names.end())));
+}
+
 /// Never throws: what cannot be read is a usage error, told on one line.
-int parse(CLI::App& app, int argc, char** argv) {
+int parse(CLI::App& app, const std::vector<std::string>& words) {
   try {
-    app.parse(argc, argv);
+    app.parse(std::vector<std::string>(words.rbegin(), words.rend() - 1));
   } catch (const CLI::ParseError& error) {
     if (error.get_exit_code() == static_cast<int>(CLI::ExitCodes::Success)) return app.exit(error);
     std::string command = "kvzip";
     for (const CLI::App* sub : app.get_subcommands()) command += " " + sub->get_name();
     std::string what = error.what();
     what.erase(what.find_last_not_of(" \n") + 1);
+    if (error.get_exit_code() == static_cast<int>(CLI::ExitCodes::ExtrasError) && !app.get_subcommands().empty()) {
+      const std::vector<std::string> left = app.remaining(true);
+      const auto option =
+          std::find_if(left.begin(), left.end(), [](const std::string& w) { return w.starts_with('-'); });
+      if (option != left.end()) what = unknown_option(*app.get_subcommands().front(), *option);
+    }
     if (app.get_subcommands().empty()) {
-      if (argc < 2) what = "which command?";
-      if (argc > 1 && argv[1][0] != '-') what = unknown_command(app, argv[1]);
+      if (words.size() < 2) what = "which command?";
+      if (words.size() > 1 && !words[1].starts_with('-')) what = unknown_command(app, words[1]);
     }
     complain(fmt::format("{}; see '{} --help'", what, command));
     return kUsage;
@@ -88,22 +111,11 @@ int parse(CLI::App& app, int argc, char** argv) {
 }
 
 int perform(const Action& action) {
-  try {
-    return action();
-  } catch (const UsageError& error) {
-    complain(error.what());
-    return kUsage;
-  } catch (const Error& error) {
-    complain(error_text(error));
-    return exit_status(error.code());
-  } catch (const std::bad_alloc&) {
-    complain(
-        "not enough memory; fewer threads (-j) or, to compress, smaller chunks (--chunk-tokens) need less, and "
-        "--memlimit may allow more");
-  } catch (const std::exception& error) {
-    complain(error.what());
-  }
-  return kError;
+  int status = kError;
+  const auto failure = failure_of([&] { status = action(); });
+  if (!failure) return status;
+  complain(failure->text);
+  return failure->status;
 }
 
 /// Memory that runs out where no error may be thrown ends here: with a message and without unfinished outputs.
@@ -143,12 +155,13 @@ int main(int argc, char** argv) {
   add_list(app, action);
   add_synth(app, action);
   add_plan(app, action);
-  std::vector<char*> words(argv, argv + argc);
-  char help[] = "--help";
-  if (argc > 1 && argv[1] == std::string_view("help")) {  // help COMMAND is COMMAND --help
+  std::vector<std::string> words(argv, argv + argc);
+  if (words.empty()) words.emplace_back("kvzip");
+  if (argc > 1 && words[1] == "help") {  // help COMMAND is COMMAND --help
     words.erase(words.begin() + 1);
-    words.push_back(help);
+    words.emplace_back("--help");
   }
-  const int parsed = parse(app, static_cast<int>(words.size()), words.data());
+  add_command_word(words);
+  const int parsed = parse(app, words);
   return parsed >= 0 ? parsed : perform(action);
 }

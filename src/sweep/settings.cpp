@@ -12,6 +12,7 @@
 #include "codec/split.hpp"
 #include "kvzip/components.hpp"
 #include "kvzip/error.hpp"
+#include "src/request/request.hpp"
 
 namespace kvzip::tool {
 namespace {

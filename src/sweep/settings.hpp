@@ -6,7 +6,7 @@
 #include <string_view>
 #include <vector>
 
-#include "src/cli/options.hpp"
+#include "kvzip/rules.hpp"
 
 namespace kvzip::tool {
 

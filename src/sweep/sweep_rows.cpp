@@ -11,6 +11,7 @@
 #include "formats/kvz/kvz_records.hpp"
 #include "kvzip/error.hpp"
 #include "kvzip/saliency.hpp"
+#include "src/request/request.hpp"
 
 namespace kvzip::tool {
 namespace {

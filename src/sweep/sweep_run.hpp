@@ -3,7 +3,7 @@
 #pragma once
 
 #include "kvzip/container.hpp"
-#include "src/cli/selecting.hpp"
+#include "src/request/selecting.hpp"
 #include "src/sweep/settings.hpp"
 #include "src/sweep/sweep.hpp"
 

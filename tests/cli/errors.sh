@@ -26,7 +26,7 @@ one_line
 expect_in stderr "nowhere.safetensors"
 expect_status 5 kvzip compress a.safetensors -o no/such/dir/x.kvz
 one_line
-expect_status 5 kvzip compress . -o x.kvz
+expect_status 2 kvzip compress . -o x.kvz
 one_line
 
 # Existing outputs are kept without -f.

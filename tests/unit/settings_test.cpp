@@ -7,6 +7,7 @@
 #include <set>
 
 #include "kvzip/error.hpp"
+#include "src/request/request.hpp"
 #include "src/sweep/settings.hpp"
 #include "tests/unit/scratch_directory.hpp"
 

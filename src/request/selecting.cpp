@@ -1,22 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "src/cli/selecting.hpp"
+#include "src/request/selecting.hpp"
 
 #include <utility>
 
 #include "formats/join.hpp"
 #include "formats/token_windows.hpp"
 #include "src/report/report.hpp"
+#include "src/request/request.hpp"
 
 namespace kvzip::tool {
 
 Selection Selecting::selection() const {
-  return as_typed("--layers, --tokens, --role", [&] { return parse_selection(layers, tokens, role); });
-}
-
-void add_selecting(CLI::App& app, Selecting& selecting, const std::string& roles) {
-  add_text(app, "--layers", selecting.layers, "A-B", "only these layers");
-  add_text(app, "--tokens", selecting.tokens, "A:B", "only tokens A to B - 1");
-  add_text(app, "--role", selecting.role, "ROLE", roles);
+  // Each by itself, so that an error names the one that is wrong.
+  as_typed("--layers", [&] { parse_selection(layers, {}, {}); });
+  as_typed("--tokens", [&] { parse_selection({}, tokens, {}); });
+  return as_typed("--role", [&] { return parse_selection(layers, tokens, role); });
 }
 
 std::unique_ptr<DumpReader> open_inputs(const std::vector<std::string>& paths) {
@@ -28,7 +26,8 @@ std::unique_ptr<DumpReader> open_inputs(const std::vector<std::string>& paths) {
 }
 
 std::string selection_note(const Dump& dump, const Recognition& recognition, const Selection& selection) {
-  return selection.tokens ? windows_text(dump, recognition, *selection.tokens) : std::string();
+  const Selection found = resolved(selection, dump, recognition);
+  return found.tokens ? windows_text(dump, recognition, *found.tokens) : std::string();
 }
 
 std::unique_ptr<DumpReader> open_selected(const std::vector<std::string>& paths, const Selecting& selecting,

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "formats/selection.hpp"
-#include "src/cli/options.hpp"
+#include "src/request/recognising.hpp"
 
 namespace kvzip::tool {
 
@@ -15,8 +15,6 @@ struct Selecting {
   std::string layers, tokens, role;
   Selection selection() const;
 };
-/// `roles` says what is taken without --role.
-void add_selecting(CLI::App& app, Selecting& selecting, const std::string& roles);
 
 /// Files whose tensors stand side by side; one is itself.
 std::unique_ptr<DumpReader> open_inputs(const std::vector<std::string>& paths);

@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "src/cli/batch.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <exception>
+#include <filesystem>
+#include <fstream>
+#include <iostream>
+#include <map>
+#include <new>
+#include <set>
+
+#include "formats/file.hpp"
+#include "src/report/report.hpp"
+
+namespace kvzip::tool {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::size_t kMostNames = std::size_t{1} << 28;  // bytes of a list of names
+
+std::vector<std::string> read_names(const std::string& path) {
+  std::ifstream file;
+  if (path != "-") file.open(path, std::ios::binary);
+  std::istream& in = path == "-" ? std::cin : file;
+  if (!in) fail_in(path, ErrorCode::io, "cannot read this list of names");
+  std::vector<std::string> names;
+  std::size_t bytes = 0;
+  for (std::string name; std::getline(in, name, '\0');) {
+    bytes += name.size() + 1;
+    if (bytes > kMostNames) fail_in(input_name(path), ErrorCode::limit, "too long for a list of names");
+    if (name.empty()) throw UsageError(fmt::format("--files0-from {}: an empty name", path));
+    names.push_back(std::move(name));
+  }
+  if (in.bad()) fail_in(input_name(path), ErrorCode::io, "cannot read this list of names");
+  return names;
+}
+
+/// Files below a folder, by name. What is hidden, as unfinished outputs are, is left out.
+void search(const fs::path& folder, const fs::path& below, const std::function<bool(std::string_view)>& wanted,
+            std::vector<BatchFile>& out) {
+  std::error_code error;
+  std::vector<fs::directory_entry> entries;
+  for (fs::directory_iterator at(folder, error), end; !error && at != end; at.increment(error)) entries.push_back(*at);
+  if (error) fail_in(folder.string(), ErrorCode::io, "cannot read this folder: {}", error.message());
+  std::sort(entries.begin(), entries.end());
+  for (const fs::directory_entry& entry : entries) {
+    const fs::path name = entry.path().filename();
+    if (name.string().starts_with('.') || entry.is_symlink(error)) continue;
+    if (entry.is_directory(error)) {
+      search(entry.path(), below / name, wanted, out);
+    } else if (entry.is_regular_file(error) && wanted(name.string())) {
+      out.push_back({entry.path().string(), (below / name).string()});
+    }
+  }
+}
+
+void make_folder_of(const std::string& path) {
+  const fs::path folder = fs::path(path).parent_path();
+  std::error_code error;
+  fs::create_directories(folder, error);
+  if (!fs::is_directory(folder)) fail_in(folder.string(), ErrorCode::io, "cannot make this folder");
+}
+
+Json outcome_json(const BatchFile& file, const Outcome& outcome, const std::string& error, double seconds) {
+  const auto number = [](const std::optional<std::uint64_t>& n) { return n ? Json(*n) : Json(nullptr); };
+  return {{"schema", 1},
+          {"input", file.in},
+          {"output", file.out.empty() ? Json(nullptr) : Json(file.out)},
+          {"outcome", outcome.skipped           ? "skipped"
+                      : outcome.status == kDone ? "done"
+                                                : "failed"},
+          {"status", outcome.status},
+          {"error", error.empty() ? Json(nullptr) : Json(error)},
+          {"source_bytes", number(outcome.source_bytes)},
+          {"file_bytes", number(outcome.file_bytes)},
+          {"seconds", json_number(seconds)}};
+}
+
+/// Counts for the line at the end.
+struct Summary {
+  std::size_t done = 0, skipped = 0, failed = 0;
+  std::uint64_t source = 0, coded = 0;
+
+  void add(const Outcome& outcome) {
+    ++(outcome.skipped ? skipped : outcome.status == kDone ? done : failed);
+    if (!outcome.source_bytes || !outcome.file_bytes) return;
+    source += *outcome.source_bytes;
+    coded += *outcome.file_bytes;
+  }
+  std::string text(std::size_t files) const {
+    std::string line = fmt::format("{} files: {} done", files, done);
+    if (skipped > 0) line += fmt::format(", {} skipped", skipped);
+    if (failed > 0) line += fmt::format(", {} failed", failed);
+    if (const std::size_t left = files - done - skipped - failed; left > 0) line += fmt::format(", {} not tried", left);
+    if (coded > 0) {
+      line += fmt::format("; {} in dumps, {} in containers ({:.2f}x)", size_text(source), size_text(coded),
+                          ratio_of(source, coded).value_or(0));
+    }
+    return line;
+  }
+};
+
+}  // namespace
+
+std::optional<Failure> failure_of(const std::function<void()>& f) {
+  try {
+    f();
+    return std::nullopt;
+  } catch (const UsageError& error) {
+    return Failure{kUsage, error.what()};
+  } catch (const Error& error) {
+    return Failure{exit_status(error.code()), error_text(error)};
+  } catch (const std::bad_alloc&) {
+    return Failure{kError,
+                   "not enough memory; fewer threads (-j) or, to compress, smaller chunks (--chunk-tokens) need less, "
+                   "and --memlimit may allow more"};
+  } catch (const std::exception& error) {
+    return Failure{kError, error.what()};
+  }
+}
+
+void add_batch(CLI::App& app, Batch& batch, bool outputs) {
+  app.add_flag("-r,--recursive", batch.recursive, "folders: all files in them of a fitting name");
+  add_text(app, "--files0-from", batch.names, "FILE", "more inputs: names that end with a zero byte");
+  app.add_flag("--json", batch.json, "a line of JSON for each file");
+  if (!outputs) return;
+  app.add_flag("--keep-going", batch.keep_going, "after a file that fails, go on with the next");
+  add_text(app, "--output-dir", batch.folder, "DIR", "where outputs go, in folders like the inputs'");
+  app.add_flag("--skip-existing", batch.skip_existing, "leave out files whose output exists");
+}
+
+std::vector<BatchFile> batch_files(const Batch& batch, const std::function<bool(std::string_view path)>& wanted) {
+  std::vector<std::string> paths = batch.in;
+  if (!batch.names.empty()) {
+    const std::vector<std::string> more = read_names(batch.names);
+    paths.insert(paths.end(), more.begin(), more.end());
+  }
+  std::vector<BatchFile> found, out;
+  for (const std::string& path : paths) {
+    std::error_code ignored;
+    if (path == "-" && paths.size() > 1) throw UsageError("standard input can only be the one input");
+    if (path == "-" || !fs::is_directory(path, ignored)) {
+      found.push_back({path, fs::path(path).filename().string()});
+    } else if (batch.recursive) {
+      search(path, {}, wanted, found);
+    } else {
+      throw UsageError(fmt::format("{} is a folder: -r takes the files in it", path));
+    }
+  }
+  std::set<std::string> seen;
+  for (BatchFile& file : found) {
+    if (seen.insert(fs::path(file.in).lexically_normal().string()).second) out.push_back(std::move(file));
+  }
+  return out;
+}
+
+void name_outputs(const Batch& batch, std::vector<BatchFile>& files,
+                  const std::function<std::string(const std::string&)>& name) {
+  std::map<std::string, std::string> inputs;  // by output
+  for (BatchFile& file : files) {
+    file.out = batch.folder.empty() ? name(file.in) : (fs::path(batch.folder) / name(file.below)).string();
+    const auto [at, fresh] = inputs.try_emplace(fs::path(file.out).lexically_normal().string(), file.in);
+    if (!fresh) throw UsageError(fmt::format("{} and {} would both become {}", at->second, file.in, file.out));
+  }
+}
+
+int run_batch(const Batch& batch, const Common& common, const std::vector<BatchFile>& files,
+              const std::function<Outcome(const BatchFile&)>& one) {
+  for (const BatchFile& file : files) {
+    if (batch.json && is_standard_output(file.out)) throw UsageError("--json and an output share standard output");
+  }
+  if (files.empty() && !common.quiet) note("there is no file of a fitting name");
+  int worst = kDone;
+  Summary summary;
+  for (const BatchFile& file : files) {
+    // Each output is as private as its own input, not as the most private of all.
+    forget_inputs();
+    Outcome outcome;
+    const auto start = std::chrono::steady_clock::now();
+    const auto failure = failure_of([&] {
+      outcome.skipped = batch.skip_existing && !file.out.empty() && fs::exists(file.out);
+      if (outcome.skipped) return;
+      if (!batch.folder.empty()) make_folder_of(file.out);
+      outcome = one(file);
+    });
+    const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
+    if (failure) {
+      outcome.status = failure->status;
+      complain(failure->text);
+    }
+    if (batch.json) {
+      const Json line = outcome_json(file, outcome, failure ? failure->text : "", took.count());
+      print(line.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n");
+    }
+    summary.add(outcome);
+    worst = std::max(worst, outcome.status);
+    if (outcome.status != kDone && !batch.keep_going) break;
+  }
+  if (files.size() > 1 && !common.quiet) note(summary.text(files.size()));
+  return worst;
+}
+
+}  // namespace kvzip::tool

@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+// Many inputs, each with an output of its own.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "src/cli/options.hpp"
+
+namespace kvzip::tool {
+
+struct Batch {
+  std::vector<std::string> in;  // as typed: files, and folders with -r
+  std::string names, folder;    // --files0-from, --output-dir
+  bool recursive = false, keep_going = false, skip_existing = false, json = false;
+
+  /// True where something was asked for that only many files need.
+  bool asked() const { return recursive || !names.empty() || !folder.empty(); }
+};
+/// `outputs`: also options about what is written.
+void add_batch(CLI::App& app, Batch& batch, bool outputs);
+
+struct BatchFile {
+  std::string in;
+  std::string below{};  // what --output-dir mirrors: the path below the folder that was searched, or the file's name
+  std::string out{};    // empty = none
+};
+/// All files, in the order of the command line, those of a folder by name; each once. In folders, regular files whose
+/// extension `wanted` takes; links are not followed. UsageError for a folder without -r, fail(io) for what cannot be
+/// read.
+std::vector<BatchFile> batch_files(const Batch& batch, const std::function<bool(std::string_view path)>& wanted);
+/// Says where outputs go: `name` in place of the input's, beside it or below --output-dir. UsageError where two are
+/// one.
+void name_outputs(const Batch& batch, std::vector<BatchFile>& files,
+                  const std::function<std::string(const std::string&)>& name);
+
+/// What became of one file.
+struct Outcome {
+  int status = kDone;
+  bool skipped = false;
+  std::optional<std::uint64_t> source_bytes, file_bytes;  // of tensors, and of the container
+};
+/// Runs `one` on each file, whose output's folder is made: its errors are told and are its status, and end the batch
+/// unless it keeps going. With --json a line for each file; with several a summary. Returns the highest status.
+int run_batch(const Batch& batch, const Common& common, const std::vector<BatchFile>& files,
+              const std::function<Outcome(const BatchFile&)>& one);
+
+/// An error as it is told, and its exit status; nothing where `f` ended well.
+struct Failure {
+  int status = kError;
+  std::string text;
+};
+std::optional<Failure> failure_of(const std::function<void()>& f);
+
+}  // namespace kvzip::tool

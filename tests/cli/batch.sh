@@ -1,0 +1,138 @@
+# Many inputs: folders, lists of names, what fails, what exists, what is removed, and the words of other compressors.
+mkdir -p in/deep
+kvzip synth -o in/a.safetensors --layers 1 --heads 2 --head-dim 16 --tokens 64 --no-query
+kvzip synth -o in/deep/b.h5 --layers 1 --heads 2 --head-dim 16 --tokens 32 --no-query --seed 2
+echo text >in/notes.txt
+ln -s ../a.safetensors in/deep/link.safetensors
+cp in/a.safetensors in/.hidden.safetensors
+
+# A folder: what fits by name, mirrored; each as if it were alone.
+expect_status 2 kvzip compress in
+expect_in stderr "-r"
+expect_status 0 kvzip compress -r in --output-dir out --preset int4
+expect_in stderr "2 files: 2 done; "
+[ "$(cd out && find . -type f | sort | tr '\n' ' ')" = "./a.safetensors.kvz ./deep/b.h5.kvz " ]
+kvzip compress -q in/deep/b.h5 -o alone.kvz --preset int4
+cmp alone.kvz out/deep/b.h5.kvz
+
+# What exists is refused, skipped, or replaced.
+expect_status 1 kvzip compress -r in --output-dir out --preset int8
+expect_in stderr "2 files: 0 done, 1 failed, 1 not tried"
+expect_status 1 kvzip compress -r in --output-dir out --preset int8 --keep-going
+expect_in stderr "2 files: 0 done, 2 failed"
+rm out/a.safetensors.kvz
+expect_status 0 kvzip compress -r in --output-dir out --preset int4 --skip-existing
+expect_in stderr "2 files: 1 done, 1 skipped"
+cmp alone.kvz out/deep/b.h5.kvz
+expect_status 0 kvzip compress -q -r in --output-dir out --preset int4 -f
+
+# The worst status; a line for each file.
+cp in/a.safetensors good.safetensors
+head -c 3000 in/a.safetensors >cut.safetensors
+expect_status 3 kvzip compress cut.safetensors good.safetensors --json -q
+[ "$(wc -l <stdout)" = 1 ]
+[ ! -e good.safetensors.kvz ]
+expect_status 5 kvzip compress cut.safetensors missing.safetensors good.safetensors --json --keep-going
+[ "$(wc -l <stdout)" = 3 ]
+[ -e good.safetensors.kvz ]
+expect_in stderr "3 files: 1 done, 2 failed"
+grep '"input":"cut.safetensors"' stdout >line
+expect_in line '"outcome":"failed","status":3,"error":"cut.safetensors:'
+grep '"input":"good.safetensors"' stdout >line
+expect_in line '"output":"good.safetensors.kvz","outcome":"done","status":0,"error":null'
+expect_in line "\"file_bytes\":$(stat -c %s good.safetensors.kvz)"
+[ "$(grep -c '"schema":1' stdout)" = 3 ]
+expect_status 2 bash -c 'kvzip compress --json - <good.safetensors'
+
+# Names from a list; two inputs for one output; standard input among others.
+find in -type f -name '[ab].*' -print0 | sort -z >names
+rm -r out
+expect_status 0 kvzip compress --files0-from names --output-dir out -q
+[ "$(find out -type f | sort | tr '\n' ' ')" = "out/a.safetensors.kvz out/b.h5.kvz " ]
+expect_status 0 bash -c ': | kvzip verify --files0-from -'
+expect_in stderr "there is no file"
+expect_status 2 bash -c "printf 'a\\0\\0b' | kvzip verify --files0-from -"
+expect_status 5 kvzip compress --files0-from nowhere
+mkdir x y
+cp good.safetensors x/c.safetensors
+cp good.safetensors y/c.safetensors
+expect_status 2 kvzip compress x/c.safetensors y/c.safetensors --output-dir both
+expect_in stderr "would both become"
+[ ! -e both ]
+expect_status 0 kvzip compress x/c.safetensors x/../x/c.safetensors -q # one file, named twice
+expect_status 2 kvzip compress - good.safetensors
+expect_status 2 kvzip compress x y -r -o one.kvz --output-dir both
+
+# And back, and checked.
+expect_status 0 kvzip decompress -r out --output-dir back
+[ "$(find back -type f | sort | tr '\n' ' ')" = "back/a.safetensors back/b.h5 " ]
+kvzip compare -q back/b.h5 out/b.h5.kvz --max-abs 0 >/dev/null
+expect_status 2 kvzip decompress out/a.safetensors.kvz out/b.h5.kvz -o one.safetensors
+expect_status 0 kvzip verify -r out back
+expect_in stderr "4 files: 4 done"
+printf 'X' | dd of=out/a.safetensors.kvz bs=1 seek=$(($(stat -c %s out/a.safetensors.kvz) / 2)) conv=notrunc status=none
+expect_status 3 kvzip verify -r out --json
+[ "$(grep -c '"outcome":"done"' stdout)" = 1 ]
+[ "$(grep -c '"outcome":"failed","status":3' stdout)" = 1 ]
+
+# Each output is as private as its own input, whatever was read before.
+cp good.safetensors private.safetensors
+chmod 600 private.safetensors
+chmod 644 good.safetensors
+expect_status 0 kvzip compress -q -f private.safetensors good.safetensors
+[ "$(stat -c %a private.safetensors.kvz)" = 600 ]
+[ "$(stat -c %a good.safetensors.kvz)" = 644 ]
+
+# --rm: only what was written, synced and read again; not where something would be lost.
+cp good.safetensors gone.safetensors
+expect_status 2 kvzip compress gone.safetensors --rm --no-sync
+expect_status 2 kvzip compress gone.safetensors --rm --layers 0
+expect_status 2 kvzip compress gone.safetensors --rm -o -
+expect_status 3 kvzip compress cut.safetensors --rm
+[ -e cut.safetensors ]
+[ -e gone.safetensors ]
+expect_status 0 kvzip compress -q gone.safetensors --rm
+[ ! -e gone.safetensors ]
+expect_status 0 kvzip verify -q gone.safetensors.kvz
+expect_status 1 kvzip compress -q good.safetensors --rm # exists
+[ -e good.safetensors ]
+
+# Levels are presets, and the words of zstd and xz lead to commands.
+cp good.safetensors l.safetensors
+for level in 1:lossless 6:kvzip-near 8:kvzip-balanced 9:kvzip-small; do
+  kvzip compress -q -f -"${level%:*}" l.safetensors
+  kvzip compress -q -f l.safetensors -o p.kvz --preset "${level#*:}"
+  cmp l.safetensors.kvz p.kvz
+done
+expect_status 0 kvzip -1fk l.safetensors
+expect_in stderr "preset lossless"
+expect_status 0 kvzip -t l.safetensors.kvz
+expect_in stderr "sound"
+expect_status 0 kvzip -l l.safetensors.kvz
+expect_in stdout "preset lossless"
+expect_status 0 kvzip -l l.safetensors.kvz good.safetensors
+[ "$(wc -l <stdout)" = 3 ]
+expect_in stdout "lossless"
+expect_status 5 kvzip -l l.safetensors.kvz missing
+kvzip -dc l.safetensors.kvz --to safetensors | cmp - l.safetensors
+kvzip -c1 l.safetensors | cmp - l.safetensors.kvz
+expect_status 0 kvzip -d -f l.safetensors.kvz
+cmp l.safetensors good.safetensors
+expect_status 2 kvzip -1 l.safetensors --preset int4
+expect_status 2 kvzip compress -1 l.safetensors --target-ratio 4
+expect_status 2 kvzip l.safetensors
+expect_in stderr "kvzip compress l.safetensors"
+
+# Words that are nearly right.
+expect_status 2 kvzip comprss l.safetensors
+expect_in stderr "did you mean 'compress'?"
+expect_status 2 kvzip compress l.safetensors --presett int4
+expect_in stderr "compress has no option --presett; did you mean '--preset'?"
+expect_status 2 kvzip compress l.safetensors --preset int44
+expect_in stderr "there is no preset 'int44'; did you mean 'int4'?"
+expect_status 2 kvzip compress l.safetensors --key qant:bits=2,pack
+expect_in stderr "did you mean 'quant'?"
+expect_status 2 kvzip compress l.safetensors --role keys -o x.kvz
+expect_in stderr "kvzip: --role: "
+expect_status 2 kvzip compress l.safetensors --layers 3-1 -o x.kvz
+expect_in stderr "kvzip: --layers: layers '3-1': the first comes after the last"
