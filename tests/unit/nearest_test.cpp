@@ -20,7 +20,7 @@ TEST_CASE("the nearest word is at most two letters away, and shares more than ha
   CHECK(nearest("", known).empty());
   CHECK(nearest("ac", known) == "ac");
   CHECK(nearest(std::string(65, 'a'), known).empty());
-  CHECK(did_you_mean("pakc", known) == "; did you mean 'pack'?");
+  CHECK(did_you_mean("packs", known) == "; did you mean 'pack'?");
   CHECK(did_you_mean("zzz", known).empty());
 }
 

@@ -90,11 +90,14 @@ TEST_CASE("selections as text") {
   CHECK(parse_selection("", "128:", "").tokens == Range{128, ~std::uint64_t{0}});
   CHECK(parse_selection("", "", "key,value").roles == std::vector{Role::key, Role::value});
   CHECK(parse_selection("", "", "kv").roles == std::vector{Role::pair});
-  for (const char* bad : {"x", "-", "3-", "-3", "3-1", "1-2-3", " 1", "4294967296", "+1", "0x1"}) {
+  for (const char* bad : {"x", "-", "3-", "-3", "1-2-3", " 1", "4294967296", "+1", "0x1"}) {
     CAPTURE(bad);
     CHECK(error_of([&] { parse_selection(bad, "", ""); }).find("for example 3 or 0-3") != std::string::npos);
   }
-  for (const char* bad : {"5", "a:b", "5:5", "6:5", "1:2:3", "-1:3", "0:0"}) {
+  CHECK(error_of([] { parse_selection("3-1", "", ""); }).find("comes after the last") != std::string::npos);
+  CHECK(parse_selection("", "-10:", "").last_tokens == 10u);
+  CHECK(!parse_selection("", "-10:", "").tokens);
+  for (const char* bad : {"-5", "-0:", "-:", "--1:", "5", "a:b", "5:5", "6:5", "1:2:3", "-1:3", "0:0"}) {
     CAPTURE(bad);
     CHECK(error_of([&] { parse_selection("", bad, ""); }).find("for example 0:256") != std::string::npos);
   }
