@@ -86,12 +86,10 @@ TEST_CASE("hdf5: changed bytes") {
     const std::size_t step = bytes.size() < 3000 ? 1 : 7;
     std::size_t errors = 0;
     for (std::size_t at = 0; at < bytes.size(); at += step) {
-      for (const int flip : {0x01, 0xff}) {
-        std::string changed = bytes;
-        changed[at] = static_cast<char>(changed[at] ^ flip);
-        file.write(changed);
-        errors += readable(file.path) ? 0 : 1;
-      }
+      std::string changed = bytes;
+      changed[at] = static_cast<char>(changed[at] ^ (at % 2 == 0 ? 0x01 : 0xff));
+      file.write(changed);
+      errors += readable(file.path) ? 0 : 1;
     }
     CHECK(errors > 30);
   }
