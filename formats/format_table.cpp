@@ -11,6 +11,8 @@
 #include "formats/file_calls.hpp"
 #include "formats/hdf5/hdf5.hpp"
 #include "formats/kvz/kvz.hpp"
+#include "formats/llama.hpp"
+#include "formats/llama_state.hpp"
 #include "formats/npy.hpp"
 #include "formats/npy_header.hpp"
 #include "formats/safetensors.hpp"
@@ -54,6 +56,11 @@ bool is_npy(ByteView first) {
   return as_text(first).starts_with(kNumpyMagic);
 }
 
+/// The numbers 0x6767736e, "ggsn", and 0x67677371, "ggsq", in little-endian order.
+bool is_llama(ByteView first) {
+  return as_text(first).starts_with(kLlamaSession) || as_text(first).starts_with(kLlamaSequence);
+}
+
 /// A zip archive whose first member is an array, or that has none. PyTorch's archives begin with a pickle.
 bool is_npz(ByteView first) {
   constexpr std::size_t kNameAt = 30;
@@ -77,6 +84,7 @@ constexpr std::array kFormats{
     Format{"hdf5", ".h5 .hdf5 .hdf", "HDF5, every dataset a tensor", is_hdf5, open_hdf5, create_hdf5},
     Format{"npz", ".npz", "arrays of NumPy in a zip archive", is_npz, open_npz, create_npz},
     Format{"npy", ".npy", "one array of NumPy", is_npy, open_npy, create_npy, npy_losses},
+    Format{"llama", "", "sessions and slots of llama.cpp, read only", is_llama, open_llama, nullptr},
     Format{"kvz", ".kvz", "the container of kvzip", is_kvz, open_kvz_file, nullptr},
 };
 
@@ -97,8 +105,6 @@ constexpr std::array kForeign{
     Foreign{"\x80\x04"sv, "a Python pickle", kPickle},
     Foreign{"\x80\x05"sv, "a Python pickle", kPickle},
     Foreign{"GGUF"sv, "a GGUF model", kConvert},
-    Foreign{"nsgg"sv, "a llama.cpp session", kConvert},   // the number 0x6767736e, "ggsn", in little-endian order
-    Foreign{"qsgg"sv, "a llama.cpp sequence", kConvert},  // "ggsq"
     Foreign{"version https://git-lfs"sv, "a pointer of git-lfs", kPull},
     Foreign{"\x1f\x8b"sv, "compressed with gzip", kUnpack},
     Foreign{"\x28\xb5\x2f\xfd"sv, "compressed with zstd", kUnpack},
@@ -139,7 +145,7 @@ bool is_damaged(std::string_view text, std::string_view magic) {
   if (text.size() > 262 && text.substr(257).starts_with("ustar")) {
     fail_in(path, ErrorCode::unsupported, "looks like a tar archive: {}", kUnpack);
   }
-  fail_in(path, ErrorCode::unsupported, "not a format that kvzip knows (safetensors, HDF5, NumPy, kvz)");
+  fail_in(path, ErrorCode::unsupported, "not a format that kvzip knows (safetensors, HDF5, NumPy, llama.cpp, kvz)");
 }
 
 std::unique_ptr<DumpReader> open_stdin() {

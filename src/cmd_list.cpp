@@ -53,7 +53,10 @@ std::string formats() {
   Table table({"format", "extensions", "writes", "what"});
   for (const FileFormat& format : file_formats()) {
     table.add({std::string(format.name), std::string(format.extensions),
-               format.writable ? "decompress, convert, synth" : "compress", std::string(format.help)});
+               format.writable        ? "decompress, convert, synth"
+               : format.name == "kvz" ? "compress"
+                                      : "nothing",
+               std::string(format.help)});
   }
   return table.text();
 }

@@ -48,3 +48,9 @@ cmp p.kvz n.kvz
 expect_status 0 kvzip decompress a.kvz -o value.safetensors --layers 0 --role value
 expect_status 0 kvzip convert -q value.safetensors layers.0.value.npy
 expect_status 0 kvzip compress -q layers.0.key.npy layers.0.value.npy -o both.kvz --strict
+
+# A slot of llama.cpp of an unknown version is refused by number.
+printf 'qsgg\005\000\000\000\000\000\000\000' >slot.bin
+expect_status 4 kvzip convert slot.bin slot.safetensors
+expect_in stderr "a llama.cpp sequence of version 5; this kvzip knows 2 to 4"
+[ ! -e slot.safetensors ]

@@ -119,7 +119,7 @@ TEST_CASE("content decides, not the name") {
   for (const Format& format : format_table()) {
     for (const Format& other : format_table()) {
       const std::string path = scratch.file(fmt::format("x{}", other.extensions.substr(0, other.extensions.find(' '))));
-      if (format.name == "npy") continue;
+      if (format.name == "npy" || format.name == "llama" || other.extensions.empty()) continue;
       if (format.create != nullptr) {
         write(format, path, *reader);
       } else {

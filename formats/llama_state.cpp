@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: Apache-2.0
+// The memory stream is written piece by piece without marks (llama_kv_cache::state_write in llama.cpp), and whether
+// cells carry an extension is not said: the lengths that are in use are tried, and every number must make sense.
+#include "formats/llama_state.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <limits>
+
+#include "codec/fail.hpp"
+
+namespace kvzip {
+namespace {
+
+constexpr std::uint32_t kMaxStreams = 1024, kMaxLayers = 4096, kMaxSequences = 65536;
+
+/// What was tried does not fit the bytes.
+struct Misfit {};
+
+/// Numbers from front to back.
+class Cursor {
+ public:
+  Cursor(const InputFile& file, std::uint64_t at) : file_(file), at_(at) {}
+  std::uint64_t at() const { return at_; }
+  std::uint64_t left() const { return file_.size() - at_; }
+
+  template <typename T>
+  T take() {
+    if (left() < sizeof(T)) throw Misfit();
+    if (at_ < from_ || at_ + sizeof(T) > from_ + buffer_.size()) fill();
+    T value;
+    std::memcpy(&value, buffer_.data() + (at_ - from_), sizeof value);
+    at_ += sizeof value;
+    return value;
+  }
+  void skip(std::uint64_t bytes) {
+    if (left() < bytes) throw Misfit();
+    at_ += bytes;
+  }
+  /// Passes over count items of `size` bytes; gives where they begin.
+  std::uint64_t pass(std::uint64_t count, std::uint64_t size) {
+    std::uint64_t bytes = 0;
+    if (__builtin_mul_overflow(count, size, &bytes)) throw Misfit();
+    const std::uint64_t begin = at_;
+    skip(bytes);
+    return begin;
+  }
+
+ private:
+  void fill() {
+    constexpr std::uint64_t kStep = 4096;
+    from_ = at_;
+    buffer_.resize(std::min(kStep, left()));
+    file_.read_at(from_, buffer_);
+  }
+
+  const InputFile& file_;
+  std::uint64_t at_, from_ = 0;
+  Bytes buffer_;
+};
+
+void require(bool holds) {
+  if (!holds) throw Misfit();
+}
+
+std::vector<std::int32_t> read_cells(Cursor& in, std::uint32_t cells, std::uint32_t extension) {
+  constexpr std::uint64_t kLeast = 8;  // bytes of a cell
+  require(cells <= in.left() / kLeast);
+  std::vector<std::int32_t> positions;
+  positions.reserve(cells);
+  for (std::uint32_t i = 0; i < cells; ++i) {
+    positions.push_back(in.take<std::int32_t>());
+    const auto sequences = in.take<std::uint32_t>();
+    require(positions.back() >= -1 && sequences <= kMaxSequences);
+    in.skip(extension);
+    for (std::uint32_t s = 0; s < sequences; ++s) {
+      const auto id = in.take<std::int32_t>();
+      require(id >= 0 && static_cast<std::uint32_t>(id) < kMaxSequences);
+    }
+  }
+  return positions;
+}
+
+LlamaTensor read_rows(Cursor& in, std::uint64_t cells) {
+  LlamaTensor tensor{.type = find_ggml_type(in.take<std::int32_t>())};
+  const auto row = in.take<std::uint64_t>();
+  require(tensor.type != nullptr && row > 0 && row % tensor.type->bytes == 0);
+  tensor.channels = tensor.type->elements_in_row(row);
+  tensor.begin = in.pass(cells, row);
+  return tensor;
+}
+
+LlamaTensor read_columns(Cursor& in, std::uint64_t cells) {
+  LlamaTensor tensor{.type = find_ggml_type(in.take<std::int32_t>()), .transposed = true};
+  const auto element = in.take<std::uint32_t>();
+  tensor.channels = in.take<std::uint32_t>();
+  require(tensor.type != nullptr && tensor.type->decode == nullptr && element == tensor.type->bytes);
+  require(tensor.channels > 0);
+  tensor.begin = in.pass(tensor.channels, cells * element);
+  return tensor;
+}
+
+struct Guess {
+  std::uint32_t extension = 0;
+  bool has_values = true;
+};
+
+LlamaStream read_stream(Cursor& in, const Guess& guess, bool states_rotation, LlamaState& state) {
+  LlamaStream stream;
+  const auto cells = in.take<std::uint32_t>();
+  if (cells == 0) return stream;
+  stream.positions = read_cells(in, cells, guess.extension);
+  const auto transposed = in.take<std::uint32_t>(), layers = in.take<std::uint32_t>();
+  require(transposed <= 1 && layers >= 1 && layers <= kMaxLayers);
+  if (states_rotation) {
+    state.rotated_keys = in.take<std::uint32_t>();
+    state.rotated_values = in.take<std::uint32_t>();
+    require(*state.rotated_keys <= 65536 && *state.rotated_values <= 65536);
+  }
+  for (std::uint32_t i = 0; i < layers; ++i) stream.keys.push_back(read_rows(in, cells));
+  for (std::uint32_t i = 0; i < layers && guess.has_values; ++i) {
+    stream.values.push_back(transposed == 1 ? read_columns(in, cells) : read_rows(in, cells));
+  }
+  return stream;
+}
+
+/// Nothing where the guess does not fit.
+std::optional<LlamaState> read_memory(const InputFile& file, std::uint64_t begin, const LlamaState& start,
+                                      const Guess& guess) {
+  try {
+    LlamaState state = start;
+    Cursor in(file, begin);
+    const auto streams = in.take<std::uint32_t>();
+    require(streams >= 1 && streams <= kMaxStreams);
+    const bool states_rotation = start.version == (start.session ? 11u : 4u);
+    for (std::uint32_t i = 0; i < streams; ++i) {
+      state.streams.push_back(read_stream(in, guess, states_rotation, state));
+    }
+    state.end = in.at();
+    return state;
+  } catch (const Misfit&) {
+    return std::nullopt;
+  }
+}
+
+/// A cache without values ends the file, or what follows is not the beginning of values that were cut.
+bool ends_without_values(const InputFile& file, std::uint64_t at) {
+  if (at == file.size()) return true;
+  try {
+    Cursor in(file, at);
+    const GgmlType* type = find_ggml_type(in.take<std::int32_t>());
+    const auto row = in.take<std::uint64_t>();
+    if (type == nullptr) return true;
+    const bool columns = static_cast<std::uint32_t>(row) == type->bytes;
+    return !columns && (row == 0 || row % type->bytes != 0);
+  } catch (const Misfit&) {
+    return false;
+  }
+}
+
+LlamaState read_start(Cursor& in) {
+  LlamaState state;
+  char magic[4];
+  for (char& c : magic) c = in.take<char>();
+  state.session = std::string_view(magic, sizeof magic) == kLlamaSession;
+  state.version = in.take<std::uint32_t>();
+  const std::uint32_t least = state.session ? 9 : 2, most = state.session ? 11 : 4;
+  if (state.version < least || state.version > most) {
+    fail(ErrorCode::unsupported, "a llama.cpp {} of version {}; this kvzip knows {} to {}",
+         state.session ? "session" : "sequence", state.version, least, most);
+  }
+  state.tokens = in.take<std::uint32_t>();
+  state.tokens_begin = in.pass(state.tokens, sizeof(std::int32_t));
+  constexpr std::uint32_t kMaxName = 256;
+  if (state.session && state.version >= 10) {
+    const auto length = in.take<std::uint32_t>();
+    require(length <= kMaxName);
+    for (std::uint32_t i = 0; i < length; ++i) state.architecture += in.take<char>();
+  }
+  return state;
+}
+
+}  // namespace
+
+LlamaState read_llama_state(const InputFile& file) {
+  Cursor in(file, 0);
+  LlamaState start;
+  try {
+    start = read_start(in);
+  } catch (const Misfit&) {
+    fail(ErrorCode::truncated, "a llama.cpp state that ends at byte {}, before its memory", file.size());
+  }
+  std::optional<LlamaState> best;
+  for (const bool has_values : {true, false}) {
+    for (const std::uint32_t extension : {0u, 8u, 12u}) {
+      auto found = read_memory(file, in.at(), start, {extension, has_values});
+      if (!found || (!has_values && !ends_without_values(file, found->end))) continue;
+      if (found->end == file.size()) return std::move(*found);
+      if (!best) best = std::move(found);
+    }
+    if (best) return std::move(*best);
+  }
+  fail(ErrorCode::unsupported,
+       "a llama.cpp {} whose memory is none that this kvzip knows (attention of one kind, in f32, f16, bf16, q4_0, "
+       "q4_1, q5_0, q5_1, q8_0 or iq4_nl), or that was cut",
+       start.session ? "session" : "sequence");
+}
+
+}  // namespace kvzip

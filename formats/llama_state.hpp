@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+// Where things lie in the session and sequence files of llama.cpp.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "formats/file.hpp"
+#include "formats/ggml_types.hpp"
+
+namespace kvzip {
+
+inline constexpr std::string_view kLlamaSession = "nsgg", kLlamaSequence = "qsgg";
+
+/// Keys or values of one layer: a row of channels for each token, or of tokens for each channel.
+struct LlamaTensor {
+  const GgmlType* type = nullptr;
+  std::uint64_t begin = 0, channels = 0;
+  bool transposed = false;
+};
+
+/// Cells of a cache that belong to one stream of sequences.
+struct LlamaStream {
+  std::vector<std::int32_t> positions;    // one per cell
+  std::vector<LlamaTensor> keys, values;  // one per layer; no values where the model has none
+};
+
+struct LlamaState {
+  bool session = false;
+  std::uint32_t version = 0;
+  std::string architecture;  // of sessions from version 10 on
+  std::uint64_t tokens_begin = 0, tokens = 0;
+  std::vector<LlamaStream> streams;
+  std::optional<std::uint32_t> rotated_keys, rotated_values;  // channels of a Hadamard block; unknown before 11 and 4
+  std::uint64_t end = 0;                                      // of what is understood
+};
+
+/// fail(unsupported) for versions and layouts that are not known.
+LlamaState read_llama_state(const InputFile& file);
+
+}  // namespace kvzip
