@@ -153,12 +153,18 @@ class JoinReader final : public DumpReader {
       }
       ModelInfo& model = recognition_->model;
       const std::uint32_t layers = std::max(model.layers, stated->model.layers);
+      std::map<std::uint32_t, LayerAttention> own = stated->model.own;
+      own.insert(model.own.begin(), model.own.end());
+      for (const auto& [layer, attention] : stated->model.own) model.own.insert_or_assign(layer, attention);
+      const bool alike = model.own == own;
       model.layers = stated->model.layers;
-      if (model != stated->model) {
+      model.own = stated->model.own;
+      if (model != stated->model || !alike) {
         fail(ErrorCode::invalid_argument, "{} and {} are not of the same model, or not at the same position",
              stating->from.name, input.from.name);
       }
       model.layers = layers;
+      model.own = std::move(own);
     }
     if (!recognition_) return;
     for (const Input& input : inputs_) {

@@ -29,6 +29,8 @@ void read_positive(const Dump& dump, std::string_view name, double& value) {
   value = parse_number<double>(dump.text(name), std::numeric_limits<double>::denorm_min()).value_or(value);
 }
 
+}  // namespace
+
 Rope read_rope(const Dump& dump) {
   Rope rope;
   const std::string state = dump.text("rope");
@@ -50,6 +52,8 @@ Rope read_rope(const Dump& dump) {
   rope.first_position = count(dump, {"first_position"}, std::numeric_limits<std::uint64_t>::max() >> 1);
   return rope;
 }
+
+namespace {
 
 bool is_integer(DType dtype) {
   return dtype == DType::i32 || dtype == DType::i64 || dtype == DType::u32 || dtype == DType::u64 ||

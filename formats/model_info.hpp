@@ -9,6 +9,7 @@ namespace kvzip {
 
 /// Values that make no sense are taken as absent: attributes of foreign files are hints.
 ModelInfo read_model_info(const Dump& dump);
+Rope read_rope(const Dump& dump);
 ModelFacts read_model_facts(const Dump& dump);
 
 }  // namespace kvzip

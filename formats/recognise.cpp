@@ -8,6 +8,7 @@
 
 #include "codec/fail.hpp"
 #include "formats/axes_choice.hpp"
+#include "formats/layer_attention.hpp"
 #include "formats/map_rules.hpp"
 #include "formats/mlx_cache.hpp"
 #include "formats/model_info.hpp"
@@ -215,6 +216,7 @@ Recognition recognise(const Dump& dump, const RecogniseOptions& options) {
     result.model.layers = std::max(result.model.layers, layers_seen(role, dump.tensors[i]));
     if (role.role == Role::key || role.role == Role::value || role.role == Role::pair) ++result.recognised;
   }
+  read_layer_attention(dump, result.model);
   return result;
 }
 

@@ -84,9 +84,9 @@ std::optional<Rotary> rotary_of(Rope rope, std::uint64_t dims, std::uint64_t end
 class Measuring {
  public:
   Measuring(DumpReader& dump, const Recognition& recognition, const SaliencyOptions& options)
-      : dump_(dump), rope_(recognition.model.rope), options_(options) {
+      : dump_(dump), model_(recognition.model), options_(options) {
     if (options.queries != nullptr) {
-      queries_.emplace(*options.queries, options.recognise, rope_);
+      queries_.emplace(*options.queries, options.recognise, model_.rope);
     } else if (options.source != SaliencyOptions::Source::proxy) {
       queries_.emplace(dump, recognition);
     }
@@ -111,18 +111,19 @@ class Measuring {
   void measure(const Layer& layer, const LayerHeads& place) {
     const HeadRows& keys = place.keys[0];
     const LayerQueries* queries = queries_ ? queries_->of(layer) : nullptr;
-    std::uint64_t end = rope_.first_position + keys.tokens;
+    const auto [rope, window] = model_.attention(layer.first);
+    std::uint64_t end = rope.first_position + keys.tokens;
     if (queries != nullptr) end = std::max(end, queries->first_position + queries->tokens);
-    const std::optional<Rotary> rotary = rotary_of(rope_, keys.dims, end);
-    SaliencyLayer of{dump_, keys, place.values[0], rope_.first_position, nullptr, nullptr, options_.threads};
-    if (rotary && rope_.state == Rope::State::pre) of.turn = &*rotary;
-    if (rotary && rope_.state == Rope::State::post) of.turn_back = &*rotary;
+    const std::optional<Rotary> rotary = rotary_of(rope, keys.dims, end);
+    SaliencyLayer of{dump_, keys, place.values[0], rope.first_position, nullptr, nullptr, options_.threads, window};
+    if (rotary && rope.state == Rope::State::pre) of.turn = &*rotary;
+    if (rotary && rope.state == Rope::State::post) of.turn_back = &*rotary;
     if (queries == nullptr || !ask(layer, of, *queries)) use_proxy(layer, of);
   }
 
   /// False when its queries do not fit the layer, or none sees a token.
   bool ask(const Layer& layer, const SaliencyLayer& of, const LayerQueries& queries) {
-    const bool rotation_unknown = rope_.state == Rope::State::pre && of.turn == nullptr;
+    const bool rotation_unknown = model_.attention(layer.first).rope.state == Rope::State::pre && of.turn == nullptr;
     if (queries.dims != of.keys.dims || queries.heads % of.keys.heads != 0 || rotation_unknown) {
       if (options_.source == SaliencyOptions::Source::proxy || options_.queries == nullptr) return false;
       fail(ErrorCode::invalid_argument, "the queries of layer {}, {} heads of {}, do not fit keys of {} heads of {}{}",
@@ -155,7 +156,7 @@ class Measuring {
   }
 
   DumpReader& dump_;
-  Rope rope_;
+  const ModelInfo& model_;
   const SaliencyOptions& options_;
   std::optional<QuerySet> queries_;
   Heads asked_heads_, other_heads_;

@@ -110,6 +110,11 @@ class LayerWeigher {
   static std::size_t seen(std::uint64_t position, std::uint64_t first, std::size_t count) {
     return position < first ? 0 : static_cast<std::size_t>(std::min<std::uint64_t>(position - first + 1, count));
   }
+  /// Tokens of `count` from position `first` on that the window has passed: their logits become no numbers.
+  void hide(float* logits, std::uint64_t position, std::uint64_t first, std::size_t count) const {
+    if (l_.window == 0 || position < l_.window) return;
+    std::fill_n(logits, seen(position - l_.window, first, count), std::numeric_limits<float>::quiet_NaN());
+  }
   std::uint64_t last_position(std::size_t tile) const {
     return q_.positions[std::min(q_.positions.size(), (tile + 1) * kQueryTile) - 1];
   }
@@ -186,7 +191,9 @@ std::vector<double> LayerWeigher::finish_head(const std::vector<double>& sums, d
   double all = 0, all_asking = 0;
   for (std::size_t t = 0; t < sums.size(); ++t) {
     const auto first = std::lower_bound(positions.begin(), positions.end(), l_.first_position + t + kNearest);
-    asking[t] = static_cast<double>(group_) * static_cast<double>(positions.end() - first);
+    const auto end =
+        l_.window == 0 ? positions.end() : std::lower_bound(first, positions.end(), l_.first_position + t + l_.window);
+    asking[t] = static_cast<double>(group_) * static_cast<double>(end - first);
     if (t < kSinkTokens || std::isnan(sums[t])) continue;
     all += sums[t];
     all_asking += asking[t];
@@ -281,6 +288,7 @@ void LayerWeigher::ask(std::size_t head, std::size_t tile) {
       Query& query = state_[base + i];
       float* row = s.data() + i * kTokenBlock;
       const std::size_t sees = query.asks ? seen(q_.positions[tile * kQueryTile + i], first, some) : 0;
+      hide(row, q_.positions[std::min(tile * kQueryTile + i, q_.positions.size() - 1)], first, some);
       const float largest = kernels::mask_logits(row, sees, width);
       factors[i] = 1;
       if (largest == kernels::kNoLogit) {
@@ -341,6 +349,7 @@ void LayerWeigher::weigh_tile(std::size_t head, std::size_t tile, std::size_t be
     const Query& query = state_[base + i];
     const std::size_t sees = query.any ? seen(q_.positions[tile * kQueryTile + i], first, some) : 0;
     float* row = s.data() + i * kTokenBlock;
+    if (sees > 0) hide(row, q_.positions[tile * kQueryTile + i], first - kNearest, some);
     if (sees == 0 || kernels::mask_logits(row, sees, width) == kernels::kNoLogit) continue;
     kernels::add_error_weights(row, products.data() + i * kTokenBlock, block.squares.data() + begin, width, query.share,
                                added.data(), added.data() + kTokenBlock);

@@ -19,6 +19,7 @@ struct SaliencyLayer {
   const Rotary* turn = nullptr;       // by which keys are turned before they are asked
   const Rotary* turn_back = nullptr;  // by which they are turned back to have their variance taken
   unsigned threads = 0;
+  std::uint64_t window = 0;  // tokens that a query sees, its own among them; 0 = all up to its own
 };
 
 /// Queries of it, turned as its keys are: heads x positions.size() x channels. Positions ascend.

@@ -9,6 +9,7 @@
 #include "codec/fail.hpp"
 #include "formats/json_limits.hpp"
 #include "formats/kvz/kvz_records.hpp"
+#include "formats/layer_attention.hpp"
 #include "formats/text.hpp"
 
 namespace kvzip {
@@ -284,7 +285,7 @@ PlanGroup read_group(const Node& n, const ModelInfo& model, std::uint32_t featur
   g.chunk = n.at("chunk").number();
   g.context.layer = static_cast<std::uint32_t>(n.at("layer").number(0xffffffff));
   g.context.layers = model.layers;
-  g.context.rope = model.rope;
+  g.context.rope = model.attention(g.context.layer).rope;
   const bool by_slot = (features & kMembersFeature) != 0 && !n.has("heads");
   if (by_slot) {
     g.context.heads = g.context.head_dim = 0;
@@ -329,6 +330,7 @@ KvzHeader read_checked(const Parsed& json, std::uint32_t features) {
     h.recognition.recognised += t.role == Role::key || t.role == Role::value || t.role == Role::pair;
   }
   for (const Node& n : root.at("attributes").list()) h.dump.attributes.push_back(read_attribute(n));
+  read_layer_attention(h.dump, m, h.user);
   for (const Node& n : root.at("pipelines").list()) h.plan.pipelines.push_back(read_pipeline(n));
   for (const Node& n : root.at("groups").list()) h.plan.groups.push_back(read_group(n, m, features));
   finish_plan(h.plan, h.dump, h.recognition);

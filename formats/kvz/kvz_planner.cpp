@@ -79,7 +79,7 @@ class Planner {
     group.context.role = kind;
     group.context.layer = layer;
     group.context.layers = recognition_.model.layers;
-    group.context.rope = recognition_.model.rope;
+    group.context.rope = recognition_.model.attention(layer).rope;
     group.pipeline = pipeline(rule == nullptr ? pass_text() : rule->pipeline);
     group.chunk = chunk_ == 0 ? std::max<std::uint64_t>(1, role.axes.extent('T', info.shape)) : chunk_;
     if (plan_.pipelines[group.pipeline].chained()) {
@@ -172,12 +172,12 @@ class Planner {
     }
   }
 
-  /// Layers that can stand in one tile: of the same types, tokens and heads.
+  /// Layers that can stand in one tile: of the same types, tokens, heads and rotation.
   bool alike(const std::vector<Place>& a, const std::vector<Place>& b) const {
     const auto same = [&](const Place& x, const Place& y) {
       const std::size_t s = x.group.slots[0].tensor, t = y.group.slots[0].tensor;
       return dump_.tensors[s].dtype == dump_.tensors[t].dtype && x.group.context.heads == y.group.context.heads &&
-             x.group.context.head_dim == y.group.context.head_dim &&
+             x.group.context.head_dim == y.group.context.head_dim && x.group.context.rope == y.group.context.rope &&
              recognition_.tensors[s].axes.extent('T', dump_.tensors[s].shape) ==
                  recognition_.tensors[t].axes.extent('T', dump_.tensors[t].shape);
     };

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -28,6 +29,14 @@ struct TensorRole {
   bool asked = false;            // a map rule says that it is none of keys, values and queries
 };
 
+/// What attention in a layer is.
+struct LayerAttention {
+  Rope rope;
+  std::uint64_t window = 0;  // tokens that a query sees, its own among them; 0 = all up to its own
+
+  bool operator==(const LayerAttention&) const = default;
+};
+
 /// What the dump as a whole says of its model.
 struct ModelInfo {
   std::string model;           // name, empty when unknown
@@ -35,7 +44,10 @@ struct ModelInfo {
   std::uint32_t kv_heads = 0;  // from metadata; 0 = unknown
   std::uint32_t head_dim = 0;  // from metadata; 0 = unknown
   Rope rope;
+  std::uint64_t window = 0;                     // see LayerAttention
+  std::map<std::uint32_t, LayerAttention> own;  // layers unlike the others; positions begin as in `rope`
 
+  LayerAttention attention(std::uint32_t layer) const;
   bool operator==(const ModelInfo&) const = default;
 };
 

@@ -15,6 +15,7 @@
 #include <array>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <utility>
 #include <vector>
 
@@ -164,9 +165,12 @@ struct AttentionMeter::State {
   void take(std::uint64_t first, std::size_t count, const std::array<const float*, 4>& rows);
   void pack();
   void run_block(std::uint64_t first, std::size_t count);
-  Query::Factors weigh(Query& query, std::size_t sees, std::size_t width, float* s, float* d) const;
+  Query::Factors weigh(Query& query, std::size_t hidden, std::size_t sees, std::size_t width, float* s, float* d) const;
   void run_tile(std::size_t head, std::size_t tile, std::uint64_t first, std::size_t count);
   std::size_t seen(std::uint64_t query) const;
+  std::uint64_t before_window(std::uint64_t query) const {
+    return shape.window == 0 || query < shape.window ? 0 : query - shape.window + 1;
+  }
   void finish_query(std::size_t at, AttentionError& error) const;
 };
 
@@ -240,11 +244,13 @@ void AttentionMeter::State::run_block(std::uint64_t first, std::size_t count) {
   }
 }
 
-/// Logits s and differences d of one query with its tokens become weights w and w'.
-Query::Factors AttentionMeter::State::weigh(Query& query, std::size_t sees, std::size_t width, float* s,
-                                            float* d) const {
+/// Logits s and differences d of one query with its tokens become weights w and w'. Those of the first `hidden` tokens
+/// become no numbers, which weigh nothing.
+Query::Factors AttentionMeter::State::weigh(Query& query, std::size_t hidden, std::size_t sees, std::size_t width,
+                                            float* s, float* d) const {
+  std::fill_n(s, hidden, std::numeric_limits<float>::quiet_NaN());
   const kernels::LogitRange range = kernels::check_logits(s, d, sees, width);
-  query.left_out += range.left_out;
+  query.left_out += range.left_out - hidden;
   if (sees == range.left_out) {
     std::fill(s, s + width, 0.0f);
     std::fill(d, d + width, 0.0f);
@@ -285,8 +291,13 @@ void AttentionMeter::State::run_tile(std::size_t head, std::size_t tile, std::ui
     Query& query = state[base + i];
     const bool asks = i < asking && query.finite && positions[begin + i] >= first;
     const std::size_t sees = asks ? seen(positions[begin + i]) : 0;
-    if (asks) query.left_out += std::min<std::uint64_t>(count, positions[begin + i] - first + 1) - sees;
-    factors[i] = weigh(query, sees, width, s.data() + i * kTokenBlock, d.data() + i * kTokenBlock);
+    const std::uint64_t gone = asks ? before_window(positions[begin + i]) : 0;  // positions below this are not seen
+    const std::size_t hidden = gone == 0 ? 0 : seen(gone - 1);
+    if (asks) {
+      const std::uint64_t end = std::min(first + count, positions[begin + i] + 1);
+      query.left_out += end - std::min(end, std::max(first, gone)) - (sees - hidden);
+    }
+    factors[i] = weigh(query, hidden, sees, width, s.data() + i * kTokenBlock, d.data() + i * kTokenBlock);
   }
   kernels::tile_outputs(s.data(), values.data(), some, vdim, added.data());
   kernels::tile_outputs(d.data(), decoded_values.data(), some, vdim, added.data() + kQueryTile * vdim);

@@ -38,9 +38,10 @@ class AttentionMeter {
     std::uint32_t head_dim = 1, value_dim = 1;
     double scale = 0;          // logits = scale q.k; 0 = 1 / sqrt(head_dim)
     std::uint32_t top_k = 16;  // at most the tokens a query sees
+    std::uint64_t window = 0;  // of those up to its own position the last so many; 0 = all
   };
   /// queries: query_heads x positions.size() x head_dim. positions: ascending; a query sees the tokens whose position
-  /// is not above its own.
+  /// is not above its own, nor `window` or more below.
   AttentionMeter(const Shape& shape, std::span<const float> queries, std::span<const std::uint64_t> positions);
   ~AttentionMeter();
   AttentionMeter(AttentionMeter&&) noexcept;

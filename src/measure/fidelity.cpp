@@ -30,7 +30,7 @@ struct FidelityMeter::Parts : FidelitySetup {
 };
 
 FidelityMeter::Parts::Parts(DumpReader& reader, const Recognition& recognition, const FidelityOptions& o)
-    : FidelitySetup{reader, o, recognition.model.rope, find_heads(reader.dump(), recognition, 0), {}, {}} {
+    : FidelitySetup{reader, o, recognition.model, find_heads(reader.dump(), recognition, 0), {}, {}} {
   std::erase_if(heads, [](const auto& layer) { return layer.second.keys.empty() && layer.second.values.empty(); });
   for (const auto& [layer, place] : heads) {
     for (const auto* list : {&place.keys, &place.values}) {
@@ -51,11 +51,11 @@ void FidelityMeter::Parts::open_sets(const Recognition& recognition) {
     QuerySet own(original, recognition);
     if (!own.empty()) sets.push_back(std::move(own));
   } else {
-    sets.emplace_back(options.queries, options.recognise, rope);
+    sets.emplace_back(options.queries, options.recognise, model.rope);
   }
   if (!options.queries2.empty()) {
     if (sets.empty()) fail(ErrorCode::invalid_argument, "a second set of queries needs a first: give --queries");
-    sets.emplace_back(options.queries2, options.recognise, rope);
+    sets.emplace_back(options.queries2, options.recognise, model.rope);
   }
   for (const QuerySet& set : sets) remark(set.note());
 }
@@ -77,7 +77,7 @@ void FidelityMeter::Parts::choose_split() {
     sets.clear();
     remark("of one token there is no query that sees a decoded one");
   }
-  const auto after = [&](const QuerySet& set) { return set.first_position() >= rope.first_position + tokens; };
+  const auto after = [&](const QuerySet& set) { return set.first_position() >= first_position() + tokens; };
   const bool all = !sets.empty() && std::all_of(sets.begin(), sets.end(), after);
   split = all || tokens < 2 ? tokens : tokens / 4 * 3 + tokens % 4 * 3 / 4;
 }
@@ -97,36 +97,39 @@ void FidelityMeter::Parts::check_fit(const QuerySet& set) const {
               "its queries of layer {} are {} heads of {}, which do not fit keys of {} heads of {}", layer.first,
               rows->heads, rows->dims, keys.heads, keys.dims);
     }
-    any = any || !set.choose(*rows, rope.first_position + split, 1).empty();
+    any = any || !set.choose(*rows, first_position() + split, 1).empty();
   }
   if (!any) {
     fail_in(
         set.from(), ErrorCode::invalid_argument,
         "no query of it is of one of the cache\'s layers and at position {} or later; a smaller split begins earlier",
-        rope.first_position + split);
+        first_position() + split);
   }
 }
 
 /// Keys that are stored before rotation are rotated while measuring, and so are their queries.
 void FidelityMeter::Parts::choose_rotation() {
-  if (rope.state != Rope::State::pre) return;
-  if (rope.theta == 0) {
-    if (!sets.empty()) {
-      fail(ErrorCode::invalid_argument, "its keys are not rotated (rope=pre), and it does not say rope_theta");
-    }
-    remark("keys are compared without rotation: rope_theta is missing");
-    return;
-  }
-  std::uint64_t end = rope.first_position + tokens, dims = 0;
+  std::uint64_t end = first_position() + tokens;
   for (const QuerySet& set : sets) end = std::max(end, set.end_position());
+  bool unknown = false;
   for (const auto& [layer, place] : heads) {
-    for (const HeadRows& rows : place.keys) dims = dims == 0 ? rows.dims : std::min(dims, rows.dims);
+    Rope rope = model.attention(layer.first).rope;
+    if (rope.state != Rope::State::pre || place.keys.empty()) continue;
+    if (rope.theta == 0) {
+      unknown = true;
+      continue;
+    }
+    std::uint64_t dims = place.keys[0].dims;
+    for (const HeadRows& rows : place.keys) dims = std::min(dims, rows.dims);
+    if (rope.dims == 0) rope.dims = static_cast<std::uint32_t>(std::min<std::uint64_t>(dims, 1u << 16));
+    check_rotary(rope, dims, end);
+    rotary.try_emplace(layer.first, rope);
   }
-  Rope resolved = rope;
-  if (resolved.dims == 0) resolved.dims = static_cast<std::uint32_t>(std::min<std::uint64_t>(dims, 1u << 16));
-  if (dims == 0) return;
-  check_rotary(resolved, dims, end);
-  rotary.emplace(resolved);
+  if (!unknown) return;
+  if (!sets.empty()) {
+    fail(ErrorCode::invalid_argument, "its keys are not rotated (rope=pre), and it does not say rope_theta");
+  }
+  remark("keys are compared without rotation: rope_theta is missing");
 }
 
 /// Each key or value tensor's place in the other dump.

@@ -58,6 +58,9 @@ std::vector<HeadFidelity> LayerRun::run(std::pair<std::uint32_t, std::uint64_t> 
     return heads;
   };
   heads_.assign(std::max(count(place.keys), count(place.values)), {});
+  attention_ = s_.model.attention(layer.first);
+  const auto turned = s_.rotary.find(layer.first);
+  rotary_ = turned == s_.rotary.end() ? nullptr : &turned->second;
   if (pairs_up(place)) {
     ask(layer, place);
     stream(&place.keys[0], &place.values[0], 0);
@@ -83,14 +86,18 @@ void LayerRun::ask(std::pair<std::uint32_t, std::uint64_t> layer, const LayerHea
   for (std::size_t who = 0; who < s_.sets.size(); ++who) {
     const LayerQueries* rows = s_.sets[who].of(layer);
     if (rows == nullptr) continue;
-    const auto chosen = s_.sets[who].choose(*rows, s_.rope.first_position + s_.split, s_.options.queries_per_head);
+    const auto chosen = s_.sets[who].choose(*rows, s_.first_position() + s_.split, s_.options.queries_per_head);
     if (chosen.empty()) continue;
-    const std::vector<float> queries = s_.sets[who].read(*rows, chosen, s_.rotary ? &*s_.rotary : nullptr);
+    const std::vector<float> queries = s_.sets[who].read(*rows, chosen, rotary_);
     std::vector<std::uint64_t> positions;
     for (const std::uint64_t token : chosen) positions.push_back(rows->first_position + token);
     queries_[who] = std::max<std::uint64_t>(queries_[who], chosen.size());
-    const AttentionMeter::Shape shape{1, static_cast<std::uint32_t>(keys.dims), static_cast<std::uint32_t>(values.dims),
-                                      s_.options.scale, s_.options.top_k};
+    const AttentionMeter::Shape shape{1,
+                                      static_cast<std::uint32_t>(keys.dims),
+                                      static_cast<std::uint32_t>(values.dims),
+                                      s_.options.scale,
+                                      s_.options.top_k,
+                                      attention_.window};
     const std::size_t each = chosen.size() * rows->dims;
     for (std::size_t j = 0; j < rows->heads; ++j) {
       asking_.push_back({j / (rows->heads / keys.heads), who,
@@ -107,16 +114,20 @@ void LayerRun::ask_keys(const HeadRows& keys, const HeadRows& values) {
   const std::vector<std::uint64_t> chosen = spread(first, tokens, s_.options.queries_per_head);
   std::vector<float> queries = keys.pick(s_.original, keys.tensor, chosen);
   std::vector<std::uint64_t> positions;
-  for (const std::uint64_t token : chosen) positions.push_back(s_.rope.first_position + token);
+  for (const std::uint64_t token : chosen) positions.push_back(s_.first_position() + token);
   const std::size_t each = chosen.size() * keys.dims;
-  const AttentionMeter::Shape shape{1, static_cast<std::uint32_t>(keys.dims), static_cast<std::uint32_t>(values.dims),
-                                    s_.options.scale, s_.options.top_k};
+  const AttentionMeter::Shape shape{1,
+                                    static_cast<std::uint32_t>(keys.dims),
+                                    static_cast<std::uint32_t>(values.dims),
+                                    s_.options.scale,
+                                    s_.options.top_k,
+                                    attention_.window};
   for (std::size_t head = 0; head < keys.heads; ++head) {
-    for (std::size_t i = 0; s_.rotary && i < chosen.size(); ++i) {
-      s_.rotary->turn(positions[i], 1, 1, 1, keys.dims, queries.data() + head * each + i * keys.dims);
+    for (std::size_t i = 0; rotary_ != nullptr && i < chosen.size(); ++i) {
+      rotary_->turn(positions[i], 1, 1, 1, keys.dims, queries.data() + head * each + i * keys.dims);
     }
     asking_.push_back({head, 2, AttentionMeter(shape, std::span(queries).subspan(head * each, each), positions)});
-    pairs_.emplace_back(s_.rope, keys.dims);
+    pairs_.emplace_back(attention_.rope, keys.dims);
   }
 }
 
@@ -156,7 +167,7 @@ void LayerRun::stream(const HeadRows* keys, const HeadRows* values, std::size_t 
       const auto part = [&](std::vector<float>& x, std::size_t dims) {
         return Block::of(x, asking_[i].head, block.count * dims);
       };
-      asking_[i].meter.add(s_.rope.first_position + block.first, part(block.keys, block.key_dims),
+      asking_[i].meter.add(s_.first_position() + block.first, part(block.keys, block.key_dims),
                            part(block.values, block.value_dims), part(block.decoded_keys, block.key_dims),
                            part(block.decoded_values, block.value_dims));
     });
@@ -174,9 +185,9 @@ void LayerRun::measure_head(Block& block, std::size_t head, HeadFidelity& out, P
     if (pairs != nullptr && &distortion == &out.key) pairs->add(x.data(), y.data(), block.count);
     std::copy(x.begin() + static_cast<std::ptrdiff_t>(kept * dims), x.end(),
               y.begin() + static_cast<std::ptrdiff_t>(kept * dims));
-    if (asking_.empty() || !s_.rotary || &distortion != &out.key) return;
+    if (asking_.empty() || rotary_ == nullptr || &distortion != &out.key) return;
     for (const std::span<float> side : {x, y}) {
-      s_.rotary->turn(s_.rope.first_position + block.first, 1, block.count, 1, dims, side.data());
+      rotary_->turn(s_.first_position() + block.first, 1, block.count, 1, dims, side.data());
     }
   };
   if (block.key_dims != 0) measure(block.keys, block.decoded_keys, block.key_dims, out.key);

@@ -4,6 +4,7 @@
 
 #include <array>
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -16,11 +17,13 @@ namespace kvzip::tool {
 struct FidelitySetup {
   DumpReader& original;
   FidelityOptions options;
-  Rope rope;
-  HeadMap heads;                 // keys and values
-  std::vector<QuerySet> sets;    // none, one, or two
-  std::optional<Rotary> rotary;  // keys are stored before rotation
+  ModelInfo model;
+  HeadMap heads;                           // keys and values
+  std::vector<QuerySet> sets;              // none, one, or two
+  std::map<std::uint32_t, Rotary> rotary;  // of layers whose keys are stored before rotation
   std::uint64_t tokens = 0, split = 0;
+
+  std::uint64_t first_position() const { return model.rope.first_position; }
 };
 
 /// Energies and squared errors of rotary pairs, summed over tokens (the pairs of Block-GTQ, arXiv 2606.24033).
@@ -70,6 +73,8 @@ class LayerRun {
   const Progress& progress_;
   std::uint64_t done_, total_, left_out_ = 0;
   std::array<std::uint64_t, 2> queries_{};
+  LayerAttention attention_;
+  const Rotary* rotary_ = nullptr;
   std::vector<Asking> asking_;
   std::vector<PairSums> pairs_;
   std::vector<HeadFidelity> heads_;

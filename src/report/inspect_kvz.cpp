@@ -206,6 +206,32 @@ std::string results_text(const KvzResults& r) {
   return out;
 }
 
+/// A line for layers that have the same of their own: "layers 0-4 6-10: theta 10000, attention to 512 tokens".
+std::string own_text(const ModelInfo& model) {
+  std::vector<std::pair<LayerAttention, std::vector<std::pair<std::uint32_t, std::uint32_t>>>> kinds;
+  for (const auto& entry : model.own) {
+    const std::uint32_t layer = entry.first;
+    auto same = std::ranges::find_if(kinds, [&](const auto& kind) { return kind.first == entry.second; });
+    if (same == kinds.end()) same = kinds.insert(kinds.end(), {entry.second, {}});
+    if (!same->second.empty() && same->second.back().second + 1 == layer) {
+      same->second.back().second = layer;
+    } else {
+      same->second.emplace_back(layer, layer);
+    }
+  }
+  std::string out;
+  for (const auto& [own, ranges] : kinds) {
+    out += "layers";
+    for (const auto& [first, last] : ranges) {
+      out += first == last ? fmt::format(" {}", first) : fmt::format(" {}-{}", first, last);
+    }
+    const bool turned = own.rope.state == Rope::State::pre || own.rope.state == Rope::State::post;
+    out += turned ? fmt::format(": theta {}", own.rope.theta) : std::string(": no rotary embedding");
+    out += own.window > 0 ? fmt::format(", attention to {} tokens\n", own.window) : std::string("\n");
+  }
+  return out;
+}
+
 }  // namespace
 
 std::string model_text(const ModelInfo& model) {
@@ -228,7 +254,8 @@ std::string model_text(const ModelInfo& model) {
                          rope.layout == Rope::Layout::half ? "half" : "interleaved");
       break;
   }
-  return out + "\n";
+  if (model.window > 0) out += fmt::format("; attention to {} tokens", model.window);
+  return out + "\n" + own_text(model);
 }
 
 Json metadata_json(const Dump& dump) {

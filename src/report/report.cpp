@@ -144,6 +144,13 @@ Json json_model(const ModelInfo& model) {
             {"kv_heads", model.kv_heads},
             {"head_dim", model.head_dim},
             {"rope", {{"state", kStates[static_cast<std::size_t>(rope.state)]}}}};
+  if (model.window != 0) json["window"] = model.window;
+  for (const auto& [layer, own] : model.own) {
+    json["own"].push_back({{"layer", layer},
+                           {"rope", kStates[static_cast<std::size_t>(own.rope.state)]},
+                           {"theta", own.rope.theta},
+                           {"window", own.window}});
+  }
   if (rope.theta == 0) return json;
   Json& out = json["rope"];
   out["theta"] = rope.theta;

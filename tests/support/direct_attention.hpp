@@ -17,6 +17,7 @@ struct DirectHead {
   std::size_t dim = 1, value_dim = 1;
   double scale = 0;  // 0 = 1 / sqrt(dim)
   std::size_t top_k = 16;
+  std::uint64_t window = 0;  // tokens that a query sees; 0 = all up to its own
   std::vector<float> keys, values, decoded_keys, decoded_values;
   std::vector<std::uint64_t> token_positions;
 };
@@ -63,6 +64,7 @@ inline void add_query(const DirectHead& h, const float* query, std::uint64_t pos
   std::vector<double> s, d;
   for (std::size_t t = 0; t < h.token_positions.size(); ++t) {
     if (h.token_positions[t] > position) continue;
+    if (h.window != 0 && h.token_positions[t] + h.window <= position) continue;
     if (!usable[t]) {
       ++e.left_out;
       continue;

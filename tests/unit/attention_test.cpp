@@ -41,7 +41,7 @@ DirectHead make_head(std::size_t tokens, std::size_t dim, std::size_t value_dim,
 std::vector<AttentionError> metered(const DirectHead& h, std::uint32_t query_heads, std::span<const float> queries,
                                     std::span<const std::uint64_t> positions, std::size_t piece) {
   AttentionMeter meter({query_heads, static_cast<std::uint32_t>(h.dim), static_cast<std::uint32_t>(h.value_dim),
-                        h.scale, static_cast<std::uint32_t>(h.top_k)},
+                        h.scale, static_cast<std::uint32_t>(h.top_k), h.window},
                        queries, positions);
   const std::size_t tokens = h.token_positions.size();
   for (std::size_t t = 0; t < tokens;) {
@@ -98,6 +98,20 @@ TEST_CASE("attention: streamed measures are those of the definitions, for all sh
         const std::size_t each = c.queries * c.dim;
         check_close(got[head], direct(h, std::span(queries).subspan(head * each, each), positions), 2e-5);
       }
+    }
+  }
+}
+
+TEST_CASE("attention: of a window only, and what is left out counts within it") {
+  for (const std::uint64_t window : {1, 16, 100, 128, 200, 299, 1000}) {
+    CAPTURE(window);
+    DirectHead h = make_head(300, 32, 16, 0.1f, 6);
+    h.window = window;
+    for (const std::size_t t : {0, 40, 170, 290}) h.keys[t * 32] = std::numeric_limits<float>::infinity();
+    const std::vector<float> queries = normal(30 * 32, 9);
+    const std::vector<std::uint64_t> positions = ascending(30, 20, 12);
+    for (const std::size_t piece : {std::size_t{7}, std::size_t{128}, std::size_t{4096}}) {
+      check_close(metered(h, 1, queries, positions, piece)[0], direct(h, queries, positions), 5e-5);
     }
   }
 }
