@@ -6,7 +6,7 @@ build=$(realpath "$1")
 cd "$(dirname "$0")/.."
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-sample=$PWD/samples/books.safetensors
+sample=$PWD/samples/smollm2.safetensors
 
 cmake --install "$build" --prefix "$work/prefix" >/dev/null
 "$work/prefix/bin/kvzip" --version

@@ -10,7 +10,7 @@ if [ -z "$kvzip" ]; then
   kvzip=$samples/../build/release/kvzip
 fi
 mkdir -p "$out"
-ln -sf "$(realpath "$kvzip")" "$samples"/books.safetensors "$samples"/books.h5 "$out"
+ln -sf "$(realpath "$kvzip")" "$samples"/smollm2.safetensors "$samples"/smollm2.h5 "$out"
 cd "$out"
 PATH=$PWD:$PATH
 
@@ -19,13 +19,13 @@ show() {
   printf '\n$ %s\n' "$1"
   eval "$1"
 }
-show "kvzip compress -f books.safetensors -o books.kvz --preset gear-2"
-show "kvzip decompress -f books.kvz -o books-decoded.safetensors"
-show "kvzip compare books.safetensors books-decoded.safetensors"
+show "kvzip compress -f smollm2.safetensors -o smollm2.kvz --preset gear-2"
+show "kvzip decompress -f smollm2.kvz -o smollm2-decoded.safetensors"
+show "kvzip compare smollm2.safetensors smollm2-decoded.safetensors"
 
 # The same from HDF5 to HDF5, and nothing may be lost.
-show "kvzip compress -f books.h5 -o books-exact.kvz --preset lossless"
-show "kvzip decompress -f books-exact.kvz -o books-exact.h5"
-show "kvzip compare books.h5 books-exact.h5 --max-abs 0 | tail -n 1"
+show "kvzip compress -f smollm2.h5 -o smollm2-exact.kvz --preset lossless"
+show "kvzip decompress -f smollm2-exact.kvz -o smollm2-exact.h5"
+show "kvzip compare smollm2.h5 smollm2-exact.h5 --max-abs 0 | tail -n 1"
 
 printf '\nThe files are in %s\n' "$(realpath --relative-base="$OLDPWD" .)"

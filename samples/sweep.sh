@@ -1,13 +1,13 @@
 #!/bin/bash
 # Every preset on the sample, as the table of README.md, and its plot: sweep.sh [KVZIP [PLOT.svg]]
-# Bytes are whole containers of keys and values. The first 288 of 384 tokens are decoded; the queries of the other 96,
-# and those of another text that follows the same 288 tokens, attend to them.
+# Bytes are whole containers of keys and values. The first 120 of 160 tokens are decoded; the queries of the other 40,
+# and those of another text that follows the same 120 tokens, attend to them.
 set -euo pipefail
 kvzip=${1:-kvzip}
 plot=${2:-}
 cd "$(dirname "$0")"
 
-"$kvzip" sweep books.safetensors --queries books-queries.safetensors --queries2 books-queries2.safetensors \
+"$kvzip" sweep smollm2.safetensors --queries smollm2-queries.safetensors --queries2 smollm2-queries2.safetensors \
   --presets all --csv -q ${plot:+--plot "$plot" -f} | tr -d '"' | awk -F, '
   NR == 1 { for (i = 1; i <= NF; ++i) at[$i] = i; next }
   function error(column) { return $at[column] == 0 ? "exact" : sprintf("%.2g", $at[column]) }

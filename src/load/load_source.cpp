@@ -145,6 +145,15 @@ bool is_sweep_text(const std::string& path) {
   return first == std::byte{'{'};
 }
 
+/// What the settings have coded: where queries asked, only the tokens before the split. Sweeps of 0.1 coded all.
+std::uint64_t coded_tokens(const SweepDump& dump) {
+  const auto later = [&](const ChunkBytes& chunk) { return chunk.first + chunk.tokens > dump.split; };
+  const bool all = std::any_of(dump.settings.begin(), dump.settings.end(), [&](const SettingResult& setting) {
+    return std::any_of(setting.chunks.begin(), setting.chunks.end(), later);
+  });
+  return all || dump.queries == 0 ? dump.tokens : dump.split;
+}
+
 LoadSource sweep_levels(const Sweep& sweep, const SweepChoice& choice, std::uint64_t chunk_tokens) {
   const SweepDump& dump = chosen_dump(sweep, choice.dump);
   Sweep one;
@@ -152,7 +161,7 @@ LoadSource sweep_levels(const Sweep& sweep, const SweepChoice& choice, std::uint
   const Measure& measure = find_measure(choice.measure, one);
   LoadSource out;
   out.measure = measure.label;
-  out.tokens = dump.tokens;
+  out.tokens = coded_tokens(dump);
   out.source_bytes = dump.source_bytes;
   out.values = dump.values;
   set_chunks(out, chunk_tokens);
@@ -163,7 +172,7 @@ LoadSource sweep_levels(const Sweep& sweep, const SweepChoice& choice, std::uint
     const SettingResult& s = dump.settings[i];
     if (!choice.settings.empty() && !named[i]) continue;
     const auto error = measure.of(s.all);
-    auto bytes = chunk_bytes(s.chunks, dump.tokens, chunk_tokens);
+    auto bytes = chunk_bytes(s.chunks, out.tokens, chunk_tokens);
     if (!error || !bytes) {
       out.skipped.push_back(s.name);
       continue;

@@ -84,8 +84,12 @@ class FidelityMeter {
   /// fit the cache.
   FidelityMeter(DumpReader& original, const Recognition& recognition, const FidelityOptions& options);
   ~FidelityMeter();
-  /// `decoded` has tensors of the same names, shapes and roles; its order may differ, and it may have fewer that are
-  /// neither keys nor values. fail(invalid_argument) otherwise.
+  /// Tokens of the cache, and those of them that attention takes from what was decoded.
+  std::uint64_t tokens() const;
+  std::uint64_t split() const;
+  bool has_queries() const;
+  /// `decoded` has tensors of the same names, shapes and roles; its order may differ, it may have fewer that are
+  /// neither keys nor values, and fewer tokens as long as they reach the split. fail(invalid_argument) otherwise.
   Fidelity measure(DumpReader& decoded, const Progress& progress = {});
 
  private:

@@ -42,8 +42,8 @@ void PairSums::finish(Proxy& proxy) const {
 
 /// heads x count x channels of both sides.
 struct LayerRun::Block {
-  std::uint64_t first = 0, count = 0;
-  std::size_t key_dims = 0, value_dims = 0;  // 0: none
+  std::uint64_t first = 0, count = 0, coded = 0;  // coded: of these tokens the first, which were decoded
+  std::size_t key_dims = 0, value_dims = 0;       // 0: none
   std::vector<float> keys, values, decoded_keys, decoded_values;
 
   static std::span<float> of(std::vector<float>& x, std::size_t head, std::size_t each) {
@@ -131,13 +131,27 @@ void LayerRun::ask_keys(const HeadRows& keys, const HeadRows& values) {
   }
 }
 
+/// Of `count` tokens from `first` on, those that the decoded tensor has.
+std::uint64_t LayerRun::decoded_of(const HeadRows& rows, std::uint64_t first, std::uint64_t count) const {
+  const std::uint64_t end = rows.axes.extent('T', decoded_.dump().tensors[twins_[rows.tensor]].shape);
+  return end > first ? std::min(end - first, count) : 0;
+}
+
 void LayerRun::read(const HeadRows& rows, bool take_decoded, std::uint64_t first, std::uint64_t count,
                     std::vector<float>& original, std::vector<float>& decoded) {
   rows.read(s_.original, rows.tensor, first, count, original);
-  if (take_decoded) {
+  const std::uint64_t n = take_decoded ? decoded_of(rows, first, count) : 0;
+  if (n == count) {
     rows.read(decoded_, twins_[rows.tensor], first, count, decoded);
   } else {
     decoded = original;
+  }
+  if (n > 0 && n < count) {
+    std::vector<float> some;
+    rows.read(decoded_, twins_[rows.tensor], first, n, some);
+    for (std::size_t head = 0; head < rows.heads; ++head) {
+      std::copy_n(some.data() + head * n * rows.dims, n * rows.dims, decoded.data() + head * count * rows.dims);
+    }
   }
   const std::size_t unit = dtype_unit(s_.original.dump().tensors[rows.tensor].dtype);
   done_ += original.size() * unit;
@@ -154,6 +168,7 @@ void LayerRun::stream(const HeadRows* keys, const HeadRows* values, std::size_t 
   const std::uint64_t step = tokens_at_a_time(chunk, channels, any.tokens);
   for (block.first = 0; block.first < any.tokens; block.first += step) {
     block.count = std::min(step, any.tokens - block.first);
+    block.coded = decoded_of(any, block.first, block.count);
     if (keys != nullptr) {
       read(*keys, s_.options.decoded_keys, block.first, block.count, block.keys, block.decoded_keys);
     }
@@ -174,15 +189,16 @@ void LayerRun::stream(const HeadRows* keys, const HeadRows* values, std::size_t 
   }
 }
 
-/// Errors of values are of all tokens; what attention sees is decoded before the split only, and rotated.
+/// Errors of values are of all tokens that were decoded; what attention sees is decoded before the split only, and
+/// rotated.
 void LayerRun::measure_head(Block& block, std::size_t head, HeadFidelity& out, PairSums* pairs) const {
   const std::uint64_t kept = s_.split > block.first ? std::min(s_.split - block.first, block.count) : 0;
   const auto measure = [&](std::vector<float>& original, std::vector<float>& decoded, std::size_t dims,
                            Distortion& distortion) {
     const std::span<float> x = Block::of(original, head, block.count * dims);
     const std::span<float> y = Block::of(decoded, head, block.count * dims);
-    distortion.add(x, y, dims);
-    if (pairs != nullptr && &distortion == &out.key) pairs->add(x.data(), y.data(), block.count);
+    distortion.add(x.first(block.coded * dims), y.first(block.coded * dims), dims);
+    if (pairs != nullptr && &distortion == &out.key) pairs->add(x.data(), y.data(), block.coded);
     std::copy(x.begin() + static_cast<std::ptrdiff_t>(kept * dims), x.end(),
               y.begin() + static_cast<std::ptrdiff_t>(kept * dims));
     if (asking_.empty() || rotary_ == nullptr || &distortion != &out.key) return;

@@ -62,6 +62,7 @@ class LayerRun {
   void ask(std::pair<std::uint32_t, std::uint64_t> layer, const LayerHeads& place);
   void ask_keys(const HeadRows& keys, const HeadRows& values);
   void stream(const HeadRows* keys, const HeadRows* values, std::size_t first_head);
+  std::uint64_t decoded_of(const HeadRows& rows, std::uint64_t first, std::uint64_t count) const;
   void read(const HeadRows& rows, bool take_decoded, std::uint64_t first, std::uint64_t count,
             std::vector<float>& original, std::vector<float>& decoded);
   void measure_head(Block& block, std::size_t head, HeadFidelity& out, PairSums* pairs) const;

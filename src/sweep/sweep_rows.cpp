@@ -10,7 +10,6 @@
 #include "formats/file.hpp"
 #include "formats/kvz/kvz_records.hpp"
 #include "kvzip/error.hpp"
-#include "kvzip/saliency.hpp"
 #include "src/request/request.hpp"
 
 namespace kvzip::tool {
@@ -114,8 +113,6 @@ Recipe recipe_of(const std::string& path, const SweepRequest& request, const Set
   out.options.chunk_tokens = parse_chunk_tokens(chunk);
   if (!request.recognising.layout.empty()) command += " --layout " + shell_word(request.recognising.layout);
   for (const std::string& rule : request.recognising.map) command += " --map " + shell_word(rule);
-  const std::string& queries = request.fidelity.queries;
-  if (!queries.empty() && weighs(rules)) command += " --queries " + shell_word(queries);
   return out;
 }
 

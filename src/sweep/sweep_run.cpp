@@ -165,10 +165,8 @@ class DumpSweep {
         request_(request),
         whole_(open_reader(path)),
         with_queries_(selected({Role::key, Role::value, Role::query})),
-        reader_(selected({Role::key, Role::value})),
-        meter_(*with_queries_, *with_queries_->recognition(), fidelity_options()),
-        saliency_(*with_queries_, *with_queries_->recognition(), {}, request.fidelity.queries,
-                  fidelity_options().recognise, request.fidelity.threads) {
+        meter_(*with_queries_, *with_queries_->recognition(), fidelity_options()) {
+    code_before_split();
     for (const TensorInfo& info : reader_->dump().tensors) {
       out_.source_bytes += info.bytes();
       out_.values += info.elements();
@@ -220,6 +218,20 @@ class DumpSweep {
     FidelityOptions out = request_.fidelity;
     out.recognise = recognise_options(request_.recognising);
     return out;
+  }
+
+  /// Where queries ask, only what they meet decoded is coded: bits spent on later tokens, as an exact window of recent
+  /// ones does, would buy nothing. Nor do the queries that ask then say which tokens matter.
+  void code_before_split() {
+    if (meter_.has_queries() && meter_.split() < meter_.tokens()) {
+      const auto chosen = request_.selecting.selection().tokens;
+      const std::uint64_t first = chosen ? chosen->first : 0;
+      request_.selecting.tokens = fmt::format("{}:{}", first, first + meter_.split());
+    }
+    reader_ = selected({Role::key, Role::value});
+    weighing_ = selected({Role::key, Role::value, Role::query});
+    saliency_.emplace(*weighing_, *weighing_->recognition(), std::string(), std::string(), fidelity_options().recognise,
+                      request_.fidelity.threads);
   }
 
   std::unique_ptr<DumpReader> selected(std::vector<Role> roles) {
@@ -289,7 +301,7 @@ class DumpSweep {
   std::unique_ptr<DumpWriter> create(const TemporaryFile& file, const Recipe& recipe) {
     try {
       KvzOptions options = recipe.options;
-      options.saliency = saliency_.of(options.rules);
+      options.saliency = saliency_->of(options.rules);
       return create_kvz_writer(file.sink(), reader_->dump(), *reader_->recognition(), options);
     } catch (const Error& error) {
       if (error.code() != ErrorCode::invalid_argument && error.code() != ErrorCode::limit) throw;
@@ -339,11 +351,12 @@ class DumpSweep {
   }
 
   std::string path_;
-  const SweepRequest& request_;
+  SweepRequest request_;
   bool say_ = !request_.quiet;  // of what is not recognised, once
-  std::unique_ptr<DumpReader> whole_, with_queries_, reader_;
+  std::unique_ptr<DumpReader> whole_, with_queries_;
   FidelityMeter meter_;
-  SaliencySource saliency_;
+  std::unique_ptr<DumpReader> reader_, weighing_;  // what is coded, and the same with its queries
+  std::optional<SaliencySource> saliency_;
   SweepDump out_;
 };
 

@@ -258,11 +258,17 @@ std::optional<double> ratio_to_int8(const SweepDump& dump, const SettingResult& 
 
 std::string dump_line(const SweepDump& dump) {
   std::string out = dump.model.empty() ? std::string() : dump.model + ", ";
+  const bool part = dump.queries > 0 && dump.split < dump.tokens;
   out +=
-      fmt::format("{} tokens, {} values in {}, {}", dump.tokens, dump.values, dump.dtype, size_text(dump.source_bytes));
+      part ? fmt::format("the first {} of {} tokens", dump.split, dump.tokens) : fmt::format("{} tokens", dump.tokens);
+  out += fmt::format(", {} values in {}, {}", dump.values, dump.dtype, size_text(dump.source_bytes));
   if (dump.queries > 0) out += fmt::format("; {} queries a head from {}", dump.queries, dump.queries_from);
   if (dump.queries2 > 0) out += fmt::format(", second set of {}", dump.queries2);
-  if (dump.split < dump.tokens) out += fmt::format("; attention has tokens from {} on from the original", dump.split);
+  if (part) {
+    out += "; attention has the other tokens from the original";
+  } else if (dump.split < dump.tokens) {
+    out += fmt::format("; attention has tokens from {} on from the original", dump.split);
+  }
   return out;
 }
 

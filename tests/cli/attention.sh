@@ -131,6 +131,6 @@ expect_status 1 kvzip compare a.safetensors a.safetensors --split 0
 expect_in stderr "nothing measured"
 
 # Real keys and values, without queries.
-kvzip compress -q "$root/samples/books.safetensors" -o books.kvz --preset int4
-expect_status 0 kvzip compare "$root/samples/books.safetensors" books.kvz --attention
-expect_in stdout "the first 288 of 384 tokens"
+kvzip compress -q "$sample" -o sample.kvz --preset int4
+expect_status 0 kvzip compare "$sample" sample.kvz --attention
+expect_in stdout "the first 120 of 160 tokens"

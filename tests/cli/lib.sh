@@ -3,6 +3,7 @@
 set -euo pipefail
 script=$1
 root=$3
+sample=$root/samples/smollm2.safetensors # 30 layers, 3 heads, 160 tokens, 64 channels, f16
 PATH="$(cd "$(dirname "$2")" && pwd):$PATH"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -46,7 +46,7 @@ expect_status 0 kvzip plan grid.json --bandwidth link --slo 100 $never --setting
 expect_in stdout "gear-2 lowrank.rank=2"
 expect_status 1 kvzip plan grid.json --bandwidth link --slo 100 $never --settings "gear-2 lowrank.rank=4"  # gear-2 itself
 expect_status 2 kvzip plan grid.json --bandwidth link --slo 100 $never --settings "int8, "
-sed 's/"tokens": 600/"tokens": 4611686018427387904/' grid.json >huge.json
+sed -E 's/"(tokens|split)": (600|450),/"\1": 4611686018427387904,/' grid.json >huge.json
 expect_status 1 kvzip plan huge.json --bandwidth link --slo 100 $never --chunk-tokens 1
 expect_in stderr "more than 1048576"
 expect_status 5 kvzip plan missing.kvz --bandwidth link --slo 1 $never

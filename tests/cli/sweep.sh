@@ -19,7 +19,7 @@ expect_status 0 kvzip sweep a.safetensors $quick
 [ ! -s stderr ]
 for preset in $(kvzip list presets | awk 'NR > 1 { print $1 }'); do [ "$(grep -c "^$preset " stdout)" = 3 ]; done
 head -n 1 stdout | grep -qE '^kvzip [0-9.]+ \([a-z]+ [0-9.]+\), .* x .*; speeds are of one thread'
-expect_in stdout "a.safetensors: synth-3x2x32, 300 tokens, 115200 values in F16, 230.4 kB; 10 queries a head from the dump"
+expect_in stdout "a.safetensors: synth-3x2x32, the first 225 of 300 tokens, 86400 values in F16, 172.8 kB; 10 queries a head from the dump"
 expect_in stdout "* = Pareto-optimal in bytes and attention output nrmse"
 for column in "file" "ratio" "x int8" "bits" "K nrmse" "V nrmse" "attention" "KL" "enc MB/s" "dec MB/s" "peak" "worst layer" \
   "codes" "scales" "factors" "outliers" "exact" "tables" "headers" "K dB" "V cosine"; do
@@ -87,7 +87,7 @@ expect_in stdout "attention 2"
 expect_in stdout "* = Pareto-optimal in bytes and KL of attention (nats), second queries"
 expect_status 0 kvzip sweep a.safetensors $quick --presets int8 --measure k-nrmse --layers 1 --tokens 0:100 --role key
 expect_in stdout "100 tokens, 6400 values"
-expect_status 0 kvzip sweep "$root/samples/books.safetensors" a.safetensors $quick --presets int8,int4
+expect_status 0 kvzip sweep "$sample" a.safetensors $quick --presets int8,int4
 [ "$(grep -c 'Pareto-optimal in bytes and proxy' stdout)" = 2 ]  # the sample has no queries
 expect_in stdout "Proxies, not attention of real queries"
 expect_status 0 bash -c "kvzip sweep - $quick --presets int8 <a.safetensors"
@@ -104,7 +104,7 @@ expect_status 0 kvzip sweep a.safetensors $quick --presets int8,int4,kivi-2 --pl
 head -n 1 stdout | grep -q '^dump,scope,setting,'
 grep -q '<svg' out.svg
 expect_in out.html "<title>kvzip sweep: rate against attention output nrmse</title>"
-expect_in out.html "kvzip compress a.safetensors -o OUT.kvz --role key,value --preset kivi-2"
+expect_in out.html "kvzip compress a.safetensors -o OUT.kvz --role key,value --tokens 0:225 --preset kivi-2"
 expect_status 0 kvzip sweep a.safetensors $quick --presets int8,int4 --plot out.png
 [ "$(head -c 4 out.png | tail -c 3)" = PNG ]
 cp out.svg before.svg
@@ -122,10 +122,10 @@ expect_status 0 env PATH="$PWD/bin" kvzip sweep a.safetensors $quick --presets i
 
 # Rows kept: an interrupted sweep goes on, and finished rows come back as they were, speeds and all.
 presets=int4,zstd-19,kvtc-4,zstd-planes,lossless,kivi-2
-kvzip sweep "$root/samples/books.safetensors" --presets $presets --json | settled >whole.json
+kvzip sweep "$sample" --presets $presets --json | settled >whole.json
 mkdir temporary
 # A shell's background commands ignore SIGINT, but for env.
-env --default-signal=INT TMPDIR="$PWD/temporary" kvzip sweep "$root/samples/books.safetensors" --presets $presets \
+env --default-signal=INT TMPDIR="$PWD/temporary" kvzip sweep "$sample" --presets $presets \
   --resume rows/a --json >cut.json 2>cut.err &
 child=$!
 for _ in $(seq 600); do
@@ -140,18 +140,18 @@ wait $child || got=$?
 [ -z "$(ls -A temporary)" ]  # containers of settings go with the program
 kept=$(ls rows/a | wc -l)
 [ "$kept" -ge 2 ] && [ "$kept" -lt 6 ]
-expect_status 0 kvzip sweep "$root/samples/books.safetensors" --presets $presets --resume rows/a --json
+expect_status 0 kvzip sweep "$sample" --presets $presets --resume rows/a --json
 settled <stdout | cmp - whole.json
 mv stdout first.json
 [ "$(ls rows/a | wc -l)" = 6 ]
-expect_status 0 kvzip sweep "$root/samples/books.safetensors" --presets $presets --resume rows/a --json
+expect_status 0 kvzip sweep "$sample" --presets $presets --resume rows/a --json
 cmp stdout first.json
 
 # A sweep's JSON is what plan reads.
 kvzip sweep a.safetensors $quick --presets int8,int4,cachegen-2 --chunk-tokens 100 --json >sweep.json
 echo '0 8' >link
 expect_status 0 kvzip plan sweep.json --bandwidth link --slo 10 --recompute-ms-per-token 1e6 --chunk-tokens 100
-expect_in stdout "300 tokens in 3 chunks"
+expect_in stdout "225 tokens in 3 chunks"
 expect_in stdout "int8"
 
 # What cannot be: said before anything is measured.

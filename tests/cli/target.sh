@@ -1,5 +1,4 @@
 # compress --target-*: what is asked for is reached, stored, shown and checked again; what cannot be reached says so.
-books=$root/samples/books.safetensors
 kvzip compress --help >help.txt
 for option in --target-ratio --target-bits --target-nrmse --target-attention --max-error; do expect_in help.txt "$option"; done
 
@@ -7,41 +6,41 @@ for option in --target-ratio --target-bits --target-nrmse --target-attention --m
 within() { awk -v a="$1" -v b="$2" 'BEGIN { exit !(a <= 1.01 * b && a >= 0.99 * b) }' || { echo "$1 is not $2" >&2; exit 1; }; }
 
 # Sizes, all in.
-expect_status 0 kvzip compress "$books" -o ratio.kvz --target-ratio 4
+expect_status 0 kvzip compress "$sample" -o ratio.kvz --target-ratio 4
 expect_in stderr "ratio 4: reached"
 expect_in stderr "encodes in"
-tensors=$(kvzip inspect "$books" --json | grep -o '"bytes": [0-9]*' | awk '{ sum += $2 } END { print sum }')
+tensors=$(kvzip inspect "$sample" --json | grep -o '"bytes": [0-9]*' | awk '{ sum += $2 } END { print sum }')
 within "$(awk -v s="$tensors" -v f="$(stat -c %s ratio.kvz)" 'BEGIN { print s / f }')" 4
 expect_status 0 kvzip inspect ratio.kvz
 expect_in stdout "asked for: ratio 4"
 expect_in stdout "measured when written: keys nrmse"
 if grep -q certified stdout; then exit 1; fi
-expect_status 0 kvzip compress "$books" -o bits.kvz --target-bits 3 -q
+expect_status 0 kvzip compress "$sample" -o bits.kvz --target-bits 3 -q
 [ ! -s stderr ]
 
 # An error of keys and of values.
-expect_status 0 kvzip compress "$books" -o nrmse.kvz --target-nrmse 0.1
+expect_status 0 kvzip compress "$sample" -o nrmse.kvz --target-nrmse 0.1
 expect_in stderr "nrmse 0.1: reached keys 0."
-kvzip compare "$books" nrmse.kvz --csv >nrmse.csv
+kvzip compare "$sample" nrmse.kvz --csv >nrmse.csv
 within "$(awk -F, '$1 == "role" && $3 == "key" { print $8 }' nrmse.csv)" 0.1
 within "$(awk -F, '$1 == "role" && $3 == "value" { print $8 }' nrmse.csv)" 0.1
 
 # A bound: certified, shown, checked again, and broken for another original.
-expect_status 0 kvzip compress "$books" -o bound.kvz --max-error 0.05
+expect_status 0 kvzip compress "$sample" -o bound.kvz --max-error 0.05
 expect_in stderr "every value checked"
 expect_status 0 kvzip inspect bound.kvz
 expect_in stdout "certified: every key and value within 0.05 of its original"
 expect_status 0 kvzip verify bound.kvz
-expect_status 0 kvzip compare "$books" bound.kvz
+expect_status 0 kvzip compare "$sample" bound.kvz
 expect_in stdout "within 0.05 of its original: holds, the largest error is 0.0"
-expect_status 0 kvzip compare "$books" bound.kvz --max-abs 0.05
-expect_status 0 bash -c "kvzip compare '$books' - <bound.kvz"
+expect_status 0 kvzip compare "$sample" bound.kvz --max-abs 0.05
+expect_status 0 bash -c "kvzip compare '$sample' - <bound.kvz"
 expect_in stdout "holds, the largest error is 0.0"
-expect_status 0 kvzip compare "$books" bound.kvz --json
+expect_status 0 kvzip compare "$sample" bound.kvz --json
 expect_in stdout '"holds": true'
 expect_status 0 kvzip inspect bound.kvz --json
 expect_in stdout '"measure": "max-error"'
-kvzip compress -q "$books" -o rough.kvz --preset kivi-2
+kvzip compress -q "$sample" -o rough.kvz --preset kivi-2
 kvzip decompress -q rough.kvz -o rough.safetensors
 expect_status 6 kvzip compare rough.safetensors bound.kvz
 expect_in stdout "broken"
@@ -51,14 +50,14 @@ expect_status 6 kvzip compare rough.safetensors bound.kvz --json
 expect_in stdout '"holds": false'
 expect_status 6 kvzip compare rough.safetensors bound.kvz --csv
 # A file without a bound has no such line.
-expect_status 0 kvzip compare "$books" ratio.kvz
+expect_status 0 kvzip compare "$sample" ratio.kvz
 if grep -q "bound" stdout; then exit 1; fi
 # No error at all.
-expect_status 0 kvzip compress "$books" -o exact.kvz --max-error 0
-expect_status 0 kvzip compare "$books" exact.kvz --max-abs 0
+expect_status 0 kvzip compress "$sample" -o exact.kvz --max-error 0
+expect_status 0 kvzip compare "$sample" exact.kvz --max-abs 0
 
 # Out of reach: status 6, what was reached, and the file all the same.
-expect_status 6 kvzip compress "$books" -o tiny.kvz --target-ratio 100000
+expect_status 6 kvzip compress "$sample" -o tiny.kvz --target-ratio 100000
 expect_in stderr "ratio 100000: reached"
 expect_status 0 kvzip verify tiny.kvz
 
