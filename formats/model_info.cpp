@@ -92,7 +92,9 @@ ModelInfo read_model_info(const Dump& dump) {
           .layers = static_cast<std::uint32_t>(facts.layers),
           .kv_heads = static_cast<std::uint32_t>(facts.kv_heads),
           .head_dim = static_cast<std::uint32_t>(facts.head_dim),
-          .rope = read_rope(dump)};
+          .rope = read_rope(dump),
+          .window = 0,
+          .own = {}};
 }
 
 }  // namespace kvzip

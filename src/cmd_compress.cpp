@@ -40,7 +40,7 @@ struct Job {
 
 /// From the most that is kept to the smallest; 6 is the default.
 constexpr std::array<std::string_view, 9> kLevels{"lossless",       "int8",           "near-lossless",
-                                                  "bfp-6",          "uniform-5",      "kvzip-near",
+                                                  "kvzip-near",     "kvzip-near",     "kvzip-near",
                                                   "kvzip-balanced", "kvzip-balanced", "kvzip-small"};
 static_assert(kLevels[5] == kDefaultPreset);
 
