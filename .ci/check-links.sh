@@ -12,7 +12,7 @@ libkvzip_load
 libkvzip_sweep
 libkvzip_bench
 libkvzip_tune libkvzip_request
-libkvzip_report
+libkvzip_report libkvzip_prune
 libkvzip_measure libkvzip_synth
 libkvzip
 libkvzip-codec'

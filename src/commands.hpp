@@ -14,6 +14,8 @@ void add_compare(CLI::App& app, Action& action);
 void add_sweep(CLI::App& app, Action& action);
 void add_bench(CLI::App& app, Action& action);
 void add_convert(CLI::App& app, Action& action);
+void add_prune(CLI::App& app, Action& action);
+void add_attend(CLI::App& app, Action& action);
 void add_list(CLI::App& app, Action& action);
 void add_synth(CLI::App& app, Action& action);
 void add_plan(CLI::App& app, Action& action);

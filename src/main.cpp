@@ -27,9 +27,8 @@ using namespace kvzip;
 using namespace kvzip::tool;
 
 constexpr const char* kFooter =
-    "A file name of - is standard input or output. 'kvzip COMMAND --help' says more.\n"
-    "Exit status: 0 done, 1 error, 2 usage, 3 corrupt, 4 unsupported, 5 I/O, 6 limit\n"
-    "missed. Example: kvzip compress cache.safetensors -o cache.kvz --preset gear-2";
+    "A file name of - is standard input or output. Exit status: 0 done, 1 error,\n"
+    "2 usage, 3 corrupt, 4 unsupported, 5 I/O, 6 limit missed. See COMMAND --help.";
 
 /// Blocks of a few MB come and go with every tile. Taken from the system each time they cost more than the loops that
 /// fill them, because every page is zeroed at its first touch; so the heap keeps them.
@@ -152,6 +151,8 @@ int main(int argc, char** argv) {
   add_sweep(app, action);
   add_bench(app, action);
   add_convert(app, action);
+  add_prune(app, action);
+  add_attend(app, action);
   add_list(app, action);
   add_synth(app, action);
   add_plan(app, action);

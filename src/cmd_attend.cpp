@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <memory>
+
+#include "src/commands.hpp"
+#include "src/measure/attention_outputs.hpp"
+#include "src/report/report.hpp"
+
+namespace kvzip::tool {
+namespace {
+
+constexpr double kLeastScale = 1e-6, kMostScale = 1e6;
+
+struct Options {
+  Common common;
+  Recognising recognising;
+  std::string in, out, to, queries;
+  double scale = 0;
+};
+
+/// A tensor for each layer, in their order: query heads x queries x channels of a value.
+Dump outputs_dump(const Asking& asking) {
+  const bool batched = std::ranges::any_of(asking.layers(), [](const auto& layer) { return layer.first.second > 0; });
+  Dump out;
+  for (const auto& [layer, place] : asking.layers()) {
+    std::string name = batched ? fmt::format("layers.{}.batch.{}.attention", layer.first, layer.second)
+                               : fmt::format("layers.{}.attention", layer.first);
+    const std::vector<std::uint64_t> shape{asking.query_heads(layer), asking.count(layer), place.values[0].dims};
+    out.tensors.push_back({std::move(name), DType::f32, shape});
+  }
+  return out;
+}
+
+Part part_of(const TensorInfo& tensor, std::size_t index, const std::vector<float>& data) {
+  Part part;
+  part.index = index;
+  part.slices = {{index, std::vector<std::uint64_t>(tensor.shape.size(), 0), tensor.shape}};
+  from_float(DType::f32, data, part.data.emplace_back(tensor.bytes()));
+  return part;
+}
+
+int attend_file(const Options& o) {
+  const std::string format = output_format(o.out, o.to);
+  refuse_same_file(o.in, o.out);
+  if (!o.queries.empty()) refuse_same_file(o.queries, o.out);
+  return with_file(o.in, [&] {
+    const auto reader = open_reader(o.in);
+    if (reader->traits().once) throw UsageError("attend reads layer by layer: give a container as a file, not a pipe");
+    const Recognition roles = recognise_input(*reader, o.recognising, {});
+    Asking asking(*reader, roles, {o.queries, 0, recognise_options(o.recognising)});
+    if (!asking.note().empty() && !o.common.quiet) note(asking.note());
+    const Dump outputs = outputs_dump(asking);
+    const auto writer = create_writer(o.out, format, outputs, o.common.force);
+    std::uint64_t left_out = 0;
+    {
+      ProgressLine progress(input_name(o.in), !o.common.quiet);
+      const Progress show = progress.callback();
+      std::size_t index = 0;
+      for (const auto& [layer, place] : asking.layers()) {
+        const AttentionOutputs of = attend(asking, layer, {o.scale, o.common.threads});
+        Part part = part_of(outputs.tensors[index], index, of.data);
+        writer->append(part);
+        left_out += of.left_out;
+        ++index;
+        if (show) show(index, outputs.tensors.size());
+      }
+    }
+    writer->finish();
+    if (left_out > 0 && !o.common.quiet) {
+      note(fmt::format("{} pairs of a query and a token are left out: not finite", left_out));
+    }
+    return kDone;
+  });
+}
+
+}  // namespace
+
+void add_attend(CLI::App& app, Action& action) {
+  CLI::App* command =
+      add_command(app, {"attend", "attention outputs of queries over a stored cache",
+                        "kvzip attend FILE -o OUT [--queries FILE] [OPTIONS]",
+                        "  kvzip attend cache.kvz --queries queries.safetensors -o outputs.safetensors\n"
+                        "  kvzip attend cache.safetensors -o outputs.h5\n\n"
+                        "OUT has a tensor of F32 for each layer: query heads x queries x channels. Never\n"
+                        "more than some chunks of one layer are decoded at a time."});
+  auto o = std::make_shared<Options>();
+  command->add_option("FILE", o->in, "any file kvzip reads")->required();
+  add_text(*command, "-o,--output", o->out, "OUT", "file to write; its extension gives the format")->required();
+  add_text(*command, "--to", o->to, "FORMAT", "safetensors or hdf5, whatever OUT is called");
+  add_text(*command, "--queries", o->queries, "FILE", "queries from another file than the dump");
+  command->add_option("--attention-scale", o->scale, "of logits; default 1/sqrt(head_dim)")
+      ->option_text("X")
+      ->check(finite_range(kLeastScale, kMostScale));
+  add_recognising(*command, o->recognising);
+  add_threads(*command, o->common);
+  add_trust(*command);
+  add_force(*command, o->common);
+  add_verbosity(*command, o->common);
+  command->callback([o, &action] { action = [o] { return attend_file(*o); }; });
+}
+
+}  // namespace kvzip::tool

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+// A cache and the queries that ask it, layer by layer: what attention over it is worked out from.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "formats/query_set.hpp"
+
+namespace kvzip::tool {
+
+struct AskingOptions {
+  std::string queries;                 // a file; empty: the dump's own
+  std::uint32_t queries_per_head = 0;  // evenly spaced; 0 = all
+  RecogniseOptions recognise{};        // of the file
+};
+
+/// Queries of one layer and batch entry, turned as its keys are to be: heads x positions.size() x channels.
+struct Asked {
+  std::vector<float> queries;
+  std::vector<std::uint64_t> positions;
+  std::size_t heads = 0;  // a multiple of the keys'
+
+  std::span<const float> head(std::size_t j, std::size_t dims) const {
+    return std::span(queries).subspan(j * positions.size() * dims, positions.size() * dims);
+  }
+};
+
+class Asking {
+ public:
+  using Layer = std::pair<std::uint32_t, std::uint64_t>;  // layer, batch entry
+
+  /// `cache` must outlive it. fail(invalid_argument) unless every layer has keys and values that belong together, and
+  /// queries that fit them.
+  Asking(DumpReader& cache, const Recognition& recognition, const AskingOptions& options);
+
+  const HeadMap& layers() const { return heads_; }
+  std::uint64_t first_position() const { return rope_.first_position; }
+  /// Where the queries are from, and what had to be assumed of them.
+  const std::string& from() const { return queries_->from(); }
+  const std::string& note() const { return queries_->note(); }
+  /// How many queries of a head ask this layer.
+  std::uint64_t count(const Layer& layer) const { return chosen(layer).size(); }
+  std::uint64_t query_heads(const Layer& layer) const { return queries_->of(layer)->heads; }
+
+  Asked read(const Layer& layer);
+  /// Tokens of a layer with their keys turned, in pieces that are read at once: heads x count x channels each.
+  struct Piece {
+    std::uint64_t first = 0, count = 0;
+    std::vector<float> keys, values;
+  };
+  void for_each_piece(const Layer& layer, bool values, const std::function<void(Piece&)>& use);
+
+ private:
+  void check(const Layer& layer, const LayerHeads& place) const;
+  void choose_rotation();
+  std::vector<std::uint64_t> chosen(const Layer& layer) const;
+
+  DumpReader& cache_;
+  Rope rope_;
+  std::uint32_t queries_per_head_;
+  HeadMap heads_;
+  std::optional<QuerySet> queries_;
+  std::optional<Rotary> rotary_;  // keys are stored before rotation
+};
+
+}  // namespace kvzip::tool

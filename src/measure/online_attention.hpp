@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+// Attention outputs of one head's queries over tokens that come in pieces.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "codec/buffer.hpp"
+
+namespace kvzip::tool {
+
+/// Queries of one head in tiles of kernels::kQueryTile, times the scale: tile, channel, query. Lanes without a query,
+/// and queries that are not finite or beyond 1e30, are zeros.
+class QueryTiles {
+ public:
+  /// scale 0: 1 / sqrt(dims).
+  QueryTiles(std::span<const float> queries, std::size_t dims, double scale);
+  std::size_t tiles() const { return asks_.size() / lanes(); }
+  const float* tile(std::size_t i) const { return packed_.data() + i * lanes() * dims_; }
+  bool asks(std::size_t query) const { return asks_[query]; }
+  static std::size_t lanes();
+
+ private:
+  std::size_t dims_;
+  Buffer<float> packed_;
+  std::vector<bool> asks_;
+};
+
+/// Tokens of `count` from position `first` on that a query at this position sees.
+std::size_t tokens_seen(std::uint64_t position, std::uint64_t first, std::size_t count);
+
+/// o = sum a v with a = softmax(scale q.k) over the tokens up to the query's own position. A token with a value that is
+/// not finite or beyond 1e30, and a pair whose logit is not finite or beyond 1e15, are left out. A query that is not
+/// usable has an output of NaN, one that sees no token an output of 0. Memory follows the queries, not the tokens. The
+/// last digits depend on the calls' sizes, unless these are multiples of 128 tokens.
+class OnlineAttention {
+ public:
+  struct Shape {
+    std::size_t dims = 1, value_dims = 1;
+    double scale = 0;  // 0 = 1 / sqrt(dims)
+  };
+  /// queries: positions.size() x dims; positions ascend.
+  OnlineAttention(const Shape& shape, std::span<const float> queries, std::span<const std::uint64_t> positions);
+
+  /// Consecutive tokens from this position on: tokens x dims keys, tokens x value_dims values.
+  void add(std::uint64_t first_position, std::span<const float> keys, std::span<const float> values);
+  /// positions.size() x value_dims, after the last token.
+  void outputs(std::span<float> out) const;
+  /// Pairs of a query and a token it sees that were left out.
+  std::uint64_t left_out() const { return left_out_; }
+
+ private:
+  struct Query {
+    bool any = false;  // it has seen a token
+    float m = 0;       // largest logit
+    double z = 0;      // sum of exp(s - m)
+  };
+  void add_block(std::uint64_t first, std::size_t count, const float* keys, const float* values);
+  double weigh(Query& query, float* logits, std::size_t sees, std::size_t width);
+
+  Shape shape_;
+  std::vector<std::uint64_t> positions_;
+  QueryTiles queries_;
+  std::vector<Query> state_;
+  std::vector<double> out_;
+  Buffer<float> keys_, values_, panels_, added_;  // of one block
+  std::uint64_t left_out_ = 0;
+};
+
+}  // namespace kvzip::tool

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+// A dump without the tokens that do not stay.
+#pragma once
+
+#include <vector>
+
+#include "formats/head_rows.hpp"
+#include "formats/parts.hpp"
+#include "src/prune/keep.hpp"
+
+namespace kvzip::tool {
+
+inline constexpr const char* kPositionsName = "positions";
+
+/// Keys and values with the tokens that stay, and a tensor of their numbers in the original, I64: batch entries, where
+/// there are several, x layers and heads, where these have lists of their own, x tokens. Other tensors are as they
+/// were, but for queries, which ask at places that no longer are.
+class PrunedReader : public DumpReader {
+ public:
+  /// `inner` must outlive it. fail(invalid_argument) when the layout has no place for the lists.
+  PrunedReader(DumpReader& inner, const Recognition& recognition, Kept kept);
+
+  const Dump& dump() const override { return dump_; }
+  std::uint64_t part_count() const override { return parts_.count(); }
+  Part part(std::uint64_t index) const override { return parts_.part(dump_, index); }
+  void fetch(Part& part) override;
+  void read(const Slice& slice, std::span<std::byte> out) override;
+
+ private:
+  struct Source {
+    std::size_t tensor = 0;  // of the inner dump
+    TensorRole role;         // other: as it was
+  };
+  void take_attributes(const Recognition& recognition);
+  void add_positions();
+  void read_kept(const Source& source, const Slice& slice, std::span<std::byte> out);
+  void read_box(const Source& source, const Slice& slice, const Slice& box, const std::vector<std::uint64_t>& list,
+                std::span<std::byte> out);
+
+  DumpReader& inner_;
+  Kept kept_;
+  Dump dump_;
+  std::vector<Source> sources_;  // of all tensors but the last
+  Bytes positions_;
+  DumpParts parts_;
+};
+
+}  // namespace kvzip::tool

@@ -1,0 +1,68 @@
+# prune: policies, masks, lists by layer and head, what the output says of itself.
+kvzip synth -q -o a.safetensors --layers 3 --heads 2 --head-dim 32 --tokens 400
+kvzip compress -q a.safetensors -o a.kvz --preset lossless
+kvzip decompress -q a.kvz -o q.safetensors --role query
+
+# StreamingLLM: the first 4 and the last tokens, as they were.
+expect_status 0 kvzip prune a.safetensors s.safetensors --policy streaming --keep 25%
+[ ! -s stdout ]
+kvzip decompress -q a.kvz -o last.safetensors --role key,value --tokens 304:400
+printf '1111' >short
+expect_status 1 kvzip prune a.kvz x.safetensors --mask short
+expect_in stderr "of 4 tokens, the cache of 400"
+printf '0%.0s' {1..304} >mask
+printf '1%.0s' {1..96} >>mask
+kvzip prune -q a.kvz masked.safetensors --mask mask
+kvzip compare masked.safetensors last.safetensors --common --max-abs 0
+printf '0%.0s' {1..400} >none
+expect_status 1 kvzip prune a.kvz x.safetensors --mask none
+expect_in stderr "no token would stay"
+kvzip prune -q a.kvz sinks.safetensors --mask none --sinks 4 --window 96
+kvzip compare sinks.safetensors s.safetensors --max-abs 0
+expect_status 0 kvzip inspect s.safetensors
+expect_in stdout "positions"
+if grep -q query stdout; then exit 1; fi
+
+# H2O and Keyformer: the same for every form of the file and any number of threads; noise by seed.
+for policy in h2o keyformer; do
+  for by in sequence layer head; do
+    kvzip prune -q a.safetensors $policy.$by.safetensors --policy $policy --by $by --keep 100 --sinks 2
+    kvzip prune -q a.kvz one.safetensors --policy $policy --by $by --keep 100 --sinks 2 -j 1 -f
+    kvzip compare $policy.$by.safetensors one.safetensors --max-abs 0
+  done
+  if cmp -s $policy.sequence.safetensors $policy.layer.safetensors; then exit 1; fi
+  if cmp -s $policy.layer.safetensors $policy.head.safetensors; then exit 1; fi
+done
+kvzip inspect h2o.sequence.safetensors --json | grep -A9 '"positions"' | tr -d ' \n' | grep -q '"shape":\[100\]'
+kvzip inspect h2o.head.safetensors --json | grep -A9 '"positions"' | tr -d ' \n' | grep -q '"shape":\[3,2,100\]'
+kvzip prune -q a.safetensors seeded.safetensors --policy keyformer --by head --keep 100 --sinks 2 --seed 1
+if cmp -s seeded.safetensors keyformer.head.safetensors; then exit 1; fi
+kvzip prune -q a.safetensors few.safetensors --keep 100 --queries-per-head 20 --window 0
+kvzip prune -q a.safetensors all.safetensors --keep 1000
+kvzip compare a.safetensors all.safetensors --common --max-abs 0
+
+# The shorter cache is a dump like any other; it is not rotated by the number of its rows.
+expect_status 0 kvzip compress h2o.head.safetensors -o small.kvz --preset kivi-4
+kvzip prune -q a.safetensors small.h5 --keep 100 --by head --sinks 2
+kvzip compare h2o.head.safetensors small.h5 --max-abs 0
+kvzip attend -q small.kvz --queries q.safetensors -o out.safetensors
+
+# What cannot be.
+expect_status 1 kvzip prune h2o.head.safetensors x.safetensors --keep 50 --queries q.safetensors
+expect_in stderr "left out before"
+kvzip synth -q -o noq.safetensors --layers 2 --heads 2 --head-dim 32 --tokens 100 --no-query
+expect_status 1 kvzip prune noq.safetensors x.safetensors --keep 50
+expect_in stderr "no queries"
+kvzip prune -q noq.safetensors fine.safetensors --keep 50 --policy streaming
+expect_status 2 kvzip prune a.safetensors x.safetensors
+expect_status 2 kvzip prune a.safetensors x.safetensors --keep 0
+expect_status 2 kvzip prune a.safetensors x.safetensors --keep 120%
+expect_status 2 kvzip prune a.safetensors x.safetensors --keep 10 --sinks 6 --window 5
+expect_in stderr "fewer than 6 sinks and a window of 5"
+expect_status 2 kvzip prune a.safetensors x.safetensors --keep 10 --policy streaming --by head
+expect_status 2 kvzip prune a.safetensors x.safetensors --keep 10 --policy streaming --window 5
+expect_status 2 kvzip prune a.safetensors x.safetensors --keep 10 --mask mask
+expect_status 2 kvzip prune a.safetensors x.safetensors --keep 10 --policy lru
+expect_status 1 kvzip prune a.safetensors a.safetensors --keep 10 -f
+expect_status 2 kvzip prune a.safetensors x.kvz --keep 10
+[ ! -e x.safetensors ]
