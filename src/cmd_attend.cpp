@@ -88,7 +88,7 @@ void add_attend(CLI::App& app, Action& action) {
   auto o = std::make_shared<Options>();
   command->add_option("FILE", o->in, "any file kvzip reads")->required();
   add_text(*command, "-o,--output", o->out, "OUT", "file to write; its extension gives the format")->required();
-  add_text(*command, "--to", o->to, "FORMAT", "safetensors or hdf5, whatever OUT is called");
+  add_text(*command, "--to", o->to, "FORMAT", "safetensors, hdf5, npz or npy, whatever OUT is called");
   add_text(*command, "--queries", o->queries, "FILE", "queries from another file than the dump");
   command->add_option("--attention-scale", o->scale, "of logits; default 1/sqrt(head_dim)")
       ->option_text("X")

@@ -131,7 +131,7 @@ void add_prune(CLI::App& app, Action& action) {
   auto o = std::make_shared<Options>();
   command->add_option("IN", o->in, "any file kvzip reads")->required();
   command->add_option("OUT", o->out, "file to write; its extension gives the format")->required();
-  add_text(*command, "--to", o->to, "FORMAT", "safetensors or hdf5, whatever OUT is called");
+  add_text(*command, "--to", o->to, "FORMAT", "safetensors, hdf5, npz or npy, whatever OUT is called");
   add_text(*command, "--keep", o->keep, "N|P%", "tokens that stay, of each list");
   add_text(*command, "--policy", o->policy_name, "NAME", "h2o (the default), keyformer or streaming")
       ->check(CLI::IsMember({"h2o", "keyformer", "streaming"}).description(""));

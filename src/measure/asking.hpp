@@ -2,9 +2,11 @@
 // A cache and the queries that ask it, layer by layer: what attention over it is worked out from.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <optional>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -30,6 +32,9 @@ struct Asked {
   }
 };
 
+/// Of the tensor that says which tokens are left of a cache.
+inline constexpr const char* kPositionsName = "positions";
+
 class Asking {
  public:
   using Layer = std::pair<std::uint32_t, std::uint64_t>;  // layer, batch entry
@@ -47,6 +52,10 @@ class Asking {
   std::uint64_t count(const Layer& layer) const { return chosen(layer).size(); }
   std::uint64_t query_heads(const Layer& layer) const { return queries_->of(layer)->heads; }
 
+  /// Of a head's tokens: one after the other from the first position on, unless the cache has a tensor `positions`, as
+  /// prune writes it.
+  std::span<const std::uint64_t> positions(const Layer& layer, std::uint64_t head, std::uint64_t first,
+                                           std::uint64_t count) const;
   Asked read(const Layer& layer);
   /// Tokens of a layer with their keys turned, in pieces that are read at once: heads x count x channels each.
   struct Piece {
@@ -58,6 +67,8 @@ class Asking {
  private:
   void check(const Layer& layer, const LayerHeads& place) const;
   void choose_rotation();
+  void find_positions();
+  bool read_positions(const TensorInfo& info, std::size_t tensor);
   std::vector<std::uint64_t> chosen(const Layer& layer) const;
 
   DumpReader& cache_;
@@ -66,6 +77,11 @@ class Asking {
   HeadMap heads_;
   std::optional<QuerySet> queries_;
   std::optional<Rotary> rotary_;  // keys are stored before rotation
+  std::vector<std::uint64_t> positions_;
+  /// How many lists of so many tokens these are: of batch entries, layers, heads; 1 where all share them.
+  std::array<std::uint64_t, 3> lists_{1, 1, 1};
+  std::uint64_t list_tokens_ = 0;
+  std::vector<std::uint32_t> layer_numbers_;  // ascending
 };
 
 }  // namespace kvzip::tool

@@ -17,7 +17,7 @@ AttentionOutputs attend(Asking& asking, const Asking::Layer& layer, const Attend
   asking.for_each_piece(layer, true, [&](const Asking::Piece& piece) {
     parallel_for(heads.size(), options.threads, [&](std::size_t j) {
       const std::size_t head = j / (asked.heads / keys.heads);  // grouped queries, arXiv 2305.13245
-      heads[j].add(asking.first_position() + piece.first,
+      heads[j].add(asking.positions(layer, head, piece.first, piece.count),
                    std::span(piece.keys).subspan(head * piece.count * keys.dims, piece.count * keys.dims),
                    std::span(piece.values).subspan(head * piece.count * values.dims, piece.count * values.dims));
     });

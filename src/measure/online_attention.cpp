@@ -22,6 +22,11 @@ bool usable(const float* x, std::size_t n) {
   return std::all_of(x, x + n, [](float v) { return std::fabs(v) <= kLargestNumber; });
 }
 
+/// How many of the tokens at these positions a query at this one sees.
+std::size_t tokens_seen(std::uint64_t position, std::span<const std::uint64_t> tokens) {
+  return static_cast<std::size_t>(std::upper_bound(tokens.begin(), tokens.end(), position) - tokens.begin());
+}
+
 }  // namespace
 
 QueryTiles::QueryTiles(std::span<const float> queries, std::size_t dims, double scale) : dims_(dims) {
@@ -42,10 +47,6 @@ std::size_t QueryTiles::lanes() {
   return kQueryTile;
 }
 
-std::size_t tokens_seen(std::uint64_t position, std::uint64_t first, std::size_t count) {
-  return position < first ? 0 : static_cast<std::size_t>(std::min<std::uint64_t>(position - first + 1, count));
-}
-
 OnlineAttention::OnlineAttention(const Shape& shape, std::span<const float> queries,
                                  std::span<const std::uint64_t> positions)
     : shape_(shape),
@@ -56,12 +57,12 @@ OnlineAttention::OnlineAttention(const Shape& shape, std::span<const float> quer
       panels_(kTokenBlock * shape.dims),
       added_(kQueryTile * shape.value_dims) {}
 
-void OnlineAttention::add(std::uint64_t first_position, std::span<const float> keys, std::span<const float> values) {
-  const std::size_t count = keys.size() / shape_.dims;
-  for (std::size_t t = 0; t < count; t += kTokenBlock) {
-    const std::size_t some = std::min(kTokenBlock, count - t);
-    if (positions_.empty() || positions_.back() < first_position + t) return;  // nobody sees what follows
-    add_block(first_position + t, some, keys.data() + t * shape_.dims, values.data() + t * shape_.value_dims);
+void OnlineAttention::add(std::span<const std::uint64_t> positions, std::span<const float> keys,
+                          std::span<const float> values) {
+  for (std::size_t t = 0; t < positions.size(); t += kTokenBlock) {
+    if (positions_.empty() || positions_.back() < positions[t]) return;  // nobody sees what follows
+    const std::size_t some = std::min(kTokenBlock, positions.size() - t);
+    add_block(positions.subspan(t, some), keys.data() + t * shape_.dims, values.data() + t * shape_.value_dims);
   }
 }
 
@@ -86,8 +87,8 @@ double OnlineAttention::weigh(Query& query, float* logits, std::size_t sees, std
   return factor;
 }
 
-void OnlineAttention::add_block(std::uint64_t first, std::size_t count, const float* keys, const float* values) {
-  const std::size_t dims = shape_.dims, value_dims = shape_.value_dims;
+void OnlineAttention::add_block(std::span<const std::uint64_t> positions, const float* keys, const float* values) {
+  const std::size_t dims = shape_.dims, value_dims = shape_.value_dims, count = positions.size();
   keys_.assign(keys, keys + count * dims);
   values_.assign(values, values + count * value_dims);
   for (std::size_t t = 0; t < count; ++t) {
@@ -100,13 +101,13 @@ void OnlineAttention::add_block(std::uint64_t first, std::size_t count, const fl
   std::array<double, kQueryTile> factors;
   for (std::size_t tile = 0; tile < queries_.tiles(); ++tile) {
     const std::size_t base = tile * kQueryTile, end = std::min(base + kQueryTile, positions_.size());
-    const std::size_t most = tokens_seen(positions_[end - 1], first, count);
+    const std::size_t most = tokens_seen(positions_[end - 1], positions);
     if (most == 0) continue;
     const std::size_t width = (most + kTokenPanel - 1) / kTokenPanel * kTokenPanel;
     kernels::tile_logits(queries_.tile(tile), panels_.data(), dims, most, logits.data());
     for (std::size_t i = 0; i < kQueryTile; ++i) {
       const bool asks = base + i < end && queries_.asks(base + i);
-      const std::size_t sees = asks ? tokens_seen(positions_[base + i], first, count) : 0;
+      const std::size_t sees = asks ? tokens_seen(positions_[base + i], positions) : 0;
       factors[i] = weigh(state_[base + i], logits.data() + i * kTokenBlock, sees, width);
     }
     kernels::tile_outputs(logits.data(), values_.data(), most, value_dims, added_.data());

@@ -27,9 +27,6 @@ class QueryTiles {
   std::vector<bool> asks_;
 };
 
-/// Tokens of `count` from position `first` on that a query at this position sees.
-std::size_t tokens_seen(std::uint64_t position, std::uint64_t first, std::size_t count);
-
 /// o = sum a v with a = softmax(scale q.k) over the tokens up to the query's own position. A token with a value that is
 /// not finite or beyond 1e30, and a pair whose logit is not finite or beyond 1e15, are left out. A query that is not
 /// usable has an output of NaN, one that sees no token an output of 0. Memory follows the queries, not the tokens. The
@@ -43,8 +40,9 @@ class OnlineAttention {
   /// queries: positions.size() x dims; positions ascend.
   OnlineAttention(const Shape& shape, std::span<const float> queries, std::span<const std::uint64_t> positions);
 
-  /// Consecutive tokens from this position on: tokens x dims keys, tokens x value_dims values.
-  void add(std::uint64_t first_position, std::span<const float> keys, std::span<const float> values);
+  /// Tokens at these positions, which ascend and are above those of the last call: tokens x dims keys, tokens x
+  /// value_dims values.
+  void add(std::span<const std::uint64_t> positions, std::span<const float> keys, std::span<const float> values);
   /// positions.size() x value_dims, after the last token.
   void outputs(std::span<float> out) const;
   /// Pairs of a query and a token it sees that were left out.
@@ -56,7 +54,7 @@ class OnlineAttention {
     float m = 0;       // largest logit
     double z = 0;      // sum of exp(s - m)
   };
-  void add_block(std::uint64_t first, std::size_t count, const float* keys, const float* values);
+  void add_block(std::span<const std::uint64_t> positions, const float* keys, const float* values);
   double weigh(Query& query, float* logits, std::size_t sees, std::size_t width);
 
   Shape shape_;

@@ -10,8 +10,6 @@
 
 namespace kvzip::tool {
 
-inline constexpr const char* kPositionsName = "positions";
-
 /// Keys and values with the tokens that stay, and a tensor of their numbers in the original, I64: batch entries, where
 /// there are several, x layers and heads, where these have lists of their own, x tokens. Other tensors are as they
 /// were, but for queries, which ask at places that no longer are.

@@ -66,7 +66,7 @@ class LayerScorer {
       for (std::size_t i = 0; i < kQueryTile && tile * kQueryTile + i < asked_.positions.size(); ++i) {
         const std::size_t query = tile * kQueryTile + i;
         if (!queries.asks(query)) continue;
-        const std::size_t sees = tokens_seen(asked_.positions[query], first_, keys_.tokens);
+        const std::size_t sees = std::min<std::uint64_t>(asked_.positions[query] - first_ + 1, keys_.tokens);
         weights.resize(sees);
         for (std::size_t t = 0; t < sees; ++t) {
           weights[t] = logits[(t / kTokenBlock * kQueryTile + i) * kTokenBlock + t % kTokenBlock];

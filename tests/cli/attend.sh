@@ -26,6 +26,8 @@ expect_in stdout "layers.2.attention"
 kvzip attend -q a.kvz -o out.h5
 kvzip convert -q out.h5 back.safetensors
 kvzip compare stored.safetensors back.safetensors --max-abs 0
+kvzip attend -q a.kvz -o out.npz
+kvzip compare stored.safetensors out.npz --max-abs 0
 kvzip attend -q a.kvz -o - --to safetensors | cmp - stored.safetensors
 kvzip attend -q a.kvz -o sharp.safetensors --attention-scale 3
 expect_status 6 kvzip compare stored.safetensors sharp.safetensors --max-abs 0.00001

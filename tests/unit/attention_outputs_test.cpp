@@ -8,8 +8,10 @@
 #include <limits>
 
 #include "src/measure/online_attention.hpp"
+#include "src/prune/pruned_reader.hpp"
 #include "tests/support/cache_layouts.hpp"
 #include "tests/support/direct_attention.hpp"
+#include "tests/unit/scratch_directory.hpp"
 
 using namespace kvzip;
 using namespace kvzip::test;
@@ -85,11 +87,14 @@ TEST_CASE("attention outputs: pieces of 128 tokens or more give the same bits, o
   const std::vector<float> queries = normal(20 * kDim, 9);
   std::vector<std::uint64_t> positions;
   for (std::uint64_t i = 0; i < 20; ++i) positions.push_back(1000 + i * 40);  // the last see all
+  std::vector<std::uint64_t> at;
+  for (std::uint64_t t = 0; t < tokens; ++t) at.push_back(1000 + t);
   const auto outputs = [&](std::size_t step) {
     OnlineAttention attention({kDim, kDim, 0}, queries, positions);
     for (std::size_t t = 0; t < tokens; t += step) {
       const std::size_t n = std::min(step, tokens - t) * kDim;
-      attention.add(1000 + t, std::span(keys).subspan(t * kDim, n), std::span(values).subspan(t * kDim, n));
+      attention.add(std::span(at).subspan(t, n / kDim), std::span(keys).subspan(t * kDim, n),
+                    std::span(values).subspan(t * kDim, n));
     }
     std::vector<float> out(20 * kDim);
     attention.outputs(out);
@@ -113,7 +118,7 @@ TEST_CASE("attention outputs: what is not finite is left out and counted") {
   values[30 * kDim + 5] = kNaN;
   queries[40 * kDim] = kNaN;
   OnlineAttention attention({kDim, kDim, 0}, queries, positions);
-  attention.add(0, keys, values);
+  attention.add(positions, keys, values);
   std::vector<float> out(kTokens * kDim);
   attention.outputs(out);
   std::vector<bool> usable(kTokens, true);
@@ -130,6 +135,45 @@ TEST_CASE("attention outputs: what is not finite is left out and counted") {
     }
   }
   CHECK(out[0] == 0);  // query 0 sees token 0 only, which is left out
+}
+
+TEST_CASE("attention outputs: what is left of a cache is seen by the positions it had") {
+  const Sides s;
+  const Made made = separate("BHTD")(s.key, s.value, nullptr), asks = separate("BHTD")(s.key, s.value, &s.query);
+  MemoryReader reader = made.reader(), asking_reader = asks.reader();
+  const ScratchDirectory scratch;
+  const auto writer = create_writer(scratch.file("q.safetensors"), "safetensors", asks.dump, false);
+  transcode(asking_reader, *writer, 1);
+  writer->finish();
+  const RecogniseOptions names{{parse_map_rule("q{L}=query:BHTD"), parse_map_rule("*=other")}, ""};
+  for (const KeepBy by : {KeepBy::sequence, KeepBy::layer, KeepBy::head}) {
+    CAPTURE(static_cast<int>(by));
+    Kept kept{by, 40, {}};
+    for (const std::uint64_t b : {0, 1}) {
+      for (std::uint64_t l = 0; l < (by == KeepBy::sequence ? 1 : kLayers); ++l) {
+        for (std::uint64_t h = 0; h < (by == KeepBy::head ? kHeads : 1); ++h) {
+          for (std::uint64_t t = 0; t < 40; ++t) kept.lists[{b, l, h}].push_back(3 * t + b + 2 * l + 4 * h + t / 20);
+        }
+      }
+    }
+    PrunedReader pruned(reader, made.recognition, kept);
+    Asking asking(pruned, made.recognition, {scratch.file("q.safetensors"), 0, names});
+    double furthest = 0;
+    for (const auto& [layer, place] : asking.layers()) {
+      const std::vector<float> got = attend(asking, layer, {}).data;
+      for (std::size_t i = 0; i < kHeads * kGroup * kTokens; ++i) {
+        const std::size_t j = i / kTokens, head = j / kGroup;
+        std::vector<bool> stays(kTokens);
+        for (const std::uint64_t token : kept.of(layer.second, layer.first, head)) stays[token] = true;
+        const std::vector<float> q = s.query.head(layer.first, layer.second, j);
+        const std::vector<double> want =
+            direct_output(q.data() + i % kTokens * kDim, i % kTokens, s.key.head(layer.first, layer.second, head),
+                          s.value.head(layer.first, layer.second, head), stays);
+        for (std::size_t d = 0; d < kDim; ++d) furthest = std::max(furthest, std::fabs(want[d] - got[i * kDim + d]));
+      }
+    }
+    CHECK(furthest < 4e-6);
+  }
 }
 
 TEST_CASE("attention outputs: a long layer comes in pieces") {
