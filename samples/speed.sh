@@ -3,7 +3,7 @@
 # Of each kind of codec one preset or two; PRESETS=all or a list measures others.
 # Two dumps: one of the shape of Llama-3.1-8B (made here; TOKENS tokens, 1024 unless set, 131 kB each), and the sample.
 set -euo pipefail
-kvzip=${1:-kvzip}
+kvzip=$(realpath "$(command -v "${1:-kvzip}")")
 shift $(($# > 0))
 presets=kvzip-near,kvzip-balanced,kvzip-small,near-lossless,lossless,zstd-planes,int8,int4,fp8,mxfp4,kivi-4,gear-4,
 presets=${PRESETS:-${presets}cachegen-3,turboquant-4,kvquant-4,uniform-4}

@@ -3,8 +3,8 @@
 # Bytes are whole containers of keys and values. The first 120 of 160 tokens are decoded; the queries of the other 40,
 # and those of another text that follows the same 120 tokens, attend to them.
 set -euo pipefail
-kvzip=${1:-kvzip}
-plot=${2:-}
+kvzip=$(realpath "$(command -v "${1:-kvzip}")")
+plot=${2:+$(realpath "$2")}
 cd "$(dirname "$0")"
 
 "$kvzip" sweep smollm2.safetensors --queries smollm2-queries.safetensors --queries2 smollm2-queries2.safetensors \
