@@ -334,7 +334,7 @@ class Outliers final : public Cloned<Outliers, Stage> {
     Stream positions = position_stream(v.count, v.taken, v.length);
     std::vector<float> values;
     pass_outliers(from.in, v, tile.context->source, positions, values);
-    for (std::uint32_t i = 0; i < v.count; ++i) {
+    for (std::uint32_t i = 0; v.taken > 0 && i < v.count; ++i) {
       float* base = tile.values.data() + i * v.step;
       for (std::uint32_t k = 0; k < v.taken; ++k) {
         const std::size_t at = std::size_t{i} * v.taken + k;

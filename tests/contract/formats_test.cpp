@@ -119,11 +119,11 @@ TEST_CASE("content decides, not the name") {
   for (const Format& format : format_table()) {
     for (const Format& other : format_table()) {
       const std::string path = scratch.file(fmt::format("x{}", other.extensions.substr(0, other.extensions.find(' '))));
-      if (format.name == "npy" || format.name == "llama" || other.extensions.empty()) continue;
+      const bool only_read = format.create == nullptr && format.name != "kvz";
+      if (format.name == "npy" || only_read || other.extensions.empty()) continue;
       if (format.create != nullptr) {
         write(format, path, *reader);
       } else {
-        REQUIRE(format.name == "kvz");
         std::ofstream(path, std::ios::binary)
             .write(reinterpret_cast<const char*>(container.data()), static_cast<std::streamsize>(container.size()));
       }
