@@ -19,6 +19,8 @@ constexpr std::uint64_t kMostWindow = std::numeric_limits<std::uint64_t>::max() 
 
 /// What stands between commas, without brackets, quotes and spaces: lists come bare or as JSON.
 std::vector<std::string> list_items(std::string_view text) {
+  constexpr std::size_t kMostText = 1u << 16;
+  if (text.size() > kMostText) return {};
   std::vector<std::string> items(1);
   for (const char c : text) {
     if (c == ',') {
@@ -71,22 +73,32 @@ Layers local_layers(const Dump& dump, std::uint32_t layers) {
   return out;
 }
 
+constexpr std::array<std::string_view, 10> kNames{"rope",
+                                                  "rope_theta",
+                                                  "rope_layout",
+                                                  "rope_dims",
+                                                  "rope_scaling_type",
+                                                  "rope_scaling_factor",
+                                                  "rope_low_freq_factor",
+                                                  "rope_high_freq_factor",
+                                                  "rope_original_context",
+                                                  "sliding_window"};
+
+bool speaks_of_layers(std::string_view name) {
+  constexpr std::array<std::string_view, 7> kOthers{"local_layers",      "layer_types",    "sliding_window_pattern",
+                                                    "rope_theta_local",  "no_rope_layers", "rope_local_base_freq",
+                                                    "use_sliding_window"};
+  return std::ranges::find(kNames, name.substr(0, name.find('['))) != kNames.end() ||
+         std::ranges::find(kOthers, name) != kOthers.end();
+}
+
 /// Attributes of all layers, and those of some, which are called NAME[LAYERS].
 struct Stated {
   Dump all;
   std::vector<std::pair<Layers, Attribute>> some;
+  std::size_t room = kMostSpecial;  // layers in all lists together: what a hostile file may ask for
 
   explicit Stated(const Dump& dump) {
-    constexpr std::array<std::string_view, 10> kNames{"rope",
-                                                      "rope_theta",
-                                                      "rope_layout",
-                                                      "rope_dims",
-                                                      "rope_scaling_type",
-                                                      "rope_scaling_factor",
-                                                      "rope_low_freq_factor",
-                                                      "rope_high_freq_factor",
-                                                      "rope_original_context",
-                                                      "sliding_window"};
     for (const Attribute& a : dump.attributes) {
       const std::size_t bracket = a.name.find('[');
       const std::string name = a.name.substr(0, bracket);
@@ -95,8 +107,11 @@ struct Stated {
       one.name = name;
       if (bracket == a.name.npos) {
         all.attributes.push_back(std::move(one));
-      } else if (a.name.back() == ']' && some.size() < kMostSpecial) {
-        some.emplace_back(listed_layers(std::string_view(a.name).substr(bracket)), std::move(one));
+      } else if (a.name.back() == ']') {
+        Layers layers = listed_layers(std::string_view(a.name).substr(bracket));
+        if (layers.size() > room) return;
+        room -= layers.size();
+        some.emplace_back(std::move(layers), std::move(one));
       }
     }
   }
@@ -141,11 +156,15 @@ LayerAttention ModelInfo::attention(std::uint32_t layer) const {
 
 void read_layer_attention(const Dump& file, ModelInfo& model,
                           std::span<const std::pair<std::string, std::string>> user) {
+  // The first of a name counts, and what says nothing here is not copied.
   Dump dump;
-  for (const auto& [name, value] : user) dump.attributes.push_back({"", name, {value}, {}, {}, {}});
+  std::set<std::string_view> names;
+  const auto wanted = [&](const std::string& name) { return speaks_of_layers(name) && names.insert(name).second; };
+  for (const auto& [name, value] : user) {
+    if (wanted(name)) dump.attributes.push_back({"", name, {value}, {}, {}, {}});
+  }
   for (const Attribute& a : file.attributes) {
-    const bool replaced = std::ranges::any_of(user, [&](const auto& one) { return one.first == a.name; });
-    if (a.object.empty() && !replaced) dump.attributes.push_back(a);
+    if (a.object.empty() && wanted(a.name)) dump.attributes.push_back(a);
   }
   const Stated stated(dump);
   const Layers local = local_layers(dump, model.layers);

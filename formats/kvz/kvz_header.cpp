@@ -344,8 +344,7 @@ KvzHeader read_checked(const Parsed& json, std::uint32_t features) {
 
 std::string write_kvz_header(const KvzHeader& h) {
   const ModelInfo& m = h.recognition.model;
-  Json j{{"writer", h.writer}, {"preset", h.preset}};
-  j["user"] = Json::array();
+  Json j{{"writer", h.writer}, {"preset", h.preset}, {"user", Json::array()}};
   for (const auto& [key, value] : h.user) j["user"].push_back(Json::array({key, value}));
   j["model"] = {{"name", m.model},
                 {"layers", m.layers},

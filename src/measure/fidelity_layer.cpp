@@ -80,6 +80,15 @@ std::vector<HeadFidelity> LayerRun::run(std::pair<std::uint32_t, std::uint64_t> 
   return std::move(heads_);
 }
 
+AttentionMeter::Shape LayerRun::shape_of(const HeadRows& keys, const HeadRows& values) const {
+  return {1,
+          static_cast<std::uint32_t>(keys.dims),
+          static_cast<std::uint32_t>(values.dims),
+          s_.options.scale,
+          s_.options.top_k,
+          attention_.window};
+}
+
 /// Query head j asks key head j / (query heads / key heads) (grouped-query attention, arXiv 2305.13245).
 void LayerRun::ask(std::pair<std::uint32_t, std::uint64_t> layer, const LayerHeads& place) {
   const HeadRows &keys = place.keys[0], &values = place.values[0];
@@ -92,12 +101,7 @@ void LayerRun::ask(std::pair<std::uint32_t, std::uint64_t> layer, const LayerHea
     std::vector<std::uint64_t> positions;
     for (const std::uint64_t token : chosen) positions.push_back(rows->first_position + token);
     queries_[who] = std::max<std::uint64_t>(queries_[who], chosen.size());
-    const AttentionMeter::Shape shape{1,
-                                      static_cast<std::uint32_t>(keys.dims),
-                                      static_cast<std::uint32_t>(values.dims),
-                                      s_.options.scale,
-                                      s_.options.top_k,
-                                      attention_.window};
+    const AttentionMeter::Shape shape = shape_of(keys, values);
     const std::size_t each = chosen.size() * rows->dims;
     for (std::size_t j = 0; j < rows->heads; ++j) {
       asking_.push_back({j / (rows->heads / keys.heads), who,
@@ -116,12 +120,7 @@ void LayerRun::ask_keys(const HeadRows& keys, const HeadRows& values) {
   std::vector<std::uint64_t> positions;
   for (const std::uint64_t token : chosen) positions.push_back(s_.first_position() + token);
   const std::size_t each = chosen.size() * keys.dims;
-  const AttentionMeter::Shape shape{1,
-                                    static_cast<std::uint32_t>(keys.dims),
-                                    static_cast<std::uint32_t>(values.dims),
-                                    s_.options.scale,
-                                    s_.options.top_k,
-                                    attention_.window};
+  const AttentionMeter::Shape shape = shape_of(keys, values);
   for (std::size_t head = 0; head < keys.heads; ++head) {
     for (std::size_t i = 0; rotary_ != nullptr && i < chosen.size(); ++i) {
       rotary_->turn(positions[i], 1, 1, 1, keys.dims, queries.data() + head * each + i * keys.dims);

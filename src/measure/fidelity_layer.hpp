@@ -60,6 +60,7 @@ class LayerRun {
   struct Block;
 
   void ask(std::pair<std::uint32_t, std::uint64_t> layer, const LayerHeads& place);
+  AttentionMeter::Shape shape_of(const HeadRows& keys, const HeadRows& values) const;
   void ask_keys(const HeadRows& keys, const HeadRows& values);
   void stream(const HeadRows* keys, const HeadRows* values, std::size_t first_head);
   std::uint64_t decoded_of(const HeadRows& rows, std::uint64_t first, std::uint64_t count) const;

@@ -104,6 +104,11 @@ TEST_CASE("layers with attention of their own") {
   CHECK(named.attention(0).rope.theta == 1e6);
   CHECK(named.attention(1).rope.state == Rope::State::none);
   CHECK(named.attention(4) == LayerAttention{named.rope, 0});
+  // A file cannot ask for much: 4096 layers in all lists together.
+  CHECK(model_with({{"rope_theta[0-4095]", "5"}}).own.size() == 4096);
+  CHECK(model_with({{"rope_theta[0-4095]", "5"}, {"rope_dims[5000]", "8"}}).own.size() == 4096);
+  CHECK(model_with({{"rope_theta[0-4096]", "5"}}).own.empty());
+  CHECK(model_with({{"local_layers", std::string(1u << 16, '1') + ","}, {"sliding_window", "9"}}).own.empty());
   // Nonsense says nothing.
   CHECK(model_with({{"rope_theta[x]", "5"}, {"rope_theta[3-1]", "5"}, {"rope_theta[0-99999999]", "5"}, {"[", "1"}})
             .own.empty());
