@@ -139,7 +139,7 @@ std::string json_string(std::string_view text) {
 MetadataEntry metadata_entry(const Attribute& attribute) {
   if (!is_utf8(attribute.object) || !is_utf8(attribute.name)) {
     fail(ErrorCode::invalid_argument, "attribute {} of {}: the name is not UTF-8, which safetensors demands",
-         kvzip::quoted(attribute.name), kvzip::quoted(attribute.object));
+         quoted(attribute.name), kvzip::quoted(attribute.object));
   }
   if (is_plain(attribute)) return {attribute.name, attribute.strings[0]};
   return {fmt::format("{}{}@{}", kPrefix, escape_object(attribute.object), attribute.name), value_text(attribute)};

@@ -12,7 +12,7 @@
 namespace kvzip {
 namespace {
 
-constexpr std::uint32_t kMaxStreams = 1024, kMaxLayers = 4096, kMaxSequences = 65536;
+constexpr std::uint32_t kMaxStreams = 1024, kMostLayers = 4096, kMaxSequences = 65536;
 
 /// What was tried does not fit the bytes.
 struct Misfit {};
@@ -111,7 +111,7 @@ LlamaStream read_stream(Cursor& in, const Guess& guess, bool states_rotation, Ll
   if (cells == 0) return stream;
   stream.positions = read_cells(in, cells, guess.extension);
   const auto transposed = in.take<std::uint32_t>(), layers = in.take<std::uint32_t>();
-  require(transposed <= 1 && layers >= 1 && layers <= kMaxLayers);
+  require(transposed <= 1 && layers >= 1 && layers <= kMostLayers);
   if (states_rotation) {
     state.rotated_keys = in.take<std::uint32_t>();
     state.rotated_values = in.take<std::uint32_t>();

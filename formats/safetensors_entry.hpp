@@ -50,7 +50,7 @@ void require_distinct(const std::vector<T>& items, F name, ErrorCode code, std::
   const std::vector<std::size_t> order = sorted_positions(items, name);
   for (std::size_t i = 1; i < order.size(); ++i) {
     const std::string_view text = name(items[order[i]]);
-    if (text == name(items[order[i - 1]])) fail(code, "{}: the key {} is there twice", where, kvzip::quoted(text));
+    if (text == name(items[order[i - 1]])) fail(code, "{}: the key {} is there twice", where, quoted(text));
   }
 }
 

@@ -47,7 +47,7 @@ class HeaderSax : public nlohmann::json_sax<nlohmann::json> {
 
   bool extra_key(const string_t& name);
   [[noreturn]] void unexpected(std::string_view found) const;
-  std::string tensor() const { return "tensor " + kvzip::quoted(name_); }
+  std::string tensor() const { return "tensor " + quoted(name_); }
   bool extra_or_unexpected(std::string_view found);
   void add_extra(std::string_view text);
   void close_extra(std::string_view text);
@@ -67,9 +67,9 @@ void HeaderSax::unexpected(std::string_view found) const {
   switch (state_) {
     case State::outside:
     case State::top:
-      fail(ErrorCode::corrupt, "header: {} must be a JSON object, not {}", kvzip::quoted(name_), found);
+      fail(ErrorCode::corrupt, "header: {} must be a JSON object, not {}", quoted(name_), found);
     case State::metadata:
-      fail(ErrorCode::corrupt, "header: {} {} must be a string, not {}", kMetadata, kvzip::quoted(metadata.back().key),
+      fail(ErrorCode::corrupt, "header: {} {} must be a string, not {}", kMetadata, quoted(metadata.back().key),
            found);
     case State::array:
       fail(ErrorCode::corrupt, "{}: {} must hold whole numbers from 0 to {}, not {}", tensor(), kEntryKeys[key_],
@@ -127,12 +127,12 @@ bool HeaderSax::string(string_t& value) {
       known = alias->dtype;
       entry_.extras.push_back({"dtype", json_string(value)});
     }
-    if (!known) fail(ErrorCode::unsupported, "{}: unknown dtype {}", tensor(), kvzip::quoted(value));
+    if (!known) fail(ErrorCode::unsupported, "{}: unknown dtype {}", tensor(), quoted(value));
     entry_.info.dtype = *known;
   } else if (state_ == State::extra) {
     add_extra(json_string(value));
   } else {
-    unexpected("the string " + kvzip::quoted(value));
+    unexpected("the string " + quoted(value));
   }
   return true;
 }
@@ -162,10 +162,10 @@ bool HeaderSax::start_object(std::size_t) {
 bool HeaderSax::extra_key(const string_t& name) {
   std::vector<MetadataEntry>& extras = entry_.extras;
   if (std::find(std::begin(kExtraKeys), std::end(kExtraKeys), name) == std::end(kExtraKeys)) {
-    fail(ErrorCode::corrupt, "{}: unknown key {}", tensor(), kvzip::quoted(name));
+    fail(ErrorCode::corrupt, "{}: unknown key {}", tensor(), quoted(name));
   }
   if (std::any_of(extras.begin(), extras.end(), [&](const MetadataEntry& e) { return e.key == name; })) {
-    fail(ErrorCode::corrupt, "{}: the key {} is there twice", tensor(), kvzip::quoted(name));
+    fail(ErrorCode::corrupt, "{}: the key {} is there twice", tensor(), quoted(name));
   }
   extras.push_back({name, {}});
   state_ = State::extra;
@@ -230,7 +230,7 @@ bool HeaderSax::parse_error(std::size_t position, const std::string&, const nloh
   std::string_view what = error.what();
   const std::size_t detail = what.find(": ");
   if (detail != std::string_view::npos) what.remove_prefix(detail + 2);
-  fail(ErrorCode::corrupt, "header: not valid JSON at byte {}: {}", position, kvzip::quoted(what));
+  fail(ErrorCode::corrupt, "header: not valid JSON at byte {}: {}", position, quoted(what));
 }
 
 void HeaderSax::finish_entry() {
@@ -244,7 +244,7 @@ void HeaderSax::finish_entry() {
   const std::uint64_t bytes = entry_.info.bytes();
   if (bytes != end - begin) {
     fail(ErrorCode::corrupt, "tensor {}: {} [{}] needs {} bytes, but data_offsets [{}, {}] hold {}",
-         kvzip::quoted(entry_.info.name), dtype_name(entry_.info.dtype), fmt::join(entry_.info.shape, ", "), bytes,
+         quoted(entry_.info.name), dtype_name(entry_.info.dtype), fmt::join(entry_.info.shape, ", "), bytes,
          begin, end, end - begin);
   }
   entries.push_back(std::move(entry_));
@@ -255,7 +255,7 @@ void check_coverage(const std::vector<Entry>& entries, std::uint64_t data_bytes)
   std::uint64_t covered = 0;
   for (const std::size_t i : sorted_positions(entries, [](const Entry& e) { return e.offsets; })) {
     const auto [begin, end] = entries[i].offsets;
-    const std::string name = kvzip::quoted(entries[i].info.name);
+    const std::string name = quoted(entries[i].info.name);
     if (begin > covered) {
       fail(ErrorCode::corrupt, "tensor {}: starts at data byte {}, and bytes {} to {} belong to no tensor", name, begin,
            covered, begin);

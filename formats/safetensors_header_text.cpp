@@ -80,11 +80,11 @@ std::string safetensors_header_text(const Dump& dump) {
   for (const TensorInfo& info : dump.tensors) {
     if (info.name == kMetadata || !is_utf8(info.name) || info.shape.size() > kMaxRank) {
       fail(ErrorCode::invalid_argument, "tensor {}: safetensors cannot hold this name or {} dimensions",
-           kvzip::quoted(info.name), info.shape.size());
+           quoted(info.name), info.shape.size());
     }
     std::uint64_t end = 0;
     if (__builtin_add_overflow(begin, info.bytes(), &end) || end > kMaxNumber) {
-      fail(ErrorCode::limit, "tensor {}: the data is larger than any file can be", kvzip::quoted(info.name));
+      fail(ErrorCode::limit, "tensor {}: the data is larger than any file can be", quoted(info.name));
     }
     separate();
     const auto own = extras.find(info.name);

@@ -54,7 +54,7 @@ bool is_utf8(std::string_view text) {
   return true;
 }
 
-std::string quoted(std::string_view text) {
+std::string Quoted::operator()(std::string_view text) const {
   std::string out = "'";
   while (!text.empty() && out.size() < kQuotedBytes) {
     const std::size_t length = utf8_length(text);

@@ -12,8 +12,11 @@ namespace kvzip {
 /// Lower-case hexadecimal.
 std::string to_hex(ByteView bytes);
 bool is_utf8(std::string_view text);
-/// 'text' in single quotes for a message: control characters and bytes that are not UTF-8 as \xNN, long text cut.
-/// Where <iomanip> is included call it kvzip::quoted, because std::quoted is found for a std::string too.
-std::string quoted(std::string_view text);
+struct Quoted {
+  std::string operator()(std::string_view text) const;
+};
+/// quoted('text'): in single quotes for a message, control characters and bytes that are not UTF-8 as \xNN, long text
+/// cut. An object, because std::quoted would be found too for a function's std::string.
+inline constexpr Quoted quoted;
 
 }  // namespace kvzip

@@ -15,8 +15,6 @@
 namespace kvzip::hdf5 {
 namespace {
 
-constexpr auto kBad = ErrorCode::corrupt;
-
 struct NameList {
   std::vector<std::pair<H5O_msg_crt_idx_t, std::string>> names;  // with the order of creation, where it is tracked
   std::uint64_t budget = 0;

@@ -12,7 +12,6 @@
 namespace kvzip::hdf5 {
 namespace {
 
-constexpr auto kBad = ErrorCode::corrupt;
 constexpr std::size_t kChecksumBytes = 4;
 constexpr std::uint64_t kMaxKept = 65536;  // of tiny chunks, the list weighs more than the bytes
 

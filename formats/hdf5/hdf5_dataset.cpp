@@ -16,7 +16,6 @@
 namespace kvzip::hdf5 {
 namespace {
 
-constexpr auto kBad = ErrorCode::corrupt;
 constexpr int kMaxFilters = 8;
 
 // HDF5 gives back fill values for what was never stored, and deflate expands up to 1032 times, so a small file can

@@ -9,7 +9,6 @@
 namespace kvzip::hdf5 {
 namespace {
 
-constexpr auto kBad = ErrorCode::corrupt;
 constexpr std::uint64_t kMaxHeaderBytes = std::uint64_t{1} << 26;
 constexpr std::size_t kMaxPieces = 4096;
 constexpr std::uint64_t kFlagShared = 2;

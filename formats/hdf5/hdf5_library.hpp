@@ -11,6 +11,9 @@
 
 namespace kvzip::hdf5 {
 
+/// What most that HDF5 refuses is.
+inline constexpr auto kBad = ErrorCode::corrupt;
+
 using Id = std::int64_t;  // hid_t, so that this header does not include HDF5's
 
 /// Every HDF5 call, closing handles included, happens while one of these exists: the usual build of the library is not

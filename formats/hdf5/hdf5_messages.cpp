@@ -7,7 +7,6 @@
 namespace kvzip::hdf5 {
 namespace {
 
-constexpr auto kBad = ErrorCode::corrupt;
 constexpr int kMaxTypeDepth = 16;
 
 std::size_t padding(std::uint64_t version) {

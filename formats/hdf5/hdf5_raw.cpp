@@ -11,7 +11,6 @@
 namespace kvzip::hdf5 {
 namespace {
 
-constexpr auto kBad = ErrorCode::corrupt;
 constexpr std::uint64_t kHeapBytes = std::uint64_t{1} << 27;
 constexpr std::size_t kHeapHeader = 16, kHeapObjectHeader = 16;
 

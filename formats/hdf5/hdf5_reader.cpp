@@ -20,7 +20,6 @@ namespace kvzip {
 namespace hdf5 {
 namespace {
 
-constexpr auto kBad = ErrorCode::corrupt;
 constexpr std::uint64_t kCacheBytes = std::uint64_t{64} << 20;      // unpacked chunks of one dataset
 constexpr std::uint64_t kAllCacheBytes = std::uint64_t{256} << 20;  // of all datasets kept open
 constexpr std::size_t kMaxOpen = 32;

@@ -24,8 +24,6 @@ constexpr std::array<FloatForm, 6> kFloatForms{{{DType::f16, 2, 15, 10, 5, 0, 10
                                                 {DType::f8_e5m2, 1, 7, 2, 5, 0, 2, 15},
                                                 {DType::f8_e4m3, 1, 7, 3, 4, 0, 3, 7}}};
 
-constexpr auto kBad = ErrorCode::corrupt;
-
 /// Bytes to reverse for elements of `size` in this order; none for an order that is neither of the usual two.
 std::optional<std::size_t> swap_of(Id type, std::size_t size) {
   const H5T_order_t order = H5Tget_order(type);

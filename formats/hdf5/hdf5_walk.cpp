@@ -21,7 +21,6 @@
 namespace kvzip::hdf5 {
 namespace {
 
-constexpr auto kBad = ErrorCode::corrupt;
 constexpr std::size_t kMaxLinks = std::size_t{1} << 20;
 constexpr int kMaxDepth = 64;
 constexpr std::uint64_t kMaxNameBytes = std::uint64_t{1} << 26;

@@ -323,7 +323,7 @@ KvzHeader read_checked(const Parsed& json, std::uint32_t features) {
   for (const Node& n : root.at("tensors").list()) {
     read_tensor(n, h);
     if (!names.insert(h.dump.tensors.back().name).second) {
-      fail(ErrorCode::corrupt, "header: two tensors are called {}", kvzip::quoted(h.dump.tensors.back().name));
+      fail(ErrorCode::corrupt, "header: two tensors are called {}", quoted(h.dump.tensors.back().name));
     }
   }
   for (const TensorRole& t : h.recognition.tensors) {
