@@ -69,8 +69,7 @@ void HeaderSax::unexpected(std::string_view found) const {
     case State::top:
       fail(ErrorCode::corrupt, "header: {} must be a JSON object, not {}", quoted(name_), found);
     case State::metadata:
-      fail(ErrorCode::corrupt, "header: {} {} must be a string, not {}", kMetadata, quoted(metadata.back().key),
-           found);
+      fail(ErrorCode::corrupt, "header: {} {} must be a string, not {}", kMetadata, quoted(metadata.back().key), found);
     case State::array:
       fail(ErrorCode::corrupt, "{}: {} must hold whole numbers from 0 to {}, not {}", tensor(), kEntryKeys[key_],
            kMaxNumber, found);
@@ -244,8 +243,8 @@ void HeaderSax::finish_entry() {
   const std::uint64_t bytes = entry_.info.bytes();
   if (bytes != end - begin) {
     fail(ErrorCode::corrupt, "tensor {}: {} [{}] needs {} bytes, but data_offsets [{}, {}] hold {}",
-         quoted(entry_.info.name), dtype_name(entry_.info.dtype), fmt::join(entry_.info.shape, ", "), bytes,
-         begin, end, end - begin);
+         quoted(entry_.info.name), dtype_name(entry_.info.dtype), fmt::join(entry_.info.shape, ", "), bytes, begin, end,
+         end - begin);
   }
   entries.push_back(std::move(entry_));
 }
