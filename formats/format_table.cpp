@@ -9,6 +9,7 @@
 
 #include "codec/fail.hpp"
 #include "formats/file_calls.hpp"
+#include "formats/ggml_values.hpp"
 #include "formats/hdf5/hdf5.hpp"
 #include "formats/kvz/kvz.hpp"
 #include "formats/llama.hpp"
@@ -84,7 +85,7 @@ constexpr std::array kFormats{
     Format{"hdf5", ".h5 .hdf5 .hdf", "HDF5, every dataset a tensor", is_hdf5, open_hdf5, create_hdf5},
     Format{"npz", ".npz", "arrays of NumPy in a zip archive", is_npz, open_npz, create_npz},
     Format{"npy", ".npy", "one array of NumPy", is_npy, open_npy, create_npy, npy_losses},
-    Format{"llama", "", "sessions and slots of llama.cpp, read only", is_llama, open_llama, nullptr},
+    Format{"llama", "", "sessions and slots of llama.cpp", is_llama, open_llama, create_llama, llama_losses},
     Format{"kvz", ".kvz", "the container of kvzip", is_kvz, open_kvz_file, nullptr},
 };
 
@@ -155,14 +156,14 @@ std::unique_ptr<DumpReader> open_stdin() {
   }
   const auto watched = watch_input(in.descriptor(), in.name());  // its permissions, when it is a file
   const Format& format = probe_format(in.peek(kProbeBytes), in.name());
-  if (format.probe == is_kvz) return open_kvz("-");
-  return format.open(InputFile::spool_stdin());
+  if (format.probe == is_kvz) return ggml_values(open_kvz("-"));
+  return ggml_values(format.open(InputFile::spool_stdin()));
 }
 
 std::unique_ptr<DumpReader> open_file(InputFile file) {
   Bytes first(std::min<std::uint64_t>(file.size(), kProbeBytes));
   file.read_at(0, first);
-  return probe_format(first, file.path()).open(std::move(file));
+  return ggml_values(probe_format(first, file.path()).open(std::move(file)));
 }
 
 std::unique_ptr<DumpWriter> create(Destination to, std::string_view format, const Dump& dump) {

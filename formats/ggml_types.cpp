@@ -85,4 +85,15 @@ const GgmlType* find_ggml_type(std::int32_t code) {
   return found == std::end(kTypes) ? nullptr : found;
 }
 
+const GgmlType* find_ggml_type(std::string_view name) {
+  const auto* found = std::ranges::find(kTypes, name, &GgmlType::name);
+  return found == std::end(kTypes) ? nullptr : found;
+}
+
+const GgmlType* plain_ggml_type(DType dtype) {
+  const auto* found =
+      std::ranges::find_if(kTypes, [&](const GgmlType& type) { return type.decode == nullptr && type.dtype == dtype; });
+  return found == std::end(kTypes) ? nullptr : found;
+}
+
 }  // namespace kvzip

@@ -25,5 +25,8 @@ struct GgmlType {
 };
 /// Null for a type that is not known.
 const GgmlType* find_ggml_type(std::int32_t code);
+const GgmlType* find_ggml_type(std::string_view name);
+/// The type without blocks whose elements are these.
+const GgmlType* plain_ggml_type(DType dtype);
 
 }  // namespace kvzip

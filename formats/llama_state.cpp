@@ -63,22 +63,28 @@ void require(bool holds) {
   if (!holds) throw Misfit();
 }
 
-std::vector<std::int32_t> read_cells(Cursor& in, std::uint32_t cells, std::uint32_t extension) {
+void read_cells(Cursor& in, std::uint32_t cells, std::uint32_t extension, LlamaStream& stream) {
   constexpr std::uint64_t kLeast = 8;  // bytes of a cell
   require(cells <= in.left() / kLeast);
-  std::vector<std::int32_t> positions;
-  positions.reserve(cells);
+  stream.cells_begin = in.at();
+  stream.positions.reserve(cells);
+  std::vector<std::int32_t> ids, own;
+  bool alike = extension == 0;
   for (std::uint32_t i = 0; i < cells; ++i) {
-    positions.push_back(in.take<std::int32_t>());
+    stream.positions.push_back(in.take<std::int32_t>());
     const auto sequences = in.take<std::uint32_t>();
-    require(positions.back() >= -1 && sequences <= kMaxSequences);
+    require(stream.positions.back() >= -1 && sequences <= kMaxSequences);
     in.skip(extension);
+    own.clear();
     for (std::uint32_t s = 0; s < sequences; ++s) {
-      const auto id = in.take<std::int32_t>();
-      require(id >= 0 && static_cast<std::uint32_t>(id) < kMaxSequences);
+      own.push_back(in.take<std::int32_t>());
+      require(own.back() >= 0 && static_cast<std::uint32_t>(own.back()) < kMaxSequences);
     }
+    if (i == 0) ids = own;
+    alike = alike && own == ids;
   }
-  return positions;
+  stream.cells_end = in.at();
+  if (alike) stream.sequences = std::move(ids);
 }
 
 LlamaTensor read_rows(Cursor& in, std::uint64_t cells) {
@@ -109,9 +115,10 @@ LlamaStream read_stream(Cursor& in, const Guess& guess, bool states_rotation, Ll
   LlamaStream stream;
   const auto cells = in.take<std::uint32_t>();
   if (cells == 0) return stream;
-  stream.positions = read_cells(in, cells, guess.extension);
+  read_cells(in, cells, guess.extension, stream);
   const auto transposed = in.take<std::uint32_t>(), layers = in.take<std::uint32_t>();
   require(transposed <= 1 && layers >= 1 && layers <= kMostLayers);
+  state.transposed = transposed == 1;
   if (states_rotation) {
     state.rotated_keys = in.take<std::uint32_t>();
     state.rotated_values = in.take<std::uint32_t>();

@@ -24,7 +24,10 @@ struct LlamaTensor {
 
 /// Cells of a cache that belong to one stream of sequences.
 struct LlamaStream {
-  std::vector<std::int32_t> positions;    // one per cell
+  std::vector<std::int32_t> positions;  // one per cell
+  std::uint64_t cells_begin = 0, cells_end = 0;
+  /// Of which sequences every cell is; nothing where cells differ or carry an extension.
+  std::optional<std::vector<std::int32_t>> sequences;
   std::vector<LlamaTensor> keys, values;  // one per layer; no values where the model has none
 };
 
@@ -34,6 +37,7 @@ struct LlamaState {
   std::string architecture;  // of sessions from version 10 on
   std::uint64_t tokens_begin = 0, tokens = 0;
   std::vector<LlamaStream> streams;
+  bool transposed = false;                                    // as the last stream says, also where there are no values
   std::optional<std::uint32_t> rotated_keys, rotated_values;  // channels of a Hadamard block; unknown before 11 and 4
   std::uint64_t end = 0;                                      // of what is understood
 };

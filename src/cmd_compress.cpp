@@ -7,7 +7,9 @@
 #include <map>
 #include <memory>
 
+#include "codec/pipeline.hpp"
 #include "formats/file.hpp"
+#include "formats/ggml_values.hpp"
 #include "kvzip/container.hpp"
 #include "src/cli/batch.hpp"
 #include "src/cli/measure_options.hpp"
@@ -118,6 +120,13 @@ std::unique_ptr<DumpReader> open_with_queries(const Options& o, const Job& job, 
   return open_selected(job.in, with, o.recognising, {}, meta);
 }
 
+/// No rule for keys or values changes them.
+bool is_exact(const RuleSet& rules) {
+  return std::ranges::all_of(rules.rules, [](const Rule& rule) {
+    return rule.role == Role::query || rule.role == Role::other || Pipeline::parse(rule.pipeline).exact();
+  });
+}
+
 /// Puts the target's setting into `options`; false when it is not met.
 bool reach_target(const Options& o, const Job& job, DumpReader& reader, const Recognition& recognition,
                   const FidelityOptions& fidelity, SaliencySource& saliency, KvzOptions& options) {
@@ -168,14 +177,18 @@ Outcome compress_job(const Options& o, const Job& job, KvzOptions options) {
   options.saliency = saliency.of(options.rules);
   if (o.common.verbose > 0 && !o.common.quiet && !saliency.said().empty()) note(saliency.said());
   if (!o.tables.empty()) options.tables.beside = load_tables(o.tables);
-  if (!reader->traits().once) options.tables.stored = fit_tables(*reader, recognition, options, o.common.threads);
-  const auto writer = create_kvz_writer(job.out, reader->dump(), recognition, options, o.common.force);
+  // Blocks of a quantised cache are shorter than their values, and come back as they were.
+  DumpReader* blocks = part || !o.goals.empty() || !is_exact(options.rules) ? nullptr : stored_blocks(*reader);
+  DumpReader& source = blocks != nullptr ? *blocks : *reader;
+  const Recognition stored = blocks != nullptr ? recognise(source.dump()) : recognition;
+  if (!source.traits().once) options.tables.stored = fit_tables(source, stored, options, o.common.threads);
+  const auto writer = create_kvz_writer(job.out, source.dump(), stored, options, o.common.force);
   {
     ProgressLine progress(inputs_name(job), !o.common.quiet);
-    transcode(*reader, *writer, o.common.threads, progress.callback());
+    transcode(source, *writer, o.common.threads, progress.callback());
   }
   writer->finish();
-  outcome.source_bytes = tensor_bytes(reader->dump());
+  outcome.source_bytes = tensor_bytes(source.dump());
   if (!is_stream_output(job.out)) outcome.file_bytes = std::filesystem::file_size(job.out);
   if (!o.common.quiet) {
     say_done(o, job, options.rules, outcome);

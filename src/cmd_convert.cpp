@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "codec/fail.hpp"
+#include "formats/ggml_values.hpp"
 #include "kvzip/container.hpp"
 #include "src/commands.hpp"
 #include "src/report/report.hpp"
@@ -44,11 +45,12 @@ int convert(const Options& o) {
     Recognising recognising = o.recognising;
     recognising.say = !o.common.quiet;
     recognise_input(*reader, recognising, {});
-    const auto writer = create_writer(o.out, format, reader->dump(), o.common.force);
-    if (!o.common.quiet) note_losses(format, reader->dump(), o.out);
+    DumpReader& source = reader_for(format, *reader);
+    const auto writer = create_writer(o.out, format, source.dump(), o.common.force);
+    if (!o.common.quiet) note_losses(format, source.dump(), o.out);
     {
       ProgressLine progress(input_name(o.in), !o.common.quiet);
-      transcode(*reader, *writer, o.common.threads, progress.callback());
+      transcode(source, *writer, o.common.threads, progress.callback());
     }
     writer->finish();
     if (o.common.verbose > 0) {
@@ -68,7 +70,7 @@ void add_convert(CLI::App& app, Action& action) {
   auto o = std::make_shared<Options>();
   command->add_option("IN", o->in, "any file kvzip reads")->required();
   command->add_option("OUT", o->out, "file to write; its extension gives the format")->required();
-  add_text(*command, "--to", o->to, "FORMAT", "safetensors, hdf5, npz or npy, whatever OUT is called");
+  add_text(*command, "--to", o->to, "FORMAT", "safetensors, hdf5, npz, npy or llama,\nwhatever OUT is called");
   add_recognising(*command, o->recognising);
   add_threads(*command, o->common);
   add_trust(*command);

@@ -3,6 +3,7 @@
 #include <memory>
 
 #include "codec/fail.hpp"
+#include "formats/ggml_values.hpp"
 #include "kvzip/container.hpp"
 #include "src/cli/batch.hpp"
 #include "src/commands.hpp"
@@ -19,12 +20,12 @@ struct Options {
 };
 
 /// "cache.safetensors" for "cache.safetensors.kvz".
-std::string output_for(const std::string& in) {
+std::string output_for(const std::string& in, const std::string& to) {
   if (in == "-") return "-";
   constexpr std::string_view kExtension = ".kvz";
   const std::string out = in.ends_with(kExtension) ? in.substr(0, in.size() - kExtension.size()) : std::string();
   const std::string_view format = format_of_path(out);
-  if (format.empty() || format == "kvz") {
+  if (out.empty() || format == "kvz" || (format.empty() && to.empty())) {
     throw UsageError(fmt::format("{}: its name does not tell what to write: give the output with -o", in));
   }
   return out;
@@ -45,16 +46,17 @@ Outcome decompress_file(const Options& o, const std::string& in, const std::stri
     if (!o.common.quiet && !said.empty()) note(said);
     reader = select(std::move(reader), recognition, selection);
   }
-  const auto writer = create_writer(out, format, reader->dump(), o.common.force);
-  if (!o.common.quiet) note_losses(format, reader->dump(), out);
+  DumpReader& source = reader_for(format, *reader);
+  const auto writer = create_writer(out, format, source.dump(), o.common.force);
+  if (!o.common.quiet) note_losses(format, source.dump(), out);
   {
     ProgressLine progress(input_name(in), !o.common.quiet);
-    transcode(*reader, *writer, o.common.threads, progress.callback());
+    transcode(source, *writer, o.common.threads, progress.callback());
   }
   writer->finish();
   Outcome outcome;
   outcome.source_bytes = 0;
-  for (const TensorInfo& tensor : reader->dump().tensors) *outcome.source_bytes += tensor.bytes();
+  for (const TensorInfo& tensor : source.dump().tensors) *outcome.source_bytes += tensor.bytes();
   if (in != "-" && selection.empty()) outcome.file_bytes = std::filesystem::file_size(in);
   if (o.common.verbose > 0) {
     note(fmt::format("{}: {} tensors -> {} ({})", input_name(in), reader->dump().tensors.size(),
@@ -67,7 +69,7 @@ int decompress(const Options& o) {
   std::vector<BatchFile> files =
       batch_files(o.batch, [](std::string_view path) { return format_of_path(path) == "kvz"; });
   if (o.out.empty()) {
-    name_outputs(o.batch, files, output_for);
+    name_outputs(o.batch, files, [&](const std::string& in) { return output_for(in, o.to); });
   } else if (files.size() > 1 || !o.batch.folder.empty()) {
     throw UsageError("-o names the output of one container; --output-dir takes those of many");
   } else if (!files.empty()) {
@@ -92,7 +94,7 @@ void add_decompress(CLI::App& app, Action& action) {
            "(default: IN without .kvz)");
   add_stdout(*command, o->out);
   add_batch(*command, o->batch, true);
-  add_text(*command, "--to", o->to, "FORMAT", "safetensors, hdf5, npz or npy, whatever OUT is called");
+  add_text(*command, "--to", o->to, "FORMAT", "safetensors, hdf5, npz, npy or llama,\nwhatever OUT is called");
   add_text(*command, "--tables", o->tables, "FILE", "tables (.kvzd) that IN names; the default is INd");
   add_selecting(*command, o->selecting, "only key, value, query or other; or a list: key,value");
   add_threads(*command, o->common);

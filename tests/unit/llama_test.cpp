@@ -7,11 +7,12 @@
 #include <cmath>
 #include <cstring>
 
-#include "formats/ggml_types.hpp"
+#include "formats/ggml_values.hpp"
 #include "kvzip/layout.hpp"
 #include "tests/contract/sample_dumps.hpp"
 #include "tests/unit/file_support.hpp"
 #include "tests/unit/safetensors_text.hpp"
+#include "tests/unit/scratch_directory.hpp"
 
 namespace kvzip::test {
 namespace {
@@ -83,7 +84,7 @@ Bytes bytes_of(std::string_view text) {
 }
 
 std::unique_ptr<DumpReader> open(std::string_view text) {
-  return open_llama(InputFile(view(text), "slot"));
+  return ggml_values(open_llama(InputFile(view(text), "slot")));
 }
 
 std::array<float, kGgmlBlock> decoded(std::int32_t code, const std::string& block) {
@@ -125,7 +126,7 @@ TEST_CASE("sessions and sequences of llama.cpp, of every version, with and witho
       const auto reader = open(text);
       const Dump& dump = reader->dump();
       const std::vector<std::uint64_t> rows{3, 4}, columns{4, 3};
-      REQUIRE(dump.tensors.size() == 6);
+      REQUIRE(dump.tensors.size() == (shape.extension == 0 ? 6 : 7));
       CHECK(dump.tensors[0] == TensorInfo{"token_ids", DType::i32, {3}});
       CHECK(dump.tensors[1] == TensorInfo{"positions", DType::i32, {3}});
       CHECK(dump.tensors[2] == TensorInfo{"layers.0.key", DType::f16, rows});
@@ -212,6 +213,86 @@ TEST_CASE("a quantised cache of llama.cpp is read in any pieces") {
     reader->read(slice, part);
     CHECK(part == gather(reader->dump().tensors[2], whole, slice));
   }
+}
+
+TEST_CASE("what was a file of llama.cpp becomes that file again") {
+  const auto again = [](const std::string& text) {
+    const auto reader = open_llama(InputFile(view(text), "slot"));
+    const ScratchDirectory scratch;
+    const auto writer = create_writer(scratch.file("slot"), "llama", reader->dump(), false);
+    transcode(*reader, *writer, 1);
+    writer->finish();
+    return file_bytes(scratch.file("slot"));
+  };
+  std::vector<Shape> shapes(9);
+  shapes[1].transposed = true;
+  shapes[2].extension = 12;
+  shapes[3].streams = 2;
+  shapes[4].cells = 0;
+  shapes[5].values = false;
+  shapes[6].type = 8;
+  shapes[6].row = 68;
+  shapes[7].version = 4;
+  shapes[8].magic = "nsgg";
+  shapes[8].version = 11;
+  shapes[8].architecture = "qwen3";
+  for (const Shape& shape : shapes) {
+    CAPTURE(&shape - shapes.data());
+    for (const std::string_view appendix : {"", "SCKP and so on"}) {
+      const std::string text = state(shape).append(appendix);
+      CHECK(again(text) == bytes_of(text));
+    }
+  }
+  Shape latent;
+  latent.values = false;
+  latent.transposed = true;  // said, although there is nothing to transpose
+  CHECK(again(state(latent)) == bytes_of(state(latent)));
+}
+
+TEST_CASE("values that were in blocks are written as F32, and what is no whole cache of llama.cpp is refused") {
+  Shape shape;
+  shape.type = 8;
+  shape.row = 34;
+  const std::string text = state(shape);
+  const auto values = open(text);
+  CHECK(format_losses("llama", values->dump(), "slot") ==
+        std::vector<std::string>{"the type q8_0 of 4 tensors, which become F32"});
+  const ScratchDirectory scratch;
+  {
+    const auto writer = create_writer(scratch.file("slot"), "llama", values->dump(), false);
+    transcode(*values, *writer, 1);
+    writer->finish();
+  }
+  const auto back = open_reader(scratch.file("slot"));
+  CHECK(back->dump().tensors == values->dump().tensors);
+  CHECK(values_of(*back) == values_of(*values));
+
+  const auto refuses = [&](const Dump& dump, std::string_view what) {
+    const auto error = error_of([&] { create_writer(scratch.file("refused"), "llama", dump, false); });
+    REQUIRE(error);
+    CHECK(error->code() == ErrorCode::unsupported);
+    CHECK_MESSAGE(std::string_view(error->what()).find(what) != std::string_view::npos, error->what());
+  };
+  const auto plain = open_llama(InputFile(view(text), "slot"));
+  refuses({}, "can be made of what was one");
+  Dump changed = plain->dump();
+  changed.tensors.push_back({"more", DType::u8, {1}});
+  refuses(changed, "has no place for tensor 'more'");
+  changed = plain->dump();
+  changed.tensors.erase(changed.tensors.begin() + 5);
+  refuses(changed, "of all layers: 2 and 1 are here");
+  changed = plain->dump();
+  changed.tensors[2].shape[0] = 2;
+  refuses(changed, "needs all 3 tokens of tensor 'layers.0.key', which has 2");
+  changed = plain->dump();
+  changed.tensors[1].shape[0] = 2;
+  refuses(changed, "needs all 2 tokens");
+  changed = plain->dump();
+  changed.tensors[2].dtype = DType::f64;
+  refuses(changed, "cannot hold tensor 'layers.0.key'");
+  changed = plain->dump();
+  std::erase_if(changed.attributes, [](const Attribute& a) { return a.name == "llama.cpp.sequences"; });
+  refuses(changed, "needs the sequences");
 }
 
 TEST_CASE("states of llama.cpp that are not known or damaged are refused") {
