@@ -20,10 +20,12 @@ struct Options {
   Batch batch;
 };
 
-/// By its first bytes. Of a pipe, which shows them once, the name has to do. Fails for what no reader takes.
+/// By its first bytes; of a pipe with a name, which shows them once, the name has to do. Fails for what no reader
+/// takes.
 bool looks_like_container(const std::string& path) {
   std::error_code ignored;
-  if (!std::filesystem::is_regular_file(path, ignored)) return true;
+  if (path == "-") return probe_format(stdin_stream().peek(kProbeBytes), path).name == "kvz";
+  if (!std::filesystem::is_regular_file(path, ignored)) return format_of_path(path) == "kvz";
   const InputFile file(path);
   Bytes first(std::min<std::uint64_t>(file.size(), kProbeBytes));
   file.read_at(0, first);
@@ -32,17 +34,15 @@ bool looks_like_container(const std::string& path) {
 
 Outcome verify_file(const Options& o, const std::string& path) {
   ProgressLine progress(input_name(path), !o.common.quiet);
-  // By name first: a container too damaged to be opened can still be walked.
-  const bool named_kvz = path != "-" && format_of_path(path) == "kvz" && looks_like_container(path);
-  auto reader = named_kvz ? nullptr : open_reader(path);
+  // A container is not opened first: one too damaged for that can still be walked.
   std::vector<std::string> damage;
   std::string what = "container";
-  if (path != "-" && (named_kvz || reader->traits().container != nullptr)) {
-    reader.reset();
+  if (looks_like_container(path)) {
     damage = verify_kvz(path, o.common.threads, progress.callback());
   } else {
+    const auto reader = open_reader(path);
     for_each_part(*reader, {}, {}, o.common.threads, progress.callback());
-    what = reader->recognition() != nullptr ? "container" : fmt::format("{} tensors", reader->dump().tensors.size());
+    what = fmt::format("{} tensors", reader->dump().tensors.size());
   }
   for (const std::string& line : damage) complain(fmt::format("{}: {}", input_name(path), line));
   Outcome outcome;

@@ -147,6 +147,7 @@ int main(int argc, char** argv) {
   add_decompress(app, action);
   add_inspect(app, action);
   add_verify(app, action);
+  add_recover(app, action);
   add_compare(app, action);
   add_sweep(app, action);
   add_bench(app, action);

@@ -11,41 +11,10 @@
 namespace kvzip {
 namespace {
 
-Bytes with_hash(Record record) {
-  ByteWriter tail;
-  tail.put(record.hash);
-  record.payload.insert(record.payload.end(), tail.view().begin(), tail.view().end());
-  return std::move(record.payload);
-}
-
 /// Results say what all frames came to, so they follow the last one; two could contradict each other.
 void check_place_of_results(bool may_stand_here, bool seen) {
   if (!may_stand_here) fail(ErrorCode::corrupt, "the results do not stand between the last frame and the index");
   if (seen) fail(ErrorCode::corrupt, "there are results twice");
-}
-
-KvzResults results_of(const Record& record) {
-  if (!record.sound()) fail(ErrorCode::corrupt, "the checksum of the results does not match");
-  return read_kvz_results({reinterpret_cast<const char*>(record.payload.data()), record.payload.size()});
-}
-
-/// Per frame: bytes between the end of the record before (0 for the first) and this record, and its stored length. All
-/// of them end at `end` at the latest.
-std::vector<FrameAt> parse_index(const Bytes& bytes, std::uint64_t frames, std::uint64_t end) {
-  if (frames > bytes.size() / 2) fail(ErrorCode::corrupt, "the index has too few entries");
-  std::vector<FrameAt> index;
-  ByteReader in(bytes);
-  std::uint64_t at = 0;
-  for (std::uint64_t f = 0; f < frames; ++f) {
-    const std::uint64_t gap = in.get_varint(), stored = in.get_varint();
-    if (gap > end - at || end - at - gap < kRecordOverhead || stored > end - at - gap - kRecordOverhead) {
-      fail(ErrorCode::corrupt, "the index points outside the file");
-    }
-    index.push_back({at + gap, stored});
-    at += gap + stored + kRecordOverhead;
-  }
-  in.expect_end();
-  return index;
 }
 
 FooterInfo footer_of(const RecordFile& file, std::uint64_t after_header) {
@@ -64,6 +33,43 @@ FooterInfo footer_of(const RecordFile& file, std::uint64_t after_header) {
 }
 
 }  // namespace
+
+Bytes with_hash(Record record) {
+  ByteWriter tail;
+  tail.put(record.hash);
+  record.payload.insert(record.payload.end(), tail.view().begin(), tail.view().end());
+  return std::move(record.payload);
+}
+
+KvzResults read_results(const Record& record) {
+  if (!record.sound()) fail(ErrorCode::corrupt, "the checksum of the results does not match");
+  return read_kvz_results({reinterpret_cast<const char*>(record.payload.data()), record.payload.size()});
+}
+
+std::vector<FrameAt> parse_index(const Bytes& bytes, std::uint64_t frames, std::uint64_t end) {
+  // Per frame: bytes between the end of the record before (0 for the first) and this record, and its stored length.
+  if (frames > bytes.size() / 2) fail(ErrorCode::corrupt, "the index has too few entries");
+  std::vector<FrameAt> index;
+  ByteReader in(bytes);
+  std::uint64_t at = 0;
+  for (std::uint64_t f = 0; f < frames; ++f) {
+    const std::uint64_t gap = in.get_varint(), stored = in.get_varint();
+    if (gap > end - at || end - at - gap < kRecordOverhead || stored > end - at - gap - kRecordOverhead) {
+      fail(ErrorCode::corrupt, "the index points outside the file");
+    }
+    index.push_back({at + gap, stored});
+    at += gap + stored + kRecordOverhead;
+  }
+  in.expect_end();
+  return index;
+}
+
+std::vector<FrameAt> frames_by_index(const RecordFile& file, std::uint64_t frames, std::uint64_t after_header) {
+  const FooterInfo footer = footer_of(file, after_header);
+  Record record = file.record_at(footer.index_offset);
+  if (!record.is(RecordType::index) || !record.sound()) fail(ErrorCode::corrupt, "the index is damaged");
+  return parse_index(unpack_description(record.header, std::move(record.payload)), frames, footer.index_offset);
+}
 
 std::string frame_name(const KvzHeader& header, std::uint64_t frame) {
   const PlanGroup& group = header.plan.groups.at(header.plan.group_of(frame));
@@ -88,7 +94,7 @@ IndexedFrames::IndexedFrames(RecordFile file, const KvzHeader& header, std::uint
   }
   check_between(at, footer.index_offset, Between::frames_and_index);
   check_between(after_index, file_.size() - kFooterBytes, Between::index_and_footer);
-  if (results_at_) results_ = results_of(file_.record_at(*results_at_));
+  if (results_at_) results_ = read_results(file_.record_at(*results_at_));
   for (const std::uint64_t offset : tables_at_) take_table(file_.record_at(offset), tables_);
 }
 
@@ -162,7 +168,7 @@ Record StreamedFrames::next_known_record(bool results_may_stand_here) {
     }
     if (record.is(RecordType::results)) {
       check_place_of_results(results_may_stand_here, results_.has_value());
-      results_ = results_of(record);
+      results_ = read_results(record);
     } else if (!record.sound()) {
       fail(ErrorCode::corrupt, "a record's checksum does not match");
     }

@@ -23,6 +23,15 @@ struct FrameAt {
 /// "layers.3.key, tokens 256-511"
 std::string frame_name(const KvzHeader& header, std::uint64_t frame);
 
+/// A record's payload with its stored checksum behind it.
+Bytes with_hash(Record record);
+/// What a record of results says, once its checksum holds.
+KvzResults read_results(const Record& record);
+/// What an index says. fail(corrupt) where that is not `frames` frames that end at `end` at the latest.
+std::vector<FrameAt> parse_index(const Bytes& bytes, std::uint64_t frames, std::uint64_t end);
+/// The index of a file that is as long as its footer says.
+std::vector<FrameAt> frames_by_index(const RecordFile& file, std::uint64_t frames, std::uint64_t after_header);
+
 /// Frames of a file, in any order. What the index says is checked before any frame is read, and that nothing but
 /// records that may be skipped stands between the frames.
 class IndexedFrames {

@@ -1,57 +1,65 @@
 // SPDX-License-Identifier: Apache-2.0
-// Checks a container front to back, going on after a damaged frame.
+// Checks a container front to back. A file is read as its readers would; what is wrong with it, and all of a pipe, is
+// found by reading on after damage.
+#include <fmt/format.h>
+
+#include <exception>
 #include <optional>
 
-#include "formats/borrowed_reader.hpp"
 #include "formats/file.hpp"
 #include "formats/kvz/kvz.hpp"
 #include "formats/kvz/kvz_tables.hpp"
 #include "kvzip/error.hpp"
+#include "kvzip/recover.hpp"
 
 namespace kvzip {
 namespace {
 
-/// A reader whose damaged parts are read all the same: without data, and with what is wrong as their result.
-class TolerantReader final : public BorrowedReader {
- public:
-  using BorrowedReader::BorrowedReader;
-  void expand(Part& part) const override {
-    try {
-      BorrowedReader::expand(part);
-    } catch (const Error& e) {
-      if (e.code() == ErrorCode::unsupported) throw;  // not damage: this build cannot tell
-      part.result = std::string(e.what());
-      part.data.clear();
-    }
+/// The error that a file's readers end with: in any order, by its index, and front to back. fail(limit) and
+/// fail(unsupported) are no damage.
+std::exception_ptr failure_of_readers(const std::string& path, const Tables& beside, unsigned threads,
+                                      const Progress& progress) {
+  try {
+    const InputFile file(path);
+    open_kvz(InputFile(file.reopen_path()))->check_cost();
+    const InputFile front_to_back(file.reopen_path());
+    InputStream stream(front_to_back.descriptor(), path);
+    const std::unique_ptr<KvzReader> reader = open_kvz(stream);
+    reader->use_tables(beside);
+    for_each_part(*reader, {}, {}, threads, progress);
+    return {};
+  } catch (const Error& e) {
+    if (e.code() != ErrorCode::corrupt && e.code() != ErrorCode::truncated) throw;
+    return std::current_exception();
   }
-};
+}
+
+std::vector<std::string> lines_of(const KvzDamage& damage) {
+  std::vector<std::string> lines;
+  for (const KvzHole& hole : damage.holes) {
+    lines.push_back(fmt::format("{} (byte {}): {}", hole.name, hole.offset, hole.why));
+  }
+  lines.insert(lines.end(), damage.others.begin(), damage.others.end());
+  return lines;
+}
 
 }  // namespace
 
 std::vector<std::string> verify_kvz(const std::string& path, unsigned threads, const Progress& progress) {
-  // The index is checked by opening the file as a file; then everything is read front to back, as from a pipe.
-  std::optional<InputFile> file, front_to_back;
-  std::optional<InputStream> stream;
-  if (path != "-") {
-    file.emplace(path);  // the only opening by this name: a pipe's bytes come once
-    open_kvz(file->reopen_path())->check_cost();
-    front_to_back.emplace(file->reopen_path());
-    stream.emplace(front_to_back->descriptor(), path);
-  }
-  const std::unique_ptr<KvzReader> reader = open_kvz(stream ? *stream : stdin_stream());
-  if (path != "-") reader->use_tables(tables_beside(path));
-  TolerantReader tolerant(*reader);
-  std::vector<std::string> damage;
-  const PartStep note = [&](Part& part) {
-    if (const auto* line = std::any_cast<std::string>(&part.result)) damage.push_back(*line);
-  };
+  RecoverOptions nothing;
+  nothing.threads = threads;
+  if (path == "-") return lines_of(recover_kvz(path, nothing, progress));
+  const InputFile file(path);  // a pipe's bytes come once
+  const std::string again = file.reopen_path();
+  const std::exception_ptr failure = failure_of_readers(again, tables_beside(path), threads, progress);
+  if (!failure) return {};
   try {
-    for_each_part(tolerant, {}, note, threads, progress);
+    const std::vector<std::string> lines = lines_of(recover_kvz(again, nothing, progress));
+    if (!lines.empty()) return lines;
   } catch (const Error& e) {
-    if (e.code() == ErrorCode::limit || e.code() == ErrorCode::unsupported) throw;
-    damage.push_back(e.what());
+    if (e.code() != ErrorCode::corrupt && e.code() != ErrorCode::truncated) throw;
   }
-  return damage;
+  std::rethrow_exception(failure);
 }
 
 }  // namespace kvzip

