@@ -12,6 +12,7 @@ void add_inspect(CLI::App& app, Action& action);
 void add_verify(CLI::App& app, Action& action);
 void add_recover(CLI::App& app, Action& action);
 void add_compare(CLI::App& app, Action& action);
+void add_diff(CLI::App& app, Action& action);
 void add_sweep(CLI::App& app, Action& action);
 void add_bench(CLI::App& app, Action& action);
 void add_convert(CLI::App& app, Action& action);
@@ -20,5 +21,6 @@ void add_attend(CLI::App& app, Action& action);
 void add_list(CLI::App& app, Action& action);
 void add_synth(CLI::App& app, Action& action);
 void add_plan(CLI::App& app, Action& action);
+void add_completion(CLI::App& app, Action& action);
 
 }  // namespace kvzip::tool

@@ -149,6 +149,7 @@ int main(int argc, char** argv) {
   add_verify(app, action);
   add_recover(app, action);
   add_compare(app, action);
+  add_diff(app, action);
   add_sweep(app, action);
   add_bench(app, action);
   add_convert(app, action);
@@ -157,6 +158,7 @@ int main(int argc, char** argv) {
   add_list(app, action);
   add_synth(app, action);
   add_plan(app, action);
+  add_completion(app, action);
   std::vector<std::string> words(argv, argv + argc);
   if (words.empty()) words.emplace_back("kvzip");
   if (argc > 1 && words[1] == "help") {  // help COMMAND is COMMAND --help

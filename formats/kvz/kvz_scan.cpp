@@ -15,7 +15,7 @@ namespace kvzip {
 namespace {
 
 constexpr std::string_view kSyncText("KVR\1", 4);
-constexpr std::size_t kLeastStep = std::size_t{1} << 14, kStep = std::size_t{4} << 20;
+constexpr std::size_t kShortRead = std::size_t{1} << 14, kLongRead = std::size_t{4} << 20;
 /// Bytes that may be hashed for records that turn out to be none: headers made on purpose could ask for the square of
 /// the file's size.
 constexpr std::uint64_t kFreeWaste = std::uint64_t{64} << 20, kWaste = 8;
@@ -30,7 +30,7 @@ bool RecordScan::need(std::uint64_t bytes) {
       base_ += std::exchange(at_, 0);
     }
     const std::size_t had = buffer_.size();
-    buffer_.resize(had + std::clamp(had, kLeastStep, kStep));
+    buffer_.resize(had + std::clamp(had, kShortRead, kLongRead));
     const std::size_t got = stream_->read(std::span(buffer_).subspan(had));
     buffer_.resize(had + got);
     if (got == 0) return false;

@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: Apache-2.0
+// Scripts that complete command lines, made from the parser itself so that they know what it knows.
+#include <fmt/format.h>
+
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "kvzip/io.hpp"
+#include "kvzip/rules.hpp"
+#include "src/commands.hpp"
+#include "src/report/report.hpp"
+
+namespace kvzip::tool {
+namespace {
+
+struct Word {
+  std::string name, help;
+  bool value = false;                // something follows
+  std::vector<std::string> choices;  // what may follow; empty = a file or anything
+};
+
+std::string first_line(const std::string& text) {
+  return text.substr(0, text.find('\n'));
+}
+
+std::vector<std::string> choices_of(std::string_view option) {
+  std::vector<std::string> out;
+  if (option == "--preset") {
+    for (const PresetText& preset : builtin_presets()) out.emplace_back(preset.name);
+  } else if (option == "--to") {
+    for (const FileFormat& format : file_formats()) {
+      if (format.writable) out.emplace_back(format.name);
+    }
+  } else if (option == "--role") {
+    out = {"key", "value", "query", "other"};
+  }
+  return out;
+}
+
+/// Options by all of their names: "-o", "--output".
+std::vector<Word> options_of(const CLI::App& app) {
+  std::vector<Word> out;
+  for (const CLI::Option* option : app.get_options()) {
+    std::vector<std::string> names;
+    for (const std::string& name : option->get_snames()) names.push_back("-" + name);
+    for (const std::string& name : option->get_lnames()) names.push_back("--" + name);
+    for (std::string& name : names) {
+      std::vector<std::string> choices = choices_of(name);
+      out.push_back({std::move(name), first_line(option->get_description()), option->get_items_expected_max() > 0,
+                     std::move(choices)});
+    }
+  }
+  return out;
+}
+
+std::vector<const CLI::App*> commands_of(const CLI::App& app) {
+  return app.get_subcommands([](const CLI::App*) { return true; });
+}
+
+std::string names_of(const std::vector<Word>& words) {
+  std::string out;
+  for (const Word& word : words) out += (out.empty() ? "" : " ") + word.name;
+  return out;
+}
+
+/// In single quotes of a shell.
+std::string shell_quoted(std::string_view text) {
+  std::string out = "'";
+  for (const char c : text) out += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return out + "'";
+}
+
+std::string bash(const CLI::App& app) {
+  std::string commands, cases, values;
+  for (const CLI::App* command : commands_of(app)) {
+    commands += (commands.empty() ? "" : " ") + command->get_name();
+    const std::vector<Word> options = options_of(*command);
+    cases += fmt::format("    {}) words='{}' ;;\n", command->get_name(), names_of(options));
+    for (const Word& option : options) {
+      if (option.choices.empty()) continue;
+      values += fmt::format("    {}:{}) COMPREPLY=($(compgen -W '{}' -f -- \"$cur\")) && return ;;\n",
+                            command->get_name(), option.name, fmt::join(option.choices, " "));
+    }
+  }
+  return fmt::format(R"(# bash completion of kvzip: source <(kvzip completion bash)
+_kvzip() {{
+  local cur=${{COMP_WORDS[COMP_CWORD]}} prev=${{COMP_WORDS[COMP_CWORD - 1]}} command='' words='' word
+  for word in "${{COMP_WORDS[@]:1:COMP_CWORD-1}}"; do
+    [[ $word == -* ]] || {{ command=$word && break; }}
+  done
+  case $command:$prev in
+{1}  esac
+  case $command in
+    '') words='{0} {3}' ;;
+{2}  esac
+  if [[ -z $command || $cur == -* ]]; then
+    COMPREPLY=($(compgen -W "$words" -- "$cur"))
+  else
+    COMPREPLY=($(compgen -f -- "$cur"))
+  fi
+}}
+complete -o filenames -F _kvzip kvzip
+)",
+                     commands, values, cases, names_of(options_of(app)));
+}
+
+/// An option as _arguments takes it: '--preset[how to code]:value:(a b)'.
+std::string zsh_option(const Word& option) {
+  std::string help;
+  for (const char c : option.help) help += c == '[' || c == ']' || c == ':' ? std::string("\\") + c : std::string(1, c);
+  std::string out = fmt::format("*{}[{}]", option.name, help);
+  if (option.value && option.choices.empty()) out += ":value:_files";
+  if (!option.choices.empty()) out += fmt::format(":value:({})", fmt::join(option.choices, " "));
+  return shell_quoted(out);
+}
+
+std::string zsh(const CLI::App& app) {
+  std::string commands, cases;
+  for (const CLI::App* command : commands_of(app)) {
+    commands += fmt::format("    {}\n", shell_quoted(command->get_name() + ":" + command->get_description()));
+    cases += fmt::format("    {})\n      _arguments", command->get_name());
+    for (const Word& option : options_of(*command)) cases += " \\\n        " + zsh_option(option);
+    cases += " \\\n        '*:file:_files' ;;\n";
+  }
+  return fmt::format(R"(#compdef kvzip
+# zsh completion of kvzip: kvzip completion zsh >DIR/_kvzip, of a DIR in fpath
+_kvzip() {{
+  local -a commands
+  commands=(
+{}  )
+  if ((CURRENT == 2)); then
+    _describe command commands
+    return
+  fi
+  local command=$words[2]
+  words=("${{words[@]:1}}")
+  ((CURRENT--))
+  case $command in
+{}  esac
+}}
+if [[ $funcstack[1] == _kvzip ]]; then _kvzip "$@"; else compdef _kvzip kvzip; fi
+)",
+                     commands, cases);
+}
+
+std::string fish(const CLI::App& app) {
+  std::string out = "# fish completion of kvzip: kvzip completion fish >~/.config/fish/completions/kvzip.fish\n";
+  for (const CLI::App* command : commands_of(app)) {
+    out += fmt::format("complete -c kvzip -n __fish_use_subcommand -f -a {} -d {}\n", command->get_name(),
+                       shell_quoted(command->get_description()));
+    for (const Word& option : options_of(*command)) {
+      const bool longer = option.name.starts_with("--");
+      out += fmt::format("complete -c kvzip -n '__fish_seen_subcommand_from {}' -{} {} -d {}", command->get_name(),
+                         longer ? "l" : "s", option.name.substr(longer ? 2 : 1), shell_quoted(option.help));
+      if (option.value) out += " -r";
+      if (!option.choices.empty()) out += fmt::format(" -a '{}'", fmt::join(option.choices, " "));
+      out += "\n";
+    }
+  }
+  return out;
+}
+
+}  // namespace
+
+void add_completion(CLI::App& app, Action& action) {
+  CLI::App* command =
+      add_command(app, {"completion", "print a script that completes command lines", "kvzip completion bash|zsh|fish",
+                        "  kvzip completion bash >kvzip.bash && source kvzip.bash\n"
+                        "  kvzip completion fish >~/.config/fish/completions/kvzip.fish"});
+  auto shell = std::make_shared<std::string>();
+  command->add_option("SHELL", *shell, "whose language")->required()->check(CLI::IsMember({"bash", "zsh", "fish"}));
+  command->callback([shell, &app, &action] {
+    action = [shell, &app] {
+      print(*shell == "bash" ? bash(app) : *shell == "zsh" ? zsh(app) : fish(app));
+      return static_cast<int>(kDone);
+    };
+  });
+}
+
+}  // namespace kvzip::tool

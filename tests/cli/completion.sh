@@ -1,0 +1,36 @@
+# completion: bash's script completes commands, options and values that the parser has; each shell that is there reads its own.
+for shell in bash zsh fish; do
+  expect_status 0 kvzip completion $shell
+  cp stdout kvzip.$shell
+  expect_in kvzip.$shell decompress
+  expect_in kvzip.$shell near-lossless
+  ! command -v $shell >/dev/null || $shell -n kvzip.$shell
+done
+expect_status 2 kvzip completion
+expect_status 2 kvzip completion csh
+
+# shellcheck disable=SC1091
+source kvzip.bash
+complete_line() { # WORDS...: what the last of them can become
+  COMP_WORDS=(kvzip "$@")
+  COMP_CWORD=$#
+  COMPREPLY=()
+  _kvzip
+  echo " ${COMPREPLY[*]} "
+}
+[ "$(complete_line dec)" = " decompress " ]
+[[ "$(complete_line '')" == *" compress "*" verify "* ]]
+[[ "$(complete_line --ver)" == *" --version "* ]]
+[ "$(complete_line compress --chunk)" = " --chunk-tokens " ]
+[ "$(complete_line compress a.h5 --preset near)" = " near-lossless " ]
+[[ "$(complete_line decompress --to saf)" == " safetensors " ]]
+: >some-file.kvz
+[ "$(complete_line verify some)" = " some-file.kvz " ]
+# Every option of every command, as its help shows it.
+for command in $(kvzip --help | awk '/^[A-Z]/ { inside = $1 == "Commands:"; next } inside && /^  [a-z]/ { print $1 }'); do
+  found=$(complete_line "$command" --)
+  for option in $(kvzip "$command" --help | awk '/^[A-Z]/ { inside = $1 == "Options:"; next } inside && /^  -/ { print $1 }' |
+    grep -oE -- '--[a-z0-9-]+'); do
+    [[ $found == *" $option "* ]] || { echo "$command $option is not completed" >&2 && exit 1; }
+  done
+done
