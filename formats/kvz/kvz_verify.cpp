@@ -3,7 +3,7 @@
 // found by reading on after damage.
 #include <fmt/format.h>
 
-#include <exception>
+#include <algorithm>
 #include <optional>
 
 #include "formats/file.hpp"
@@ -15,10 +15,9 @@
 namespace kvzip {
 namespace {
 
-/// The error that a file's readers end with: in any order, by its index, and front to back. fail(limit) and
-/// fail(unsupported) are no damage.
-std::exception_ptr failure_of_readers(const std::string& path, const Tables& beside, unsigned threads,
-                                      const Progress& progress) {
+/// What a file's readers say of it: in any order, by its index, and front to back. Errors other than damage are thrown.
+std::optional<Error> damage_for_readers(const std::string& path, const Tables& beside, unsigned threads,
+                                        const Progress& progress) {
   try {
     const InputFile file(path);
     open_kvz(InputFile(file.reopen_path()))->check_cost();
@@ -30,7 +29,7 @@ std::exception_ptr failure_of_readers(const std::string& path, const Tables& bes
     return {};
   } catch (const Error& e) {
     if (e.code() != ErrorCode::corrupt && e.code() != ErrorCode::truncated) throw;
-    return std::current_exception();
+    return e;
   }
 }
 
@@ -51,15 +50,18 @@ std::vector<std::string> verify_kvz(const std::string& path, unsigned threads, c
   if (path == "-") return lines_of(recover_kvz(path, nothing, progress));
   const InputFile file(path);  // a pipe's bytes come once
   const std::string again = file.reopen_path();
-  const std::exception_ptr failure = failure_of_readers(again, tables_beside(path), threads, progress);
-  if (!failure) return {};
+  const std::optional<Error> said = damage_for_readers(again, tables_beside(path), threads, progress);
+  if (!said) return {};
+  std::vector<std::string> lines;
   try {
-    const std::vector<std::string> lines = lines_of(recover_kvz(again, nothing, progress));
-    if (!lines.empty()) return lines;
-  } catch (const Error& e) {
-    if (e.code() != ErrorCode::corrupt && e.code() != ErrorCode::truncated) throw;
+    lines = lines_of(recover_kvz(again, nothing, progress));
+  } catch (const Error&) {
+    throw *said;  // nothing more can be known of it
   }
-  std::rethrow_exception(failure);
+  // Most of what readers refuse is among what was found; what contradicts itself may be known to them alone.
+  const auto known = [&](const std::string& line) { return line.ends_with(said->message()); };
+  if (std::none_of(lines.begin(), lines.end(), known)) lines.insert(lines.begin(), said->what());
+  return lines;
 }
 
 }  // namespace kvzip
