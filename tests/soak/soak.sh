@@ -65,10 +65,11 @@ damage() { # NUMBER: bad.kvz, changed in one of three ways
 killed() { # a coding that is ended by a signal at some time, or comes before it
   local i=$1 signals=(KILL TERM INT QUIT HUP) pid
   local signal=${signals[RANDOM % 5]}
+  # A shell starts what is in the background with SIGINT and SIGQUIT ignored; env gives them back.
   if ((RANDOM % 2)); then
-    "$kvzip" decompress "$i.kvz" -o "$out/o.safetensors" >stdout 2>stderr &
+    env --default-signal=INT,QUIT "$kvzip" decompress "$i.kvz" -o "$out/o.safetensors" >stdout 2>stderr &
   else
-    "$kvzip" convert "$i.whole.safetensors" "$out/o.safetensors" >stdout 2>stderr &
+    env --default-signal=INT,QUIT "$kvzip" convert "$i.whole.safetensors" "$out/o.safetensors" >stdout 2>stderr &
   fi
   pid=$!
   sleep "0.0$((RANDOM % 3))$((RANDOM % 10))"
