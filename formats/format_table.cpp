@@ -42,6 +42,17 @@ bool is_hdf5(ByteView first) {
   return false;
 }
 
+/// The same behind a block that is longer than what a probe sees.
+bool is_hdf5_behind(const InputFile& file) {
+  std::array<std::byte, kHdf5Magic.size()> magic{};
+  for (std::uint64_t at = kProbeBytes; at < file.size() && file.size() - at >= magic.size(); at *= 2) {
+    file.read_at(at, magic);
+    if (as_text(magic) == kHdf5Magic) return true;
+    if (at > file.size() / 2) break;
+  }
+  return false;
+}
+
 /// There is no magic number: a plausible length and the JSON text after it must do. White space there is an error that
 /// the reader explains better than a failure to recognise the file would.
 bool is_safetensors(ByteView first) {
@@ -73,6 +84,10 @@ bool is_npz(ByteView first) {
   return text.substr(kNameAt, length).ends_with(".npy");
 }
 
+std::unique_ptr<DumpReader> open_hdf5_file(InputFile file) {
+  return open_hdf5(std::move(file), true);
+}
+
 std::unique_ptr<DumpReader> open_kvz_file(InputFile file) {
   file.drop_name();
   const std::string name = file.path();
@@ -82,7 +97,7 @@ std::unique_ptr<DumpReader> open_kvz_file(InputFile file) {
 constexpr std::array kFormats{
     Format{"safetensors", ".safetensors", "tensors of machine learning frameworks", is_safetensors, open_safetensors,
            create_safetensors},
-    Format{"hdf5", ".h5 .hdf5 .hdf", "HDF5, every dataset a tensor", is_hdf5, open_hdf5, create_hdf5},
+    Format{"hdf5", ".h5 .hdf5 .hdf", "HDF5, every dataset a tensor", is_hdf5, open_hdf5_file, create_hdf5, hdf5_losses},
     Format{"npz", ".npz", "arrays of NumPy in a zip archive", is_npz, open_npz, create_npz},
     Format{"npy", ".npy", "one array of NumPy", is_npy, open_npy, create_npy, npy_losses},
     Format{"llama", "", "sessions and slots of llama.cpp", is_llama, open_llama, create_llama, llama_losses},
@@ -163,6 +178,7 @@ std::unique_ptr<DumpReader> open_stdin() {
 std::unique_ptr<DumpReader> open_file(InputFile file) {
   Bytes first(std::min<std::uint64_t>(file.size(), kProbeBytes));
   file.read_at(0, first);
+  if (is_hdf5_behind(file)) return open_hdf5_file(std::move(file));
   return ggml_values(probe_format(first, file.path()).open(std::move(file)));
 }
 

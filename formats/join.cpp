@@ -16,7 +16,7 @@ namespace {
 
 class JoinReader final : public DumpReader {
  public:
-  explicit JoinReader(std::vector<JoinInput> inputs) {
+  JoinReader(std::vector<JoinInput> inputs, bool mix) : mix_(mix) {
     inputs_.reserve(inputs.size());
     for (JoinInput& input : inputs) {
       DumpReader& reader = *input.reader;
@@ -134,7 +134,7 @@ class JoinReader final : public DumpReader {
           continue;
         }
         const std::vector<Attribute>& others = at->second->reader().dump().attributes;
-        if (std::find(others.begin(), others.end(), attribute) != others.end()) continue;
+        if (mix_ || std::find(others.begin(), others.end(), attribute) != others.end()) continue;
         fail(ErrorCode::invalid_argument, "attribute {}{} is not the same in {} and in {}", quoted(attribute.name),
              attribute.object.empty() ? std::string() : " of " + quoted(attribute.object), at->second->from.name,
              input.from.name);
@@ -157,6 +157,10 @@ class JoinReader final : public DumpReader {
       own.insert(model.own.begin(), model.own.end());
       for (const auto& [layer, attention] : stated->model.own) model.own.insert_or_assign(layer, attention);
       const bool alike = model.own == own;
+      if (mix_) {
+        model.layers = layers;
+        continue;
+      }
       model.layers = stated->model.layers;
       model.own = stated->model.own;
       if (model != stated->model || !alike) {
@@ -176,6 +180,7 @@ class JoinReader final : public DumpReader {
     }
   }
 
+  bool mix_;
   std::vector<Input> inputs_;
   Dump dump_;
   std::optional<Recognition> recognition_;
@@ -184,10 +189,10 @@ class JoinReader final : public DumpReader {
 
 }  // namespace
 
-std::unique_ptr<DumpReader> join(std::vector<JoinInput> inputs) {
+std::unique_ptr<DumpReader> join(std::vector<JoinInput> inputs, bool mix) {
   if (inputs.empty()) fail(ErrorCode::invalid_argument, "nothing to join");
   if (inputs.size() == 1) return std::move(inputs[0].reader);
-  return std::make_unique<JoinReader>(std::move(inputs));
+  return std::make_unique<JoinReader>(std::move(inputs), mix);
 }
 
 }  // namespace kvzip

@@ -24,6 +24,7 @@ struct JoinInput {
 ///   the model must agree in all but the number of layers, of which the largest counts. When none states roles,
 ///   neither does the result.
 /// Errors in an input's data begin with its name. fail(invalid_argument) without inputs.
-std::unique_ptr<DumpReader> join(std::vector<JoinInput> inputs);
+/// `mix`: attributes and models may differ; those of the first input that has them stand.
+std::unique_ptr<DumpReader> join(std::vector<JoinInput> inputs, bool mix = false);
 
 }  // namespace kvzip

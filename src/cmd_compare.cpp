@@ -26,7 +26,7 @@ struct Options {
   Common common;
   Recognising recognising;
   std::string a, b;
-  bool json = false, csv = false, common_only = false;
+  bool json = false, csv = false, common_only = false, mix = false;
   Limits limits;
   // Which of the limits were given.
   bool max_abs = false, max_rmse = false, max_nrmse = false, min_snr = false, min_cosine = false;
@@ -225,6 +225,7 @@ int compare(const Options& o) {
   if (o.attention && (a->traits().once || b->traits().once)) {
     throw UsageError("--attention reads a container twice: give it as a file, not from a pipe");
   }
+  with_file(o.b, [&] { require_belonging(*a, *b, Belonging::cache, o.mix); });
   const Recognition roles = with_file(o.a, [&] { return recognise_input(*a, o.recognising, {}); });
   const Comparison comparison = with_file(o.b, [&] {
     ProgressLine progress("compare", !o.common.quiet);
@@ -262,6 +263,7 @@ void add_compare(CLI::App& app, Action& action) {
   command->add_flag("--json", o->json, "everything, as JSON");
   command->add_flag("--csv", o->csv, "a line for each tensor, each role and all");
   command->add_flag("--common", o->common_only, "leave out tensors that only one file has");
+  add_mix(*command, o->mix);
   const auto limit = [&](const char* name, double& value, const char* text) {
     const bool signed_limit = &value == &o->limits.min_snr || &value == &o->limits.min_cosine;
     const auto range = finite_range(signed_limit ? -kMostLimit : 0, kMostLimit);

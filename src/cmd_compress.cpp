@@ -162,7 +162,8 @@ Outcome compress_job(const Options& o, const Job& job, KvzOptions options) {
   const bool part = !o.selecting.selection().empty();
   Recognising recognising = o.recognising;
   recognising.say = !o.common.quiet;
-  const auto reader = part ? open_selected(job.in, o.selecting, recognising, {}, options.user) : open_inputs(job.in);
+  const auto reader =
+      part ? open_selected(job.in, o.selecting, recognising, {}, options.user) : open_inputs(job.in, o.selecting.mix);
   const Recognition recognition = part ? *reader->recognition() : recognise_input(*reader, recognising, options.user);
   const std::string padded = o.common.quiet ? std::string() : padding_text(*reader, recognition);
   if (!padded.empty()) note(padded);
@@ -260,6 +261,7 @@ void add_compress(CLI::App& app, Action& action) {
   add_text(*command, "--tables", o->tables, "FILE", "tables (.kvzd) that pipelines name, as klt:basis=NAME");
   add_texts(*command, "--meta", o->recognising.meta, "KEY=VALUE",
             "stored in OUT, and used for IN's metadata (axes=HTD)");
+  add_mix(*command, o->selecting.mix);
   add_goals(*command, o->goals);
   add_fidelity(*command, o->fidelity);
   add_selecting(*command, o->selecting, "only key, value, query or other; or a list: key,value");

@@ -1,4 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <fmt/ranges.h>
+
+#include <algorithm>
 #include <filesystem>
 #include <memory>
 
@@ -15,7 +18,7 @@ namespace {
 struct Options {
   Common common;
   Batch batch;
-  std::string out, to, tables;
+  std::string out, to, tables, like;
   Selecting selecting;
 };
 
@@ -31,6 +34,30 @@ std::string output_for(const std::string& in, const std::string& to) {
   return out;
 }
 
+/// Every key and value has its counterpart in the other file, of the same type and but for its tokens of its shape.
+void require_like(DumpReader& reader, const Options& o) {
+  const auto like = with_file(o.like, [&] { return open_reader(o.like); });
+  require_belonging(reader, *like, Belonging::model, o.selecting.mix);
+  const Recognition& recognition = *reader.recognition();
+  for (std::size_t i = 0; i < reader.dump().tensors.size(); ++i) {
+    const TensorRole& role = recognition.tensors[i];
+    if (role.role == Role::other || role.role == Role::query) continue;
+    TensorInfo wanted = reader.dump().tensors[i];
+    const auto& tensors = like->dump().tensors;
+    const auto found = std::ranges::find(tensors, wanted.name, &TensorInfo::name);
+    if (found == tensors.end()) {
+      fail(ErrorCode::invalid_argument, "tensor {} is not in {}", printable(wanted.name), o.like);
+    }
+    const std::size_t tokens = role.axes.find('T');
+    if (found->shape.size() == wanted.shape.size()) wanted.shape[tokens] = found->shape[tokens];
+    if (*found != wanted) {
+      fail(ErrorCode::invalid_argument, "tensor {} is {} [{}], and in {} it is {} [{}]", printable(wanted.name),
+           dtype_name(wanted.dtype), fmt::join(reader.dump().tensors[i].shape, ", "), o.like, dtype_name(found->dtype),
+           fmt::join(found->shape, ", "));
+    }
+  }
+}
+
 Outcome decompress_file(const Options& o, const std::string& in, const std::string& out) {
   const std::string format = output_format(out, o.to);
   const Selection selection = o.selecting.selection();
@@ -39,6 +66,7 @@ Outcome decompress_file(const Options& o, const std::string& in, const std::stri
   if (reader->recognition() == nullptr) {
     fail(ErrorCode::invalid_argument, "not a .kvz container; 'kvzip convert' copies between other formats");
   }
+  if (!o.like.empty()) require_like(*reader, o);
   if (!o.tables.empty()) reader->traits().container->use_tables(load_tables(o.tables));
   if (!selection.empty()) {
     const Recognition recognition = *reader->recognition();
@@ -96,6 +124,8 @@ void add_decompress(CLI::App& app, Action& action) {
   add_batch(*command, o->batch, true);
   add_text(*command, "--to", o->to, "FORMAT", "safetensors, hdf5, npz, npy or llama,\nwhatever OUT is called");
   add_text(*command, "--tables", o->tables, "FILE", "tables (.kvzd) that IN names; the default is INd");
+  add_text(*command, "--like", o->like, "FILE", "refuse unless it fits FILE: model, tensors, types, shapes");
+  add_mix(*command, o->selecting.mix);
   add_selecting(*command, o->selecting, "only key, value, query or other; or a list: key,value");
   add_threads(*command, o->common);
   add_trust(*command);

@@ -16,7 +16,8 @@
 // bfloat16 and 8-bit floats whose attribute `dtype` or `torch_dtype` names them go back into integers.
 //
 // Attributes. Strings and numbers are kept; others are left out, as are datasets of other types and further names of
-// what was read, and hdf5_left_out() names them; an attribute without a dataspace is kept as one of shape {0}.
+// what was read, and hdf5_left_out() names them; an attribute without a dataspace is kept as one of shape {0}. All
+// that, as bytes, can be a tensor of its own, kHdf5Frame, from which the same file is made again (hdf5_frame.hpp).
 #pragma once
 
 #include <memory>
@@ -28,10 +29,15 @@
 
 namespace kvzip {
 
-std::unique_ptr<DumpReader> open_hdf5(InputFile file);
+inline constexpr std::string_view kHdf5Frame = "kvzip.hdf5";
+
+/// `carry`: what would be left out becomes the bytes of a tensor kHdf5Frame, where it can.
+std::unique_ptr<DumpReader> open_hdf5(InputFile file, bool carry);
 std::unique_ptr<DumpReader> open_hdf5(const std::string& path);
 /// What a reader of an HDF5 file has left out of its dump: each with its name and why. Empty of any other reader.
 std::vector<std::string> hdf5_left_out(const DumpReader& reader);
+/// What a file cannot be given back that was beside other tensors, or beside these with other metadata.
+std::vector<std::string> hdf5_losses(const Dump& dump, std::string_view path);
 /// The path "-" writes standard output, through a temporary file. Parts may come in any order, cut in any way.
 std::unique_ptr<DumpWriter> create_hdf5(Destination to, const Dump& dump);
 

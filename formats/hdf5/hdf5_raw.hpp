@@ -36,6 +36,7 @@ class RawFile {
   /// `file` is the library's id of the same file.
   RawFile(const InputFile& input, Id file);
   std::uint64_t size() const { return input_.size(); }
+  std::uint64_t user_block() const { return base_; }
   /// fail(truncated) unless these bytes are in the file.
   void check(std::uint64_t address, std::uint64_t bytes) const;
   Bytes read(std::uint64_t address, std::uint64_t bytes) const;

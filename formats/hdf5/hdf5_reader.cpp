@@ -10,6 +10,7 @@
 #include "formats/file.hpp"
 #include "formats/hdf5/hdf5.hpp"
 #include "formats/hdf5/hdf5_boxes.hpp"
+#include "formats/hdf5/hdf5_frame.hpp"
 #include "formats/hdf5/hdf5_space.hpp"
 #include "formats/hdf5/hdf5_types.hpp"
 #include "formats/hdf5/hdf5_walk.hpp"
@@ -34,7 +35,7 @@ struct OpenDataset {
 
 class Reader final : public DumpReader {
  public:
-  explicit Reader(InputFile input) : input_(std::move(input)) {
+  Reader(InputFile input, bool carry) : input_(std::move(input)) {
     input_.need_descriptor();
     const Handle options = own(H5Pcreate(H5P_FILE_ACCESS), H5Pclose, ErrorCode::io, "cannot open");
     check(H5Pset_fclose_degree(options.get(), H5F_CLOSE_STRONG), ErrorCode::io, "cannot open");
@@ -43,6 +44,10 @@ class Reader final : public DumpReader {
     try {
       file_ = own(H5Fopen(input_.reopen_path().c_str(), H5F_ACC_RDONLY, options.get()), H5Fclose, kBad, "cannot open");
       contents_ = walk(file_.get(), input_);
+      if (carry) add_frame();
+      if (contents_.dump.tensors.empty() && !contents_.left_out.empty()) {
+        fail(ErrorCode::unsupported, "it holds no tensors, but {}", fmt::join(contents_.left_out, ", "));
+      }
       input_.drop_name();
     } catch (Error& error) {
       error.add_file(input_.path());
@@ -87,6 +92,7 @@ class Reader final : public DumpReader {
   void read(const Slice& slice, std::span<std::byte> out) override {
     check_slice(contents_.dump, slice, out.size());
     if (out.empty()) return;
+    if (frame_ && slice.tensor + 1 == contents_.dump.tensors.size()) return frame_->read(input_, slice.start[0], out);
     const Session session;
     try {
       OpenDataset& dataset = open_dataset(slice.tensor);
@@ -108,6 +114,19 @@ class Reader final : public DumpReader {
   }
 
  private:
+  /// The last tensor.
+  void add_frame() {
+    Dump& dump = contents_.dump;
+    const auto taken = [](const TensorInfo& t) { return t.name == kHdf5Frame; };
+    if (contents_.left_out.empty() || std::ranges::any_of(dump.tensors, taken)) return;
+    const auto holes = find_holes(file_.get(), input_, contents_);
+    if (!holes) return;
+    frame_.emplace(input_.size(), *holes);
+    dump.attributes.push_back({std::string(kHdf5Frame), "of", {frame_key(dump)}, {}, {}, {}});
+    dump.tensors.push_back({std::string(kHdf5Frame), DType::u8, {frame_->size()}});
+    contents_.stored.emplace_back();
+  }
+
   /// The library gives zeros for what lies behind the end of a file that was cut after it was opened.
   void check_uncut() const {
     struct stat now {};
@@ -194,6 +213,7 @@ class Reader final : public DumpReader {
   InputFile input_;
   Handle file_;
   Contents contents_;
+  std::optional<Frame> frame_;
   std::vector<std::uint64_t> first_part_;
   std::list<OpenDataset> open_;  // the latest first
 };
@@ -201,9 +221,9 @@ class Reader final : public DumpReader {
 }  // namespace
 }  // namespace hdf5
 
-std::unique_ptr<DumpReader> open_hdf5(InputFile file) {
+std::unique_ptr<DumpReader> open_hdf5(InputFile file, bool carry) {
   const hdf5::Session session;
-  return std::make_unique<hdf5::Reader>(std::move(file));
+  return std::make_unique<hdf5::Reader>(std::move(file), carry);
 }
 
 std::vector<std::string> hdf5_left_out(const DumpReader& reader) {
@@ -212,7 +232,7 @@ std::vector<std::string> hdf5_left_out(const DumpReader& reader) {
 }
 
 std::unique_ptr<DumpReader> open_hdf5(const std::string& path) {
-  return open_hdf5(InputFile(path));
+  return open_hdf5(InputFile(path), false);
 }
 
 }  // namespace kvzip

@@ -66,9 +66,8 @@ bool tracks_attributes(Id options) {
   return H5Pget_attr_creation_order(options, &flags) >= 0 && (flags & H5P_CRT_ORDER_TRACKED) != 0;
 }
 
-/// Link names that HDF5 would take for something else in a path, or that a dump cannot hold.
+/// Link names that HDF5 would take for something else in a path.
 void check_name(const std::string& name) {
-  if (!is_utf8(name)) fail(ErrorCode::unsupported, "the name {} is not UTF-8", quoted(name));
   if (name.empty() || name == "." || name == ".." || name.find('/') != std::string::npos) {
     fail(kBad, "there is an object named {}", quoted(name));
   }
@@ -105,6 +104,7 @@ class Walker {
 
   void visit_link(Id group, const std::string& path, const Link& link, int depth) {
     check_name(link.name);
+    if (!is_utf8(link.name)) return leave_out(link.name, "its name is not UTF-8");
     const std::string name = path.empty() ? link.name : path + "/" + link.name;
     if (name.size() > path_budget_) fail_names();
     path_budget_ -= name.size();
@@ -210,11 +210,9 @@ class Walker {
 Contents walk(Id file, const InputFile& input) {
   Contents out;
   const RawFile raw(input, file);
+  if (raw.user_block() > 0) out.left_out.push_back(fmt::format("a user block of {} bytes", raw.user_block()));
   const Handle root = own(H5Gopen2(file, "/", H5P_DEFAULT), H5Gclose, kBad, "cannot open the root group");
   Walker(out, raw).visit_root(root.get());
-  if (out.dump.tensors.empty() && !out.left_out.empty()) {
-    fail(ErrorCode::unsupported, "it holds no tensors, but {}", fmt::join(out.left_out, ", "));
-  }
   return out;
 }
 

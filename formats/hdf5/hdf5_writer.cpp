@@ -11,6 +11,9 @@
 #include "formats/file.hpp"
 #include "formats/hdf5/hdf5.hpp"
 #include "formats/hdf5/hdf5_attributes.hpp"
+#include "formats/hdf5/hdf5_frame.hpp"
+#include "formats/hdf5/hdf5_framed.hpp"
+#include "formats/hdf5/hdf5_output.hpp"
 #include "formats/hdf5/hdf5_space.hpp"
 #include "formats/hdf5/hdf5_types.hpp"
 #include "formats/parts.hpp"
@@ -132,37 +135,6 @@ Handle make_options(Id kind) {
   return options;
 }
 
-/// Where the file is made: beside its final name, or anywhere when it goes to a stream.
-class WrittenFile {
- public:
-  explicit WrittenFile(Destination to) {
-    if (to.sink || is_stream_output(to.path)) {
-      stream_.emplace(std::move(to));
-      copy_.emplace(temporary_directory() + "/kvzip");
-    } else {
-      pending_.emplace(to.path, to.overwrite);
-    }
-  }
-  const std::string& working_path() { return pending_ ? pending_->temporary_path() : copy_->real_path(); }
-  void finish() {
-    if (pending_) return pending_->commit();
-    constexpr std::size_t kCopyBytes = std::size_t{1} << 20;
-    Bytes buffer(kCopyBytes);
-    const InputFile file = copy_->input("the temporary copy");
-    for (std::uint64_t at = 0; at < file.size(); at += buffer.size()) {
-      buffer.resize(std::min<std::uint64_t>(buffer.size(), file.size() - at));
-      file.read_at(at, buffer);
-      stream_->append(buffer);
-    }
-    stream_->finish();
-  }
-
- private:
-  std::optional<PendingFile> pending_;
-  std::optional<OutputFile> stream_;
-  std::optional<TemporaryFile> copy_;
-};
-
 class Writer final : public DumpWriter {
  public:
   Writer(Destination to, const Dump& dump)
@@ -277,11 +249,21 @@ class Writer final : public DumpWriter {
 };
 
 }  // namespace
+
+std::unique_ptr<DumpWriter> create_plain(Destination to, const Dump& dump) {
+  const Session session;
+  return std::make_unique<Writer>(std::move(to), dump);
+}
 }  // namespace hdf5
 
 std::unique_ptr<DumpWriter> create_hdf5(Destination to, const Dump& dump) {
-  const hdf5::Session session;
-  return std::make_unique<hdf5::Writer>(std::move(to), dump);
+  const auto frame = hdf5::frame_of(dump);
+  return frame ? hdf5::create_framed(std::move(to), dump, *frame) : hdf5::create_plain(std::move(to), dump);
+}
+
+std::vector<std::string> hdf5_losses(const Dump& dump, std::string_view) {
+  if (!hdf5::frame_of(dump) || hdf5::fits_frame(dump)) return {};
+  return {"what its HDF5 file held beside all of its tensors"};
 }
 
 }  // namespace kvzip

@@ -95,6 +95,10 @@ void add_threads(CLI::App& app, Common& common) {
       ->check(CLI::Range(0u, 4096u));
 }
 
+void add_mix(CLI::App& app, bool& mix) {
+  app.add_flag("--mix", mix, "go on with files that do not belong together");
+}
+
 void add_force(CLI::App& app, Common& common) {
   app.add_flag("-f,--force", common.force, "replace an existing output file");
   app.add_flag_function(

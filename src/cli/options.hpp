@@ -47,6 +47,8 @@ void add_verbosity(CLI::App& app, Common& common);
 void add_trust(CLI::App& app);
 void add_threads(CLI::App& app, Common& common);
 void add_force(CLI::App& app, Common& common);
+/// --mix
+void add_mix(CLI::App& app, bool& mix);
 /// -c and -k, which other compressors have.
 void add_stdout(CLI::App& app, std::string& out);
 CLI::Option* add_text(CLI::App& app, const std::string& flags, std::string& target, const std::string& value_name,

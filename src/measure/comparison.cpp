@@ -9,6 +9,7 @@
 #include <unordered_map>
 
 #include "codec/fail.hpp"
+#include "formats/hdf5/hdf5.hpp"
 #include "kvzip/container.hpp"
 
 namespace kvzip::tool {
@@ -205,9 +206,13 @@ std::vector<TensorComparison> match(const DumpReader& original, DumpReader& othe
   const auto& left = original.dump().tensors;
   const auto& right = other.dump().tensors;
   std::unordered_map<std::string_view, std::size_t> place;
-  for (std::size_t i = 0; i < right.size(); ++i) place.emplace(right[i].name, i);
+  // What HDF5 files hold beside their tensors depends on who wrote them.
+  for (std::size_t i = 0; i < right.size(); ++i) {
+    if (right[i].name != kHdf5Frame) place.emplace(right[i].name, i);
+  }
   std::vector<TensorComparison> out;
   for (std::size_t i = 0; i < left.size(); ++i) {
+    if (left[i].name == kHdf5Frame) continue;
     const auto found = place.find(left[i].name);
     if (found == place.end()) {
       if (common) continue;

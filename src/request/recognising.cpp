@@ -5,6 +5,7 @@
 #include <map>
 
 #include "formats/hdf5/hdf5.hpp"
+#include "formats/identity.hpp"
 #include "src/report/report.hpp"
 #include "src/request/request.hpp"
 
@@ -51,7 +52,10 @@ std::string left_out_text(const DumpReader& reader) {
   if (what.empty()) return {};
   const std::size_t more = what.size() - std::min(what.size(), kShown);
   what.resize(what.size() - more);
-  return fmt::format("left out: {}{}", fmt::join(what, "; "), more == 0 ? "" : fmt::format("; and {} more", more));
+  const std::vector<TensorInfo>& tensors = reader.dump().tensors;
+  const bool kept = std::ranges::find(tensors, kHdf5Frame, &TensorInfo::name) != tensors.end();
+  return fmt::format("{}: {}{}", kept ? "kept as bytes, for HDF5 only" : "left out", fmt::join(what, "; "),
+                     more == 0 ? "" : fmt::format("; and {} more", more));
 }
 
 KeyValues parse_meta(const std::vector<std::string>& texts) {
@@ -101,6 +105,8 @@ Recognition recognise_input(const DumpReader& reader, const Recognising& options
   const std::string left_out = options.say ? left_out_text(reader) : std::string();
   if (!left_out.empty()) note(left_out);
   if (options.say && !open.empty()) note(open);
+  const std::string scales = options.say ? missing_scales_text(reader.dump(), found) : std::string();
+  if (!scales.empty()) note(scales);
   return found;
 }
 

@@ -5,6 +5,7 @@
 
 #include "formats/join.hpp"
 #include "formats/token_windows.hpp"
+#include "kvzip/container.hpp"
 #include "src/report/report.hpp"
 #include "src/request/request.hpp"
 
@@ -17,12 +18,32 @@ Selection Selecting::selection() const {
   return as_typed("--role", [&] { return parse_selection(layers, tokens, role); });
 }
 
-std::unique_ptr<DumpReader> open_inputs(const std::vector<std::string>& paths) {
+namespace {
+
+Identity identity_of(DumpReader& reader) {
+  const KvzReader* container = reader.traits().container;
+  return kvzip::identity_of(reader.dump(), container != nullptr ? container->description().user : KeyValues());
+}
+
+}  // namespace
+
+void require_belonging(DumpReader& a, DumpReader& b, Belonging what, bool mix) {
+  if (mix) return;
+  std::string text = differing_text(identity_of(a), identity_of(b), what);
+  if (text.empty() && what == Belonging::cache && other_token_ids(a, b)) text = "token ids";
+  if (!text.empty())
+    fail(ErrorCode::invalid_argument, "not of the same cache: they differ in {} (--mix goes on)", text);
+}
+
+std::unique_ptr<DumpReader> open_inputs(const std::vector<std::string>& paths, bool mix) {
   std::vector<JoinInput> inputs;
   for (const std::string& path : paths) {
     inputs.push_back({input_name(path), with_file(path, [&] { return open_reader(path); })});
   }
-  return join(std::move(inputs));
+  for (std::size_t i = 1; i < inputs.size(); ++i) {
+    with_file(paths[i], [&] { require_belonging(*inputs[0].reader, *inputs[i].reader, Belonging::cache, mix); });
+  }
+  return join(std::move(inputs), mix);
 }
 
 std::string selection_note(const Dump& dump, const Recognition& recognition, const Selection& selection) {
@@ -38,7 +59,7 @@ std::unique_ptr<DumpReader> open_selected(const std::vector<std::string>& paths,
     selection.roles = roles;
     recognising.some = true;
   }
-  auto reader = open_inputs(paths);
+  auto reader = open_inputs(paths, selecting.mix);
   const Recognition recognition = recognise_input(*reader, recognising, meta);
   const std::string said = selection_note(reader->dump(), recognition, selection);
   if (recognising.say && !said.empty()) note(said);

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "formats/identity.hpp"
 #include "formats/selection.hpp"
 #include "src/request/recognising.hpp"
 
@@ -13,11 +14,15 @@ namespace kvzip::tool {
 
 struct Selecting {
   std::string layers, tokens, role;
+  bool mix = false;
   Selection selection() const;
 };
 
 /// Files whose tensors stand side by side; one is itself.
-std::unique_ptr<DumpReader> open_inputs(const std::vector<std::string>& paths);
+/// `mix`: also where they say that they belong to different models, tokens or positions.
+std::unique_ptr<DumpReader> open_inputs(const std::vector<std::string>& paths, bool mix = false);
+/// fail() where two files say that they do not belong together, unless `mix`.
+void require_belonging(DumpReader& a, DumpReader& b, Belonging what, bool mix);
 
 /// The line to say where tokens are selected and layers differ in length; empty otherwise.
 std::string selection_note(const Dump& dump, const Recognition& recognition, const Selection& selection);

@@ -48,11 +48,11 @@ expect_status 1 kvzip compare a.safetensors longer.safetensors
 expect_in stderr "layers.0.key"
 expect_in stderr "301"
 kvzip synth -o more.safetensors --layers 3 --heads 2 --head-dim 32 --tokens 300
-expect_status 1 kvzip compare a.safetensors more.safetensors
+expect_status 1 kvzip compare --mix a.safetensors more.safetensors
 expect_in stderr "second file only"
-expect_status 1 kvzip compare more.safetensors a.safetensors
+expect_status 1 kvzip compare --mix more.safetensors a.safetensors
 expect_in stderr "--common"
-expect_status 0 kvzip compare more.safetensors a.safetensors --common
+expect_status 0 kvzip compare --mix more.safetensors a.safetensors --common
 
 # Tensors that are not floats count only when there are limits.
 kvzip synth -o other.safetensors --layers 2 --heads 2 --head-dim 32 --tokens 300 --seed 9

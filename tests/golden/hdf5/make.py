@@ -128,3 +128,25 @@ with h5py.File("names.h5", "w") as f:
 # With h5py 3.16 or later, on HDF5 2.0: a layout message of version 5.
 with h5py.File("layout5.h5", "w", libver="latest") as f:
     f.create_dataset("k", data=np.ones((2, 8, 4), "f2"), chunks=(1, 4, 4), compression="gzip")
+
+# What is beside tensors that are chunked, filtered, big-endian, never written, and after a user block.
+with h5py.File("beside.h5", "w") as f:
+    f.create_dataset("layers.0.key", data=np.arange(64, dtype="f2").reshape(2, 8, 4), chunks=(1, 4, 4),
+                     compression="gzip", fillvalue=3)
+    f.create_dataset("layers.0.value", data=np.arange(64, dtype=">f2").reshape(2, 8, 4), chunks=(2, 3, 4))
+    f["ids"] = np.arange(8, dtype=">i4")
+    f.create_dataset("unwritten", (4,), "f4")
+    f["kinds"] = np.array([0, 1, 2], dtype=h5py.enum_dtype({"A": 0, "B": 1, "C": 2}, basetype="i1"))
+    f["records"] = np.array([(1, 2.5)], dtype=[("a", "i4"), ("b", "f8")])
+    f["reference"] = np.array([f["ids"].ref], dtype=h5py.ref_dtype)
+    f["lists"] = np.array([np.array([1, 2]), np.array([3])], dtype=h5py.vlen_dtype("i4"))
+    f["soft"] = h5py.SoftLink("/layers.0.key")
+    f["again"] = f["ids"]
+    f.create_group("hollow")
+    f["ids"].attrs["latin"] = np.bytes_(b"caf\xe9")
+    f["ids"].attrs["record"] = np.array((1, 2.5), dtype=[("a", "i4"), ("b", "f8")])
+with h5py.File("user_block.h5", "w", userblock_size=8192) as f:
+    f["layers.0.key"] = np.arange(8, dtype="f2").reshape(2, 4)
+    f["prompt"] = "the text"
+with open("user_block.h5", "r+b") as f:
+    f.write(b"a user's own bytes")
