@@ -124,7 +124,7 @@ void add_decompress(CLI::App& app, Action& action) {
   add_batch(*command, o->batch, true);
   add_text(*command, "--to", o->to, "FORMAT", "safetensors, hdf5, npz, npy or llama,\nwhatever OUT is called");
   add_text(*command, "--tables", o->tables, "FILE", "tables (.kvzd) that IN names; the default is INd");
-  add_text(*command, "--like", o->like, "FILE", "refuse unless it fits FILE: model, tensors, types, shapes");
+  add_text(*command, "--like", o->like, "FILE", "refuse unless FILE has the same model and tensors");
   add_mix(*command, o->selecting.mix);
   add_selecting(*command, o->selecting, "only key, value, query or other; or a list: key,value");
   add_threads(*command, o->common);

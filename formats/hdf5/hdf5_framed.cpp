@@ -3,8 +3,8 @@
 // library then writes the tensors into the file that the frame spans.
 #include "formats/hdf5/hdf5_framed.hpp"
 
-#include <hdf5.h>
 #include <fcntl.h>
+#include <hdf5.h>
 
 #include <algorithm>
 #include <map>
@@ -128,6 +128,7 @@ class FramedWriter final : public DumpWriter {
       }
     }
     expand_frame(frame_file_->input("what was beside the tensors"), most, output_->descriptor());
+    if (plain_.tensors.empty()) return;
     const Session session;
     // The same checks as of any file, before the library may change it.
     const std::string made = output_->working_path();
@@ -138,8 +139,7 @@ class FramedWriter final : public DumpWriter {
     const Handle access = own(H5Pcreate(H5P_FILE_ACCESS), H5Pclose, kIo, "cannot open");
     check(H5Pset_fclose_degree(access.get(), H5F_CLOSE_STRONG), kIo, "cannot open");
     check(H5Pset_file_locking(access.get(), false, true), kIo, "cannot open");
-    Handle file =
-        own(H5Fopen(made.c_str(), H5F_ACC_RDWR, access.get()), H5Fclose, kBad, "cannot open");
+    Handle file = own(H5Fopen(made.c_str(), H5F_ACC_RDWR, access.get()), H5Fclose, kBad, "cannot open");
     std::optional<Target> target;
     for (std::size_t i = 0; i < slices.size(); ++i) {
       const std::string& name = names_[slices[i].tensor];

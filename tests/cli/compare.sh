@@ -56,9 +56,11 @@ expect_status 0 kvzip compare --mix more.safetensors a.safetensors --common
 
 # Tensors that are not floats count only when there are limits.
 kvzip synth -o other.safetensors --layers 2 --heads 2 --head-dim 32 --tokens 300 --seed 9
-expect_status 0 kvzip compare a.safetensors other.safetensors
+expect_status 1 kvzip compare a.safetensors other.safetensors
+expect_in stderr "they differ in token ids"
+expect_status 0 kvzip compare --mix a.safetensors other.safetensors
 expect_in stdout "elements differ"
-expect_status 6 kvzip compare a.safetensors other.safetensors --max-abs 1e9
+expect_status 6 kvzip compare --mix a.safetensors other.safetensors --max-abs 1e9
 expect_in stderr "elements that are not floats differ"
 
 # From a pipe.
