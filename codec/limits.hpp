@@ -15,11 +15,12 @@ inline constexpr std::uint64_t kFrames = std::uint64_t{1} << 28;       // format
 inline constexpr std::size_t kMembers = 4096;        // format: slots of a group whose slots state their heads
 inline constexpr std::uint32_t kJointLayers = 1024;  // encoder only: layers side by side in one tile
 
-inline constexpr std::size_t kTableName = 64;                          // format: bytes of a table's name
-inline constexpr std::uint64_t kTableBytes = std::uint64_t{1} << 26;   // format: bytes of one table
-inline constexpr std::uint64_t kTablesBytes = std::uint64_t{1} << 30;  // format: of all tables of a file
-inline constexpr std::size_t kTables = std::size_t{1} << 16;           // format: tables of a file
-inline constexpr std::uint64_t kFitValues = std::uint64_t{1} << 22;    // encoder only: values that a table is fitted to
+inline constexpr std::size_t kTableName = 64;                            // format: bytes of a table's name
+inline constexpr std::uint64_t kTableBytes = std::uint64_t{1} << 26;     // format: bytes of one table
+inline constexpr std::uint64_t kTablesBytes = std::uint64_t{1} << 30;    // format: of all tables of a file
+inline constexpr std::size_t kTables = std::size_t{1} << 16;             // format: tables of a file
+inline constexpr std::uint64_t kRepeatsTokens = std::uint64_t{1} << 22;  // encoder only: tokens of a table of repeats
+inline constexpr std::uint64_t kFitValues = std::uint64_t{1} << 22;  // encoder only: values that a table is fitted to
 
 inline constexpr std::uint64_t kDescription = std::uint64_t{1} << 28;  // format: unpacked bytes of a header or index
 inline constexpr std::uint64_t kDescriptionRatio = 1024;               // format: of unpacked to stored bytes

@@ -171,9 +171,9 @@ void Pipeline::use_tables(const FindTable& find, std::string_view name) {
   for (std::size_t i = 0; i < stages_.size(); ++i) {
     const std::string wanted(stages_[i]->lacks_table());
     if (wanted.empty()) continue;
-    const bool fitted = wanted == kFittedTable;
-    FoundTable found = find(fitted ? table_name(name, i) : wanted);
-    if (found.table == nullptr && !fitted) continue;
+    const bool fitted = wanted == kFittedTable, made = fitted || wanted == kDumpTable;
+    FoundTable found = find(fitted ? table_name(name, i) : made ? std::string(kRepeatsTable) : wanted);
+    if (found.table == nullptr && !made) continue;
     auto stage = stages_[i]->clone();
     stage->use_table(std::move(found.table), found.reference);
     stages_[i].part = std::move(stage);

@@ -46,6 +46,7 @@ struct DecodeContext {
 };
 
 inline constexpr std::string_view kFittedTable = "tensor";
+inline constexpr std::string_view kDumpTable = "dump";
 
 class Stage : public Configurable {
  public:
@@ -79,10 +80,10 @@ class Stage : public Configurable {
   virtual std::unique_ptr<StageState> begin_chain() const { return nullptr; }
   /// True when decode can begin with a blank tile, which it sets, and not only with zeros, to which it adds.
   virtual bool begins() const { return false; }
-  /// The table it uses and has not been given (kvzip/tables.hpp): a name or hash, or kFittedTable for one fitted to the
-  /// group's tensors; empty when there is none.
+  /// The table it uses and has not been given (kvzip/tables.hpp): a name or hash, kFittedTable for one fitted to the
+  /// group's tensors, or kDumpTable for one of the whole dump; empty when there is none.
   virtual std::string_view lacks_table() const { return {}; }
-  /// Gives it the table, which its text calls `reference` from then on. A stage whose fitted table nobody made is given
+  /// Gives it the table, which its text calls `reference` from then on. A stage whose table of these nobody made is given
   /// none, and does without.
   virtual void use_table(std::shared_ptr<const Table>, std::string_view) {}
   /// A table from rows that stand for all of the group's.

@@ -60,30 +60,31 @@ bool is_integer(DType dtype) {
          dtype == DType::u16 || dtype == DType::i16;
 }
 
-/// The tokens that a list of their ids counts; 0 when there is none, or several that differ.
-std::uint64_t count_token_ids(const Dump& dump) {
+}  // namespace
+
+std::optional<std::size_t> find_token_ids(const Dump& dump) {
   constexpr std::array<std::string_view, 5> kNames{"token_ids", "input_ids", "tokens", "prompt_tokens", "ids"};
-  std::uint64_t tokens = 0;
-  for (const TensorInfo& tensor : dump.tensors) {
+  std::optional<std::size_t> found;
+  for (std::size_t t = 0; t < dump.tensors.size(); ++t) {
+    const TensorInfo& tensor = dump.tensors[t];
     const std::string_view name = tensor.name;
     const std::size_t slash = name.find_last_of("./");
     const std::string_view last = slash == name.npos ? name : name.substr(slash + 1);
     const bool listed = !tensor.shape.empty() && tensor.shape.size() <= 2 && is_integer(tensor.dtype);
     if (!listed || std::ranges::find(kNames, last) == kNames.end()) continue;
-    if (tokens != 0 && tokens != tensor.shape.back()) return 0;
-    tokens = tensor.shape.back();
+    if (found && dump.tensors[*found].shape.back() != tensor.shape.back()) return std::nullopt;
+    if (!found) found = t;
   }
-  return tokens;
+  return found;
 }
 
-}  // namespace
-
 ModelFacts read_model_facts(const Dump& dump) {
+  const auto ids = find_token_ids(dump);
   return {.layers = count(dump, {"n_layers", "num_layers", "num_hidden_layers"}, kMaxLayers),
           .heads = count(dump, {"n_heads", "num_heads", "num_attention_heads"}, kMaxHeads),
           .kv_heads = count(dump, {"n_kv_heads", "num_kv_heads", "num_key_value_heads"}, kMaxHeads),
           .head_dim = count(dump, {"head_dim", "head_size"}, kMaxHeadDim),
-          .tokens = count_token_ids(dump)};
+          .tokens = ids ? dump.tensors[*ids].shape.back() : 0};
 }
 
 ModelInfo read_model_info(const Dump& dump) {

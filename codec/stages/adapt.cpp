@@ -21,6 +21,7 @@
 #include "codec/portable_math.hpp"
 #include "codec/side.hpp"
 #include "codec/stages/adapt_basis.hpp"
+#include "codec/stages/adapt_repeats.hpp"
 #include "codec/stages/stages.hpp"
 
 namespace kvzip {
@@ -60,6 +61,19 @@ class Adapt final : public Cloned<Adapt, Stage> {
     v.integer("width", width_, 0, 512, "most channels that share a basis; none: no basis", "none");
     v.real("gamma", gamma_, 0, 2, "power of a token's saliency that its step follows");
     v.real("level", level_, 0, 2, "the same for the tile's mean saliency among all tiles");
+    v.text("repeats", repeats_, "none|dump|NAME|HASH",
+           "tokens that came before predict those that are alike: none, those of the dump, or of a table");
+  }
+
+  std::string_view lacks_table() const override {
+    return table_ != nullptr || repeats_ == kNoRepeats ? std::string_view() : repeats_;
+  }
+  void use_table(std::shared_ptr<const Table> table, std::string_view reference) override {
+    if (table != nullptr && table->type != TableType::repeats) {
+      fail(ErrorCode::invalid_argument, "adapt: the table {} is not one of repeats", table->name);
+    }
+    repeats_ = table == nullptr ? kNoRepeats : reference;
+    table_ = std::move(table);
   }
 
   /// Counted as sixteenths: these loops run that much faster than others.
@@ -68,45 +82,50 @@ class Adapt final : public Cloned<Adapt, Stage> {
     const auto width = static_cast<std::uint32_t>(std::min<std::uint64_t>(width_, in.cols));
     std::uint32_t runs = 0;
     for (std::uint32_t at = 0; at < in.rows; at = run_end(at, in.rows, width)) ++runs;
-    return static_cast<double>(in.cols) * width * (2.0 * in.rows + 3.0 * runs * width) / 16;
+    const double products = repeats_ == kNoRepeats ? 2 : 3;
+    return static_cast<double>(in.cols) * width * (products * in.rows + 3.0 * runs * width) / 16;
   }
 
   void encode(Tile& tile, EncodeContext& to) const override {
     const TileShape shape = tile.shape;
+    const RepeatRows repeats = repeat_rows(*tile.context, shape);
     Side side;
     std::vector<float> x = measure(tile, side);
-    side.gains = gains(tile, x);
+    side.gains = gains(tile, x, repeats);
     pass_side(to.out, shape, side);
     std::vector<std::int16_t> codes(x.size());
     std::vector<float> approximation(x.size());
-    for_each_part(*tile.context, shape, [&](std::uint32_t begin, std::uint32_t end) {
-      const auto quantised = [&](std::uint32_t from, std::uint32_t until, AdaptBasis& basis, float* z) {
-        const std::size_t at = std::size_t{from} * shape.cols + begin, width = end - begin;
-        basis.project(x.data() + at, shape.cols, until - from, z);
-        for (std::uint32_t r = from; r < until; ++r, z += width) {
-          quantise(step_of(step_, side.gains[r]), width, z, codes.data() + std::size_t{r} * shape.cols + begin);
-        }
+    for_each_part(*tile.context, shape, [&](Channels part) {
+      const auto begin = [&](Run run, AdaptBasis& basis, float* z) {
+        basis.project(x.data() + std::size_t{run.first} * shape.cols + part.first, shape.cols, run.last - run.first, z);
       };
-      code_part(shape, begin, end, quantised, approximation);
+      const auto code = [&](std::uint32_t r, float* z, const float* predicted) {
+        const std::size_t width = part.last - part.first;
+        if (predicted != nullptr) kernels::add_multiple(predicted, width, -1, z);
+        quantise(step_of(step_, side.gains[r]), width, z, codes.data() + std::size_t{r} * shape.cols + part.first);
+        if (predicted != nullptr) kernels::add_multiple(predicted, width, 1, z);
+      };
+      code_part(shape, part, repeats, begin, code, approximation);
     });
-    pass_magnitudes(to.out, shape.rows, shape.cols, side.gains, codes);
+    pass_codes(to.out, shape, side.gains, repeats, codes);
     if (to.wanted) subtract(tile, side, approximation);
   }
 
   void decode(Tile& tile, TileShape shape, DecodeContext& from) const override {
+    const RepeatRows repeats = repeat_rows(*tile.context, shape);
     Side side;
     pass_side(from.in, shape, side);
     std::vector<std::int16_t> codes;
-    pass_magnitudes(from.in, shape.rows, shape.cols, side.gains, codes);
+    pass_codes(from.in, shape, side.gains, repeats, codes);
     std::vector<float> approximation(codes.size());
-    for_each_part(*tile.context, shape, [&](std::uint32_t begin, std::uint32_t end) {
-      const auto dequantised = [&](std::uint32_t first, std::uint32_t until, const AdaptBasis&, float* z) {
-        const std::size_t width = end - begin;
-        for (std::uint32_t r = first; r < until; ++r, z += width) {
-          dequantise(step_of(step_, side.gains[r]), codes.data() + std::size_t{r} * shape.cols + begin, width, z);
-        }
+    for_each_part(*tile.context, shape, [&](Channels part) {
+      const auto code = [&](std::uint32_t r, float* z, const float* predicted) {
+        const std::size_t width = part.last - part.first;
+        dequantise(step_of(step_, side.gains[r]), codes.data() + std::size_t{r} * shape.cols + part.first, width, z);
+        if (predicted != nullptr) kernels::add_multiple(predicted, width, 1, z);
       };
-      code_part(shape, begin, end, dequantised, approximation);
+      code_part(
+          shape, part, repeats, [](Run, AdaptBasis&, float*) {}, code, approximation);
     });
     for (std::size_t r = 0; r < shape.rows; ++r) {
       float* out = tile.row(r);
@@ -124,6 +143,22 @@ class Adapt final : public Cloned<Adapt, Stage> {
     std::vector<float> mean;         // one a channel
     std::vector<std::int8_t> gains;  // one a row
   };
+
+  struct Channels {
+    std::uint32_t first, last;  // the one after
+  };
+  struct Run {
+    std::uint32_t first, last;  // rows; the one after
+  };
+
+  RepeatRows repeat_rows(const TileContext& context, TileShape shape) const {
+    if (repeats_ != kNoRepeats && repeats_ != kDumpTable && table_ == nullptr) {
+      fail(ErrorCode::unsupported,
+           "adapt: its table {} is neither in the container nor in the tables given or found beside it (.kvzd)",
+           repeats_);
+    }
+    return {table_ == nullptr ? ByteView() : ByteView(table_->bytes), context, shape};
+  }
 
   void pass_side(StreamPort& port, TileShape shape, Side& side) const {
     auto bits = std::bit_cast<std::uint32_t>(side.rms);
@@ -145,6 +180,29 @@ class Adapt final : public Cloned<Adapt, Stage> {
     port.pass(s);
     if (port.writes()) return;
     for (const std::uint8_t g : s.data) gains.push_back(static_cast<std::int8_t>(g - kMostGain));
+  }
+
+  /// Predicted rows after the others, since their magnitudes are smaller.
+  static void pass_codes(StreamPort& port, TileShape shape, const std::vector<std::int8_t>& gains,
+                         const RepeatRows& repeats, std::vector<std::int16_t>& codes) {
+    if (repeats.contexts == 0) return pass_magnitudes(port, shape.rows, shape.cols, gains, codes);
+    codes.resize(std::size_t{shape.rows} * shape.cols);
+    for (const bool predicted : {false, true}) {
+      std::vector<std::uint32_t> rows;
+      std::vector<std::int8_t> of_rows;
+      std::vector<std::int16_t> some;
+      for (std::uint32_t r = 0; r < shape.rows; ++r) {
+        if (repeats.predicted(r) != predicted) continue;
+        rows.push_back(r);
+        of_rows.push_back(gains[r]);
+        const auto row = codes.begin() + static_cast<std::ptrdiff_t>(std::size_t{r} * shape.cols);
+        if (port.writes()) some.insert(some.end(), row, row + shape.cols);
+      }
+      pass_magnitudes(port, static_cast<std::uint32_t>(rows.size()), shape.cols, of_rows, some);
+      for (std::size_t i = 0; !port.writes() && i < rows.size(); ++i) {
+        std::copy_n(some.data() + i * shape.cols, shape.cols, codes.data() + std::size_t{rows[i]} * shape.cols);
+      }
+    }
   }
 
   static std::int16_t whole(float x) {
@@ -197,19 +255,21 @@ class Adapt final : public Cloned<Adapt, Stage> {
   }
 
   /// No finer than what the largest code reaches in the row.
-  std::vector<std::int8_t> gains(const Tile& tile, const std::vector<float>& x) const {
+  std::vector<std::int8_t> gains(const Tile& tile, const std::vector<float>& x, const RepeatRows& repeats) const {
     std::vector<std::int8_t> gains(tile.shape.rows);
-    if (tile.saliency.empty()) return gains;
+    if (tile.saliency.empty() && repeats.contexts == 0) return gains;
     const std::size_t cols = tile.shape.cols;
+    const std::vector<float> finer = repeat_gains(repeats, x.data(), cols);
     double mean = 0;
     for (const float s : tile.saliency) mean += s;
-    mean /= static_cast<double>(tile.saliency.size());
+    mean /= static_cast<double>(std::max<std::size_t>(1, tile.saliency.size()));
     for (std::size_t r = 0; r < gains.size(); ++r) {
-      const double octaves = (gamma_ * (tile.saliency[r] - mean) + level_ * mean) / 2;
-      const double length = std::sqrt(kernels::dot(x.data() + r * cols, x.data() + r * cols, cols));
+      const double octaves = tile.saliency.empty() ? 0 : (gamma_ * (tile.saliency[r] - mean) + level_ * mean) / 2;
+      double length = std::sqrt(kernels::dot(x.data() + r * cols, x.data() + r * cols, cols));
+      if (repeats.predicted(r)) length += std::sqrt(kMostEnergy * static_cast<double>(cols));
       const double reach =
           length > 0 ? 2 * portable::log(step_ * kLargestMagnitude / length) / portable::log(2) - 1 : kMostGain;
-      const double gain = std::floor(std::min(2 * octaves + 0.5, reach));
+      const double gain = std::floor(std::min(2 * octaves + finer[r] + 0.5, reach));
       gains[r] = static_cast<std::int8_t>(std::clamp(gain, -double{kMostGain}, double{kMostGain}));
     }
     return gains;
@@ -227,24 +287,33 @@ class Adapt final : public Cloned<Adapt, Stage> {
         const auto after = std::upper_bound(edges.begin(), edges.end(), end);
         if (*(after - 1) > begin) end = *(after - 1);
       }
-      f(begin, end);
+      f(Channels{begin, end});
       begin = end;
     }
   }
 
-  /// Run by run, `coefficients` gives the quantised coefficients of rows; they become rows of the approximation, from
-  /// which the basis learns.
-  template <typename F>
-  void code_part(TileShape shape, std::uint32_t begin, std::uint32_t end, F&& coefficients,
+  /// Run by run: `begin` may set the coefficients of its rows; `code` makes of each row what a reader will see. They
+  /// become rows of the approximation, from which the basis and the predictions learn.
+  template <typename Begin, typename Code>
+  void code_part(TileShape shape, Channels part, const RepeatRows& repeats, Begin&& begin, Code&& code,
                  std::vector<float>& approximation) const {
-    const std::uint32_t width = end - begin;
+    const std::uint32_t width = part.last - part.first;
     AdaptBasis basis(width, static_cast<float>(step_ * step_ / 12));
+    RepeatPredictor predictor(repeats, width);
     std::vector<float> z;
     for (std::uint32_t from = 0; from < shape.rows;) {
       const std::uint32_t to = run_end(from, shape.rows, width);
       z.resize(std::size_t{to - from} * width);
-      coefficients(from, to, basis, z.data());
-      basis.combine(z.data(), to - from, approximation.data() + std::size_t{from} * shape.cols + begin, shape.cols);
+      begin(Run{from, to}, basis, z.data());
+      if (repeats.contexts != 0) predictor.begin_run(from, to, basis);
+      for (std::uint32_t r = from; r < to; ++r) {
+        float* row = z.data() + std::size_t{r - from} * width;
+        code(r, row, predictor.predict(r));
+        predictor.learn(r, row);
+      }
+      float* rows = approximation.data() + std::size_t{from} * shape.cols + part.first;
+      basis.combine(z.data(), to - from, rows, shape.cols);
+      if (repeats.contexts != 0) predictor.end_run(rows, shape.cols);
       if (width_ != 0 && to < shape.rows) {
         basis.observe(z.data(), to - from);
         basis.refresh();
@@ -274,6 +343,9 @@ class Adapt final : public Cloned<Adapt, Stage> {
 
   double step_ = 0.5, round_ = 0.4, gamma_ = 0.6, level_ = 0.85;
   std::uint64_t width_ = 256;
+  static constexpr std::string_view kNoRepeats = "none";
+  std::string repeats_{kNoRepeats};
+  std::shared_ptr<const Table> table_;
 };
 
 }  // namespace

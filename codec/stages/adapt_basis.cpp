@@ -11,7 +11,6 @@
 namespace kvzip {
 namespace {
 
-constexpr double kMostEnergy = 16;  // a value, where 1 is usual: sinks and the like would turn the basis to themselves
 constexpr float kLeastOfNoise = 0.25f;  // of a vector that is turned; beyond that it costs more than it saves
 constexpr std::size_t kBlock = 16;      // vectors that are removed from the others at once
 
@@ -110,6 +109,10 @@ std::vector<float> swapped(const Factors& f) {
 
 }  // namespace
 
+bool is_usual(const float* row, std::size_t size) {
+  return kernels::dot(row, row, size) <= kMostEnergy * static_cast<double>(size);
+}
+
 void AdaptBasis::project(const float* rows, std::size_t stride, std::size_t count, float* coefficients) {
   if (vectors_.empty()) {
     for (std::size_t r = 0; r < count; ++r) std::copy_n(rows + r * stride, size_, coefficients + r * size_);
@@ -129,11 +132,10 @@ void AdaptBasis::combine(const float* coefficients, std::size_t count, float* ro
 }
 
 void AdaptBasis::observe(const float* coefficients, std::size_t count) {
-  const double most = kMostEnergy * static_cast<double>(size_);
   std::vector<float> usual;
   usual.reserve(count * size_);
   for (const float* row = coefficients; row < coefficients + count * size_; row += size_) {
-    if (kernels::dot(row, row, size_) <= most) usual.insert(usual.end(), row, row + size_);
+    if (is_usual(row, size_)) usual.insert(usual.end(), row, row + size_);
   }
   const std::size_t taken = usual.size() / size_;
   covariance_.resize(size_ * size_);

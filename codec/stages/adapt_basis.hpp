@@ -7,6 +7,10 @@
 
 namespace kvzip {
 
+inline constexpr double kMostEnergy = 16;  // a value, where 1 is usual
+/// False of rows with more, sinks and the like: they would turn a basis to themselves, so nothing learns from them.
+bool is_usual(const float* row, std::size_t size);
+
 /// Channels stand in the basis as they are until refresh(). All sums go in a fixed order, without fused operations, so
 /// that both sides, and all machines, have the same basis. man/kvz.5, stage adapt, is the definition.
 class AdaptBasis {
@@ -18,8 +22,7 @@ class AdaptBasis {
   void project(const float* rows, std::size_t stride, std::size_t count, float* coefficients);
   /// Rows of zeros, `stride` apart, become row r = sum over k of coefficients[r][k] * vector k.
   void combine(const float* coefficients, std::size_t count, float* rows, std::size_t stride) const;
-  /// Takes `count` rows of coefficients into account from the next refresh() on, but none whose energy is far above 1 a
-  /// value.
+  /// Takes the usual ones among `count` rows of coefficients into account from the next refresh() on.
   void observe(const float* coefficients, std::size_t count);
   /// A step of orthogonal iteration (Golub and Van Loan, Matrix Computations, 8.2.4) with the covariance of all rows
   /// observed, among the vectors whose coefficients stand out of the noise. Where numbers leave the finite range the

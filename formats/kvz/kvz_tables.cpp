@@ -8,6 +8,7 @@
 #include "codec/fail.hpp"
 #include "codec/limits.hpp"
 #include "formats/file.hpp"
+#include "formats/kvz/kvz_repeats.hpp"
 #include "formats/parallel.hpp"
 
 namespace kvzip {
@@ -55,6 +56,8 @@ std::string_view Table::type_name() const {
   switch (type) {
     case TableType::klt:
       return "klt";
+    case TableType::repeats:
+      return "repeats";
   }
   return "unknown";
 }
@@ -102,7 +105,7 @@ void take_table(const Record& record, Tables& tables) {
   const ByteView bytes = in.take(in.left());
   const std::string text(reinterpret_cast<const char*>(name.data()), name.size());
   if (!is_name(text)) fail(ErrorCode::corrupt, "a table with a damaged name");
-  if (type != static_cast<std::uint16_t>(TableType::klt)) {
+  if (type != static_cast<std::uint16_t>(TableType::klt) && type != static_cast<std::uint16_t>(TableType::repeats)) {
     fail(ErrorCode::unsupported, "the table {} is of the unknown type {}: a newer kvzip is needed", text, type);
   }
   if (hash64(bytes) != hash) fail(ErrorCode::corrupt, "the table {} does not have the hash that it says", text);
@@ -146,13 +149,18 @@ Tables fit_tables(DumpReader& reader, const Recognition& recognition, const KvzO
   const Dump& dump = reader.dump();
   const Plan plan = make_plan(dump, recognition, options.rules, options.chunk_tokens);
   std::vector<std::size_t> wanting;
+  bool repeats = false;
   for (std::size_t g = 0; g < plan.groups.size(); ++g) {
     const auto lacking = plan.pipelines[plan.groups[g].pipeline].lacking_tables();
     if (plan.groups[g].frames != 0 && std::find(lacking.begin(), lacking.end(), kFittedTable) != lacking.end()) {
       wanting.push_back(g);
     }
+    repeats = repeats || std::find(lacking.begin(), lacking.end(), kDumpTable) != lacking.end();
   }
   Tables tables;
+  if (Bytes table = repeats ? find_repeats(reader, plan) : Bytes(); !table.empty()) {
+    tables.add(std::string(kRepeatsTable), TableType::repeats, std::move(table));
+  }
   constexpr std::size_t kTogether = 8;  // groups in memory: reading is serial, fitting is not
   for (std::size_t first = 0; first < wanting.size(); first += kTogether) {
     const std::size_t count = std::min(kTogether, wanting.size() - first);

@@ -15,7 +15,8 @@
 
 namespace kvzip {
 
-enum class TableType : std::uint16_t { klt = 1 };  // wire values
+enum class TableType : std::uint16_t { klt = 1, repeats = 2 };  // wire values
+inline constexpr std::string_view kRepeatsTable = "repeats";    // the name of the one that stands for a dump
 
 struct Table {
   std::string name;  // 1 to 64 letters, digits, '.', '_' and '-'; never one that reads as a hash
@@ -25,7 +26,7 @@ struct Table {
 
   /// The hash as pipelines write it: 16 lower-case hexadecimal digits.
   std::string hash_text() const;
-  /// "klt"
+  /// "klt", "repeats"
   std::string_view type_name() const;
 };
 

@@ -55,7 +55,8 @@ TiledDump::TiledDump(DumpReader& reader, const Recognition& recognition, RuleSet
       recognition_(recognition),
       rules_(std::move(rules)),
       chunk_tokens_(chunk_tokens),
-      plan_(make_plan(dump_, recognition_, rules_, chunk_tokens)) {
+      tables_{fit_tables(reader, recognition, {rules_, chunk_tokens, {}}, 0), {}},
+      plan_(make_plan(dump_, recognition_, rules_, chunk_tokens, &tables_)) {
   std::optional<Saliency> saliency;
   if (weighs(rules_)) saliency = measure_saliency(reader, recognition_);
   for (std::uint64_t p = 0; p < plan_.parts; ++p) {
@@ -180,6 +181,7 @@ Errors TiledDump::errors(const std::vector<Bytes>& decoded) const {
 std::uint64_t TiledDump::file_bytes(std::vector<Bytes>& coded, const std::vector<Bytes>& decoded) const {
   const TemporaryFile file(temporary_directory() + "/bench");
   KvzOptions options{rules_, chunk_tokens_, {}};
+  options.tables = tables_;
   const auto writer = create_kvz_writer(file.sink(), dump_, recognition_, options);
   for (std::uint64_t p = 0; p < plan_.parts; ++p) {
     Part part = writer->part(p);

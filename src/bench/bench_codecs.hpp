@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "formats/kvz/kvz_plan.hpp"
+#include "kvzip/container.hpp"
 #include "kvzip/saliency.hpp"
 #include "src/bench/bench.hpp"
 
@@ -78,6 +79,7 @@ class TiledDump final : public Codec {
   Recognition recognition_;
   RuleSet rules_;
   std::optional<std::uint64_t> chunk_tokens_;
+  KvzTables tables_;
   Plan plan_;
   std::vector<Tile> tiles_;  // by frame
   std::vector<Step> steps_;

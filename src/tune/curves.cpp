@@ -7,6 +7,7 @@
 
 #include "codec/pipeline.hpp"
 #include "formats/kvz/kvz_records.hpp"
+#include "formats/kvz/kvz_tables.hpp"
 #include "formats/kvz/tile_saliency.hpp"
 #include "formats/kvz/tile_walk.hpp"
 #include "kvzip/error.hpp"
@@ -45,14 +46,20 @@ std::vector<std::uint64_t> sampled_frames(const Plan& plan, double share) {
 /// Candidates of a tile's unit, made ready for its group.
 class Candidates {
  public:
-  Candidates(const Plan& plan, const Dump& dump, const std::map<UnitKey, std::size_t>& units, std::size_t count,
+  Candidates(const Plan& plan, const CurveInput& input, const std::map<UnitKey, std::size_t>& units, std::size_t count,
              const std::function<std::string(std::size_t, std::size_t)>& texts) {
-    for (const PlanGroup& group : plan.groups) {
+    const Dump& dump = input.reader.dump();
+    KvzOptions repeating;
+    repeating.rules = RuleSet::parse("key = adapt:repeats=dump,rans\nvalue = adapt:repeats=dump,rans\n", "repeats");
+    const Tables tables = fit_tables(input.reader, input.recognition, repeating, input.threads);
+    for (std::size_t g = 0; g < plan.groups.size(); ++g) {
+      const PlanGroup& group = plan.groups[g];
       auto& of_group = pipelines_.emplace_back();
       const auto unit = units.find(key_of(group));
       if (!is_unit(group) || group.frames == 0 || unit == units.end()) continue;
       for (std::size_t c = 0; c < count; ++c) {
         of_group.push_back(Pipeline::parse(texts(unit->second, c)));
+        use_tables_to_write(of_group.back(), g, tables, {});
         of_group.back().resolve(group.context, plan.shape(dump, group, group.first_frame));
       }
     }
@@ -109,7 +116,7 @@ Curves measure_curves(const CurveInput& input, const std::vector<Unit>& units, s
   const Plan plan = tile_plan(input);
   std::map<UnitKey, std::size_t> place;
   for (std::size_t u = 0; u < units.size(); ++u) place[{units[u].role, units[u].layer}] = u;
-  const Candidates ready(plan, input.reader.dump(), place, candidates, texts);
+  const Candidates ready(plan, input, place, candidates, texts);
   const auto saliency = input.saliency != nullptr && ready.weigh() ? input.saliency->get() : nullptr;
   Curves curves;
   std::vector<std::vector<Point>>& out = curves.points;

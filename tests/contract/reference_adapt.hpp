@@ -15,6 +15,7 @@ namespace kvzip::reference {
 struct AdaptFields {
   double step = 0.5, round = 0.4;
   std::size_t width = 256;
+  std::vector<std::uint32_t> repeats{};  // of each row: how far above it its token stood last; empty: none
 };
 
 /// 2^(g / 2) as a float.
@@ -69,6 +70,13 @@ struct Basis {
       for (std::size_t i = 0; i < n; ++i) y[j] += z[i] * b[i * n + j];
     }
     return y;
+  }
+  std::vector<T> coefficients_of(const T* y) const {
+    std::vector<T> z(n);
+    for (std::size_t i = 0; i < n; ++i) {
+      for (std::size_t j = 0; j < n; ++j) z[i] += y[j] * b[i * n + j];
+    }
+    return z;
   }
   static double product(const T* a, const T* c, std::size_t n) {
     if constexpr (std::is_same_v<T, float>) return dot(a, c, n);
@@ -180,13 +188,75 @@ inline std::vector<std::size_t> part_ends(std::size_t cols, std::size_t width,
   return ends;
 }
 
-/// What the stage adds to zeros: `streams` are its six.
+/// The rows that predict each row: those before it with its token and the one before that, else those with its token.
+inline std::vector<std::vector<std::size_t>> sources(const std::vector<std::uint32_t>& distance) {
+  std::vector<std::size_t> token(distance.size());
+  std::vector<std::vector<std::size_t>> out(distance.size());
+  for (std::size_t t = 0; t < distance.size(); ++t) {
+    token[t] = distance[t] > 0 && distance[t] <= t ? token[t - distance[t]] : t;
+    for (std::size_t u = 1; u < t; ++u) {
+      if (token[u] == token[t] && token[u - 1] == token[t - 1]) out[t].push_back(u);
+    }
+    if (!out[t].empty()) continue;
+    for (std::size_t u = 0; u < t; ++u) {
+      if (token[u] == token[t]) out[t].push_back(u);
+    }
+  }
+  return out;
+}
+
+/// Predictions of one part, row by row.
+struct Predictions {
+  std::size_t n, cols, begin;
+  std::vector<float> with, own, mean;
+  std::vector<bool> usual;
+  Predictions(std::size_t width, std::size_t row, std::size_t first)
+      : n(width), cols(row), begin(first), with(n, 0.5f), own(n, 1.0f), mean(n) {}
+
+  /// Adds to row t of z; rows before `from` count as their y in this basis.
+  void predict(std::size_t t, std::size_t from, const std::vector<std::size_t>& of, const Basis<float>& basis,
+               const std::vector<float>& y, std::vector<float>& z) {
+    std::vector<float> before(n);
+    float count = 0;
+    for (const std::size_t u : of) {
+      if (!usual[u]) continue;
+      ++count;
+      for (std::size_t k = 0; u < from && k < n; ++k) before[k] += y[u * cols + begin + k];
+    }
+    mean = basis.coefficients_of(before.data());
+    for (const std::size_t u : of) {
+      for (std::size_t k = 0; usual[u] && u >= from && k < n; ++k) mean[k] += z[u * cols + begin + k];
+    }
+    for (std::size_t k = 0; k < n; ++k) {
+      mean[k] *= count == 0 ? 0 : 1 / count;
+      z[t * cols + begin + k] += mean[k] * std::clamp(with[k] / own[k], 0.0f, 1.0f);
+    }
+  }
+  void learn(std::size_t t, bool predicted, const std::vector<float>& z) {
+    const float* row = &z[t * cols + begin];
+    usual.push_back(dot(row, row, n) <= 16.0 * static_cast<double>(n));
+    for (std::size_t k = 0; usual[t] && predicted && k < n; ++k) {
+      with[k] = with[k] * (63.0f / 64) + mean[k] * row[k];
+      own[k] = own[k] * (63.0f / 64) + (mean[k] * mean[k] + 0x1p-20f);
+    }
+  }
+};
+
+/// What the stage adds to zeros: `streams` are its six, or eight where rows are predicted.
 inline std::vector<float> adapt_decoded(const std::vector<Stream>& streams, std::size_t rows, std::size_t cols,
                                         const std::vector<std::uint32_t>& edges, const AdaptFields& fields) {
   std::uint32_t bits = 0;
   for (std::size_t i = 0; i < 4; ++i) bits |= std::uint32_t{streams[0].data[i]} << 8 * i;
   const float rms = std::bit_cast<float>(bits), s = static_cast<float>(fields.step);
-  const std::vector<int> means = magnitudes_of(streams[1], streams[2]), codes = magnitudes_of(streams[4], streams[5]);
+  const std::vector<int> means = magnitudes_of(streams[1], streams[2]);
+  const auto of = sources(fields.repeats.empty() ? std::vector<std::uint32_t>(rows) : fields.repeats);
+  std::vector<int> plain = magnitudes_of(streams[4], streams[5]), codes;
+  std::vector<int> others = streams.size() == 6 ? std::vector<int>{} : magnitudes_of(streams[6], streams[7]);
+  for (std::size_t t = 0, at[2]{}; t < rows; ++t) {
+    std::size_t& from = at[of[t].empty() ? 0 : 1];
+    const std::vector<int>& some = of[t].empty() ? plain : others;
+    for (std::size_t c = 0; c < cols; ++c) codes.push_back(some.at(from++));
+  }
   const float u = static_cast<float>(0.5 - fields.round);
   std::vector<float> z(rows * cols), y;
   for (std::size_t t = 0; t < rows; ++t) {
@@ -196,18 +266,23 @@ inline std::vector<float> adapt_decoded(const std::vector<Stream>& streams, std:
       if (q != 0) z[t * cols + c] = (q > 0 ? static_cast<float>(q) + u : static_cast<float>(q) - u) * step;
     }
   }
-  y = z;
+  y.resize(z.size());
   std::size_t begin = 0;
-  for (const std::size_t end : fields.width == 0 ? std::vector<std::size_t>{} : part_ends(cols, fields.width, edges)) {
+  for (const std::size_t end : fields.width == 0 ? std::vector{cols} : part_ends(cols, fields.width, edges)) {
     Basis<float> basis(end - begin, static_cast<float>(fields.step * fields.step / 12));
+    Predictions predictions(end - begin, cols, begin);
     for (std::size_t from = 0, to = 0; from < rows; from = to) {
       to = std::min(rows, from + std::max<std::size_t>({16, (end - begin) / 4, from / 2}));
       for (std::size_t t = from; t < to; ++t) {
+        if (!of[t].empty()) predictions.predict(t, from, of[t], basis, y, z);
+        predictions.learn(t, !of[t].empty(), z);
+      }
+      for (std::size_t t = from; t < to; ++t) {
         const std::vector<float> row = basis.row_of(&z[t * cols + begin]);
         std::copy(row.begin(), row.end(), y.begin() + static_cast<std::ptrdiff_t>(t * cols + begin));
-        if (to < rows) basis.learn(&z[t * cols + begin]);
+        if (to < rows && fields.width != 0) basis.learn(&z[t * cols + begin]);
       }
-      if (to < rows) basis.refresh();
+      if (to < rows && fields.width != 0) basis.refresh();
     }
     begin = end;
   }

@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "codec/stages/adapt_repeats.hpp"
+
+#include <algorithm>
+#include <map>
+#include <utility>
+
+#include "codec/kernels/products.hpp"
+#include "codec/portable_math.hpp"
+
+namespace kvzip {
+namespace {
+
+constexpr float kMemory = 1 - 0x1p-6f;    // of the factors, a row: they follow some 64 rows
+constexpr float kLeastEnergy = 0x1p-20f;  // so that where means are nothing no factor is 0 / 0
+
+std::uint32_t distance_at(ByteView table, std::uint64_t token) {
+  std::uint32_t distance = 0;
+  for (unsigned byte = 0; byte < 4; ++byte) {
+    distance |= static_cast<std::uint32_t>(table[token * 4 + byte]) << 8 * byte;
+  }
+  return distance;
+}
+
+}  // namespace
+
+RepeatRows::RepeatRows(ByteView table, const TileContext& context, TileShape shape) : rows(shape.rows) {
+  if (table.size() % 4 != 0 || table.size() / 4 != context.total_tokens || !shape.contiguous ||
+      shape.first_token + shape.rows > context.total_tokens) {
+    return;
+  }
+  token.resize(shape.rows);
+  std::vector<std::uint32_t> pair(shape.rows, kNone);
+  std::map<std::pair<std::uint32_t, std::uint32_t>, std::uint32_t> pairs;
+  std::vector<bool> met;  // by context: an earlier row had it
+  for (std::uint32_t r = 0; r < shape.rows; ++r) {
+    const std::uint32_t distance = distance_at(table, shape.first_token + r);
+    if (distance != 0 && distance <= r) {
+      token[r] = token[r - distance];
+    } else {
+      token[r] = contexts++;
+      met.push_back(false);
+    }
+    if (r > 0) {
+      const auto [at, is_new] = pairs.try_emplace({token[r - 1], token[r]}, contexts);
+      pair[r] = at->second;
+      if (is_new) {
+        ++contexts;
+        met.push_back(false);
+      }
+    }
+    if (pair[r] != kNone && met[pair[r]]) {
+      rows[r].source = pair[r];
+    } else if (met[token[r]]) {
+      rows[r].source = token[r];
+    }
+    met[token[r]] = true;
+    if (pair[r] != kNone) met[pair[r]] = true;
+  }
+  // Contexts that predict something, numbered anew.
+  std::vector<std::uint32_t> number(contexts, kNone);
+  contexts = 0;
+  for (Row& row : rows) {
+    if (row.source == kNone) continue;
+    if (number[row.source] == kNone) number[row.source] = contexts++;
+    row.source = number[row.source];
+  }
+  for (std::uint32_t r = 0; r < shape.rows; ++r) {
+    rows[r].feeds[0] = number[token[r]];
+    rows[r].feeds[1] = pair[r] == kNone ? kNone : number[pair[r]];
+  }
+}
+
+std::vector<float> repeat_gains(const RepeatRows& repeats, const float* x, std::size_t cols) {
+  std::vector<float> gains(repeats.rows.size());
+  if (repeats.contexts == 0) return gains;
+  std::map<std::uint32_t, std::vector<std::size_t>> rows_of;
+  for (std::size_t r = 0; r < gains.size(); ++r) {
+    if (is_usual(x + r * cols, cols)) rows_of[repeats.token[r]].push_back(r);
+  }
+  // How much of rows is left when the mean of the same token's rows before them is taken away.
+  double energy = 0, left = 0;
+  std::vector<double> sum(cols);
+  for (const auto& [token, rows] : rows_of) {
+    std::fill(sum.begin(), sum.end(), 0.0);
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+      const float* row = x + rows[i] * cols;
+      for (std::size_t c = 0; c < cols; ++c) {
+        const double difference = i == 0 ? 0 : row[c] - sum[c] / static_cast<double>(i);
+        left += difference * difference;
+        energy += i == 0 ? 0 : double{row[c]} * row[c];
+        sum[c] += row[c];
+      }
+    }
+  }
+  const double alike = energy > 0 ? std::max(0.0, 1 - left / energy) : 0;
+  for (const auto& [token, rows] : rows_of) {
+    const double later = static_cast<double>(rows.size() - 1);
+    gains[rows[0]] = static_cast<float>(0.5 * portable::log(1 + alike * alike * later) / portable::log(2));
+  }
+  return gains;
+}
+
+RepeatPredictor::RepeatPredictor(const RepeatRows& repeats, std::uint32_t width)
+    : repeats_(repeats),
+      width_(width),
+      counts_(repeats.contexts),
+      sums_(std::size_t{repeats.contexts} * width),
+      place_(repeats.contexts, RepeatRows::kNone),
+      mean_(width),
+      prediction_(width),
+      with_mean_(width, 0.5f),
+      of_mean_(width, 1.0f) {}
+
+void RepeatPredictor::begin_run(std::uint32_t from, std::uint32_t to, AdaptBasis& basis) {
+  from_ = from;
+  to_ = to;
+  usual_.assign(to - from, 0);
+  std::fill(place_.begin(), place_.end(), RepeatRows::kNone);
+  std::vector<float> before;
+  std::uint32_t places = 0;
+  for (std::uint32_t r = from; r < to; ++r) {
+    const std::uint32_t source = repeats_.rows[r].source;
+    if (source == RepeatRows::kNone || place_[source] != RepeatRows::kNone) continue;
+    place_[source] = places++;
+    const float* sum = sums_.data() + std::size_t{source} * width_;
+    before.insert(before.end(), sum, sum + width_);
+  }
+  run_sums_.resize(before.size());
+  basis.project(before.data(), width_, places, run_sums_.data());
+}
+
+const float* RepeatPredictor::predict(std::size_t r) {
+  const std::uint32_t source = repeats_.rows[r].source;
+  if (source == RepeatRows::kNone) return nullptr;
+  const float* sum = run_sums_.data() + std::size_t{place_[source]} * width_;
+  const float share = counts_[source] == 0 ? 0.0f : 1.0f / static_cast<float>(counts_[source]);
+  for (std::size_t k = 0; k < width_; ++k) {
+    mean_[k] = sum[k] * share;
+    float factor = with_mean_[k] / of_mean_[k];
+    factor = factor > 0 ? factor : 0;
+    factor = factor < 1 ? factor : 1;
+    prediction_[k] = mean_[k] * factor;
+  }
+  return prediction_.data();
+}
+
+void RepeatPredictor::learn(std::size_t r, const float* coefficients) {
+  if (repeats_.contexts == 0) return;
+  const RepeatRows::Row& row = repeats_.rows[r];
+  if (!is_usual(coefficients, width_)) return;
+  if (row.source != RepeatRows::kNone) {
+    for (std::size_t k = 0; k < width_; ++k) {
+      with_mean_[k] = with_mean_[k] * kMemory + mean_[k] * coefficients[k];
+      of_mean_[k] = of_mean_[k] * kMemory + (mean_[k] * mean_[k] + kLeastEnergy);
+    }
+  }
+  usual_[r - from_] = 1;
+  for (const std::uint32_t context : row.feeds) {
+    if (context == RepeatRows::kNone) continue;
+    ++counts_[context];
+    if (place_[context] != RepeatRows::kNone) add(run_sums_, place_[context], coefficients);
+  }
+}
+
+void RepeatPredictor::end_run(const float* rows, std::size_t stride) {
+  for (std::uint32_t r = from_; r < to_; ++r) {
+    if (usual_[r - from_] == 0) continue;
+    for (const std::uint32_t context : repeats_.rows[r].feeds) {
+      if (context != RepeatRows::kNone) add(sums_, context, rows + (r - from_) * stride);
+    }
+  }
+}
+
+void RepeatPredictor::add(std::vector<float>& sums, std::uint32_t context, const float* row) const {
+  float* sum = sums.data() + std::size_t{context} * width_;
+  for (std::size_t k = 0; k < width_; ++k) sum[k] += row[k];
+}
+
+}  // namespace kvzip

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+// Tokens that came before predict those that are alike: in the first layers a token's keys, before their rotation, and
+// its values hardly depend on its place, and even in the last ones a good part of them does not.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "codec/stages/adapt_basis.hpp"
+#include "codec/tile.hpp"
+#include "kvzip/dtype.hpp"
+
+namespace kvzip {
+
+/// Which rows of a tile predict which, as a table of repeats and nothing else says. A context is a token, or a token
+/// with the one before it. A row is predicted from the longest of its contexts that an earlier row of the tile had.
+struct RepeatRows {
+  static constexpr std::uint32_t kNone = 0xffffffff;
+  struct Row {
+    std::uint32_t source = kNone;          // the context that predicts it
+    std::uint32_t feeds[2]{kNone, kNone};  // the contexts it is one of, where later rows are predicted from them
+  };
+  std::vector<Row> rows;
+  std::vector<std::uint32_t> token;  // of each row, a number for its token
+  std::uint32_t contexts = 0;        // numbered from 0
+
+  /// `table`: for each token of the sequence a little-endian u32, how many tokens before it the last one that is the
+  /// same stands; 0 where there is none. No row is predicted where the table does not count the sequence's tokens or
+  /// rows are not consecutive tokens.
+  RepeatRows(ByteView table, const TileContext& context, TileShape shape);
+  bool predicted(std::size_t r) const { return rows[r].source != kNone; }
+};
+
+/// For the encoder: by how many half octaves finer the steps of rows of x, cols wide, should be because others are
+/// predicted from them. Where tokens look alike everywhere, all that follow inherit the first one's error, and in sums
+/// over tokens these errors do not average out.
+std::vector<float> repeat_gains(const RepeatRows& repeats, const float* x, std::size_t cols);
+
+/// Predictions of rows in an AdaptBasis, run by run: means of what the context's earlier rows were decoded to, each
+/// component times a factor that follows how well it did. man/kvz.5, stage adapt, is the definition.
+class RepeatPredictor {
+ public:
+  RepeatPredictor(const RepeatRows& repeats, std::uint32_t width);
+
+  /// Rows `from` to `to` - 1 come next.
+  void begin_run(std::uint32_t from, std::uint32_t to, AdaptBasis& basis);
+  /// The prediction of row r, or null.
+  const float* predict(std::size_t r);
+  /// Row r became these coefficients. Rows come in their order, each after its prediction.
+  void learn(std::size_t r, const float* coefficients);
+  /// The run's rows as they were decoded, `stride` apart.
+  void end_run(const float* rows, std::size_t stride);
+
+ private:
+  void add(std::vector<float>& sums, std::uint32_t context, const float* row) const;
+
+  const RepeatRows& repeats_;
+  std::uint32_t width_, from_ = 0, to_ = 0;
+  std::vector<std::uint32_t> counts_;  // rows in the sums of each context
+  std::vector<float> sums_;            // of each context, contexts x width: of rows before the run
+  std::vector<std::uint32_t> place_;   // of each context in run_sums_, for this run; or kNone
+  std::vector<float> run_sums_;        // of all rows so far, as coefficients
+  std::vector<std::uint8_t> usual_;    // of each row of the run: whether it is in the sums
+  std::vector<float> mean_, prediction_, with_mean_, of_mean_;  // one a component
+};
+
+}  // namespace kvzip

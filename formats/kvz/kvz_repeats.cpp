@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "formats/kvz/kvz_repeats.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+#include <unordered_map>
+
+#include "codec/bytes.hpp"
+#include "codec/limits.hpp"
+#include "codec/splitmix64.hpp"
+#include "formats/model_info.hpp"
+
+namespace kvzip {
+namespace {
+
+constexpr std::uint64_t kWorthIt = 16;  // one token in so many must be a repeat
+constexpr std::size_t kChannels = 32;   // of a row that are compared
+
+/// `token` numbers what is the same alike.
+Bytes table_of(const std::vector<std::uint64_t>& token) {
+  std::unordered_map<std::uint64_t, std::size_t> last;
+  ByteWriter out;
+  std::uint64_t repeats = 0;
+  for (std::size_t t = 0; t < token.size(); ++t) {
+    const auto [at, is_new] = last.try_emplace(token[t], t);
+    out.put(static_cast<std::uint32_t>(t - at->second));
+    repeats += is_new ? 0 : 1;
+    at->second = t;
+  }
+  return repeats * kWorthIt < token.size() ? Bytes() : std::move(out.bytes());
+}
+
+/// Empty when there is no list of one sequence.
+std::vector<std::uint64_t> listed_tokens(DumpReader& reader) {
+  const auto ids = find_token_ids(reader.dump());
+  if (!ids) return {};
+  const TensorInfo& info = reader.dump().tensors[*ids];
+  if (info.elements() != info.shape.back() || info.elements() > limits::kRepeatsTokens) return {};
+  Bytes data(info.bytes());
+  if (!data.empty()) reader.read({*ids, std::vector<std::uint64_t>(info.shape.size(), 0), info.shape}, data);
+  const std::size_t width = data.size() / std::max<std::size_t>(1, info.shape.back());
+  std::vector<std::uint64_t> tokens(info.shape.back());
+  for (std::size_t t = 0; t < tokens.size(); ++t) std::memcpy(&tokens[t], data.data() + t * width, width);
+  return tokens;
+}
+
+/// The first, or the last, kChannels channels of a group's rows.
+struct Rows {
+  std::size_t width = 0;
+  std::vector<float> values;
+  std::size_t count() const { return width == 0 ? 0 : values.size() / width; }
+  const float* row(std::size_t r) const { return values.data() + r * width; }
+};
+
+Rows read_rows(DumpReader& reader, const Plan& plan, const PlanGroup& group) {
+  const Dump& dump = reader.dump();
+  Rows rows;
+  for (std::uint64_t p = group.first_part; p < group.first_part + group.parts; ++p) {
+    Part part = plan.part(dump, p);
+    for (const Slice& slice : part.slices) {
+      Bytes& data = part.data.emplace_back(slice_bytes(dump, slice));
+      reader.read(slice, data);
+    }
+    const TileShape shape = plan.shape(dump, part);
+    const Buffer<std::byte> elements = gather_tile(plan, dump, part);
+    std::vector<float> values(std::size_t{shape.rows} * shape.cols);
+    to_float(group.context.source, elements, values);
+    rows.width = std::min<std::size_t>(kChannels, shape.cols);
+    const std::size_t first = group.context.role == Role::pair ? shape.cols - rows.width : 0;  // values stand right
+    for (std::size_t r = 0; r < shape.rows; ++r) {
+      const float* from = values.data() + r * shape.cols + first;
+      rows.values.insert(rows.values.end(), from, from + rows.width);
+    }
+  }
+  return rows;
+}
+
+bool alike(const float* a, const float* b, std::size_t n) {
+  constexpr double kDifference = 0x1p-14;  // of a row's energy: what rounding to 8 bits leaves stays well below
+  double difference = 0, energy = 0;
+  for (std::size_t c = 0; c < n; ++c) {
+    difference += (double{a[c]} - b[c]) * (double{a[c]} - b[c]);
+    energy += double{a[c]} * a[c];
+  }
+  return difference <= kDifference * energy;
+}
+
+/// Rows that are alike get one number. They are looked for among neighbours by a weighted sum of their channels.
+std::vector<std::uint64_t> number_rows(const Rows& rows) {
+  constexpr std::size_t kNeighbours = 8;
+  std::vector<double> sum(rows.count());
+  std::vector<std::uint32_t> order;
+  for (std::size_t r = 0; r < rows.count(); ++r) {
+    for (std::size_t c = 0; c < rows.width; ++c) {
+      sum[r] += (static_cast<double>(splitmix64(0, c) >> 40) - 0x1p23) * rows.row(r)[c];
+    }
+    if (std::isfinite(sum[r])) order.push_back(static_cast<std::uint32_t>(r));
+  }
+  std::sort(order.begin(), order.end(),
+            [&](std::uint32_t a, std::uint32_t b) { return sum[a] != sum[b] ? sum[a] < sum[b] : a < b; });
+  std::vector<std::uint64_t> number(rows.count());
+  std::iota(number.begin(), number.end(), 0);
+  for (std::size_t i = 1; i < order.size(); ++i) {
+    for (std::size_t back = 1; back <= std::min(kNeighbours, i); ++back) {
+      if (!alike(rows.row(order[i]), rows.row(order[i - back]), rows.width)) continue;
+      number[order[i]] = number[order[i - back]];
+      break;
+    }
+  }
+  return number;
+}
+
+}  // namespace
+
+Bytes find_repeats(DumpReader& reader, const Plan& plan) {
+  const auto counts = [&](std::uint64_t tokens) {
+    return std::any_of(plan.groups.begin(), plan.groups.end(),
+                       [&](const PlanGroup& g) { return g.tiled && g.rows == tokens; });
+  };
+  std::vector<const PlanGroup*> lowest;
+  for (const PlanGroup& group : plan.groups) {
+    if (!group.tiled || group.frames == 0 || group.rows > limits::kRepeatsTokens) continue;
+    if (!lowest.empty() && group.context.layer > lowest[0]->context.layer) continue;
+    if (!lowest.empty() && group.context.layer < lowest[0]->context.layer) lowest.clear();
+    // Several of one role: several sequences.
+    for (const PlanGroup* other : lowest) {
+      if (other->context.role == group.context.role) return {};
+    }
+    lowest.push_back(&group);
+  }
+  const std::vector<std::uint64_t> ids = listed_tokens(reader);
+  if (!ids.empty() && counts(ids.size())) return table_of(ids);
+  // Keys tell tokens apart where they are a latent without rotation.
+  std::stable_sort(lowest.begin(), lowest.end(), [](const PlanGroup* a, const PlanGroup* b) {
+    return a->context.role != Role::key && b->context.role == Role::key;
+  });
+  for (const PlanGroup* group : lowest) {
+    Bytes table = table_of(number_rows(read_rows(reader, plan, *group)));
+    if (!table.empty()) return table;
+  }
+  return {};
+}
+
+}  // namespace kvzip
