@@ -18,6 +18,7 @@ struct Options {
   Recognising recognising;
   std::string in, out, to, queries;
   double scale = 0;
+  std::uint64_t pages = 0;  // 0 = all
 };
 
 /// A tensor for each layer, in their order: query heads x queries x channels of a value.
@@ -51,18 +52,23 @@ int attend_file(const Options& o) {
     const Recognition roles = recognise_input(*reader, o.recognising, {});
     Asking asking(*reader, roles, {o.queries, 0, recognise_options(o.recognising)});
     if (!asking.note().empty() && !o.common.quiet) note(asking.note());
+    std::optional<KvzPages> pages;
+    if (o.pages > 0) pages = stored_pages(*reader, o.in);
     const Dump outputs = outputs_dump(asking);
     const auto writer = create_writer(o.out, format, outputs, o.common.force);
-    std::uint64_t left_out = 0;
+    std::uint64_t left_out = 0, read = 0, tokens = 0;
     {
       ProgressLine progress(input_name(o.in), !o.common.quiet);
       const Progress show = progress.callback();
       std::size_t index = 0;
       for (const auto& [layer, place] : asking.layers()) {
-        const AttentionOutputs of = attend(asking, layer, {o.scale, o.common.threads});
+        const AttentionOutputs of =
+            attend(asking, layer, {o.scale, o.common.threads, pages ? &*pages : nullptr, o.pages});
         Part part = part_of(outputs.tensors[index], index, of.data);
         writer->append(part);
         left_out += of.left_out;
+        read += of.read;
+        tokens += place.keys[0].tokens;
         ++index;
         if (show) show(index, outputs.tensors.size());
       }
@@ -71,6 +77,7 @@ int attend_file(const Options& o) {
     if (left_out > 0 && !o.common.quiet) {
       note(fmt::format("{} pairs of a query and a token are left out: not finite", left_out));
     }
+    if (o.common.verbose > 0) note(fmt::format("{} of {} tokens of layers were decoded", read, tokens));
     return kDone;
   });
 }
@@ -90,6 +97,9 @@ void add_attend(CLI::App& app, Action& action) {
   add_text(*command, "-o,--output", o->out, "OUT", "file to write; its extension gives the format")->required();
   add_text(*command, "--to", o->to, "FORMAT", "safetensors, hdf5, npz or npy, whatever OUT is called");
   add_text(*command, "--queries", o->queries, "FILE", "queries from another file than the dump");
+  command->add_option("--pages", o->pages, "each query attends to its first K pages only")
+      ->option_text("K")
+      ->check(CLI::PositiveNumber);
   command->add_option("--attention-scale", o->scale, "of logits; default 1/sqrt(head_dim)")
       ->option_text("X")
       ->check(finite_range(kLeastScale, kMostScale));

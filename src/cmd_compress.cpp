@@ -10,11 +10,12 @@
 #include "codec/pipeline.hpp"
 #include "formats/file.hpp"
 #include "formats/ggml_values.hpp"
-#include "kvzip/container.hpp"
+#include "formats/kvz/kvz.hpp"
 #include "src/cli/batch.hpp"
 #include "src/cli/measure_options.hpp"
 #include "src/cli/padding.hpp"
 #include "src/commands.hpp"
+#include "src/measure/page_digests.hpp"
 #include "src/measure/saliency_source.hpp"
 #include "src/report/report.hpp"
 #include "src/tune/target.hpp"
@@ -31,6 +32,7 @@ struct Options {
   Batch batch;
   std::string out, preset, key, value, chunk_tokens, tables, saliency;
   int level = 0;
+  std::uint32_t pages = 0;  // tokens of one; 0 = none are stored
   bool remove = false;
 };
 
@@ -152,6 +154,28 @@ void remove_inputs(const Options& o, const Job& job) {
   }
 }
 
+/// Writes the container. Pages are of what it decodes to, so with them it is first written aside and read again.
+void write_container(const Options& o, const Job& job, DumpReader& reader, const Recognition& recognition,
+                     const KvzOptions& options) {
+  const auto write = [&](DumpWriter& writer) {
+    {
+      ProgressLine progress(inputs_name(job), !o.common.quiet);
+      transcode(reader, writer, o.common.threads, progress.callback());
+    }
+    writer.finish();
+  };
+  if (o.pages == 0) return write(*create_kvz_writer(job.out, reader.dump(), recognition, options, o.common.force));
+  const bool stream = is_stream_output(job.out);
+  if (!stream) refuse_existing(job.out, o.common.force);
+  const TemporaryFile aside(stream ? temporary_directory() + "/container" : job.out);
+  write(*create_kvz_writer(aside.sink(), reader.dump(), recognition, options));
+  const auto again = open_kvz(aside.input(job.out));
+  again->use_tables(options.tables.beside);
+  OutputFile out(job.out, o.common.force);
+  add_kvz_pages(aside.input(job.out), digest_pages(*again, recognition, o.pages), out);
+  out.finish();
+}
+
 Outcome compress_job(const Options& o, const Job& job, KvzOptions options) {
   if (o.remove && (is_stream_output(job.out) || job.in[0] == "-")) {
     throw UsageError("--rm: what comes from a pipe or goes into one stays as it is");
@@ -179,16 +203,12 @@ Outcome compress_job(const Options& o, const Job& job, KvzOptions options) {
   if (o.common.verbose > 0 && !o.common.quiet && !saliency.said().empty()) note(saliency.said());
   if (!o.tables.empty()) options.tables.beside = load_tables(o.tables);
   // Blocks of a quantised cache are shorter than their values, and come back as they were.
-  DumpReader* blocks = part || !o.goals.empty() || !is_exact(options.rules) ? nullptr : stored_blocks(*reader);
+  const bool values = part || o.pages > 0 || !o.goals.empty() || !is_exact(options.rules);
+  DumpReader* blocks = values ? nullptr : stored_blocks(*reader);
   DumpReader& source = blocks != nullptr ? *blocks : *reader;
   const Recognition stored = blocks != nullptr ? recognise(source.dump()) : recognition;
   if (!source.traits().once) options.tables.stored = fit_tables(source, stored, options, o.common.threads);
-  const auto writer = create_kvz_writer(job.out, source.dump(), stored, options, o.common.force);
-  {
-    ProgressLine progress(inputs_name(job), !o.common.quiet);
-    transcode(source, *writer, o.common.threads, progress.callback());
-  }
-  writer->finish();
+  write_container(o, job, source, stored, options);
   outcome.source_bytes = tensor_bytes(source.dump());
   if (!is_stream_output(job.out)) outcome.file_bytes = std::filesystem::file_size(job.out);
   if (!o.common.quiet) {
@@ -256,6 +276,9 @@ void add_compress(CLI::App& app, Action& action) {
   add_text(*command, "--key", o->key, "SPEC", "pipeline for keys, instead of the preset's");
   add_text(*command, "--value", o->value, "SPEC", "pipeline for values, instead of the preset's");
   add_text(*command, "--chunk-tokens", o->chunk_tokens, "N|all", "tokens coded together and read by themselves");
+  command->add_option("--pages", o->pages, "store digests of the keys of every N tokens")
+      ->option_text("N")
+      ->check(CLI::Range(1u, kMostPageTokens));
   add_text(*command, "--saliency", o->saliency, "SOURCE", "which tokens matter: queries, proxy or none")
       ->check(CLI::IsMember({"queries", "proxy", "none"}));
   add_text(*command, "--tables", o->tables, "FILE", "tables (.kvzd) that pipelines name, as klt:basis=NAME");

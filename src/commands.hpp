@@ -18,6 +18,7 @@ void add_bench(CLI::App& app, Action& action);
 void add_convert(CLI::App& app, Action& action);
 void add_prune(CLI::App& app, Action& action);
 void add_attend(CLI::App& app, Action& action);
+void add_pages(CLI::App& app, Action& action);
 void add_list(CLI::App& app, Action& action);
 void add_synth(CLI::App& app, Action& action);
 void add_plan(CLI::App& app, Action& action);

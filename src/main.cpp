@@ -155,6 +155,7 @@ int main(int argc, char** argv) {
   add_convert(app, action);
   add_prune(app, action);
   add_attend(app, action);
+  add_pages(app, action);
   add_list(app, action);
   add_synth(app, action);
   add_plan(app, action);

@@ -15,7 +15,15 @@ inline constexpr unsigned kKvzMajor = 1, kKvzMinor = 1;  // the latest; files st
 inline constexpr std::size_t kPreludeBytes = 32, kRecordHeaderBytes = 32, kRecordTailBytes = 8, kFooterBytes = 40;
 inline constexpr std::uint64_t kTableFrontBytes = 2 + 2 + 64 + 8;  // most bytes of a table record before the table
 
-enum class RecordType : std::uint16_t { header = 1, frame = 2, index = 3, end = 4, table = 5, results = 0x8001 };
+enum class RecordType : std::uint16_t {
+  header = 1,
+  frame = 2,
+  index = 3,
+  end = 4,
+  table = 5,
+  results = 0x8001,
+  pages = 0x8002
+};
 inline constexpr std::uint16_t kAncillary = 0x8000;  // type bit: a reader that does not know the type skips the record
 inline constexpr std::uint16_t kZstdPayload = 1;     // flag: the payload is one zstd frame
 

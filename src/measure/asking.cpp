@@ -23,7 +23,7 @@ Asking::Asking(DumpReader& cache, const Recognition& recognition, const AskingOp
     queries_.emplace(options.queries, options.recognise, rope_);
   }
   for (const auto& [layer, place] : heads_) check(layer, place);
-  choose_rotation();
+  rotary_ = rotary_of_keys(rope_, heads_, queries_->end_position());
   find_positions();
 }
 
@@ -102,20 +102,21 @@ void Asking::check(const Layer& layer, const LayerHeads& place) const {
   }
 }
 
-void Asking::choose_rotation() {
-  if (rope_.state != Rope::State::pre) return;
-  if (rope_.theta == 0) {
+std::optional<Rotary> rotary_of_keys(const Rope& rope, const HeadMap& heads, std::uint64_t end) {
+  if (rope.state != Rope::State::pre) return std::nullopt;
+  if (rope.theta == 0) {
     fail(ErrorCode::invalid_argument, "its keys are not rotated (rope=pre), and it does not say rope_theta");
   }
-  std::uint64_t end = queries_->end_position(), dims = 0;
-  for (const auto& [layer, place] : heads_) {
-    end = std::max(end, rope_.first_position + place.keys[0].tokens);
+  std::uint64_t dims = 0;
+  for (const auto& [layer, place] : heads) {
+    if (place.keys.empty()) continue;
+    end = std::max(end, rope.first_position + place.keys[0].tokens);
     dims = dims == 0 ? place.keys[0].dims : std::min(dims, place.keys[0].dims);
   }
-  Rope resolved = rope_;
+  Rope resolved = rope;
   if (resolved.dims == 0) resolved.dims = static_cast<std::uint32_t>(std::min<std::uint64_t>(dims, 1u << 16));
   check_rotary(resolved, dims, end);
-  rotary_.emplace(resolved);
+  return Rotary(resolved);
 }
 
 std::vector<std::uint64_t> Asking::chosen(const Layer& layer) const {
@@ -130,6 +131,16 @@ Asked Asking::read(const Layer& layer) {
   return out;
 }
 
+void Asking::read_piece(const Layer& layer, bool values, Piece& piece) {
+  const HeadRows &k = heads_.at(layer).keys[0], &v = heads_.at(layer).values[0];
+  k.read(cache_, k.tensor, piece.first, piece.count, piece.keys);
+  if (values) v.read(cache_, v.tensor, piece.first, piece.count, piece.values);
+  for (std::uint64_t head = 0; rotary_ && head < k.heads; ++head) {
+    rotary_->turn(rope_.first_position + piece.first, 1, piece.count, 1, k.dims,
+                  piece.keys.data() + head * piece.count * k.dims);
+  }
+}
+
 void Asking::for_each_piece(const Layer& layer, bool values, const std::function<void(Piece&)>& use) {
   const HeadRows &k = heads_.at(layer).keys[0], &v = heads_.at(layer).values[0];
   const std::uint64_t step =
@@ -137,12 +148,22 @@ void Asking::for_each_piece(const Layer& layer, bool values, const std::function
   Piece piece;
   for (piece.first = 0; piece.first < k.tokens; piece.first += step) {
     piece.count = std::min(step, k.tokens - piece.first);
-    k.read(cache_, k.tensor, piece.first, piece.count, piece.keys);
-    if (values) v.read(cache_, v.tensor, piece.first, piece.count, piece.values);
-    for (std::uint64_t head = 0; rotary_ && head < k.heads; ++head) {
-      rotary_->turn(rope_.first_position + piece.first, 1, piece.count, 1, k.dims,
-                    piece.keys.data() + head * piece.count * k.dims);
-    }
+    read_piece(layer, values, piece);
+    use(piece);
+  }
+}
+
+void Asking::for_each_chunk(const Layer& layer, bool values, const Wants& wants,
+                            const std::function<void(Piece&)>& use) {
+  constexpr std::uint64_t kWhole = 128;  // tokens: sums do not depend on how a container is cut
+  const std::uint64_t tokens = heads_.at(layer).keys[0].tokens;
+  const std::uint64_t chunk = std::clamp<std::uint64_t>(cache_.traits().chunk_tokens, 1, tokens);
+  const std::uint64_t step = std::min(std::lcm(chunk, kWhole), tokens);
+  Piece piece;
+  for (piece.first = 0; piece.first < tokens; piece.first += step) {
+    piece.count = std::min(step, tokens - piece.first);
+    if (!wants(piece.first, piece.count)) continue;
+    read_piece(layer, values, piece);
     use(piece);
   }
 }

@@ -35,6 +35,9 @@ struct Asked {
 /// Of the tensor that says which tokens are left of a cache.
 inline constexpr const char* kPositionsName = "positions";
 
+/// What turns keys of a cache that stores them before rotation, for positions below `end`; nothing where it does not.
+std::optional<Rotary> rotary_of_keys(const Rope& rope, const HeadMap& heads, std::uint64_t end);
+
 class Asking {
  public:
   using Layer = std::pair<std::uint32_t, std::uint64_t>;  // layer, batch entry
@@ -63,10 +66,13 @@ class Asking {
     std::vector<float> keys, values;
   };
   void for_each_piece(const Layer& layer, bool values, const std::function<void(Piece&)>& use);
+  /// The same of chunks by themselves, those that `wants` says: some of the tokens from `first` on are needed.
+  using Wants = std::function<bool(std::uint64_t first, std::uint64_t count)>;
+  void for_each_chunk(const Layer& layer, bool values, const Wants& wants, const std::function<void(Piece&)>& use);
 
  private:
   void check(const Layer& layer, const LayerHeads& place) const;
-  void choose_rotation();
+  void read_piece(const Layer& layer, bool values, Piece& piece);
   void find_positions();
   bool read_positions(const TensorInfo& info, std::size_t tensor);
   std::vector<std::uint64_t> chosen(const Layer& layer) const;

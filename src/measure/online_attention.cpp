@@ -58,11 +58,13 @@ OnlineAttention::OnlineAttention(const Shape& shape, std::span<const float> quer
       added_(kQueryTile * shape.value_dims) {}
 
 void OnlineAttention::add(std::span<const std::uint64_t> positions, std::span<const float> keys,
-                          std::span<const float> values) {
+                          std::span<const float> values, const Takes& takes) {
   for (std::size_t t = 0; t < positions.size(); t += kTokenBlock) {
     if (positions_.empty() || positions_.back() < positions[t]) return;  // nobody sees what follows
     const std::size_t some = std::min(kTokenBlock, positions.size() - t);
-    add_block(positions.subspan(t, some), keys.data() + t * shape_.dims, values.data() + t * shape_.value_dims);
+    const Takes of_block = [&](std::size_t query, std::size_t token) { return takes(query, t + token); };
+    add_block(positions.subspan(t, some), keys.data() + t * shape_.dims, values.data() + t * shape_.value_dims,
+              takes ? of_block : takes);
   }
 }
 
@@ -87,7 +89,8 @@ double OnlineAttention::weigh(Query& query, float* logits, std::size_t sees, std
   return factor;
 }
 
-void OnlineAttention::add_block(std::span<const std::uint64_t> positions, const float* keys, const float* values) {
+void OnlineAttention::add_block(std::span<const std::uint64_t> positions, const float* keys, const float* values,
+                                const Takes& takes) {
   const std::size_t dims = shape_.dims, value_dims = shape_.value_dims, count = positions.size();
   keys_.assign(keys, keys + count * dims);
   values_.assign(values, values + count * value_dims);
@@ -108,6 +111,11 @@ void OnlineAttention::add_block(std::span<const std::uint64_t> positions, const 
     for (std::size_t i = 0; i < kQueryTile; ++i) {
       const bool asks = base + i < end && queries_.asks(base + i);
       const std::size_t sees = asks ? tokens_seen(positions_[base + i], positions) : 0;
+      for (std::size_t t = 0; takes && t < sees; ++t) {
+        if (takes(base + i, t)) continue;
+        logits[i * kTokenBlock + t] = std::numeric_limits<float>::quiet_NaN();
+        --left_out_;  // weigh() counts it
+      }
       factors[i] = weigh(state_[base + i], logits.data() + i * kTokenBlock, sees, width);
     }
     kernels::tile_outputs(logits.data(), values_.data(), most, value_dims, added_.data());

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -42,7 +43,10 @@ class OnlineAttention {
 
   /// Tokens at these positions, which ascend and are above those of the last call: tokens x dims keys, tokens x
   /// value_dims values.
-  void add(std::span<const std::uint64_t> positions, std::span<const float> keys, std::span<const float> values);
+  /// A query takes of token t of this call only where `takes` says so; what it does not take is not left out.
+  using Takes = std::function<bool(std::size_t query, std::size_t token)>;
+  void add(std::span<const std::uint64_t> positions, std::span<const float> keys, std::span<const float> values,
+           const Takes& takes = {});
   /// positions.size() x value_dims, after the last token.
   void outputs(std::span<float> out) const;
   /// Pairs of a query and a token it sees that were left out.
@@ -54,7 +58,7 @@ class OnlineAttention {
     float m = 0;       // largest logit
     double z = 0;      // sum of exp(s - m)
   };
-  void add_block(std::span<const std::uint64_t> positions, const float* keys, const float* values);
+  void add_block(std::span<const std::uint64_t> positions, const float* keys, const float* values, const Takes& takes);
   double weigh(Query& query, float* logits, std::size_t sees, std::size_t width);
 
   Shape shape_;

@@ -7,7 +7,7 @@ expect_status 0 kvzip --version
 expect_in stdout "kvzip "
 [ "$(wc -l <stdout)" = 1 ]
 
-for command in compress decompress inspect verify recover compare diff bench convert prune attend list synth plan completion; do
+for command in compress decompress inspect verify recover compare diff bench convert prune attend pages list synth plan completion; do
   expect_in top "  $command"
   expect_status 0 kvzip $command --help
   [ ! -s stderr ]

@@ -12,6 +12,7 @@
 
 #include "formats/file.hpp"
 #include "formats/kvz/kvz.hpp"
+#include "formats/kvz/kvz_pages.hpp"
 #include "formats/kvz/kvz_salvage.hpp"
 #include "kvzip/error.hpp"
 #include "tests/support/container_parts.hpp"
@@ -49,11 +50,21 @@ std::optional<std::uint64_t> hash_of_values(KvzReader& reader) {
   return hash;
 }
 
+/// What is wrong with digests is nothing to the values.
+void find_pages(int fd) {
+  try {
+    find_kvz_pages(InputFile(fmt::format("/proc/self/fd/{}", fd)));
+  } catch (const Error&) {
+    return;
+  }
+}
+
 std::optional<std::uint64_t> read_by_index(int fd) {
   try {
     const auto reader = open_kvz(fmt::format("/proc/self/fd/{}", fd));
     const auto hash = hash_of_values(*reader);
     reader->summary();
+    find_pages(fd);
     if (reader->part_count() != 0) {
       const Slice slice = reader->part(reader->part_count() - 1).slices[0];
       Bytes out(slice.elements() * slice_unit(reader->dump().tensors[slice.tensor]));
