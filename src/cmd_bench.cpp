@@ -3,6 +3,7 @@
 
 #include "codec/fail.hpp"
 #include "codec/kernels/instruction_set.hpp"
+#include "src/bench/bench_io.hpp"
 #include "src/bench/bench_report.hpp"
 #include "src/commands.hpp"
 #include "src/sweep/settings.hpp"
@@ -19,7 +20,7 @@ struct Options {
   std::vector<std::string> files, pipelines;
   std::string presets, chunk_tokens, target;
   Selecting selecting;
-  bool json = false, csv = false, markdown = false;
+  bool json = false, csv = false, markdown = false, io = false;
   Effort effort;
 };
 
@@ -103,7 +104,26 @@ void say_if_busy(const Bench& bench) {
                    100 * waited / seconds));
 }
 
+int bench_reads(const Options& o) {
+  const Selection parts = o.selecting.selection();
+  const bool coding = !o.presets.empty() || !o.pipelines.empty() || !o.chunk_tokens.empty() || !o.target.empty();
+  if (coding || o.csv || o.markdown || parts.layers || parts.last_tokens || !parts.roles.empty()) {
+    throw UsageError("--io measures reads of a container: it goes with --tokens A:B, --json, --runs and --min-time");
+  }
+  std::vector<BenchIo> files;
+  for (const std::string& path : o.files) {
+    files.push_back(with_file(path, [&] { return bench_io(path, parts.tokens.value_or(TokenRange{}), o.effort); }));
+  }
+  if (o.json) {
+    print_json(bench_io_json(files));
+  } else {
+    print(bench_io_text(files));
+  }
+  return kDone;
+}
+
 int bench(const Options& o) {
+  if (o.io) return bench_reads(o);
   if (o.json + o.csv + o.markdown > 1) throw UsageError("--json, --csv and --markdown: choose one");
   const std::vector<Setting> codecs = wanted_codecs(o);
   choose_instruction_set(o.target);
@@ -148,6 +168,7 @@ void add_bench(CLI::App& app, Action& action) {
       ->option_text("S")
       ->check(CLI::Range(0.0, 86400.0));
   add_text(*command, "--target", o->target, "NAME", "instruction set of the kernels, instead of the best");
+  command->add_flag("--io", o->io, "of containers: extents of reads, and their speed");
   command->add_flag("--json", o->json, "everything, as JSON");
   command->add_flag("--csv", o->csv, "a line for each codec and each step");
   command->add_flag("--markdown", o->markdown, "the tables, as Markdown");

@@ -63,6 +63,21 @@ for target in $(kvzip bench a.safetensors --target none 2>&1 | sed 's/.* have //
 done
 expect_status 0 bash -c "kvzip bench - $quick --presets int4 <a.safetensors"
 
+# Reads of a container: what they take, in both orders, and nothing is left behind.
+kvzip compress -q -f a.safetensors -o io.kvz --preset int8 --chunk-tokens 100
+before=$(ls -A)
+expect_status 0 kvzip bench --io io.kvz $quick
+expect_in stdout "io.kvz: 300 tokens"
+grep -qE '^layer +all +0:300 .* kB +2 ' stdout # queries lie between the layers
+grep -qE '^layer +range +0:150 .* kB +4 ' stdout # two frames of the keys and of the values of each layer
+grep -qE '^token +range +0:150 .* kB +1 ' stdout
+expect_status 0 kvzip bench --io io.kvz $quick --tokens 250: --json
+expect_in stdout '"first": 250'
+[ "$before" = "$(ls -A)" ]
+expect_status 1 kvzip bench --io a.safetensors $quick
+expect_status 1 kvzip bench --io io.kvz $quick --tokens 300:400
+expect_status 2 kvzip bench --io io.kvz --presets int4
+
 # What cannot be meant, and what cannot be done.
 expect_status 2 kvzip bench
 expect_status 2 kvzip bench a.safetensors --presets int4,nope
