@@ -24,67 +24,7 @@ Asking::Asking(DumpReader& cache, const Recognition& recognition, const AskingOp
   }
   for (const auto& [layer, place] : heads_) check(layer, place);
   rotary_ = rotary_of_keys(rope_, heads_, queries_->end_position());
-  find_positions();
-}
-
-void Asking::find_positions() {
-  std::uint64_t tokens = 0;
-  for (const auto& [layer, place] : heads_) {
-    tokens = std::max(tokens, place.keys[0].tokens);
-    if (layer_numbers_.empty() || layer_numbers_.back() != layer.first) layer_numbers_.push_back(layer.first);
-  }
-  const std::vector<TensorInfo>& tensors = cache_.dump().tensors;
-  for (std::size_t i = 0; i < tensors.size(); ++i) {
-    if (tensors[i].name == kPositionsName && read_positions(tensors[i], i)) return;
-  }
-  list_tokens_ = tokens;
-  positions_.resize(tokens);
-  std::iota(positions_.begin(), positions_.end(), rope_.first_position);
-}
-
-/// False for a tensor that has another shape or type and so says something else.
-bool Asking::read_positions(const TensorInfo& info, std::size_t tensor) {
-  std::uint64_t batch = 0;
-  for (const auto& [layer, place] : heads_) {
-    batch = std::max(batch, layer.second + 1);
-    if (place.keys[0].tokens != heads_.begin()->second.keys[0].tokens) return false;
-  }
-  const std::array<std::uint64_t, 3> full{batch, layer_numbers_.size(), heads_.begin()->second.keys[0].heads};
-  std::vector<std::uint64_t> want;
-  std::array<std::uint64_t, 3> lists{batch, 1, 1};
-  if (batch > 1) want.push_back(batch);
-  for (std::size_t a = 1; a < 3 && want.size() + 1 < info.shape.size(); ++a) {
-    lists[a] = full[a];
-    want.push_back(full[a]);
-  }
-  for (const auto& [layer, place] : heads_) {
-    if (lists[2] > 1 && place.keys[0].heads != lists[2]) return false;
-  }
-  want.push_back(heads_.begin()->second.keys[0].tokens);
-  if (info.dtype != DType::i64 || info.shape != want) return false;
-  Bytes bytes(info.bytes());
-  cache_.read({tensor, std::vector<std::uint64_t>(want.size(), 0), want}, bytes);
-  lists_ = lists;
-  list_tokens_ = want.back();
-  positions_.resize(info.elements());
-  for (std::size_t i = 0; i < positions_.size(); ++i) {
-    std::uint64_t token = 0;
-    for (unsigned byte = 8; byte-- > 0;) token = token << 8 | std::to_integer<std::uint64_t>(bytes[i * 8 + byte]);
-    if (token >> 62 != 0 || (i % list_tokens_ != 0 && rope_.first_position + token <= positions_[i - 1])) {
-      fail(ErrorCode::invalid_argument, "{}: the positions of tokens do not ascend from 0 or more", info.name);
-    }
-    positions_[i] = rope_.first_position + token;
-  }
-  return true;
-}
-
-std::span<const std::uint64_t> Asking::positions(const Layer& layer, std::uint64_t head, std::uint64_t first,
-                                                 std::uint64_t count) const {
-  const auto number = std::lower_bound(layer_numbers_.begin(), layer_numbers_.end(), layer.first);
-  const auto index = static_cast<std::uint64_t>(number - layer_numbers_.begin());
-  const std::uint64_t batch = lists_[0] > 1 ? layer.second : 0;
-  const std::uint64_t list = (batch * lists_[1] + (lists_[1] > 1 ? index : 0)) * lists_[2] + (lists_[2] > 1 ? head : 0);
-  return std::span(positions_).subspan(list * list_tokens_ + first, count);
+  positions_ = TokenPositions(cache_, heads_, rope_.first_position, TokenPositions::Odd::refuse);
 }
 
 void Asking::check(const Layer& layer, const LayerHeads& place) const {

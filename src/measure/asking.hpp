@@ -2,7 +2,6 @@
 // A cache and the queries that ask it, layer by layer: what attention over it is worked out from.
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <functional>
 #include <optional>
@@ -12,6 +11,7 @@
 #include <vector>
 
 #include "formats/query_set.hpp"
+#include "src/measure/token_positions.hpp"
 
 namespace kvzip::tool {
 
@@ -31,9 +31,6 @@ struct Asked {
     return std::span(queries).subspan(j * positions.size() * dims, positions.size() * dims);
   }
 };
-
-/// Of the tensor that says which tokens are left of a cache.
-inline constexpr const char* kPositionsName = "positions";
 
 /// What turns keys of a cache that stores them before rotation, for positions below `end`; nothing where it does not.
 std::optional<Rotary> rotary_of_keys(const Rope& rope, const HeadMap& heads, std::uint64_t end);
@@ -55,10 +52,11 @@ class Asking {
   std::uint64_t count(const Layer& layer) const { return chosen(layer).size(); }
   std::uint64_t query_heads(const Layer& layer) const { return queries_->of(layer)->heads; }
 
-  /// Of a head's tokens: one after the other from the first position on, unless the cache has a tensor `positions`, as
-  /// prune writes it.
-  std::span<const std::uint64_t> positions(const Layer& layer, std::uint64_t head, std::uint64_t first,
-                                           std::uint64_t count) const;
+  /// Of a head's tokens.
+  std::vector<std::uint64_t> positions(const Layer& layer, std::uint64_t head, std::uint64_t first,
+                                       std::uint64_t count) const {
+    return positions_.of(layer, head, first, count);
+  }
   Asked read(const Layer& layer);
   /// Tokens of a layer with their keys turned, in pieces that are read at once: heads x count x channels each.
   struct Piece {
@@ -73,8 +71,6 @@ class Asking {
  private:
   void check(const Layer& layer, const LayerHeads& place) const;
   void read_piece(const Layer& layer, bool values, Piece& piece);
-  void find_positions();
-  bool read_positions(const TensorInfo& info, std::size_t tensor);
   std::vector<std::uint64_t> chosen(const Layer& layer) const;
 
   DumpReader& cache_;
@@ -83,11 +79,7 @@ class Asking {
   HeadMap heads_;
   std::optional<QuerySet> queries_;
   std::optional<Rotary> rotary_;  // keys are stored before rotation
-  std::vector<std::uint64_t> positions_;
-  /// How many lists of so many tokens these are: of batch entries, layers, heads; 1 where all share them.
-  std::array<std::uint64_t, 3> lists_{1, 1, 1};
-  std::uint64_t list_tokens_ = 0;
-  std::vector<std::uint32_t> layer_numbers_;  // ascending
+  TokenPositions positions_;
 };
 
 }  // namespace kvzip::tool

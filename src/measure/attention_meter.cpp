@@ -15,6 +15,7 @@
 #include <array>
 #include <cmath>
 #include <cstring>
+#include <functional>
 #include <limits>
 #include <utility>
 #include <vector>
@@ -142,6 +143,11 @@ struct Query {
   }
 };
 
+/// How many of these ascending positions are not above `position`.
+std::size_t up_to(std::uint64_t position, std::span<const std::uint64_t> positions) {
+  return static_cast<std::size_t>(std::upper_bound(positions.begin(), positions.end(), position) - positions.begin());
+}
+
 }  // namespace
 
 struct AttentionMeter::State {
@@ -157,16 +163,17 @@ struct AttentionMeter::State {
   // The tokens of one block that are not left out.
   std::size_t kept = 0;
   std::array<std::uint64_t, kTokenBlock> position{};
+  std::array<std::size_t, kTokenBlock> taken{};  // their places in the block
   Lines keys, values, decoded_keys, decoded_values;
   Lines panels, differences, added;
   bool same_keys = false;
 
   State(const Shape& s, std::span<const float> q, std::span<const std::uint64_t> at);
-  void take(std::uint64_t first, std::size_t count, const std::array<const float*, 4>& rows);
+  void take(std::span<const std::uint64_t> block, const std::array<const float*, 4>& rows);
   void pack();
-  void run_block(std::uint64_t first, std::size_t count);
+  void run_block(std::span<const std::uint64_t> block);
   Query::Factors weigh(Query& query, std::size_t hidden, std::size_t sees, std::size_t width, float* s, float* d) const;
-  void run_tile(std::size_t head, std::size_t tile, std::uint64_t first, std::size_t count);
+  void run_tile(std::size_t head, std::size_t tile, std::span<const std::uint64_t> block);
   std::size_t seen(std::uint64_t query) const;
   std::uint64_t before_window(std::uint64_t query) const {
     return shape.window == 0 || query < shape.window ? 0 : query - shape.window + 1;
@@ -207,18 +214,20 @@ AttentionMeter::State::State(const Shape& s, std::span<const float> q, std::span
 }
 
 /// rows: keys, values, decoded keys, decoded values of up to kTokenBlock tokens.
-void AttentionMeter::State::take(std::uint64_t first, std::size_t count, const std::array<const float*, 4>& rows) {
+void AttentionMeter::State::take(std::span<const std::uint64_t> block, const std::array<const float*, 4>& rows) {
   const std::array<std::size_t, 4> dims{shape.head_dim, shape.value_dim, shape.head_dim, shape.value_dim};
   kept = 0;
-  for (std::size_t t = 0; t < count; ++t) {
+  for (std::size_t t = 0; t < block.size(); ++t) {
     bool good = true;
     for (std::size_t i = 0; i < 4; ++i) good = good && usable(rows[i] + t * dims[i], dims[i]);
-    if (good) position[kept++] = first + t;
+    if (!good) continue;
+    taken[kept] = t;
+    position[kept++] = block[t];
   }
   const std::array<Lines*, 4> to{&keys, &values, &decoded_keys, &decoded_values};
   for (std::size_t i = 0; i < 4; ++i) {
     for (std::size_t t = 0; t < kept; ++t) {
-      std::memcpy(to[i]->data() + t * dims[i], rows[i] + (position[t] - first) * dims[i], dims[i] * sizeof(float));
+      std::memcpy(to[i]->data() + t * dims[i], rows[i] + taken[t] * dims[i], dims[i] * sizeof(float));
     }
   }
 }
@@ -231,16 +240,15 @@ void AttentionMeter::State::pack() {
   kernels::pack_difference(keys.data(), decoded_keys.data(), kept, shape.head_dim, differences.data());
 }
 
-/// Tokens of the block that a query at this position sees.
+/// Tokens of the block that are not left out and that a query at this position sees.
 std::size_t AttentionMeter::State::seen(std::uint64_t query) const {
-  const auto end = position.begin() + static_cast<std::ptrdiff_t>(kept);
-  return static_cast<std::size_t>(std::upper_bound(position.begin(), end, query) - position.begin());
+  return up_to(query, std::span(position).first(kept));
 }
 
-void AttentionMeter::State::run_block(std::uint64_t first, std::size_t count) {
+void AttentionMeter::State::run_block(std::span<const std::uint64_t> block) {
   pack();
   for (std::size_t head = 0; head < shape.query_heads; ++head) {
-    for (std::size_t tile = 0; tile < tiles; ++tile) run_tile(head, tile, first, count);
+    for (std::size_t tile = 0; tile < tiles; ++tile) run_tile(head, tile, block);
   }
 }
 
@@ -273,11 +281,11 @@ Query::Factors AttentionMeter::State::weigh(Query& query, std::size_t hidden, st
   return factors;
 }
 
-void AttentionMeter::State::run_tile(std::size_t head, std::size_t tile, std::uint64_t first, std::size_t count) {
+void AttentionMeter::State::run_tile(std::size_t head, std::size_t tile, std::span<const std::uint64_t> block) {
   alignas(64) std::array<float, kQueryTile * kTokenBlock> s, d;
   const std::size_t begin = tile * kQueryTile, asking = std::min(kQueryTile, positions.size() - begin);
   const std::uint64_t last = positions[begin + asking - 1];
-  if (last < first) return;
+  if (last < block.front()) return;
   const std::size_t dim = shape.head_dim, vdim = shape.value_dim, base = (head * tiles + tile) * kQueryTile;
   const std::size_t some = seen(last), width = (some + kTokenPanel - 1) / kTokenPanel * kTokenPanel;
   kernels::tile_logits(queries.data() + base * dim, panels.data(), dim, some, s.data());
@@ -289,13 +297,13 @@ void AttentionMeter::State::run_tile(std::size_t head, std::size_t tile, std::ui
   std::array<Query::Factors, kQueryTile> factors;
   for (std::size_t i = 0; i < kQueryTile; ++i) {
     Query& query = state[base + i];
-    const bool asks = i < asking && query.finite && positions[begin + i] >= first;
+    const bool asks = i < asking && query.finite && positions[begin + i] >= block.front();
     const std::size_t sees = asks ? seen(positions[begin + i]) : 0;
     const std::uint64_t gone = asks ? before_window(positions[begin + i]) : 0;  // positions below this are not seen
     const std::size_t hidden = gone == 0 ? 0 : seen(gone - 1);
     if (asks) {
-      const std::uint64_t end = std::min(first + count, positions[begin + i] + 1);
-      query.left_out += end - std::min(end, std::max(first, gone)) - (sees - hidden);
+      const std::size_t passed = gone == 0 ? 0 : up_to(gone - 1, block);
+      query.left_out += up_to(positions[begin + i], block) - passed - (sees - hidden);
     }
     factors[i] = weigh(query, hidden, sees, width, s.data() + i * kTokenBlock, d.data() + i * kTokenBlock);
   }
@@ -342,26 +350,27 @@ AttentionMeter::~AttentionMeter() = default;
 AttentionMeter::AttentionMeter(AttentionMeter&&) noexcept = default;
 AttentionMeter& AttentionMeter::operator=(AttentionMeter&&) noexcept = default;
 
-void AttentionMeter::add(std::uint64_t first_position, std::span<const float> keys, std::span<const float> values,
-                         std::span<const float> decoded_keys, std::span<const float> decoded_values) {
+void AttentionMeter::add(std::span<const std::uint64_t> positions, std::span<const float> keys,
+                         std::span<const float> values, std::span<const float> decoded_keys,
+                         std::span<const float> decoded_values) {
   State& s = *state_;
-  const std::size_t dim = s.shape.head_dim, vdim = s.shape.value_dim, tokens = keys.size() / dim;
-  if (keys.size() % dim != 0 || decoded_keys.size() != keys.size() || values.size() != tokens * vdim ||
-      decoded_values.size() != values.size() || first_position < s.next_position || tokens > kMostTokens - s.tokens ||
-      first_position > (std::uint64_t{1} << 63)) {
+  const std::size_t dim = s.shape.head_dim, vdim = s.shape.value_dim, tokens = positions.size();
+  const bool ascend = std::adjacent_find(positions.begin(), positions.end(), std::greater_equal<>()) == positions.end();
+  if (keys.size() != tokens * dim || decoded_keys.size() != keys.size() || values.size() != tokens * vdim ||
+      decoded_values.size() != values.size() || tokens > kMostTokens - s.tokens || !ascend ||
+      (tokens != 0 && (positions.front() < s.next_position || positions.back() > (std::uint64_t{1} << 63)))) {
     fail(ErrorCode::invalid_argument, "attention: keys and values do not belong together, or positions go back");
   }
   for (std::size_t t = 0; t < tokens; t += kTokenBlock) {
-    const std::size_t count = std::min(kTokenBlock, tokens - t);
-    if (!s.positions.empty() && s.positions.back() >= first_position + t) {
-      s.take(first_position + t, count,
-             {keys.data() + t * dim, values.data() + t * vdim, decoded_keys.data() + t * dim,
-              decoded_values.data() + t * vdim});
-      s.run_block(first_position + t, count);
+    const std::span<const std::uint64_t> block = positions.subspan(t, std::min(kTokenBlock, tokens - t));
+    if (!s.positions.empty() && s.positions.back() >= block.front()) {
+      s.take(block, {keys.data() + t * dim, values.data() + t * vdim, decoded_keys.data() + t * dim,
+                     decoded_values.data() + t * vdim});
+      s.run_block(block);
     }
-    s.tokens += count;
+    s.tokens += block.size();
   }
-  s.next_position = first_position + tokens;
+  if (tokens != 0) s.next_position = positions.back() + 1;
 }
 
 std::span<const AttentionError> AttentionMeter::finish() {

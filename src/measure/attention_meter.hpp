@@ -47,9 +47,9 @@ class AttentionMeter {
   AttentionMeter(AttentionMeter&&) noexcept;
   AttentionMeter& operator=(AttentionMeter&&) noexcept;
 
-  /// Consecutive tokens from `first_position` on, after those of the last call: tokens x head_dim keys and tokens x
+  /// Tokens at these positions, which ascend and are above those of the last call: tokens x head_dim keys and tokens x
   /// value_dim values of both sides.
-  void add(std::uint64_t first_position, std::span<const float> keys, std::span<const float> values,
+  void add(std::span<const std::uint64_t> positions, std::span<const float> keys, std::span<const float> values,
            std::span<const float> decoded_keys, std::span<const float> decoded_values);
   /// One for each query head, after the last token. Queries that see no token, or none that counts, are not counted.
   std::span<const AttentionError> finish();

@@ -30,7 +30,7 @@ struct FidelityMeter::Parts : FidelitySetup {
 };
 
 FidelityMeter::Parts::Parts(DumpReader& reader, const Recognition& recognition, const FidelityOptions& o)
-    : FidelitySetup{reader, o, recognition.model, find_heads(reader.dump(), recognition, 0), {}, {}} {
+    : FidelitySetup{reader, o, recognition.model, find_heads(reader.dump(), recognition, 0), {}, {}, {}} {
   std::erase_if(heads, [](const auto& layer) { return layer.second.keys.empty() && layer.second.values.empty(); });
   for (const auto& [layer, place] : heads) {
     for (const auto* list : {&place.keys, &place.values}) {
@@ -40,6 +40,7 @@ FidelityMeter::Parts::Parts(DumpReader& reader, const Recognition& recognition, 
       }
     }
   }
+  positions = TokenPositions(reader, heads, first_position(), TokenPositions::Odd::ignore);
   open_sets(recognition);
   choose_split();
   for (const QuerySet& set : sets) check_fit(set);
@@ -77,7 +78,7 @@ void FidelityMeter::Parts::choose_split() {
     sets.clear();
     remark("of one token there is no query that sees a decoded one");
   }
-  const auto after = [&](const QuerySet& set) { return set.first_position() >= first_position() + tokens; };
+  const auto after = [&](const QuerySet& set) { return set.first_position() >= positions.behind(tokens); };
   const bool all = !sets.empty() && std::all_of(sets.begin(), sets.end(), after);
   split = all || tokens < 2 ? tokens : tokens / 4 * 3 + tokens % 4 * 3 / 4;
 }
@@ -97,19 +98,19 @@ void FidelityMeter::Parts::check_fit(const QuerySet& set) const {
               "its queries of layer {} are {} heads of {}, which do not fit keys of {} heads of {}", layer.first,
               rows->heads, rows->dims, keys.heads, keys.dims);
     }
-    any = any || !set.choose(*rows, first_position() + split, 1).empty();
+    any = any || !set.choose(*rows, split_position(), 1).empty();
   }
   if (!any) {
     fail_in(
         set.from(), ErrorCode::invalid_argument,
         "no query of it is of one of the cache\'s layers and at position {} or later; a smaller split begins earlier",
-        first_position() + split);
+        split_position());
   }
 }
 
 /// Keys that are stored before rotation are rotated while measuring, and so are their queries.
 void FidelityMeter::Parts::choose_rotation() {
-  std::uint64_t end = first_position() + tokens;
+  std::uint64_t end = positions.behind(tokens);
   for (const QuerySet& set : sets) end = std::max(end, set.end_position());
   bool unknown = false;
   for (const auto& [layer, place] : heads) {

@@ -58,11 +58,12 @@ std::vector<HeadFidelity> LayerRun::run(std::pair<std::uint32_t, std::uint64_t> 
     return heads;
   };
   heads_.assign(std::max(count(place.keys), count(place.values)), {});
+  layer_ = layer;
   attention_ = s_.model.attention(layer.first);
   const auto turned = s_.rotary.find(layer.first);
   rotary_ = turned == s_.rotary.end() ? nullptr : &turned->second;
   if (pairs_up(place)) {
-    ask(layer, place);
+    ask(place);
     stream(&place.keys[0], &place.values[0], 0);
     collect();
     return std::move(heads_);
@@ -90,12 +91,12 @@ AttentionMeter::Shape LayerRun::shape_of(const HeadRows& keys, const HeadRows& v
 }
 
 /// Query head j asks key head j / (query heads / key heads) (grouped-query attention, arXiv 2305.13245).
-void LayerRun::ask(std::pair<std::uint32_t, std::uint64_t> layer, const LayerHeads& place) {
+void LayerRun::ask(const LayerHeads& place) {
   const HeadRows &keys = place.keys[0], &values = place.values[0];
   for (std::size_t who = 0; who < s_.sets.size(); ++who) {
-    const LayerQueries* rows = s_.sets[who].of(layer);
+    const LayerQueries* rows = s_.sets[who].of(layer_);
     if (rows == nullptr) continue;
-    const auto chosen = s_.sets[who].choose(*rows, s_.first_position() + s_.split, s_.options.queries_per_head);
+    const auto chosen = s_.sets[who].choose(*rows, s_.split_position(), s_.options.queries_per_head);
     if (chosen.empty()) continue;
     const std::vector<float> queries = s_.sets[who].read(*rows, chosen, rotary_);
     std::vector<std::uint64_t> positions;
@@ -117,11 +118,11 @@ void LayerRun::ask_keys(const HeadRows& keys, const HeadRows& values) {
   const std::uint64_t first = s_.split < tokens ? s_.split : tokens - std::max<std::uint64_t>(tokens / 4, 1);
   const std::vector<std::uint64_t> chosen = spread(first, tokens, s_.options.queries_per_head);
   std::vector<float> queries = keys.pick(s_.original, keys.tensor, chosen);
-  std::vector<std::uint64_t> positions;
-  for (const std::uint64_t token : chosen) positions.push_back(s_.first_position() + token);
+  std::vector<std::uint64_t> positions(chosen.size());
   const std::size_t each = chosen.size() * keys.dims;
   const AttentionMeter::Shape shape = shape_of(keys, values);
   for (std::size_t head = 0; head < keys.heads; ++head) {
+    for (std::size_t i = 0; i < chosen.size(); ++i) positions[i] = s_.positions.of(layer_, head, chosen[i], 1)[0];
     for (std::size_t i = 0; rotary_ != nullptr && i < chosen.size(); ++i) {
       rotary_->turn(positions[i], 1, 1, 1, keys.dims, queries.data() + head * each + i * keys.dims);
     }
@@ -181,11 +182,21 @@ void LayerRun::stream(const HeadRows* keys, const HeadRows* values, std::size_t 
       const auto part = [&](std::vector<float>& x, std::size_t dims) {
         return Block::of(x, asking_[i].head, block.count * dims);
       };
-      asking_[i].meter.add(s_.first_position() + block.first, part(block.keys, block.key_dims),
-                           part(block.values, block.value_dims), part(block.decoded_keys, block.key_dims),
-                           part(block.decoded_values, block.value_dims));
+      asking_[i].meter.add(s_.positions.of(layer_, asking_[i].head, block.first, block.count),
+                           part(block.keys, block.key_dims), part(block.values, block.value_dims),
+                           part(block.decoded_keys, block.key_dims), part(block.decoded_values, block.value_dims));
     });
   }
+}
+
+void LayerRun::turn(std::size_t head, std::uint64_t first, std::span<float> keys, std::size_t dims) const {
+  const std::uint64_t count = keys.size() / dims;
+  const std::vector<std::uint64_t> at = s_.positions.of(layer_, head, first, count);
+  if (!s_.positions.stored()) {
+    rotary_->turn(at[0], 1, count, 1, dims, keys.data());
+    return;
+  }
+  for (std::size_t t = 0; t < count; ++t) rotary_->turn(at[t], 1, 1, 1, dims, keys.data() + t * dims);
 }
 
 /// Errors of values are of all tokens that were decoded; what attention sees is decoded before the split only, and
@@ -201,9 +212,7 @@ void LayerRun::measure_head(Block& block, std::size_t head, HeadFidelity& out, P
     std::copy(x.begin() + static_cast<std::ptrdiff_t>(kept * dims), x.end(),
               y.begin() + static_cast<std::ptrdiff_t>(kept * dims));
     if (asking_.empty() || rotary_ == nullptr || &distortion != &out.key) return;
-    for (const std::span<float> side : {x, y}) {
-      rotary_->turn(s_.first_position() + block.first, 1, block.count, 1, dims, side.data());
-    }
+    for (const std::span<float> side : {x, y}) turn(head, block.first, side, dims);
   };
   if (block.key_dims != 0) measure(block.keys, block.decoded_keys, block.key_dims, out.key);
   if (block.value_dims != 0) measure(block.values, block.decoded_values, block.value_dims, out.value);

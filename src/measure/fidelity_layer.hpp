@@ -11,6 +11,7 @@
 
 #include "formats/query_set.hpp"
 #include "src/measure/fidelity.hpp"
+#include "src/measure/token_positions.hpp"
 
 namespace kvzip::tool {
 
@@ -21,9 +22,12 @@ struct FidelitySetup {
   HeadMap heads;                           // keys and values
   std::vector<QuerySet> sets;              // none, one, or two
   std::map<std::uint32_t, Rotary> rotary;  // of layers whose keys are stored before rotation
+  TokenPositions positions;
   std::uint64_t tokens = 0, split = 0;
 
   std::uint64_t first_position() const { return model.rope.first_position; }
+  /// Queries from here on see every token that attention takes from what was decoded.
+  std::uint64_t split_position() const { return positions.behind(split); }
 };
 
 /// Energies and squared errors of rotary pairs, summed over tokens (the pairs of Block-GTQ, arXiv 2606.24033).
@@ -59,13 +63,14 @@ class LayerRun {
   };
   struct Block;
 
-  void ask(std::pair<std::uint32_t, std::uint64_t> layer, const LayerHeads& place);
+  void ask(const LayerHeads& place);
   AttentionMeter::Shape shape_of(const HeadRows& keys, const HeadRows& values) const;
   void ask_keys(const HeadRows& keys, const HeadRows& values);
   void stream(const HeadRows* keys, const HeadRows* values, std::size_t first_head);
   std::uint64_t decoded_of(const HeadRows& rows, std::uint64_t first, std::uint64_t count) const;
   void read(const HeadRows& rows, bool take_decoded, std::uint64_t first, std::uint64_t count,
             std::vector<float>& original, std::vector<float>& decoded);
+  void turn(std::size_t head, std::uint64_t first, std::span<float> keys, std::size_t dims) const;
   void measure_head(Block& block, std::size_t head, HeadFidelity& out, PairSums* pairs) const;
   void collect();
 
@@ -75,6 +80,7 @@ class LayerRun {
   const Progress& progress_;
   std::uint64_t done_, total_, left_out_ = 0;
   std::array<std::uint64_t, 2> queries_{};
+  TokenPositions::Layer layer_{};
   LayerAttention attention_;
   const Rotary* rotary_ = nullptr;
   std::vector<Asking> asking_;

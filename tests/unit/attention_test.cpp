@@ -37,7 +37,7 @@ DirectHead make_head(std::size_t tokens, std::size_t dim, std::size_t value_dim,
   return h;
 }
 
-/// Feeds runs of consecutive positions, cut into pieces of at most `piece` tokens.
+/// Feeds pieces of at most `piece` tokens.
 std::vector<AttentionError> metered(const DirectHead& h, std::uint32_t query_heads, std::span<const float> queries,
                                     std::span<const std::uint64_t> positions, std::size_t piece) {
   AttentionMeter meter({query_heads, static_cast<std::uint32_t>(h.dim), static_cast<std::uint32_t>(h.value_dim),
@@ -46,12 +46,12 @@ std::vector<AttentionError> metered(const DirectHead& h, std::uint32_t query_hea
   const std::size_t tokens = h.token_positions.size();
   for (std::size_t t = 0; t < tokens;) {
     std::size_t n = 1;
-    while (t + n < tokens && n < piece && h.token_positions[t + n] == h.token_positions[t] + n) ++n;
+    while (t + n < tokens && n < piece) ++n;
     const auto part = [&](const std::vector<float>& x, std::size_t dim) {
       return std::span(x).subspan(t * dim, n * dim);
     };
-    meter.add(h.token_positions[t], part(h.keys, h.dim), part(h.values, h.value_dim), part(h.decoded_keys, h.dim),
-              part(h.decoded_values, h.value_dim));
+    meter.add(std::span(h.token_positions).subspan(t, n), part(h.keys, h.dim), part(h.values, h.value_dim),
+              part(h.decoded_keys, h.dim), part(h.decoded_values, h.value_dim));
     t += n;
   }
   const auto out = meter.finish();
@@ -245,11 +245,11 @@ TEST_CASE("attention: no token, no query, zeros") {
   const DirectHead h = make_head(10, 8, 8, 0, 41);
   const std::vector<float> zeros(80, 0.0f), query(8, 1.0f);
   AttentionMeter meter({1, 8, 8, 0, 16}, query, ascending(1, 9));
-  meter.add(0, h.keys, zeros, h.keys, zeros);
+  meter.add(h.token_positions, h.keys, zeros, h.keys, zeros);
   CHECK(meter.finish()[0].output_nrmse() == 0);
   CHECK(meter.finish()[0].output_cosine() == 1);
   AttentionMeter vanished({1, 8, 8, 0, 16}, query, ascending(1, 9));
-  vanished.add(0, h.keys, zeros, h.keys, h.values);
+  vanished.add(h.token_positions, h.keys, zeros, h.keys, h.values);
   CHECK(std::isinf(vanished.finish()[0].output_nrmse()));
   CHECK(vanished.finish()[0].output_cosine() == 0);
 }
@@ -278,9 +278,10 @@ TEST_CASE("attention: what does not belong together is refused") {
   CHECK_THROWS_AS(AttentionMeter({1, 16, 8, 0, 0}, some, positions), Error);
   CHECK_THROWS_AS(AttentionMeter({1, 16, 8, -1, 4}, some, positions), Error);
   AttentionMeter meter({1, 16, 16, 0, 4}, some, positions);
-  CHECK_THROWS_AS(meter.add(0, some, some, some, std::span(some).first(48)), Error);
-  meter.add(0, some, some, some, some);
-  CHECK_THROWS_AS(meter.add(3, some, some, some, some), Error);
+  CHECK_THROWS_AS(meter.add(positions, some, some, some, std::span(some).first(48)), Error);
+  CHECK_THROWS_AS(meter.add(std::vector<std::uint64_t>{0, 2, 2, 3}, some, some, some, some), Error);
+  meter.add(positions, some, some, some, some);
+  CHECK_THROWS_AS(meter.add(ascending(4, 3), some, some, some, some), Error);
 }
 
 TEST_CASE("attention: every instruction set measures the same") {

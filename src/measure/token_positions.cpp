@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "src/measure/token_positions.hpp"
+
+#include <algorithm>
+#include <numeric>
+
+#include "codec/fail.hpp"
+
+namespace kvzip::tool {
+
+TokenPositions::TokenPositions(DumpReader& cache, const HeadMap& heads, std::uint64_t first, Odd odd) : first_(first) {
+  std::vector<std::pair<Layer, const LayerHeads*>> layers;
+  for (const auto& [layer, place] : heads) {
+    if (!pairs_up(place)) continue;
+    layers.emplace_back(layer, &place);
+    list_tokens_ = std::max(list_tokens_, place.keys[0].tokens);
+    if (layer_numbers_.empty() || layer_numbers_.back() != layer.first) layer_numbers_.push_back(layer.first);
+  }
+  const std::vector<TensorInfo>& tensors = cache.dump().tensors;
+  for (std::size_t i = 0; i < tensors.size() && !layers.empty() && !stored_; ++i) {
+    stored_ = tensors[i].name == kPositionsName && read(cache, layers, i, odd);
+  }
+}
+
+/// False for a tensor that has another shape or type and so says something else.
+bool TokenPositions::read(DumpReader& cache, const std::vector<std::pair<Layer, const LayerHeads*>>& layers,
+                          std::size_t tensor, Odd odd) {
+  const TensorInfo& info = cache.dump().tensors[tensor];
+  const HeadRows& keys = layers[0].second->keys[0];
+  std::uint64_t batch = 0;
+  for (const auto& [layer, place] : layers) {
+    batch = std::max(batch, layer.second + 1);
+    if (place->keys[0].tokens != keys.tokens) return false;
+  }
+  const std::array<std::uint64_t, 3> full{batch, layer_numbers_.size(), keys.heads};
+  std::vector<std::uint64_t> want;
+  std::array<std::uint64_t, 3> lists{batch, 1, 1};
+  if (batch > 1) want.push_back(batch);
+  for (std::size_t a = 1; a < 3 && want.size() + 1 < info.shape.size(); ++a) {
+    lists[a] = full[a];
+    want.push_back(full[a]);
+  }
+  for (const auto& [layer, place] : layers) {
+    if (lists[2] > 1 && place->keys[0].heads != lists[2]) return false;
+  }
+  want.push_back(keys.tokens);
+  if (info.dtype != DType::i64 || info.shape != want) return false;
+  Bytes bytes(info.bytes());
+  cache.read({tensor, std::vector<std::uint64_t>(want.size(), 0), want}, bytes);
+  std::vector<std::uint64_t> positions(info.elements());
+  for (std::size_t i = 0; i < positions.size(); ++i) {
+    std::uint64_t token = 0;
+    for (unsigned byte = 8; byte-- > 0;) token = token << 8 | std::to_integer<std::uint64_t>(bytes[i * 8 + byte]);
+    if (token >> 62 != 0 || (i % keys.tokens != 0 && first_ + token <= positions[i - 1])) {
+      if (odd == Odd::ignore) return false;
+      fail(ErrorCode::invalid_argument, "{}: the positions of tokens do not ascend from 0 or more", info.name);
+    }
+    positions[i] = first_ + token;
+  }
+  lists_ = lists;
+  positions_ = std::move(positions);
+  return true;
+}
+
+std::vector<std::uint64_t> TokenPositions::of(const Layer& layer, std::uint64_t head, std::uint64_t from,
+                                              std::uint64_t count) const {
+  std::vector<std::uint64_t> out(count);
+  if (!stored_) {
+    std::iota(out.begin(), out.end(), first_ + from);
+    return out;
+  }
+  const auto number = std::lower_bound(layer_numbers_.begin(), layer_numbers_.end(), layer.first);
+  const auto index = static_cast<std::uint64_t>(number - layer_numbers_.begin());
+  const std::uint64_t batch = lists_[0] > 1 ? layer.second : 0;
+  const std::uint64_t list = (batch * lists_[1] + (lists_[1] > 1 ? index : 0)) * lists_[2] + (lists_[2] > 1 ? head : 0);
+  const auto begin = positions_.begin() + static_cast<std::ptrdiff_t>(list * list_tokens_ + from);
+  std::copy_n(begin, count, out.begin());
+  return out;
+}
+
+std::uint64_t TokenPositions::behind(std::uint64_t tokens) const {
+  if (!stored_ || tokens == 0) return first_ + tokens;
+  std::uint64_t out = 0;
+  for (std::size_t i = std::min(tokens, list_tokens_) - 1; i < positions_.size(); i += list_tokens_)
+    out = std::max(out, positions_[i] + 1);
+  return out;
+}
+
+}  // namespace kvzip::tool
