@@ -83,8 +83,8 @@ class Stage : public Configurable {
   /// The table it uses and has not been given (kvzip/tables.hpp): a name or hash, kFittedTable for one fitted to the
   /// group's tensors, or kDumpTable for one of the whole dump; empty when there is none.
   virtual std::string_view lacks_table() const { return {}; }
-  /// Gives it the table, which its text calls `reference` from then on. A stage whose table of these nobody made is given
-  /// none, and does without.
+  /// Gives it the table, which its text calls `reference` from then on. A stage whose table of these nobody made is
+  /// given none, and does without.
   virtual void use_table(std::shared_ptr<const Table>, std::string_view) {}
   /// A table from rows that stand for all of the group's.
   virtual Table fit_table(const Tile&) const { return {}; }
