@@ -11,7 +11,7 @@ for command in compress decompress inspect verify recover compare diff bench con
   expect_in top "  $command"
   expect_status 0 kvzip $command --help
   [ ! -s stderr ]
-  [ "$(wc -l <stdout)" -le 56 ]
+  [ "$(wc -l <stdout)" -le 58 ]
   expect_in stdout "Usage: kvzip $command"
   [ "$(grep -c "^  kvzip " stdout)" -ge 2 ]
   cat stdout >>top

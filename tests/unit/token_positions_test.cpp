@@ -4,6 +4,8 @@
 
 #include <doctest/doctest.h>
 
+#include <cstring>
+
 #include "src/measure/fidelity.hpp"
 #include "src/prune/pruned_reader.hpp"
 #include "tests/support/cache_layouts.hpp"
@@ -114,8 +116,10 @@ TEST_CASE("positions: a tensor that cannot be of tokens is refused or taken for 
   CHECK_FALSE(rows.stored());
   CHECK(rows.of({1, 0}, 1, 7, 3)[0] == 12);
   CHECK(rows.behind(kTokens) == 5 + kTokens);
-  for (std::size_t t = 0; t < kTokens; ++t)
-    reader.data(dump.tensors.size() - 1)[t * 8] = static_cast<std::byte>(t + t / 100);
+  for (std::size_t t = 0; t < kTokens; ++t) {
+    const auto token = static_cast<std::uint64_t>(t + t / 100);
+    std::memcpy(reader.data(dump.tensors.size() - 1).data() + t * 8, &token, 8);
+  }
   const TokenPositions stored(reader, heads, 5, Odd::ignore);
   CHECK(stored.stored());
   CHECK(stored.of({1, 0}, 1, 100, 3)[0] == 5 + 101);
