@@ -4,6 +4,7 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cstring>
 
 #include "src/measure/fidelity.hpp"
@@ -110,6 +111,8 @@ TEST_CASE("positions: a tensor that cannot be of tokens is refused or taken for 
   Recognition recognition = made.recognition;
   recognition.tensors.push_back({Role::other, {}, Axes(), ""});
   const HeadMap heads = find_heads(dump, recognition, 0);
+  Bytes& numbers = reader.data(dump.tensors.size() - 1);
+  std::fill(numbers.begin(), numbers.end(), std::byte{0});
   using Odd = TokenPositions::Odd;
   CHECK_THROWS_AS(TokenPositions(reader, heads, 5, Odd::refuse), Error);  // all are 0
   const TokenPositions rows(reader, heads, 5, Odd::ignore);
@@ -118,7 +121,7 @@ TEST_CASE("positions: a tensor that cannot be of tokens is refused or taken for 
   CHECK(rows.behind(kTokens) == 5 + kTokens);
   for (std::size_t t = 0; t < kTokens; ++t) {
     const auto token = static_cast<std::uint64_t>(t + t / 100);
-    std::memcpy(reader.data(dump.tensors.size() - 1).data() + t * 8, &token, 8);
+    std::memcpy(numbers.data() + t * 8, &token, 8);
   }
   const TokenPositions stored(reader, heads, 5, Odd::ignore);
   CHECK(stored.stored());
