@@ -19,7 +19,7 @@ inline constexpr std::size_t kTableName = 64;                            // form
 inline constexpr std::uint64_t kTableBytes = std::uint64_t{1} << 26;     // format: bytes of one table
 inline constexpr std::uint64_t kTablesBytes = std::uint64_t{1} << 30;    // format: of all tables of a file
 inline constexpr std::size_t kTables = std::size_t{1} << 16;             // format: tables of a file
-inline constexpr std::uint64_t kRepeatsTokens = std::uint64_t{1} << 22;  // encoder only: tokens of a table of repeats
+inline constexpr std::uint64_t kRepeatsTokens = std::uint64_t{1} << 20;  // encoder only: tokens of a table of repeats
 inline constexpr std::uint64_t kFitValues = std::uint64_t{1} << 22;  // encoder only: values that a table is fitted to
 
 inline constexpr std::uint64_t kDescription = std::uint64_t{1} << 28;  // format: unpacked bytes of a header or index

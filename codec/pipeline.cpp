@@ -157,6 +157,12 @@ double Pipeline::work(const TileContext& context, TileShape shape) const {
   return sum;
 }
 
+void fail_without_table(std::string_view stage, std::string_view reference) {
+  fail(ErrorCode::unsupported,
+       "{}: its table {} is neither in the container nor in the tables given or found beside it (.kvzd)", stage,
+       reference);
+}
+
 std::vector<std::string> Pipeline::lacking_tables() const {
   std::vector<std::string> references;
   for (const auto& stage : stages_) references.emplace_back(stage->lacks_table());

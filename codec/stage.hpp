@@ -47,6 +47,8 @@ struct DecodeContext {
 
 inline constexpr std::string_view kFittedTable = "tensor";
 inline constexpr std::string_view kDumpTable = "dump";
+/// For a stage that cannot do its work without the table it names.
+[[noreturn]] void fail_without_table(std::string_view stage, std::string_view reference);
 
 class Stage : public Configurable {
  public:

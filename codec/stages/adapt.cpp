@@ -152,11 +152,7 @@ class Adapt final : public Cloned<Adapt, Stage> {
   };
 
   RepeatRows repeat_rows(const TileContext& context, TileShape shape) const {
-    if (repeats_ != kNoRepeats && repeats_ != kDumpTable && table_ == nullptr) {
-      fail(ErrorCode::unsupported,
-           "adapt: its table {} is neither in the container nor in the tables given or found beside it (.kvzd)",
-           repeats_);
-    }
+    if (repeats_ != kNoRepeats && repeats_ != kDumpTable && table_ == nullptr) fail_without_table("adapt", repeats_);
     return {table_ == nullptr ? ByteView() : ByteView(table_->bytes), context, shape};
   }
 

@@ -159,7 +159,8 @@ void RepeatPredictor::learn(std::size_t r, const float* coefficients) {
   for (const std::uint32_t context : row.feeds) {
     if (context == RepeatRows::kNone) continue;
     ++counts_[context];
-    if (place_[context] != RepeatRows::kNone) add(run_sums_, place_[context], coefficients);
+    if (place_[context] == RepeatRows::kNone) continue;
+    kernels::add_multiple(coefficients, width_, 1, run_sums_.data() + std::size_t{place_[context]} * width_);
   }
 }
 
@@ -167,14 +168,10 @@ void RepeatPredictor::end_run(const float* rows, std::size_t stride) {
   for (std::uint32_t r = from_; r < to_; ++r) {
     if (usual_[r - from_] == 0) continue;
     for (const std::uint32_t context : repeats_.rows[r].feeds) {
-      if (context != RepeatRows::kNone) add(sums_, context, rows + (r - from_) * stride);
+      if (context == RepeatRows::kNone) continue;
+      kernels::add_multiple(rows + (r - from_) * stride, width_, 1, sums_.data() + std::size_t{context} * width_);
     }
   }
-}
-
-void RepeatPredictor::add(std::vector<float>& sums, std::uint32_t context, const float* row) const {
-  float* sum = sums.data() + std::size_t{context} * width_;
-  for (std::size_t k = 0; k < width_; ++k) sum[k] += row[k];
 }
 
 }  // namespace kvzip

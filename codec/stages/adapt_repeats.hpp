@@ -54,8 +54,6 @@ class RepeatPredictor {
   void end_run(const float* rows, std::size_t stride);
 
  private:
-  void add(std::vector<float>& sums, std::uint32_t context, const float* row) const;
-
   const RepeatRows& repeats_;
   std::uint32_t width_, from_ = 0, to_ = 0;
   std::vector<std::uint32_t> counts_;  // rows in the sums of each context

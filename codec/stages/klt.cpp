@@ -145,10 +145,7 @@ class Klt final : public Cloned<Klt, Stage> {
   bool in_table() const { return table_ != nullptr || (basis_ != kInTile && basis_ != kFittedTable); }
   /// Read for each tile, as the streams of a tile are: many pipelines may name one table.
   Model table_model(std::uint32_t cols, const Windows& windows) const {
-    if (table_ == nullptr) {
-      fail(ErrorCode::unsupported,
-           "klt: its table {} is neither in the container nor in the tables given or found beside it (.kvzd)", basis_);
-    }
+    if (table_ == nullptr) fail_without_table("klt", basis_);
     try {
       return model_of_klt_table(table_->bytes, cols, windows.parts);
     } catch (Error& e) {

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "codec/fail.hpp"
+#include "formats/kvz/kvz_pages.hpp"
 #include "formats/kvz/kvz_results.hpp"
 
 namespace kvzip {
@@ -44,13 +45,17 @@ void EndingCheck::take(Record record, std::uint64_t offset) {
     }
     return;
   }
-  if (!record.is(RecordType::results)) {
-    if (record.header.type >= kAncillary && !record.sound()) named("a record's checksum does not match");
-    return;
+  const bool results = record.is(RecordType::results), pages = record.is(RecordType::pages);
+  if (record.header.type >= kAncillary && !results && !record.sound()) {
+    return named("a record's checksum does not match");
   }
-  if (std::exchange(has_results_, true)) named("there are results twice");
+  if (!results && !pages) return;
+  if (std::exchange(results ? has_results_ : has_pages_, true)) {
+    named(results ? "there are results twice" : "there are pages twice");
+  }
   try {
-    read_results(record);
+    if (results) read_results(record);
+    if (pages) read_kvz_pages(record.payload);
   } catch (const Error& e) {
     named(e.message());
   }

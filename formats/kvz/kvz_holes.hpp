@@ -16,7 +16,8 @@ struct BrokenFrames {
   std::uint64_t first = 0, last = 0;
   std::uint64_t offset = 0;  // of the first one's record
   std::string why;
-  bool gone = false;  // there is no record
+  bool gone = false;         // there is no record
+  bool unsupported = false;  // it may be sound, but this build or the tables at hand do not decode it
 };
 
 class Holes {

@@ -7,6 +7,7 @@
 
 #include "codec/bytes.hpp"
 #include "codec/fail.hpp"
+#include "formats/kvz/kvz_output.hpp"
 #include "formats/kvz/kvz_source.hpp"
 
 namespace kvzip {
@@ -105,32 +106,6 @@ Walked walk(const RecordFile& file) {
   return out;
 }
 
-class Appending {
- public:
-  Appending(OutputFile& out, ByteWriter hashes, std::uint64_t sequence)
-      : out_(out), hashes_(std::move(hashes)), sequence_(static_cast<std::uint32_t>(sequence)) {}
-  void add(RecordType type, std::uint16_t flags, std::uint64_t decoded, ByteView payload) {
-    out_.append(make_record_header({static_cast<std::uint16_t>(type), flags, payload.size(), decoded, sequence_++}));
-    out_.append(payload);
-    ByteWriter tail;
-    tail.put(hash64(payload));
-    hashes_.put_bytes(tail.view());
-    out_.append(tail.view());
-  }
-  void add_end(std::uint64_t frames) {
-    ByteWriter end;
-    end.put(std::uint64_t{sequence_} + 1);
-    end.put(frames);
-    end.put(hash64(hashes_.view()));
-    add(RecordType::end, 0, end.size(), end.view());
-  }
-
- private:
-  OutputFile& out_;
-  ByteWriter hashes_;
-  std::uint32_t sequence_;
-};
-
 }  // namespace
 
 const PageList* KvzPages::of(std::uint32_t layer, std::uint64_t batch) const {
@@ -206,14 +181,11 @@ void add_kvz_pages(InputFile container, const KvzPages& pages, OutputFile& out) 
   if (!end.is(RecordType::end) || end.payload.size() != 3 * sizeof(std::uint64_t)) {
     fail(ErrorCode::corrupt, "the end record is damaged");
   }
-  Appending more(out, std::move(walked.hashes), walked.records);
+  RecordAppender more(out, std::move(walked.hashes), static_cast<std::uint32_t>(walked.records));
   const Bytes payload = write_kvz_pages(pages);
-  more.add(RecordType::pages, 0, payload.size(), payload);
-  FooterInfo footer{out.position(), 0};
-  more.add(RecordType::index, index.header.flags, index.header.decoded, index.payload);
-  more.add_end(ByteReader(ByteView(end.payload).subspan(sizeof(std::uint64_t))).get<std::uint64_t>());
-  footer.file_bytes = out.position() + kFooterBytes;
-  out.append(make_footer(footer));
+  more.append(RecordType::pages, 0, payload, payload.size());
+  more.end(index.header.flags, index.payload, index.header.decoded,
+           ByteReader(ByteView(end.payload).subspan(sizeof(std::uint64_t))).get<std::uint64_t>());
 }
 
 }  // namespace kvzip

@@ -3,12 +3,15 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <numeric>
 #include <unordered_map>
 
 #include "codec/bytes.hpp"
 #include "codec/limits.hpp"
 #include "codec/splitmix64.hpp"
+#include "formats/kvz/kvz_plan.hpp"
+#include "formats/kvz/tile_walk.hpp"
 #include "formats/model_info.hpp"
 
 namespace kvzip {
@@ -45,7 +48,7 @@ std::vector<std::uint64_t> listed_tokens(DumpReader& reader) {
   return tokens;
 }
 
-/// The first, or the last, kChannels channels of a group's rows.
+/// The first channels of a group's rows.
 struct Rows {
   std::size_t width = 0;
   std::vector<float> values;
@@ -53,26 +56,25 @@ struct Rows {
   const float* row(std::size_t r) const { return values.data() + r * width; }
 };
 
-Rows read_rows(DumpReader& reader, const Plan& plan, const PlanGroup& group) {
-  const Dump& dump = reader.dump();
+Rows read_rows(DumpReader& reader, const Plan& plan, const PlanGroup& group, unsigned threads) {
+  std::vector<std::uint64_t> frames(group.frames);
+  std::iota(frames.begin(), frames.end(), group.first_frame);
   Rows rows;
-  for (std::uint64_t p = group.first_part; p < group.first_part + group.parts; ++p) {
-    Part part = plan.part(dump, p);
-    for (const Slice& slice : part.slices) {
-      Bytes& data = part.data.emplace_back(slice_bytes(dump, slice));
-      reader.read(slice, data);
+  rows.width = std::min<std::size_t>(kChannels, group.context.channels());
+  const auto visit = [&](const PlannedTile& tile) {
+    const std::size_t row_bytes = tile.shape.cols * dtype_unit(group.context.source);
+    std::vector<float> values(std::size_t{tile.shape.rows} * rows.width);
+    for (std::size_t r = 0; r < tile.shape.rows; ++r) {
+      to_float(group.context.source,
+               tile.elements.subspan(r * row_bytes, rows.width * dtype_unit(group.context.source)),
+               std::span(values).subspan(r * rows.width, rows.width));
     }
-    const TileShape shape = plan.shape(dump, part);
-    const Buffer<std::byte> elements = gather_tile(plan, dump, part);
-    std::vector<float> values(std::size_t{shape.rows} * shape.cols);
-    to_float(group.context.source, elements, values);
-    rows.width = std::min<std::size_t>(kChannels, shape.cols);
-    const std::size_t first = group.context.role == Role::pair ? shape.cols - rows.width : 0;  // values stand right
-    for (std::size_t r = 0; r < shape.rows; ++r) {
-      const float* from = values.data() + r * shape.cols + first;
-      rows.values.insert(rows.values.end(), from, from + rows.width);
-    }
-  }
+    return values;
+  };
+  const auto merge = [&](const PlannedTile&, const std::vector<float>& values) {
+    rows.values.insert(rows.values.end(), values.begin(), values.end());
+  };
+  for_each_tile<std::vector<float>>(reader, plan, frames, visit, merge, threads);
   return rows;
 }
 
@@ -113,30 +115,26 @@ std::vector<std::uint64_t> number_rows(const Rows& rows) {
 
 }  // namespace
 
-Bytes find_repeats(DumpReader& reader, const Plan& plan) {
-  const auto counts = [&](std::uint64_t tokens) {
-    return std::any_of(plan.groups.begin(), plan.groups.end(),
-                       [&](const PlanGroup& g) { return g.tiled && g.rows == tokens; });
-  };
-  std::vector<const PlanGroup*> lowest;
-  for (const PlanGroup& group : plan.groups) {
-    if (!group.tiled || group.frames == 0 || group.rows > limits::kRepeatsTokens) continue;
-    if (!lowest.empty() && group.context.layer > lowest[0]->context.layer) continue;
-    if (!lowest.empty() && group.context.layer < lowest[0]->context.layer) lowest.clear();
-    // Several of one role: several sequences.
-    for (const PlanGroup* other : lowest) {
-      if (other->context.role == group.context.role) return {};
-    }
-    lowest.push_back(&group);
-  }
+Bytes find_repeats(DumpReader& reader, const Recognition& recognition, unsigned threads) {
+  // Any rules that cut keys and values into tiles will do.
+  const RuleSet rules = RuleSet::parse("key = planes,pack\nvalue = planes,pack\n", "tiles");
+  const Plan plan = make_plan(reader.dump(), recognition, rules, {});
+  std::map<std::pair<std::uint32_t, Role>, const PlanGroup*> sequences;
+  bool counted = false;
   const std::vector<std::uint64_t> ids = listed_tokens(reader);
-  if (!ids.empty() && counts(ids.size())) return table_of(ids);
+  for (const PlanGroup& group : plan.groups) {
+    const Role role = group.context.role;
+    if (!group.tiled || group.frames == 0 || (role != Role::key && role != Role::value)) continue;
+    if (!is_codable_float(group.context.source)) continue;
+    if (!sequences.try_emplace({group.context.layer, role}, &group).second) return {};  // several sequences
+    counted = counted || group.rows == ids.size();
+  }
+  if (!ids.empty() && counted) return table_of(ids);
   // Keys tell tokens apart where they are a latent without rotation.
-  std::stable_sort(lowest.begin(), lowest.end(), [](const PlanGroup* a, const PlanGroup* b) {
-    return a->context.role != Role::key && b->context.role == Role::key;
-  });
-  for (const PlanGroup* group : lowest) {
-    Bytes table = table_of(number_rows(read_rows(reader, plan, *group)));
+  for (const Role role : {Role::value, Role::key}) {
+    const auto found = sequences.empty() ? sequences.end() : sequences.find({sequences.begin()->first.first, role});
+    if (found == sequences.end() || found->second->rows > limits::kRepeatsTokens) continue;
+    Bytes table = table_of(number_rows(read_rows(reader, plan, *found->second, threads)));
     if (!table.empty()) return table;
   }
   return {};

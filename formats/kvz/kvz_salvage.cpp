@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <array>
-#include <atomic>
 #include <limits>
 #include <utility>
 
@@ -81,15 +80,13 @@ class Salvaged final : public SalvageReader {
       at.emplace_back(here ? found_->offset : found_ ? found_->after : scan_.after(), here);
       if (!here && places_) at.back().first = places_->at(f).offset;
       part.coded.push_back(here ? with_hash(std::move(found_->record)) : Bytes());
-      lost_frames_ += here ? 0 : 1;
+      if (!here && ++lost_frames_ > kFreeFrames + kFramesPerByte * scan_.position() && !trusts_files()) {
+        fail(ErrorCode::limit, "{} frames are missing from {} bytes", lost_frames_, scan_.position());
+      }
       if (here) advance();
     }
-    const std::uint64_t read = scan_.position();
     add_cost(header_.plan.group(part), first, last, cost_);
-    require_earned(cost_, read);
-    if (lost_frames_ > kFreeFrames + kFramesPerByte * read && !trusts_files()) {
-      fail(ErrorCode::limit, "{} frames are missing from {} bytes", lost_frames_, read);
-    }
+    require_earned(cost_, scan_.position());
     part.result = std::move(at);
   }
 
@@ -124,7 +121,11 @@ class Salvaged final : public SalvageReader {
 
   void note(const Part& part) override {
     const auto& broken = std::any_cast<const std::optional<BrokenFrames>&>(part.result);
-    if (broken) holes_.add(*broken);
+    if (!broken) return;
+    holes_.add(*broken);
+    if (broken->unsupported && unsupported_.empty()) {
+      unsupported_ = frame_name(header_, broken->first) + ": " + broken->why;
+    }
   }
 
   void add_fault(std::string fault) { ending_.add_fault(std::move(fault)); }
@@ -132,6 +133,8 @@ class Salvaged final : public SalvageReader {
   KvzDamage damage() override {
     if (!std::exchange(has_tables_, true)) find_first();
     while (found_) advance();
+    // In a sound file that is no damage: this build cannot tell. In others the table may be what was damaged.
+    if (!unsupported_.empty() && !damaged_) fail(ErrorCode::unsupported, "{}", unsupported_);
     if (!places_) ending_.check_numbers(header_.plan.frames + lost_tables_);
     KvzDamage damage = holes_.damage();
     damage.others = ending_.faults(scan_, header_.plan.frames, !damage.holes.empty());
@@ -149,18 +152,18 @@ class Salvaged final : public SalvageReader {
       decode_frame(group, f, coded, elements, chain);
       return {};
     } catch (const Error& e) {
-      // In a sound file that is no damage: this build cannot tell. In others the table may be what was damaged.
-      if (e.code() == ErrorCode::unsupported && !damaged_) throw;
       std::string why = e.where() + ": " + e.message();
       const std::string name = frame_name(header_, f) + ": ";
       if (why.starts_with(name)) why.erase(0, name.size());
-      return BrokenFrames{f, f + 1, place.first, std::move(why), false};
+      return BrokenFrames{f, f + 1, place.first, std::move(why), false, e.code() == ErrorCode::unsupported};
     }
   }
 
-  bool may_be(const RecordHeader& h, std::uint64_t offset) const {
+  bool may_be(const RecordHeader& h, std::uint64_t offset) {
     if (h.type != static_cast<std::uint16_t>(RecordType::frame)) {
-      return h.type != static_cast<std::uint16_t>(RecordType::header) && h.stored <= kRecordRoom;
+      if (h.type == static_cast<std::uint16_t>(RecordType::header) || h.stored > kRecordRoom) return false;
+      if (places_) return !inside_frame(offset);
+      return h.type != static_cast<std::uint16_t>(RecordType::end) || !ends_another(h, offset);
     }
     if (places_) return place(offset).has_value();
     if (header_.plan.frames == 0) return false;
@@ -179,6 +182,29 @@ class Salvaged final : public SalvageReader {
                                      [](const FrameAt& a, std::uint64_t o) { return a.offset < o; });
     if (at == places_->end() || at->offset != offset) return {};
     return static_cast<std::uint64_t>(at - places_->begin());
+  }
+
+  /// A container that is data of this one has records, too.
+  bool inside_frame(std::uint64_t offset) const {
+    const auto after = std::upper_bound(places_->begin(), places_->end(), offset,
+                                        [](std::uint64_t o, const FrameAt& a) { return o < a.offset; });
+    if (after == places_->begin()) return false;
+    const FrameAt& frame = *std::prev(after);
+    return offset > frame.offset && offset - frame.offset < frame.stored + kRecordOverhead;
+  }
+
+  /// An end record behind which a footer tells of a shorter file, and more follows.
+  bool ends_another(const RecordHeader& h, std::uint64_t offset) {
+    const std::uint64_t bytes = h.stored + kRecordOverhead;
+    const ByteView ahead = scan_.front(bytes + kFooterBytes + 1);
+    if (ahead.size() <= bytes + kFooterBytes) return false;
+    Footer footer;
+    std::copy_n(ahead.begin() + static_cast<std::ptrdiff_t>(bytes), kFooterBytes, footer.begin());
+    try {
+      return parse_footer(footer).file_bytes < offset + bytes + kFooterBytes;
+    } catch (const Error&) {
+      return false;
+    }
   }
 
   /// What is lost is filled, and so costs as much as what is there.
@@ -241,7 +267,8 @@ class Salvaged final : public SalvageReader {
   std::optional<FoundRecord> found_;  // the next frame that is there
   std::uint64_t found_frame_ = 0;     // its number
   std::uint64_t lost_tables_ = 0, lost_frames_ = 0;
-  std::atomic<bool> damaged_ = false;
+  bool damaged_ = false;
+  std::string unsupported_;  // why the first frame that this build cannot decode is none
   Plan::Cost cost_;
 };
 

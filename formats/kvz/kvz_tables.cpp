@@ -158,7 +158,7 @@ Tables fit_tables(DumpReader& reader, const Recognition& recognition, const KvzO
     repeats = repeats || std::find(lacking.begin(), lacking.end(), kDumpTable) != lacking.end();
   }
   Tables tables;
-  if (Bytes table = repeats ? find_repeats(reader, plan) : Bytes(); !table.empty()) {
+  if (Bytes table = repeats ? find_repeats(reader, recognition, threads) : Bytes(); !table.empty()) {
     tables.add(std::string(kRepeatsTable), TableType::repeats, std::move(table));
   }
   constexpr std::size_t kTogether = 8;  // groups in memory: reading is serial, fitting is not

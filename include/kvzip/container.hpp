@@ -58,8 +58,9 @@ struct KvzOptions {
   std::shared_ptr<const Saliency> saliency{};
 };
 
-/// Fits the tables that the rules ask for (klt:basis=tensor), for `tables.stored`, to a part of each tensor's tokens
-/// that stands for all. Reads with random access. Without them each tile stores what it needs. `threads`: 0 = all.
+/// Makes the tables that the rules ask for, for `tables.stored`: those of klt:basis=tensor from a part of each tensor's
+/// tokens that stands for all, that of adapt:repeats=dump from token ids or the values of a layer. Reads with random
+/// access. Without them each tile stores what it needs, and predicts nothing. `threads`: 0 = all.
 Tables fit_tables(DumpReader& reader, const Recognition& recognition, const KvzOptions& options, unsigned threads);
 
 /// Plans the tile groups of `dump` (fails before any data is read when a pipeline does not suit its tensors) and

@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "codec/fail.hpp"
+#include "kvzip/container.hpp"
 
 namespace kvzip::tool {
 
@@ -23,8 +24,11 @@ Asking::Asking(DumpReader& cache, const Recognition& recognition, const AskingOp
     queries_.emplace(options.queries, options.recognise, rope_);
   }
   for (const auto& [layer, place] : heads_) check(layer, place);
-  rotary_ = rotary_of_keys(rope_, heads_, queries_->end_position());
+  if (const KvzReader* container = cache_.traits().container; container != nullptr && !cache_.traits().once) {
+    container->check_cost();  // before room is made for as many tokens as it claims
+  }
   positions_ = TokenPositions(cache_, heads_, rope_.first_position, TokenPositions::Odd::refuse);
+  rotary_ = rotary_of_keys(rope_, heads_, positions_, queries_->end_position());
 }
 
 void Asking::check(const Layer& layer, const LayerHeads& place) const {
@@ -42,7 +46,8 @@ void Asking::check(const Layer& layer, const LayerHeads& place) const {
   }
 }
 
-std::optional<Rotary> rotary_of_keys(const Rope& rope, const HeadMap& heads, std::uint64_t end) {
+std::optional<Rotary> rotary_of_keys(const Rope& rope, const HeadMap& heads, const TokenPositions& positions,
+                                     std::uint64_t end) {
   if (rope.state != Rope::State::pre) return std::nullopt;
   if (rope.theta == 0) {
     fail(ErrorCode::invalid_argument, "its keys are not rotated (rope=pre), and it does not say rope_theta");
@@ -50,7 +55,7 @@ std::optional<Rotary> rotary_of_keys(const Rope& rope, const HeadMap& heads, std
   std::uint64_t dims = 0;
   for (const auto& [layer, place] : heads) {
     if (place.keys.empty()) continue;
-    end = std::max(end, rope.first_position + place.keys[0].tokens);
+    end = std::max({end, rope.first_position + place.keys[0].tokens, positions.behind(place.keys[0].tokens)});
     dims = dims == 0 ? place.keys[0].dims : std::min(dims, place.keys[0].dims);
   }
   Rope resolved = rope;
@@ -76,8 +81,8 @@ void Asking::read_piece(const Layer& layer, bool values, Piece& piece) {
   k.read(cache_, k.tensor, piece.first, piece.count, piece.keys);
   if (values) v.read(cache_, v.tensor, piece.first, piece.count, piece.values);
   for (std::uint64_t head = 0; rotary_ && head < k.heads; ++head) {
-    rotary_->turn(rope_.first_position + piece.first, 1, piece.count, 1, k.dims,
-                  piece.keys.data() + head * piece.count * k.dims);
+    positions_.turn(*rotary_, layer, head, piece.first, piece.count, k.dims,
+                    piece.keys.data() + head * piece.count * k.dims);
   }
 }
 

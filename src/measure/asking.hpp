@@ -33,7 +33,8 @@ struct Asked {
 };
 
 /// What turns keys of a cache that stores them before rotation, for positions below `end`; nothing where it does not.
-std::optional<Rotary> rotary_of_keys(const Rope& rope, const HeadMap& heads, std::uint64_t end);
+std::optional<Rotary> rotary_of_keys(const Rope& rope, const HeadMap& heads, const TokenPositions& positions,
+                                     std::uint64_t end);
 
 class Asking {
  public:

@@ -189,16 +189,6 @@ void LayerRun::stream(const HeadRows* keys, const HeadRows* values, std::size_t 
   }
 }
 
-void LayerRun::turn(std::size_t head, std::uint64_t first, std::span<float> keys, std::size_t dims) const {
-  const std::uint64_t count = keys.size() / dims;
-  const std::vector<std::uint64_t> at = s_.positions.of(layer_, head, first, count);
-  if (!s_.positions.stored()) {
-    rotary_->turn(at[0], 1, count, 1, dims, keys.data());
-    return;
-  }
-  for (std::size_t t = 0; t < count; ++t) rotary_->turn(at[t], 1, 1, 1, dims, keys.data() + t * dims);
-}
-
 /// Errors of values are of all tokens that were decoded; what attention sees is decoded before the split only, and
 /// rotated.
 void LayerRun::measure_head(Block& block, std::size_t head, HeadFidelity& out, PairSums* pairs) const {
@@ -212,7 +202,9 @@ void LayerRun::measure_head(Block& block, std::size_t head, HeadFidelity& out, P
     std::copy(x.begin() + static_cast<std::ptrdiff_t>(kept * dims), x.end(),
               y.begin() + static_cast<std::ptrdiff_t>(kept * dims));
     if (asking_.empty() || rotary_ == nullptr || &distortion != &out.key) return;
-    for (const std::span<float> side : {x, y}) turn(head, block.first, side, dims);
+    for (const std::span<float> side : {x, y}) {
+      s_.positions.turn(*rotary_, layer_, head, block.first, side.size() / dims, dims, side.data());
+    }
   };
   if (block.key_dims != 0) measure(block.keys, block.decoded_keys, block.key_dims, out.key);
   if (block.value_dims != 0) measure(block.values, block.decoded_values, block.value_dims, out.value);

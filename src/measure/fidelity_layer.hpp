@@ -70,7 +70,6 @@ class LayerRun {
   std::uint64_t decoded_of(const HeadRows& rows, std::uint64_t first, std::uint64_t count) const;
   void read(const HeadRows& rows, bool take_decoded, std::uint64_t first, std::uint64_t count,
             std::vector<float>& original, std::vector<float>& decoded);
-  void turn(std::size_t head, std::uint64_t first, std::span<float> keys, std::size_t dims) const;
   void measure_head(Block& block, std::size_t head, HeadFidelity& out, PairSums* pairs) const;
   void collect();
 

@@ -135,7 +135,9 @@ KvzPages digest_pages(DumpReader& cache, const Recognition& recognition, std::ui
   std::erase_if(layers, [](const auto& layer) { return layer.second.keys.size() != 1; });
   if (layers.empty()) fail(ErrorCode::invalid_argument, "it has no layer with one tensor of keys, so no pages");
   const Rope& rope = recognition.model.rope;
-  const std::optional<Rotary> rotary = rotary_of_keys(rope, layers, 0);
+  const TokenPositions positions(cache, layers, rope.first_position, TokenPositions::Odd::refuse);
+  const TokenPositions rows(rope.first_position);
+  const std::optional<Rotary> rotary = rotary_of_keys(rope, layers, positions, 0);
   std::vector<float> keys;
   for (const auto& [layer, place] : layers) {
     const HeadRows& k = place.keys[0];
@@ -146,7 +148,8 @@ KvzPages digest_pages(DumpReader& cache, const Recognition& recognition, std::ui
       const std::uint64_t count = std::min(step, k.tokens - first);
       k.read(cache, k.tensor, first, count, keys);
       for (std::uint64_t head = 0; rotary && head < k.heads; ++head) {
-        rotary->turn(rope.first_position + first, 1, count, 1, k.dims, keys.data() + head * count * k.dims);
+        (pairs_up(place) ? positions : rows)
+            .turn(*rotary, layer, head, first, count, k.dims, keys.data() + head * count * k.dims);
       }
       digester.add(first, count, keys);
     }

@@ -197,7 +197,8 @@ PageChoice::PageChoice(const PageList& list, std::uint64_t head, std::span<const
     const auto query = queries.subspan(i * list.channels, list.channels);
     if (!usable(query)) continue;
     bounds.clear();
-    for (std::uint64_t p = 0; p < seen(i); ++p) bounds.push_back(page_bound(list, head, p, query, PageBy::both));
+    const std::uint64_t pages_of_query = seen(i);
+    for (std::uint64_t p = 0; p < pages_of_query; ++p) bounds.push_back(page_bound(list, head, p, query, PageBy::both));
     const std::vector<std::uint32_t> order = ranked(bounds);
     for (std::size_t r = 0; r < std::min<std::uint64_t>(top, order.size()); ++r) {
       chosen_[i * pages_ + order[r]] = true;

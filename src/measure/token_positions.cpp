@@ -78,6 +78,13 @@ std::vector<std::uint64_t> TokenPositions::of(const Layer& layer, std::uint64_t 
   return out;
 }
 
+void TokenPositions::turn(const Rotary& rotary, const Layer& layer, std::uint64_t head, std::uint64_t from,
+                          std::uint64_t count, std::size_t dims, float* keys) const {
+  if (!stored_) return rotary.turn(first_ + from, 1, count, 1, dims, keys);
+  const std::vector<std::uint64_t> at = of(layer, head, from, count);
+  for (std::size_t t = 0; t < count; ++t) rotary.turn(at[t], 1, 1, 1, dims, keys + t * dims);
+}
+
 std::uint64_t TokenPositions::behind(std::uint64_t tokens) const {
   if (!stored_ || tokens == 0) return first_ + tokens;
   std::uint64_t out = 0;

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "formats/head_rows.hpp"
+#include "formats/query_set.hpp"
 
 namespace kvzip::tool {
 
@@ -21,12 +22,17 @@ class TokenPositions {
   enum class Odd : std::uint8_t { refuse, ignore };
 
   TokenPositions() = default;
+  /// One token after the other from `first` on.
+  explicit TokenPositions(std::uint64_t first) : first_(first) {}
   /// Of the layers whose keys and values pair up. One token after the other from `first` on, unless the cache has a
   /// tensor `positions`, as prune writes it.
   TokenPositions(DumpReader& cache, const HeadMap& heads, std::uint64_t first, Odd odd);
 
   /// Of `count` tokens of a head from its token `from` on.
   std::vector<std::uint64_t> of(const Layer& layer, std::uint64_t head, std::uint64_t from, std::uint64_t count) const;
+  /// Turns `count` keys of `dims` channels, of a head's tokens from its token `from` on.
+  void turn(const Rotary& rotary, const Layer& layer, std::uint64_t head, std::uint64_t from, std::uint64_t count,
+            std::size_t dims, float* keys) const;
   /// Tokens were left out.
   bool stored() const { return stored_; }
   /// The first position that is behind the first `tokens` tokens of every head.

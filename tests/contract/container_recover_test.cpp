@@ -204,6 +204,31 @@ TEST_CASE("recover: bytes taken out, put in and zeroed") {
   CHECK(losses.size() > 5);
 }
 
+TEST_CASE("recover: records of a container that is data of another one are not taken for records of that") {
+  const Bytes inner = sample_container();
+  auto reader = sample_reader({{"blob", DType::u8, {inner.size()}, Role::other, {}, ""},
+                               {"k", DType::f16, {1, 22, 4}, Role::key, 0, "HTD"},
+                               {"v", DType::f16, {1, 22, 4}, Role::value, 0, "HTD"}});
+  reader->data(0) = inner;
+  const Bytes file =
+      compressed(*reader, options_of("other = planes,pack\nkey = quant:bits=4,pack\nvalue = cast,pack", 4));
+  const std::vector<Bytes> right = decompressed(file);
+  const std::vector<Place> places = places_of_records(file);
+  const Place& blob = *std::find_if(places.begin(), places.end(),
+                                    [](const Place& p) { return p.type == record_type(RecordType::frame); });
+  REQUIRE(std::search(file.begin(), file.end(), inner.begin(), inner.end()) != file.end());
+  for (std::size_t byte = 0; byte < kRecordHeaderBytes; ++byte) {
+    Bytes bad = file;
+    bad[blob.offset + byte] ^= std::byte{4};
+    const MemoryFile damaged(bad);
+    const auto by_index = recovered(damaged, true);
+    REQUIRE(by_index);
+    CHECK(by_index->damage.lost == inner.size());
+    CHECK(wrong_values(*by_index, right) == 0);
+    if (const auto without = recovered(damaged, false)) CHECK(wrong_values(*without, right) == 0);
+  }
+}
+
 TEST_CASE("recover: files of any format, and verify's lines") {
   Bytes container = sample_container();
   const auto records = places_of_records(container);

@@ -256,6 +256,38 @@ TEST_CASE("pages: digests of keys before rotary embedding are of turned ones") {
   });
 }
 
+TEST_CASE("pages: keys before rotary embedding are turned by the positions that a pruned cache had") {
+  const Sides s;
+  Made made = separate("HTD")(s.key, s.value, &s.query);
+  Rope& rope = made.recognition.model.rope;
+  rope.state = Rope::State::pre;
+  rope.theta = 100;
+  rope.dims = kDim;
+  rope.first_position = 5;
+  made.dump.tensors.push_back({"positions", DType::i64, {kTokens}});
+  made.recognition.tensors.push_back({Role::other, {}, Axes(), ""});
+  MemoryReader reader(made.dump, 1 << 20);
+  for (std::size_t i = 0; i < made.data.size(); ++i) {
+    from_float(DType::f32, made.data[i], reader.data(i));
+  }
+  for (std::uint64_t t = 0; t < kTokens; ++t) {
+    const std::uint64_t position = 2 * t + t / 7;
+    std::memcpy(reader.data(made.data.size()).data() + 8 * t, &position, 8);
+  }
+  const Rotary rotary(rope);
+  std::vector<float> turned(s.key.x.begin(), s.key.x.begin() + kHeads * kTokens * kDim);  // of layer 0
+  for (std::uint64_t row = 0; row < kHeads * kTokens; ++row) {
+    const std::uint64_t t = row % kTokens;
+    rotary.turn(5 + 2 * t + t / 7, 1, 1, 1, kDim, turned.data() + row * kDim);
+  }
+  Asking asking(reader, made.recognition, {});
+  asking.for_each_piece({0, 0}, false, [&](const Asking::Piece& piece) { CHECK(piece.keys == turned); });
+  const PageList want = digest(kHeads, kTokens, kDim, kPage, turned);
+  const KvzPages pages = digest_pages(reader, made.recognition, kPage);
+  CHECK(pages.lists[0].low == want.low);
+  CHECK(pages.lists[0].radius == want.radius);
+}
+
 TEST_CASE("pages: the record comes back, and hostile ones are refused") {
   KvzPages pages{4, {digest(2, 9, 3, 4, normal(2 * 9 * 3, 15)), digest(1, 3, 2, 4, normal(6, 16))}};
   pages.lists[1].layer = 7;
