@@ -8,7 +8,7 @@
 namespace kvzip {
 namespace {
 
-constexpr std::array<StageRow, 20> kStages{{
+constexpr std::array<StageRow, 22> kStages{{
     {1, "window", "1.0", "sink tokens and the recent window kept exact", make_window},
     {2, "outliers", "1.0", "a share of the values stored exactly, their place filled with the mean", make_outliers},
     {3, "quant", "1.0", "uniform quantisation in groups", make_quant},
@@ -29,6 +29,8 @@ constexpr std::array<StageRow, 20> kStages{{
     {18, "tiers", "1.1", "salient tokens quantised with more bits than the others (ZipCache, MiKV)", make_tiers},
     {19, "bands", "1.1", "channels of large range with more bits, the others by their spectrum (VidKV)", make_bands},
     {20, "polar", "1.1", "polar coordinates: a radius for 16 channels, and angles (PolarQuant)", make_polar},
+    {21, "slerp", "1.1", "two layers as one direction for each token and their lengths (MiniCache)", make_slerp},
+    {22, "runs", "1.1", "runs of tokens with similar keys as one row each (KVMerger)", make_runs},
 }};
 
 constexpr std::array<CoderRow, 5> kCoders{{

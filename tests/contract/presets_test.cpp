@@ -82,8 +82,9 @@ TEST_CASE("presets take every dtype, length and kind of data") {
           } else if (preset.name == "lossless" || preset.name.starts_with("zstd-")) {
             CHECK(values[i] == reader->data(i));
           } else {
-            // Of noise a low rank with nothing after it keeps little.
-            CHECK(relative_error(type, reader->data(i), values[i]) <= (preset.name == "xkv" ? 1 : 0.6));
+            // Of noise a low rank, or one row for several tokens, with nothing after it keeps little.
+            const bool keeps_little = preset.name == "xkv" || preset.name == "kvmerger";
+            CHECK(relative_error(type, reader->data(i), values[i]) <= (keeps_little ? 1 : 0.6));
           }
         }
       }

@@ -241,6 +241,12 @@ inline constexpr PipelineCase kPipelineCases[] = {
     {"rotate,polar,pack", 2},
     {"polar:bits=8:scale=bf16,rans", 2},
     {"outliers,polar:bits=2,quant:bits=6,ac", 0.3},
+    {"slerp,pack", 0.01},
+    {"slerp:t=0.5:bits=8:axis=token-head:scale=f32,rans", 0.1},
+    {"window:sink=1:recent=2,rope,outliers,slerp:bits=4:group=5,quant:bits=6,ac", 0.2},
+    {"runs:share=1,pack", 0},
+    {"runs:cosine=0.5:share=0.3:bits=8:axis=token,quant:bits=6,rans", 0.1},
+    {"window:sink=1:recent=2,rope,outliers,runs,zstd", 2},
     {"window:sink=1:recent=0,rope,outliers:share=0.1,nuq:bits=4,quant:bits=6,rans", 0.1},
 };
 
