@@ -98,9 +98,12 @@ void add_member_sizes(const KvzGroup& group, const std::map<std::uint32_t, Layer
   std::uint64_t values = 0, shared = 0;
   for (const KvzMember& member : group.members) {
     values += member.values;
-    const double share = static_cast<double>(values) / static_cast<double>(group.values);
-    const auto until = static_cast<std::uint64_t>(share * static_cast<double>(group.coded_bytes));
-    const std::uint64_t bytes = (values == group.values ? group.coded_bytes : until) - shared;
+    std::uint64_t until = group.coded_bytes;
+    if (values != group.values) {
+      const double share = static_cast<double>(values) / static_cast<double>(group.values);
+      until = static_cast<std::uint64_t>(share * static_cast<double>(group.coded_bytes));
+    }
+    const std::uint64_t bytes = until - shared;
     shared += bytes;
     const auto found = layers.find(member.layer);
     if (found == layers.end() || member.role == Role::query) continue;
