@@ -17,9 +17,6 @@
 namespace kvzip {
 namespace {
 
-enum class Axis : std::uint8_t { channel, token, token_head };
-constexpr std::array<std::string_view, 3> kAxes{"channel", "token", "token-head"};
-
 /// Columns that say which tokens are alike: those of keys, or all where there are none.
 std::vector<std::uint32_t> telling_columns(const TileContext& context, std::uint32_t cols) {
   std::vector<std::uint32_t> out;
@@ -71,19 +68,12 @@ class Runs final : public Cloned<Runs, Stage> {
   void fields(FieldVisitor& v) override {
     v.real("cosine", cosine_, 0, 1, "least cosine between the keys of neighbours in a run");
     v.real("share", share_, 0, 1, "least number of runs, as a share of the tokens");
-    v.integer("bits", bits_, 0, 8, "bits of a run's channels; exact: in the dump's type", "exact");
-    v.choice("axis", axis_, kAxes, "what shares a scale: a channel's runs, a run's channels, those of one head");
-    v.integer("group", group_, 0, 1u << 30, "runs (channel) or channels (token, token-head) per scale", "all");
-    v.choice("scale", format_, kNumberFormatNames, "format of scales and minima");
+    rows_.fields(v, {"bits of a run's channels; exact: in the dump's type", "exact",
+                     "what shares a scale: a channel's runs, a run's channels, those of one head",
+                     "runs (channel) or channels (token, token-head) per scale", "format of scales and minima"});
   }
 
-  void check() override {
-    if (bits_ == 0) return;
-    quant_ =
-        nested_quant("bits=" + std::to_string(bits_) + " axis=" + std::string(kAxes[static_cast<std::size_t>(axis_)]) +
-                     " group=" + (group_ == 0 ? "all" : std::to_string(group_)) +
-                     " scale=" + std::string(kNumberFormatNames[static_cast<std::size_t>(format_)]));
-  }
+  void check() override { rows_.check(); }
 
   TileShape output(const TileContext& context, TileShape in) const override {
     if (in.cols != context.channels()) fail(ErrorCode::invalid_argument, "runs: a tile without whole heads");
@@ -97,7 +87,7 @@ class Runs final : public Cloned<Runs, Stage> {
     pass_begins(to.out, begins);
     Tile merged(*tile.context, merged_shape(tile.shape, runs.size()));
     for (std::size_t i = 0; i < runs.size(); ++i) merge(tile, keys, runs[i], merged.row(i));
-    encode_rows(merged, to);
+    rows_.encode(merged, to, pass_exact);
     if (!to.wanted) return;
     std::vector<float> row(tile.shape.cols);
     for (std::size_t i = 0; i < runs.size(); ++i) {
@@ -111,8 +101,7 @@ class Runs final : public Cloned<Runs, Stage> {
     pass_begins(from.in, begins);
     const std::vector<Run> runs = runs_of(begins);
     Tile merged(*tile.context, merged_shape(in, runs.size()));
-    std::fill(merged.values.begin(), merged.values.end(), 0.0f);
-    decode_rows(merged, from.in);
+    rows_.decode(merged, from.in, pass_exact);
     for (std::size_t i = 0; i < runs.size(); ++i) {
       for (std::size_t r = runs[i].first; r < runs[i].end; ++r) {
         for (std::size_t c = 0; c < in.cols; ++c) tile.row(r)[c] += merged.row(i)[c];
@@ -171,19 +160,6 @@ class Runs final : public Cloned<Runs, Stage> {
     }
   }
 
-  /// Leaves in `merged` what a reader sees.
-  void encode_rows(Tile& merged, EncodeContext& to) const {
-    if (quant_ == nullptr) return pass_exact(to.out, merged);
-    const Buffer<float> before = merged.values;
-    EncodeContext nested{to.out, to.wanted};
-    quant_->encode(merged, nested);
-    for (std::size_t i = 0; i < before.size(); ++i) merged.values[i] = before[i] - merged.values[i];
-  }
-  void decode_rows(Tile& merged, StreamReader& in) const {
-    if (quant_ == nullptr) return pass_exact(in, merged);
-    DecodeContext nested{in};
-    quant_->decode(merged, merged.shape, nested);
-  }
   static void pass_exact(StreamPort& port, Tile& merged) {
     std::vector<float> values(merged.values.begin(), merged.values.end());
     const DType source = merged.context->source;
@@ -207,10 +183,7 @@ class Runs final : public Cloned<Runs, Stage> {
   }
 
   double cosine_ = 0, share_ = 0.5;
-  std::uint64_t bits_ = 0, group_ = 0;
-  Axis axis_ = Axis::channel;
-  NumberFormat format_ = NumberFormat::f16;
-  std::shared_ptr<const Stage> quant_;
+  StoredRows rows_;
 };
 
 }  // namespace

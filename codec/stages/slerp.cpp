@@ -17,8 +17,6 @@
 namespace kvzip {
 namespace {
 
-enum class Axis : std::uint8_t { channel, token, token_head };
-constexpr std::array<std::string_view, 3> kAxes{"channel", "token", "token-head"};
 constexpr std::size_t kMostGroups = 8;  // each has up to eleven streams
 
 /// Layers that are merged, one or two: the channels of the first one, which those of the second follow.
@@ -94,19 +92,13 @@ class Slerp final : public Cloned<Slerp, Stage> {
   void fields(FieldVisitor& v) override {
     v.real("t", t_, 0, 1, "place of the direction between the earlier layer's (0) and the later one's (1)");
     v.real("gamma", gamma_, 0, 1, "tokens within this share of the range of cosines, from the least on, stay exact");
-    v.integer("bits", bits_, 0, 8, "bits of a direction's channels; f16: half precision", "f16");
-    v.choice("axis", axis_, kAxes, "what shares a scale: a channel's tokens, a token's channels, those of one head");
-    v.integer("group", group_, 0, 1u << 30, "tokens (channel) or channels (token, token-head) per scale", "all");
-    v.choice("scale", format_, kNumberFormatNames, "format of lengths, scales and minima");
+    rows_.fields(
+        v, {"bits of a direction's channels; f16: half precision", "f16",
+            "what shares a scale: a channel's tokens, a token's channels, those of one head",
+            "tokens (channel) or channels (token, token-head) per scale", "format of lengths, scales and minima"});
   }
 
-  void check() override {
-    if (bits_ == 0) return;
-    quant_ =
-        nested_quant("bits=" + std::to_string(bits_) + " axis=" + std::string(kAxes[static_cast<std::size_t>(axis_)]) +
-                     " group=" + (group_ == 0 ? "all" : std::to_string(group_)) +
-                     " scale=" + std::string(kNumberFormatNames[static_cast<std::size_t>(format_)]));
-  }
+  void check() override { rows_.check(); }
 
   TileShape output(const TileContext& context, TileShape in) const override {
     if (in.cols != context.channels()) fail(ErrorCode::invalid_argument, "slerp: a tile without whole heads");
@@ -126,11 +118,10 @@ class Slerp final : public Cloned<Slerp, Stage> {
       pass_rows(from.in, in.rows, rows);
       std::vector<float> exact, lengths;
       pass_source(from.in, exact_shape(rows, g), tile.context->source, exact);
-      pass_numbers(from.in, lengths_shape(rows, g), format_, tile.context->source, lengths);
+      pass_numbers(from.in, lengths_shape(rows, g), rows_.format(), tile.context->source, lengths);
       const TileContext context = direction_context(*tile.context, g);
       Tile directions(context, direction_shape(in, rows, g));
-      std::fill(directions.values.begin(), directions.values.end(), 0.0f);
-      decode_directions(directions, from.in);
+      rows_.decode(directions, from.in, pass_directions);
       for_each_value(rows, g, exact, lengths, directions,
                      [&](std::size_t r, std::size_t c, float x) { tile.row(r)[c] += x; });
     }
@@ -163,8 +154,8 @@ class Slerp final : public Cloned<Slerp, Stage> {
         lengths.push_back(static_cast<float>(std::min(token.length[l], double{std::numeric_limits<float>::max()})));
       }
     }
-    pass_numbers(to.out, lengths_shape(rows, g), format_, tile.context->source, lengths);
-    encode_directions(directions, to);
+    pass_numbers(to.out, lengths_shape(rows, g), rows_.format(), tile.context->source, lengths);
+    rows_.encode(directions, to, pass_directions);
     if (!to.wanted) return;
     for_each_value(rows, g, exact, lengths, directions, [&](std::size_t r, std::size_t c, float x) {
       const std::size_t at = r * tile.shape.cols + c;
@@ -197,19 +188,6 @@ class Slerp final : public Cloned<Slerp, Stage> {
     }
   }
 
-  /// Leaves in `directions` what a reader sees.
-  void encode_directions(Tile& directions, EncodeContext& to) const {
-    if (quant_ == nullptr) return pass_directions(to.out, directions);
-    const Buffer<float> before = directions.values;
-    EncodeContext nested{to.out, to.wanted};
-    quant_->encode(directions, nested);
-    for (std::size_t i = 0; i < before.size(); ++i) directions.values[i] = before[i] - directions.values[i];
-  }
-  void decode_directions(Tile& directions, StreamReader& in) const {
-    if (quant_ == nullptr) return pass_directions(in, directions);
-    DecodeContext nested{in};
-    quant_->decode(directions, directions.shape, nested);
-  }
   static void pass_directions(StreamPort& port, Tile& directions) {
     std::vector<float> values(directions.values.begin(), directions.values.end());
     const NumberShape shape{StreamLabel::factors, directions.shape.rows, directions.shape.cols};
@@ -271,10 +249,7 @@ class Slerp final : public Cloned<Slerp, Stage> {
   }
 
   double t_ = 0.6, gamma_ = 0.05;
-  std::uint64_t bits_ = 0, group_ = 0;
-  Axis axis_ = Axis::channel;
-  NumberFormat format_ = NumberFormat::f16;
-  std::shared_ptr<const Stage> quant_;
+  StoredRows rows_;
 };
 
 }  // namespace

@@ -2,6 +2,7 @@
 #include "codec/stages/sub_tile.hpp"
 
 #include <algorithm>
+#include <string>
 
 #include "codec/split.hpp"
 #include "codec/stages/stages.hpp"
@@ -25,6 +26,20 @@ std::shared_ptr<const Stage> nested_quant(std::string_view fields) {
   parse_fields(*quant, "quant", items);
   quant->check();
   return quant;
+}
+
+void StoredRows::fields(FieldVisitor& v, const Words& words) {
+  v.integer("bits", bits_, 0, 8, words.bits, words.plain);
+  v.choice("axis", axis_, kAxes, words.axis);
+  v.integer("group", group_, 0, 1u << 30, words.group, "all");
+  v.choice("scale", format_, kNumberFormatNames, words.scale);
+}
+
+void StoredRows::check() {
+  if (bits_ == 0) return;
+  quant_ = nested_quant("bits=" + std::to_string(bits_) + " axis=" + std::string(kAxes[std::size_t(axis_)]) +
+                        " group=" + (group_ == 0 ? "all" : std::to_string(group_)) +
+                        " scale=" + std::string(kNumberFormatNames[std::size_t(format_)]));
 }
 
 Tile take_rows(const Tile& tile, const TileContext& context, std::span<const std::uint32_t> rows) {

@@ -357,9 +357,8 @@ TEST_CASE("sweep: one token, constants, no queries, empty tensors, keys alone") 
     }
     // Every form of output has an answer.
     const Sweep all{"", "", "", {out}};
-    const Measure& measure = find_measure("", all);
-    CHECK_FALSE(sweep_text(all, measure, true).empty());
-    CHECK_FALSE(sweep_csv(all, measure).empty());
+    CHECK_FALSE(sweep_text(all, find_measure("", all), true).empty());
+    CHECK_FALSE(sweep_csv(all, find_measure("", all)).empty());
     CHECK(sweep_json(read_sweep(sweep_json(all).dump())).dump() == sweep_json(all).dump());
     return out;
   };
