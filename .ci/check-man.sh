@@ -3,7 +3,8 @@
 # - mandoc has nothing to say of warning level or above;
 # - kvzip-pipeline.7 describes exactly the stages, coders and fields of `kvzip list`, with their ranges and defaults, and
 #   every preset; kvz.5 names every stage, coder, id and field; kvzip.1 names every file format;
-# - kvzip.1 describes exactly the commands of `kvzip --help` and the options of `kvzip COMMAND --help`.
+# - kvzip.1 describes exactly the commands of `kvzip --help` and the options of `kvzip COMMAND --help`;
+# - kvzip.3 has exactly the functions and constants of include/kvzip/kvzip.h.
 set -euo pipefail
 kvzip=$(realpath "$1")
 cd "$(dirname "$0")/.."
@@ -15,8 +16,8 @@ complain() {
   failed=1
 }
 
-mandoc -T lint -W warning man/kvzip.1 man/kvz.5 man/kvzip-pipeline.7 || complain "mandoc complains about a page"
-for page in kvzip.1 kvz.5 kvzip-pipeline.7; do
+mandoc -T lint -W warning man/kvzip.1 man/kvzip.3 man/kvz.5 man/kvzip-pipeline.7 || complain "mandoc complains about a page"
+for page in kvzip.1 kvzip.3 kvz.5 kvzip-pipeline.7; do
   mandoc -T ascii -O width=1000,indent=5 "man/$page" | sed 's/.\x08//g' >"$work/$page"
 done
 
@@ -94,5 +95,13 @@ for command in '' $commands; do
   for option in $(grep -oE -- '(^|[^a-z-])--[a-z-]+' <<<"$text" | grep -oE -- '--[a-z-]+' | sort -u); do
     grep -qxF -- "$option" <<<"$long" || complain "kvzip.1: kvzip $command has no $option"
   done
+done
+
+# The C interface.
+declared=$(grep -oE '^KVZIP_API .*' include/kvzip/kvzip.h | grep -oE 'kvzip_[a-z_]+\(' | tr -d '(')
+same "kvzip.3, SYNOPSIS" "$declared" "$(part kvzip.3 SYNOPSIS | grep -oE 'kvzip_[a-z_]+\(' | tr -d '(')"
+described=$(part kvzip.3 DESCRIPTION; part kvzip.3 "RETURN VALUES")
+for name in $declared $(grep -oE '^  KVZIP_[A-Z_]+|enum \{ KVZIP_[A-Z_]+' include/kvzip/kvzip.h | grep -oE 'KVZIP_[A-Z_]+'); do
+  grep -qE "(^|[^a-z_A-Z])$name([^a-z_A-Z]|\$)" <<<"$described" || complain "kvzip.3: $name is not described"
 done
 exit $failed

@@ -1,5 +1,5 @@
-# Installs the tool, its manual, and what another program needs of the library: headers, archives, and how to find them
-# with CMake (kvzip::codec, kvzip::kvzip) and with pkg-config (kvzip-codec, kvzip).
+# Installs the tool, its manual, and what another program needs of the library: headers, archives, libkvzip.so, and how to
+# find them with CMake (kvzip::codec, kvzip::kvzip, kvzip::c) and with pkg-config (kvzip-codec, kvzip, kvzip-c).
 include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 
@@ -12,6 +12,12 @@ endif()
 
 install(DIRECTORY include/kvzip DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
 install(TARGETS kvzip_codec kvzip_lib EXPORT kvzip)
+if(KVZIP_SHARED)
+  # A set of its own, so that C programs need none of the packages that the archives need.
+  install(TARGETS kvzip_shared EXPORT kvzip-c)
+  install(EXPORT kvzip-c NAMESPACE kvzip:: FILE kvzipCTargets.cmake DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/kvzip)
+  install(FILES man/kvzip.3 DESTINATION ${CMAKE_INSTALL_MANDIR}/man3)
+endif()
 set(package ${CMAKE_INSTALL_LIBDIR}/cmake/kvzip)
 install(EXPORT kvzip NAMESPACE kvzip:: FILE kvzipTargets.cmake DESTINATION ${package})
 set(generated ${CMAKE_CURRENT_BINARY_DIR}/package)
@@ -21,7 +27,11 @@ install(FILES ${generated}/kvzipConfig.cmake ${generated}/kvzipConfigVersion.cma
 
 # The archives are static, so that who links them needs Requires.private too: pkg-config --static.
 file(RELATIVE_PATH up /${CMAKE_INSTALL_LIBDIR}/pkgconfig /)
-foreach(name kvzip-codec kvzip)
+set(pkg_config kvzip-codec kvzip)
+if(KVZIP_SHARED)
+  list(APPEND pkg_config kvzip-c)
+endif()
+foreach(name IN LISTS pkg_config)
   configure_file(.cmake/${name}.pc.in ${generated}/${name}.pc @ONLY)
   install(FILES ${generated}/${name}.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
 endforeach()

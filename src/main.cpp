@@ -13,9 +13,11 @@
 #include <malloc.h>
 #endif
 
+#include "codec/kernels/instruction_set.hpp"
 #include "codec/nearest.hpp"
 #include "formats/file.hpp"
 #include "kvzip/memory.hpp"
+#include "kvzip/version.hpp"
 #include "src/cli/batch.hpp"
 #include "src/cli/memory_limit.hpp"
 #include "src/commands.hpp"
@@ -29,6 +31,14 @@ using namespace kvzip::tool;
 constexpr const char* kFooter =
     "A file name of - is standard input or output. Exit status: 0 done, 1 error,\n"
     "2 usage, 3 corrupt, 4 unsupported, 5 I/O, 6 limit missed. See COMMAND --help.";
+
+/// The version alone on the first line, for scripts.
+std::string version_text() {
+  std::vector<std::string> libraries;
+  for (const LibraryVersion& library : library_versions()) libraries.push_back(library.name + " " + library.version);
+  return fmt::format("kvzip {}\nwith {}\ninstruction set {}, of {}", version(), fmt::join(libraries, ", "),
+                     kernels::instruction_set_name(), fmt::join(kernels::compiled_instruction_sets(), " "));
+}
 
 /// Blocks of a few MB come and go with every tile. Taken from the system each time they cost more than the loops that
 /// fill them, because every page is zeroed at its first touch; so the heap keeps them.
@@ -137,7 +147,7 @@ int main(int argc, char** argv) {
   for (int i = 1; i < argc; ++i) command_line() += " " + shell_word(argv[i]);
   CLI::App app("Compresses the key-value caches of transformer models.", "kvzip");
   app.set_help_flag("-h,--help", "show this help");
-  app.set_version_flag("-V,--version", "kvzip " KVZIP_VERSION, "show the version");
+  app.set_version_flag("-V,--version", version_text, "show the version, and what this build is made of");
   app.require_subcommand(1);
   app.footer(kFooter);
   app.get_formatter()->column_width(16);

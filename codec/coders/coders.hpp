@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <string>
 
 #include "codec/stage.hpp"
 
@@ -13,6 +14,9 @@ std::unique_ptr<Coder> make_ac();
 std::unique_ptr<Coder> make_zstd();
 std::unique_ptr<Coder> make_rans();
 std::unique_ptr<Coder> make_deflate();
+
+/// Of the library, "1.5.4".
+std::string zstd_version();
 
 /// The plain form of a stream: symbols in ceil(log2 alphabet) bits, elements and bytes as they are, positions as
 /// Rice-coded gaps.

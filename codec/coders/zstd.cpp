@@ -99,4 +99,8 @@ std::unique_ptr<Coder> make_zstd() {
   return std::make_unique<Zstd>();
 }
 
+std::string zstd_version() {
+  return ZSTD_versionString();
+}
+
 }  // namespace kvzip

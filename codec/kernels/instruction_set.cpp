@@ -22,6 +22,14 @@ std::vector<InstructionSet> instruction_sets() {
   return kAll;
 }
 
+std::vector<std::string_view> compiled_instruction_sets() {
+  std::vector<std::string_view> out;
+  for (std::int64_t left = HWY_ATTAINABLE_TARGETS; left != 0; left &= left - 1) {
+    out.push_back(hwy::TargetName(left & -left));
+  }
+  return out;
+}
+
 void use_instruction_set(std::int64_t id) {
   instruction_sets();
   hwy::SetSupportedTargetsForTest(id);

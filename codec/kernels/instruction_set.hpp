@@ -16,6 +16,8 @@ struct InstructionSet {
 
 /// The sets this build holds and this machine runs, best first; the last one uses no vector instructions.
 std::vector<InstructionSet> instruction_sets();
+/// The names of all that this build holds, best first, whatever this machine runs.
+std::vector<std::string_view> compiled_instruction_sets();
 /// Makes every kernel use this one, 0 = the best again. Not while kernels run.
 void use_instruction_set(std::int64_t id);
 /// The name of the one that kernels use now.

@@ -31,6 +31,8 @@ namespace kvzip {
 
 inline constexpr std::string_view kHdf5Frame = "kvzip.hdf5";
 
+/// Of the library, "1.10.8".
+std::string hdf5_version();
 /// `carry`: what would be left out becomes the bytes of a tensor kHdf5Frame, where it can.
 std::unique_ptr<DumpReader> open_hdf5(InputFile file, bool carry);
 std::unique_ptr<DumpReader> open_hdf5(const std::string& path);

@@ -7,6 +7,7 @@
 #include <type_traits>
 
 #include "codec/fail.hpp"
+#include "formats/hdf5/hdf5.hpp"
 #include "formats/text.hpp"
 
 namespace kvzip::hdf5 {
@@ -78,3 +79,10 @@ void fail_library(ErrorCode code, std::string_view what) {
 }
 
 }  // namespace kvzip::hdf5
+
+std::string kvzip::hdf5_version() {
+  const hdf5::Session session;
+  unsigned major = 0, minor = 0, release = 0;
+  H5get_libversion(&major, &minor, &release);
+  return fmt::format("{}.{}.{}", major, minor, release);
+}

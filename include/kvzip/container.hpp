@@ -99,7 +99,7 @@ struct KvzGroup {
 
 struct KvzSummary {
   unsigned major = 0, minor = 0;
-  std::string writer;  // "kvzip 0.1.0"
+  std::string writer;  // "kvzip 0.2.0"
   std::string preset;  // name of the rule set
   std::vector<std::pair<std::string, std::string>> user;
   std::optional<KvzResults> results;  // not known from a pipe

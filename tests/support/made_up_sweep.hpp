@@ -54,7 +54,7 @@ inline tool::SettingResult made_up_setting(std::string name, std::string family,
 
 inline tool::Sweep made_up_sweep() {
   using namespace tool;
-  Sweep sweep{"0.1.0", "2 of x \"processor\"", "kvzip sweep a.safetensors", {}};
+  Sweep sweep{"0.2.0", "2 of x \"processor\"", "kvzip sweep a.safetensors", {}};
   SweepDump dump;
   dump.path = "a<b onclick='x'>&\"`id`\".safetensors";
   dump.model = "some-model";

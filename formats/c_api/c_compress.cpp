@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+// The C interface: containers from dumps.
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "formats/c_api/c_call.hpp"
+#include "formats/c_api/c_dump.hpp"
+#include "kvzip/container.hpp"
+
+namespace {
+
+using namespace kvzip;
+using c::call;
+using c::given;
+
+/// A name of a preset has no '=', a rule has one.
+RuleSet rules_of(const char* preset) {
+  if (preset == nullptr) return RuleSet::builtin(kDefaultPreset);
+  const std::string_view text = preset;
+  return text.find('=') == text.npos ? RuleSet::builtin(text) : RuleSet::parse(text, "preset");
+}
+
+/// What the tool does without options: saliency from queries or by proxy, and tables, where the rules ask for them.
+KvzOptions options_of(kvzip_dump& dump, const char* preset) {
+  KvzOptions options;
+  options.rules = rules_of(preset);
+  if (dump.reader().traits().once) return options;
+  if (weighs(options.rules)) {
+    SaliencyOptions saliency;
+    saliency.threads = dump.threads;
+    options.saliency = std::make_shared<Saliency>(measure_saliency(dump.reader(), dump.recognition(), saliency));
+  }
+  options.tables.stored = fit_tables(dump.reader(), dump.recognition(), options, dump.threads);
+  return options;
+}
+
+/// Grows a piece of memory that C can own.
+class HeapSink final : public Sink {
+ public:
+  HeapSink(std::unique_ptr<std::byte, decltype(&std::free)>& bytes, std::size_t& size) : bytes_(bytes), size_(size) {}
+  void append(ByteView more) override {
+    if (more.size() > room_ - size_) {
+      const std::size_t room = std::max(size_ + more.size(), 2 * room_);
+      void* grown = std::realloc(bytes_.get(), room);
+      if (grown == nullptr) throw std::bad_alloc();
+      (void)bytes_.release();
+      bytes_.reset(static_cast<std::byte*>(grown));
+      room_ = room;
+    }
+    if (!more.empty()) std::memcpy(bytes_.get() + size_, more.data(), more.size());
+    size_ += more.size();
+  }
+
+ private:
+  std::unique_ptr<std::byte, decltype(&std::free)>& bytes_;
+  std::size_t& size_;
+  std::size_t room_ = 0;
+};
+
+void write(kvzip_dump& dump, DumpWriter& writer) {
+  transcode(dump.reader(), writer, dump.threads);
+  writer.finish();
+}
+
+}  // namespace
+
+int kvzip_compress(kvzip_dump* dump, const char* preset, const char* path, int flags) {
+  return call([&] {
+    given(dump, "dump");
+    given(path, "path");
+    if ((flags & ~KVZIP_OVERWRITE) != 0) fail(ErrorCode::invalid_argument, "there are no flags {:#x}", flags);
+    const KvzOptions options = options_of(*dump, preset);
+    write(*dump, *create_kvz_writer(path, dump->dump(), dump->recognition(), options, (flags & KVZIP_OVERWRITE) != 0));
+  });
+}
+
+int kvzip_compress_memory(kvzip_dump* dump, const char* preset, void** bytes, size_t* size) {
+  return call([&] {
+    given(dump, "dump");
+    given(bytes, "bytes") = nullptr;
+    given(size, "size") = 0;
+    const KvzOptions options = options_of(*dump, preset);
+    std::unique_ptr<std::byte, decltype(&std::free)> out(nullptr, &std::free);
+    std::size_t written = 0;
+    write(*dump,
+          *create_kvz_writer(std::make_unique<HeapSink>(out, written), dump->dump(), dump->recognition(), options));
+    *bytes = out.release();
+    *size = written;
+  });
+}
+
+void kvzip_free(void* bytes) {
+  std::free(bytes);
+}

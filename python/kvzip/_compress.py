@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Writing: arrays become a container."""
+
+import ctypes
+import os
+
+import numpy
+
+from kvzip import _library, _types
+
+
+def compress(arrays, path=None, *, preset=None, metadata=None, layout=None, map=(), overwrite=False, threads=0):
+    """Compresses arrays by name into a container at `path`, or to bytes without one.
+
+    An array is what numpy makes one of, or a pair of it and the name of its type, as (bits, "BF16") for bfloat16 in
+    integers. `preset` is a built-in one's name or the text of one; default: kvzip-near. `metadata` (texts by name) and
+    `layout` ("BHTD", "HTD") say what names and shapes leave open: kvzip(1), RECOGNITION.
+    """
+    dump = _library.Dump(_library.library().new)
+    kept = []  # the library reads the arrays themselves
+    try:
+        for name, given in arrays.items():
+            _add(dump, kept, name, given)
+        for name, value in (metadata or {}).items():
+            dump.do("set_metadata", str(name).encode(), str(value).encode())
+        dump.recognise(layout, map, threads)
+        preset = preset.encode() if preset is not None else None
+        if path is not None:
+            dump.do("compress", preset, os.fsencode(path), _library.OVERWRITE if overwrite else 0)
+            return None
+        return _to_bytes(dump, preset)
+    finally:
+        dump.close()
+
+
+def _add(dump, kept, name, given):
+    array, type_name = given if isinstance(given, tuple) else (given, None)
+    array = numpy.asarray(array)
+    type_name = type_name or _types.dtype_name(array.dtype)
+    if array.dtype.itemsize != _types.numpy_dtype(type_name).itemsize or type_name in _types.PACKED:
+        raise TypeError(f"{name}: {array.dtype} holds no {type_name}")
+    array = numpy.require(array, array.dtype.newbyteorder("<") if array.dtype.byteorder == ">" else None, "C")
+    kept.append(array)
+    shape = (ctypes.c_uint64 * array.ndim)(*array.shape)
+    dump.do("add", name.encode(), type_name.encode(), array.ndim, shape, array.ctypes.data, array.nbytes)
+
+
+def _to_bytes(dump, preset):
+    data, size = ctypes.c_void_p(), ctypes.c_size_t()
+    dump.do("compress_memory", preset, ctypes.byref(data), ctypes.byref(size))
+    try:
+        return ctypes.string_at(data, size.value)
+    finally:
+        _library.library().free(data)

@@ -1,0 +1,373 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Of the package, against libkvzip.so and the samples: python3 -m unittest discover -s python/tests"""
+
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import threading
+import unittest
+
+import numpy
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "python"))
+
+import kvzip
+from kvzip import _types
+
+try:
+    import torch
+except ImportError:
+    torch = None
+try:
+    import transformers
+except ImportError:
+    transformers = None
+
+HEADS, TOKENS, DIM = 2, 300, 8
+SHAPE = (HEADS, TOKENS, DIM)
+
+
+def wave(step, dtype=numpy.float32):
+    return numpy.sin(step * numpy.arange(HEADS * TOKENS * DIM)).reshape(SHAPE).astype(dtype)
+
+
+def small():
+    return {"layers.0.key": wave(0.01), "layers.0.value": wave(0.3), "token_ids": numpy.arange(TOKENS)}
+
+
+class Reading(unittest.TestCase):
+    def setUp(self):
+        self.arrays = small()
+        coded = kvzip.compress(self.arrays, preset="lossless", layout="HTD", metadata={"model": "tiny"})
+        self.file = kvzip.open(coded)
+        self.key = self.file["layers.0.key"]
+
+    def test_is_a_mapping(self):
+        self.assertEqual(list(self.file), list(self.arrays))
+        self.assertEqual(len(self.file), 3)
+        self.assertIn("token_ids", self.file)
+        self.assertNotIn("nothing", self.file)
+        with self.assertRaises(KeyError):
+            self.file["nothing"]
+        for name, tensor in self.file.items():
+            numpy.testing.assert_array_equal(tensor, self.arrays[name])
+            self.assertEqual(tensor.dtype, self.arrays[name].dtype)
+
+    def test_says_what_tensors_are(self):
+        self.assertEqual((self.key.role, self.key.layer, self.key.axes), ("key", 0, "HTD"))
+        self.assertEqual((self.key.shape, self.key.dtype_name, self.key.token_axis), (SHAPE, "F32", 1))
+        self.assertEqual((len(self.key), self.key.ndim, self.key.nbytes), (HEADS, 3, 4 * HEADS * TOKENS * DIM))
+        ids = self.file["token_ids"]
+        self.assertEqual((ids.role, ids.layer, ids.axes, ids.token_axis), ("other", None, "", None))
+        self.assertEqual(self.file.metadata, {"model": "tiny"})
+
+    def test_gives_tokens(self):
+        key = self.arrays["layers.0.key"]
+        numpy.testing.assert_array_equal(self.key.tokens(128, 256), key[:, 128:256])
+        self.assertEqual(self.key.tokens(7, 7).shape, (HEADS, 0, DIM))
+        for begin, end in ((-1, 5), (5, 4), (0, TOKENS + 1)):
+            with self.assertRaises(IndexError):
+                self.key.tokens(begin, end)
+        with self.assertRaises(ValueError):
+            self.file["token_ids"].tokens(0, 1)
+
+    def test_decodes_only_the_chunks_of_the_tokens(self):
+        # The second of two chunks is damaged: tokens of the first still come, others do not.
+        coded = bytearray(kvzip.compress({"layers.0.key": self.arrays["layers.0.key"]}, preset="lossless", layout="HTD"))
+        coded[len(coded) * 5 // 8] ^= 1
+        with kvzip.open(bytes(coded)) as file:
+            found = []
+            for begin, end in ((0, 256), (256, 300)):
+                try:
+                    file["layers.0.key"].tokens(begin, end)
+                except kvzip.Error as error:
+                    self.assertEqual(error.code, "corrupt")
+                    found.append(begin)
+            self.assertEqual(len(found), 1)
+
+    def test_indexes_as_numpy(self):
+        key = self.arrays["layers.0.key"]
+        for index in (
+            numpy.s_[:],
+            numpy.s_[...],
+            numpy.s_[()],
+            numpy.s_[1],
+            numpy.s_[-1, 3],
+            numpy.s_[:, 5:9],
+            numpy.s_[:, 5:200:7, ::2],
+            numpy.s_[:, -20:],
+            numpy.s_[:, 9:5],
+            numpy.s_[:, ::-1],
+            numpy.s_[..., 2],
+            numpy.s_[0, ..., 2],
+            numpy.s_[:, -1],
+            numpy.s_[:, None],
+            numpy.s_[:, [3, 1]],
+            numpy.s_[numpy.array([True, False])],
+        ):
+            numpy.testing.assert_array_equal(self.key[index], key[index], err_msg=repr(index))
+        for index in (numpy.s_[2], numpy.s_[:, TOKENS], numpy.s_[:, -TOKENS - 1], numpy.s_[0, 0, 0, 0]):
+            with self.assertRaises(IndexError):
+                self.key[index]
+
+    def test_reads_all_or_some(self):
+        arrays = self.file.read()
+        self.assertEqual(list(arrays), list(self.arrays))
+        for name, array in arrays.items():
+            numpy.testing.assert_array_equal(array, self.arrays[name])
+        self.assertEqual(list(self.file.read(["token_ids"])), ["token_ids"])
+        self.assertEqual(self.file.read([]), {})
+        with self.assertRaises(KeyError):
+            self.file.read(["nothing"])
+
+    def test_threads_share_a_file(self):
+        wrong = []
+
+        def read(name):
+            for begin in range(0, TOKENS, 20):
+                if not numpy.array_equal(self.file[name].tokens(begin, begin + 20), self.arrays[name][:, begin : begin + 20]):
+                    wrong.append((name, begin))
+
+        threads = [threading.Thread(target=read, args=(name,)) for name in ("layers.0.key", "layers.0.value") * 2]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        self.assertEqual(wrong, [])
+
+    def test_closed_files_are_refused(self):
+        self.file.close()
+        self.file.close()
+        with self.assertRaises(ValueError):
+            self.key.numpy()
+
+
+class Writing(unittest.TestCase):
+    def setUp(self):
+        self.folder = tempfile.TemporaryDirectory()
+        self.addCleanup(self.folder.cleanup)
+        self.path = pathlib.Path(self.folder.name) / "a.kvz"
+
+    def test_files_and_bytes_are_the_same(self):
+        self.assertIsNone(kvzip.compress(small(), self.path, preset="int8", layout="HTD"))
+        coded = kvzip.compress(small(), preset="int8", layout="HTD", threads=1)
+        self.assertEqual(self.path.read_bytes(), coded)
+        with self.assertRaises(kvzip.Error) as refused:
+            kvzip.compress(small(), self.path, preset="int8")
+        self.assertEqual(refused.exception.code, "invalid_argument")
+        kvzip.compress(small(), str(self.path), preset="int4", layout="HTD", overwrite=True)
+        self.assertLess(self.path.stat().st_size, len(coded))
+
+    def test_presets_are_lossy_as_they_say(self):
+        arrays = small()
+        with kvzip.open(kvzip.compress(arrays, preset="kv = quant:bits=8:axis=token,rans", layout="HTD")) as file:
+            error = numpy.abs(file["layers.0.value"].numpy() - arrays["layers.0.value"]).max()
+        self.assertGreater(error, 0)
+        self.assertLess(error, 1 / 127)  # half a step of 2 / 255, and the scale's rounding
+        self.assertIn("kvzip-near", kvzip.presets())
+        with kvzip.open(kvzip.compress(arrays, layout="HTD")) as file:
+            self.assertEqual(file["layers.0.key"].shape, SHAPE)
+
+    def test_types_come_back(self):
+        for dtype in ("bool", "u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f2", "f4", "f8", "c8"):
+            array = numpy.arange(6).reshape(2, 3).astype(dtype)
+            with kvzip.open(kvzip.compress({"a": array}, preset="lossless")) as file:
+                numpy.testing.assert_array_equal(file["a"], array)
+                self.assertEqual(file["a"].dtype, array.dtype)
+
+    def test_names_of_types_that_numpy_has_not(self):
+        bits = numpy.array([0x3F80, 0xC000], numpy.uint16)  # 1 and -2
+        with kvzip.open(kvzip.compress({"a": (bits, "BF16")}, preset="lossless")) as file:
+            self.assertEqual(file["a"].dtype_name, "BF16")
+            numpy.testing.assert_array_equal(file["a"].numpy().view(numpy.uint16), bits)
+            if _types.ml_dtypes:
+                self.assertEqual(file["a"].dtype.name, "bfloat16")
+                self.assertEqual(file["a"].numpy().astype(float).tolist(), [1, -2])
+                again = kvzip.compress({"a": file["a"].numpy()}, preset="lossless")
+                self.assertEqual(kvzip.open(again)["a"].dtype_name, "BF16")
+            else:
+                self.assertEqual(file["a"].dtype, numpy.uint16)
+
+    def test_arrays_of_any_order_and_shape(self):
+        arrays = {
+            "turned": wave(0.1).transpose(2, 0, 1),
+            "big-endian": numpy.arange(5, dtype=">i4"),
+            "scalar": numpy.float64(3),
+            "empty": numpy.zeros((0, 4), numpy.float16),
+            "list": [1.5, 2.5],
+        }
+        with kvzip.open(kvzip.compress(arrays, preset="lossless")) as file:
+            for name, array in arrays.items():
+                numpy.testing.assert_array_equal(file[name].numpy(), array)
+                self.assertEqual(file[name].shape, numpy.shape(array))
+
+    def test_what_cannot_be_written(self):
+        for arrays, options, error in (
+            ({"a": numpy.array(["text"])}, {}, TypeError),
+            ({"a": (numpy.zeros(2, numpy.uint8), "BF16")}, {}, TypeError),
+            ({"a": (numpy.zeros(2), "F99")}, {}, TypeError),
+            ({"": numpy.zeros(2)}, {}, kvzip.Error),
+            ({"a": numpy.zeros(2)}, {"preset": "no such preset"}, kvzip.Error),
+            ({"a": numpy.zeros(2)}, {"layout": "XYZ"}, kvzip.Error),
+            ({"a": numpy.zeros(2)}, {"map": "no rule"}, kvzip.Error),
+        ):
+            with self.assertRaises(error, msg=repr((arrays, options))):
+                kvzip.compress(arrays, self.path, **options)
+        self.assertFalse(self.path.exists())
+
+    def test_files_that_cannot_be_read(self):
+        with self.assertRaises(kvzip.Error) as refused:
+            kvzip.open(self.path)
+        self.assertEqual(refused.exception.code, "io")
+        self.assertIn("a.kvz", str(refused.exception))
+        with self.assertRaises(kvzip.Error):
+            kvzip.open(b"no dump at all")
+
+
+class Samples(unittest.TestCase):
+    def test_reads_other_formats(self):
+        for name in ("smollm2.safetensors", "smollm2.h5"):
+            with kvzip.open(ROOT / "samples" / name) as file:
+                roles = {tensor.role for tensor in file.values()}
+                self.assertLessEqual({"key", "value"}, roles)
+                key = next(tensor for tensor in file.values() if tensor.role == "key")
+                self.assertEqual(key.tokens(0, 2).shape[key.token_axis], 2)
+                self.assertIn("SmolLM2", file.metadata["model"])
+
+
+class Library(unittest.TestCase):
+    def test_says_when_there_is_none(self):
+        code = "import kvzip\ntry: kvzip.version()\nexcept ImportError as error: print(error)"
+        env = {**os.environ, "KVZIP_LIBRARY": "/nowhere/libkvzip.so", "PYTHONPATH": str(ROOT / "python")}
+        said = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True).stdout
+        self.assertIn("KVZIP_LIBRARY", said)
+        self.assertIn("/nowhere", said)
+
+    def test_is_of_the_same_version(self):
+        text = (ROOT / "python" / "pyproject.toml").read_text()
+        self.assertIn(f'version = "{kvzip.version()}"', text)
+
+
+@unittest.skipIf(torch is None, "there is no torch")
+class Torch(unittest.TestCase):
+    def test_tensors_come_back(self):
+        import kvzip.torch
+
+        tensors = {
+            "half": torch.arange(6, dtype=torch.float32).reshape(2, 3).to(torch.float16),
+            "brain": torch.tensor([1.0, -2.5, float("nan")]).to(torch.bfloat16),
+            "ids": torch.arange(5),
+            "mask": torch.tensor([True, False]),
+            "scalar": torch.tensor(2.0),
+            "empty": torch.zeros(0, 3),
+            "turned": torch.arange(6.0).reshape(2, 3).t(),
+        }
+        loaded = kvzip.torch.load(kvzip.torch.compress(tensors, preset="lossless"))
+        self.assertEqual(list(loaded), list(tensors))
+        for name, tensor in tensors.items():
+            self.assertEqual(loaded[name].dtype, tensor.dtype)
+            self.assertEqual(loaded[name].shape, tensor.shape)
+            self.assertTrue(torch.equal(torch.nan_to_num(loaded[name]), torch.nan_to_num(tensor)), name)
+        with self.assertRaises(TypeError):
+            kvzip.torch.to_pair(torch.zeros(1, dtype=torch.complex128))
+
+
+class OldCache:
+    """As transformers had it first."""
+
+    def __init__(self, pairs=()):
+        self.key_cache, self.value_cache = [k for k, _ in pairs], [v for _, v in pairs]
+
+    def update(self, key, value, layer):
+        assert layer == len(self.key_cache)
+        self.key_cache.append(key)
+        self.value_cache.append(value)
+
+
+@unittest.skipIf(torch is None, "there is no torch")
+class Transformers(unittest.TestCase):
+    def pairs(self):
+        torch.manual_seed(1)
+        return [(torch.randn(1, 2, 20, 8).to(torch.bfloat16), torch.randn(1, 2, 20, 8).to(torch.bfloat16)) for _ in range(3)]
+
+    def check_cache(self, cache, make):
+        import kvzip.transformers as hf
+
+        pairs = hf.layers_of(cache)
+        coded = hf.compress(cache, preset="lossless", token_ids=torch.arange(20))
+        with kvzip.open(coded) as file:
+            self.assertEqual(len(file), 2 * len(pairs) + 1)
+            self.assertEqual((file["layers.2.key"].axes, file["layers.2.key"].layer), ("BHTD", 2))
+        again = hf.layers_of(hf.load(coded, cache=make()))
+        self.assertEqual(len(again), len(pairs))
+        for (key, value), (other_key, other_value) in zip(pairs, again):
+            self.assertTrue(torch.equal(key, other_key) and torch.equal(value, other_value))
+
+    def test_caches_of_old_versions_and_pairs(self):
+        self.check_cache(OldCache(self.pairs()), OldCache)
+        self.check_cache(self.pairs(), OldCache)
+
+    def test_caches_with_layers(self):
+        class Layer:
+            def __init__(self, pair):
+                self.keys, self.values = pair
+
+        class Layered:
+            layers = [Layer(pair) for pair in self.pairs()]
+
+        self.check_cache(Layered(), OldCache)
+
+    def test_metadata_of_a_config(self):
+        import kvzip.transformers as hf
+
+        class Config:
+            _name_or_path = "a-model"
+            rope_theta = 500000.0
+            rope_scaling = {
+                "rope_type": "llama3",
+                "factor": 8.0,
+                "low_freq_factor": 1.0,
+                "high_freq_factor": 4.0,
+                "original_max_position_embeddings": 8192,
+            }
+
+        self.assertEqual(
+            hf.metadata_of(Config()),
+            {
+                "model": "a-model",
+                "rope": "post",
+                "rope_layout": "half",
+                "rope_theta": 500000.0,
+                "rope_scaling_type": "llama3",
+                "rope_scaling_factor": 8.0,
+                "rope_low_freq_factor": 1.0,
+                "rope_high_freq_factor": 4.0,
+                "rope_original_context": 8192,
+            },
+        )
+
+    @unittest.skipIf(transformers is None, "there is no transformers")
+    def test_a_model_goes_on_from_a_decoded_cache(self):
+        import kvzip.transformers as hf
+
+        torch.manual_seed(0)
+        config = transformers.LlamaConfig(
+            vocab_size=64, hidden_size=32, intermediate_size=64, num_hidden_layers=3, num_attention_heads=4,
+            num_key_value_heads=2, max_position_embeddings=128,
+        )
+        model = transformers.LlamaForCausalLM(config).eval()
+        ids = torch.randint(0, 64, (1, 40))
+        with torch.no_grad():
+            cache = model(ids[:, :32], past_key_values=transformers.DynamicCache(), use_cache=True).past_key_values
+            coded = hf.compress(cache, preset="lossless", config=config, token_ids=ids[:, :32])
+            expected = model(ids[:, 32:], past_key_values=cache).logits
+            logits = model(ids[:, 32:], past_key_values=hf.load(coded)).logits
+        self.assertTrue(torch.equal(logits, expected))
+        self.assertGreater(float(expected.std()), 0)
+
+
+if __name__ == "__main__":
+    unittest.main()
