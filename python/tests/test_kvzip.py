@@ -369,5 +369,23 @@ class Transformers(unittest.TestCase):
         self.assertGreater(float(expected.std()), 0)
 
 
+class Readme(unittest.TestCase):
+    def test_runs(self):
+        blocks = (ROOT / "README.md").read_text().split("```python\n")[1:]
+        self.assertTrue(blocks)
+        before = os.getcwd()
+        with tempfile.TemporaryDirectory() as folder:
+            os.chdir(folder)
+            try:
+                kvzip.compress(small(), "cache.kvz", layout="HTD")
+                for block in blocks:
+                    seen = {}
+                    exec(block.split("```")[0], seen)
+                    self.assertEqual(seen["part"].shape, (HEADS, 128, DIM))
+                    self.assertEqual(list(kvzip.open("again.kvz")), list(small()))
+            finally:
+                os.chdir(before)
+
+
 if __name__ == "__main__":
     unittest.main()
