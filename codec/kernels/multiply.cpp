@@ -8,119 +8,141 @@
 #define HWY_TARGET_INCLUDE "codec/kernels/multiply.cpp"
 #include <hwy/foreach_target.h>  // compiles the file once per instruction set
 #include <hwy/highway.h>
+// Compiled once per instruction set:
+#include "codec/kernels/multiply_tile-inl.hpp"
+#include "codec/kernels/transpose-inl.hpp"
 
 HWY_BEFORE_NAMESPACE();
 namespace kvzip::kernels::HWY_NAMESPACE {
+namespace {
 
 namespace hn = hwy::HWY_NAMESPACE;
 
-template <std::size_t kLanes>
-using Floats = hn::CappedTag<float, kLanes>;
+constexpr std::size_t kMostTerms = 512;
 
-constexpr std::size_t kMostTerms = 256;
+/// How many of n are not zero.
+std::size_t count_terms(const float* a, std::size_t n) {
+  const TileFloats<16> d;
+  std::size_t count = 0, k = 0;
+  for (; k + hn::Lanes(d) <= n; k += hn::Lanes(d)) count += hn::CountTrue(d, hn::Ne(hn::LoadU(d, a + k), hn::Zero(d)));
+  for (; k < n; ++k) count += a[k] != 0 ? 1 : 0;
+  return count;
+}
 
-/// kRows rows of a, and the terms that are not zero in all of them.
-template <std::size_t kRows>
-struct Weights {
-  Strided a;
-  std::size_t count = 0;
-  std::uint32_t term[kMostTerms + 16];
-
-  HWY_ATTR Weights(Strided from, std::size_t terms) : a(from) {
-    std::size_t k = 0;
-    if (a.column == 1) k = find_vectors(terms);
-    for (; k < terms; ++k) {
-      bool any = false;
-      for (std::size_t r = 0; r < kRows; ++r) any |= a.data[r * a.row + k * a.column] != 0;
-      term[count] = static_cast<std::uint32_t>(k);
-      count += any ? 1 : 0;
-    }
+/// Which of n they are.
+std::size_t find_terms(const float* a, std::size_t n, std::uint32_t* term) {
+  const TileFloats<16> f;
+  const hn::RebindToUnsigned<TileFloats<16>> d;
+  std::size_t count = 0, k = 0;
+  for (; k + hn::Lanes(f) <= n; k += hn::Lanes(f)) {
+    const auto any = hn::RebindMask(d, hn::Ne(hn::LoadU(f, a + k), hn::Zero(f)));
+    // Not a compressing store, which some machines take hundreds of cycles for.
+    hn::StoreU(hn::Compress(hn::Iota(d, static_cast<std::uint32_t>(k)), any), d, term + count);
+    count += hn::CountTrue(d, any);
   }
-  /// As many terms as whole vectors hold.
-  HWY_ATTR std::size_t find_vectors(std::size_t terms) {
-    const Floats<16> f;
-    const hn::RebindToUnsigned<Floats<16>> d;
-    const std::size_t lanes = hn::Lanes(f);
-    std::size_t k = 0;
-    for (; k + lanes <= terms; k += lanes) {
-      auto any = hn::Ne(hn::LoadU(f, a.data + k), hn::Zero(f));
-      for (std::size_t r = 1; r < kRows; ++r) {
-        any = hn::Or(any, hn::Ne(hn::LoadU(f, a.data + r * a.row + k), hn::Zero(f)));
-      }
-      const auto index = hn::Iota(d, static_cast<std::uint32_t>(k));
-      count += hn::CompressBlendedStore(index, hn::RebindMask(d, any), d, term + count);
-    }
-    return k;
+  for (; k < n; ++k) {
+    term[count] = static_cast<std::uint32_t>(k);
+    count += a[k] != 0 ? 1 : 0;
   }
-  const float* of(std::size_t i) const { return a.data + term[i] * a.column; }
-};
+  return count;
+}
 
-/// kRows times kVectors vectors of sums stay in registers while the terms go by; a row of b that was read serves all
-/// rows. Returns how many columns that were.
-template <std::size_t kRows, std::size_t kVectors, std::size_t kLanes>
-inline HWY_ATTR std::size_t add_columns(const Weights<kRows>& w, const float* b, std::size_t b_row, float* out,
-                                        std::size_t out_row) {
-  const Floats<kLanes> d;
+/// The terms of one row for kVectors vectors of columns.
+template <std::size_t kVectors, std::size_t kLanes, Into kInto>
+HWY_INLINE HWY_ATTR void add_terms(const float* a, const std::uint32_t* term, std::size_t count, Rows b, float* out) {
+  const TileFloats<kLanes> d;
   const std::size_t lanes = hn::Lanes(d);
-  hn::Vec<Floats<kLanes>> sums[kRows][kVectors], x[kVectors];
+  hn::Vec<TileFloats<kLanes>> sums[kVectors];
 #pragma GCC unroll 8
-  for (std::size_t r = 0; r < kRows; ++r) {
-#pragma GCC unroll 8
-    for (std::size_t v = 0; v < kVectors; ++v) sums[r][v] = hn::LoadU(d, out + r * out_row + v * lanes);
+  for (std::size_t v = 0; v < kVectors; ++v) {
+    sums[v] = kInto == Into::place ? hn::Zero(d) : hn::LoadU(d, out + v * lanes);
   }
-  for (std::size_t i = 0; i < w.count; ++i) {
-    const float *row = b + w.term[i] * b_row, *weights = w.of(i);
+  for (std::size_t i = 0; i < count; ++i) {
+    const auto weight = hn::Set(d, a[term[i]]);
+    const float* row = b.data + term[i] * b.row;
 #pragma GCC unroll 8
-    for (std::size_t v = 0; v < kVectors; ++v) x[v] = hn::LoadU(d, row + v * lanes);
-#pragma GCC unroll 8
-    for (std::size_t r = 0; r < kRows; ++r) {
-      const auto weight = hn::Set(d, weights[r * w.a.row]);
-#pragma GCC unroll 8
-      for (std::size_t v = 0; v < kVectors; ++v) sums[r][v] = hn::Add(sums[r][v], hn::Mul(weight, x[v]));
+    for (std::size_t v = 0; v < kVectors; ++v) {
+      sums[v] = hn::Add(sums[v], hn::Mul(weight, hn::LoadU(d, row + v * lanes)));
     }
   }
 #pragma GCC unroll 8
-  for (std::size_t r = 0; r < kRows; ++r) {
-#pragma GCC unroll 8
-    for (std::size_t v = 0; v < kVectors; ++v) hn::StoreU(sums[r][v], d, out + r * out_row + v * lanes);
-  }
-  return kVectors * lanes;
+  for (std::size_t v = 0; v < kVectors; ++v) hn::StoreU(sums[v], d, out + v * lanes);
 }
 
-template <std::size_t kRows>
-void add_rows(Strided a, std::size_t terms, const float* b, std::size_t b_row, std::size_t n, float* out,
-              std::size_t out_row) {
-  constexpr std::size_t kVectors = HWY_TARGET <= HWY_AVX3 ? 4 : 2;  // as many as there are registers for
-  const std::size_t lanes = hn::Lanes(Floats<16>());
-  const Weights<kRows> w(a, terms);
+/// A row of which many terms are zero.
+template <Into kInto>
+void add_sparse_row(const float* a, std::size_t terms, Rows b, std::size_t n, float* out) {
+  const std::size_t lanes = hn::Lanes(TileFloats<16>());
+  std::uint32_t term[kMostTerms + 16];
+  const std::size_t count = find_terms(a, terms, term);
   std::size_t j = 0;
-  while (j + kVectors * lanes <= n) j += add_columns<kRows, kVectors, 16>(w, b + j, b_row, out + j, out_row);
-  while (j + lanes <= n) j += add_columns<kRows, 1, 16>(w, b + j, b_row, out + j, out_row);
-  while (j < n) j += add_columns<kRows, 1, 1>(w, b + j, b_row, out + j, out_row);
+  const auto columns = [&] { return Rows{b.data + j, b.row}; };
+  for (; j + 4 * lanes <= n; j += 4 * lanes) add_terms<4, 16, kInto>(a, term, count, columns(), out + j);
+  for (; j + lanes <= n; j += lanes) add_terms<1, 16, kInto>(a, term, count, columns(), out + j);
+  for (; j < n; ++j) add_terms<1, 1, kInto>(a, term, count, columns(), out + j);
 }
 
-void MultiplyAdd(Strided a, std::size_t m, std::size_t terms, const float* b, std::size_t b_row, std::size_t n,
-                 float* out, std::size_t out_row) {
-  for (std::size_t k = 0; k < terms; k += kMostTerms) {
-    const std::size_t count = std::min(kMostTerms, terms - k);
-    std::size_t i = 0;
-    const auto block = [&] { return Strided{a.data + i * a.row + k * a.column, a.row, a.column}; };
-    for (; i + 4 <= m; i += 4) add_rows<4>(block(), count, b + k * b_row, b_row, n, out + i * out_row, out_row);
-    for (; i < m; ++i) add_rows<1>(block(), count, b + k * b_row, b_row, n, out + i * out_row, out_row);
+template <Into kInto>
+void add_dense_rows(Rows a, std::size_t m, std::size_t terms, Rows b, std::size_t n, float* out, std::size_t out_row) {
+  const std::size_t whole = n - n % hn::Lanes(TileFloats<16>());
+  multiply_all<16, kInto>(a, m, terms, b, whole, out, out_row);
+  multiply_all<1, kInto>(a, m, terms, {b.data + whole, b.row}, n - whole, out + whole, out_row);
+}
+
+/// A tile of rows reads b once for all of them but takes every term; row by row, zeros cost nothing.
+template <Into kInto>
+void add_product(Rows a, std::size_t m, std::size_t terms, Rows b, std::size_t n, float* out, std::size_t out_row) {
+  for (std::size_t i = 0; i < m; i += kTileRows) {
+    const std::size_t rows = std::min(kTileRows, m - i);
+    const Rows some{a.data + i * a.row, a.row};
+    std::size_t count = 0;
+    for (std::size_t r = 0; r < rows; ++r) count += count_terms(some.data + r * a.row, terms);
+    if (5 * count > 2 * rows * terms) {
+      add_dense_rows<kInto>(some, rows, terms, b, n, out + i * out_row, out_row);
+      continue;
+    }
+    for (std::size_t r = 0; r < rows; ++r) {
+      add_sparse_row<kInto>(some.data + r * a.row, terms, b, n, out + (i + r) * out_row);
+    }
   }
 }
 
+void MultiplyAdd(Rows a, std::size_t m, std::size_t terms, Rows b, std::size_t n, float* out, std::size_t out_row) {
+  for (std::size_t k = 0; k < terms; k += kMostTerms) {
+    add_product<Into::add>({a.data + k, a.row}, m, std::min(kMostTerms, terms - k), {b.data + k * b.row, b.row}, n, out,
+                           out_row);
+  }
+}
+
+void Multiply(Rows a, std::size_t m, std::size_t terms, Rows b, std::size_t n, float* out, std::size_t out_row) {
+  const std::size_t first = std::min(kMostTerms, terms);
+  add_product<Into::place>(a, m, first, b, n, out, out_row);
+  MultiplyAdd({a.data + first, a.row}, m, terms - first, {b.data + first * b.row, b.row}, n, out, out_row);
+}
+
+void Transpose(Rows from, std::size_t rows, std::size_t cols, float* to, std::size_t to_row) {
+  transpose_all(from, rows, cols, to, to_row);
+}
+
+}  // namespace
 }  // namespace kvzip::kernels::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
 namespace kvzip::kernels {
 
+HWY_EXPORT(Multiply);
 HWY_EXPORT(MultiplyAdd);
+HWY_EXPORT(Transpose);
 
-void multiply_add(Strided a, std::size_t m, std::size_t terms, const float* b, std::size_t b_row, std::size_t n,
-                  float* out, std::size_t out_row) {
-  HWY_DYNAMIC_DISPATCH(MultiplyAdd)(a, m, terms, b, b_row, n, out, out_row);
+void multiply(Rows a, std::size_t m, std::size_t terms, Rows b, std::size_t n, float* out, std::size_t out_row) {
+  HWY_DYNAMIC_DISPATCH(Multiply)(a, m, terms, b, n, out, out_row);
+}
+void multiply_add(Rows a, std::size_t m, std::size_t terms, Rows b, std::size_t n, float* out, std::size_t out_row) {
+  HWY_DYNAMIC_DISPATCH(MultiplyAdd)(a, m, terms, b, n, out, out_row);
+}
+void transpose(Rows from, std::size_t rows, std::size_t cols, float* to, std::size_t to_row) {
+  HWY_DYNAMIC_DISPATCH(Transpose)(from, rows, cols, to, to_row);
 }
 
 }  // namespace kvzip::kernels

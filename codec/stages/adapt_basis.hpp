@@ -20,7 +20,7 @@ class AdaptBasis {
 
   /// coefficients[r][k] = row r . vector k, for `count` rows, `stride` apart, and coefficients in one piece.
   void project(const float* rows, std::size_t stride, std::size_t count, float* coefficients);
-  /// Rows of zeros, `stride` apart, become row r = sum over k of coefficients[r][k] * vector k.
+  /// Rows, `stride` apart, become row r = sum over k of coefficients[r][k] * vector k.
   void combine(const float* coefficients, std::size_t count, float* rows, std::size_t stride) const;
   /// Takes the usual ones among `count` rows of coefficients into account from the next refresh() on.
   void observe(const float* coefficients, std::size_t count);
@@ -30,12 +30,22 @@ class AdaptBasis {
   void refresh();
 
  private:
-  void turn_vectors(const std::vector<std::size_t>& which, const std::vector<float>& rotation);
+  bool factorise(std::size_t n);
+  void turn_vectors(const std::vector<std::size_t>& which);
+  const float* swapped(std::size_t n);
+
+  /// Room that is kept between calls.
+  struct Work {
+    std::vector<float> l, r;  // the factors of a refresh, padded
+    std::vector<float> rows, columns, product;
+    std::vector<double> energies;
+  };
 
   std::size_t size_, observed_ = 0;
   float noise_;
   // size x size, empty until used. Vector k is row k of the first; of the covariance of coefficients the lower half.
   std::vector<float> vectors_, transposed_, covariance_;
+  Work work_;
 };
 
 }  // namespace kvzip

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Products of one head's matrix with four vectors, and of a whole tile's approximation. The limit is arithmetic: a
 // multiplication and an addition for each value and vector, apart, since the order of roundings is fixed.
+#include "codec/kernels/gram_schmidt.hpp"
 #include "codec/kernels/multiply.hpp"
 #include "codec/kernels/products.hpp"
 
@@ -31,12 +32,24 @@ void add_products() {
               [](const kernels::Block& e, const float* p, float* out) { kernels::gram_times(e, p, 1, out); });
 
   for (const std::size_t n : {64u, 256u}) {
-    add("products/multiply_add/" + std::to_string(n), [n](benchmark::State& state) {
+    add("products/multiply/" + std::to_string(n), [n](benchmark::State& state) {
       const std::vector<float> a = sample_values(n * n, n), b = sample_values(n * n, n);
       std::vector<float> out(n * n);
       for (auto _ : state) {
-        kernels::multiply_add({a.data(), n, 1}, n, n, b.data(), n, n, out.data(), n);
+        kernels::multiply({a.data(), n}, n, n, {b.data(), n}, n, out.data(), n);
         benchmark::DoNotOptimize(out.data());
+        benchmark::ClobberMemory();
+      }
+      report(state, 4.0 * static_cast<double>(n * n), 2.0 * static_cast<double>(n * n * n) / flops_per_second());
+    });
+    add("products/gram_schmidt/" + std::to_string(n), [n](benchmark::State& state) {
+      const std::vector<float> before = sample_values(n * n, n);
+      std::vector<float> u(n * n), l(n * n), columns(n * kernels::kPadding);
+      std::vector<double> energies(n);
+      for (auto _ : state) {
+        std::copy(before.begin(), before.end(), u.begin());
+        kernels::gram_schmidt(u.data(), l.data(), n, columns.data(), energies.data());
+        benchmark::DoNotOptimize(u.data());
         benchmark::ClobberMemory();
       }
       report(state, 4.0 * static_cast<double>(n * n), 2.0 * static_cast<double>(n * n * n) / flops_per_second());

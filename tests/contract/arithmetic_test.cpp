@@ -3,49 +3,102 @@
 #include <doctest/doctest.h>
 
 #include "codec/kernels/cells.hpp"
+#include "codec/kernels/gram_schmidt.hpp"
 #include "codec/kernels/multiply.hpp"
 #include "codec/kernels/sines.hpp"
 #include "codec/portable_math.hpp"
 #include "tests/contract/every_instruction_set.hpp"
+#include "tests/contract/reference_adapt.hpp"
 
 using namespace kvzip;
 using namespace kvzip::test;
 
-TEST_CASE("multiply_add: each element adds its terms in their order") {
+TEST_CASE("multiply: each element adds its terms in their order") {
   std::vector<std::size_t> columns;
   for (std::size_t n = 0; n <= 34; ++n) columns.push_back(n);
   for (const std::size_t n : {63u, 64u, 65u, 129u}) columns.push_back(n);
   for (const std::size_t n : columns) {
-    for (const auto& size : {std::pair<std::size_t, std::size_t>{1, 0}, {1, 7}, {4, 1}, {5, 33}, {11, 300}}) {
+    for (const auto& size : {std::pair<std::size_t, std::size_t>{1, 0}, {1, 7}, {4, 1}, {5, 33}, {23, 600}}) {
       const std::size_t m = size.first, terms = size.second;
-      for (const bool transposed : {false, true}) {
-        CAPTURE(n);
-        CAPTURE(m);
-        CAPTURE(transposed);
-        const std::size_t b_row = n + m % 3, out_row = n + 2;
-        std::vector<float> a = normal(m * terms + 1, n + 1);
-        for (std::size_t i = 1; i < a.size(); ++i) {
-          if (i * 2654435761u % 7 < n % 7) a[i] = 0;  // from none to most
-        }
-        const std::vector<float> b = normal(terms * b_row + n + 1, n + 5), before = normal(m * out_row + 1, n + 7);
-        const kernels::Strided weights{a.data() + 1, transposed ? 1 : terms, transposed ? m : 1};
+      CAPTURE(n);
+      CAPTURE(m);
+      const std::size_t a_row = terms + m % 2, b_row = n + m % 3, out_row = n + 2;
+      std::vector<float> a = normal(m * a_row + 1, n + 1);
+      for (std::size_t i = 1; i < a.size(); ++i) {
+        if (i * 2654435761u % 7 < n % 7) a[i] = 0;  // from none to most
+      }
+      const std::vector<float> b = normal(terms * b_row + n + 1, n + 5), before = normal(m * out_row + 1, n + 7);
+      for (const bool adds : {false, true}) {
         std::vector<float> expected = before;
         for (std::size_t i = 0; i < m; ++i) {
           for (std::size_t j = 0; j < n; ++j) {
-            for (std::size_t k = 0; k < terms; ++k) {
-              const float w = a[1 + i * weights.row + k * weights.column];
-              expected[1 + i * out_row + j] += w * b[1 + k * b_row + j];
-            }
+            float& sum = expected[1 + i * out_row + j];
+            if (!adds) sum = 0;
+            for (std::size_t k = 0; k < terms; ++k) sum += a[1 + i * a_row + k] * b[1 + k * b_row + j];
           }
         }
         const std::vector<float> found = on_every_instruction_set([&] {
           std::vector<float> out = before;
-          kernels::multiply_add(weights, m, terms, b.data() + 1, b_row, n, out.data() + 1, out_row);
+          const auto product = adds ? kernels::multiply_add : kernels::multiply;
+          product({a.data() + 1, a_row}, m, terms, {b.data() + 1, b_row}, n, out.data() + 1, out_row);
           return out;
         });
         CHECK(std::memcmp(found.data(), expected.data(), found.size() * sizeof(float)) == 0);
       }
     }
+  }
+}
+
+TEST_CASE("transpose: rows become columns") {
+  for (const auto& size : {std::pair<std::size_t, std::size_t>{0, 5}, {1, 1}, {3, 9}, {16, 16}, {21, 39}, {33, 6}}) {
+    const std::size_t rows = size.first, cols = size.second, to_row = rows + 3;
+    const std::vector<float> from = normal(rows * (cols + 1), rows), before(cols * to_row, 7.0f);
+    std::vector<float> expected = before;
+    for (std::size_t r = 0; r < rows; ++r) {
+      for (std::size_t c = 0; c < cols; ++c) expected[c * to_row + r] = from[r * (cols + 1) + c];
+    }
+    CHECK(on_every_instruction_set([&] {
+            std::vector<float> to = before;
+            kernels::transpose({from.data(), cols + 1}, rows, cols, to.data(), to_row);
+            return to;
+          }) == expected);
+  }
+}
+
+TEST_CASE("gram_schmidt: the bits of the plain loops of kvz.5, and what it says of ill-conditioned rows") {
+  using kernels::GramSchmidt;
+  const auto check = [](std::size_t n, std::vector<float> rows, GramSchmidt result) {
+    CAPTURE(n);
+    const std::size_t stride = kernels::padded(n);
+    std::vector<float> u = rows, l(n * n);
+    bool lossy = false;
+    const bool good = reference::Basis<float>::pass(n, u, l, lossy);
+    CHECK((!good ? GramSchmidt::failed : lossy ? GramSchmidt::lossy : GramSchmidt::good) == result);
+    const std::vector<float> found = on_every_instruction_set([&] {
+      std::vector<float> both(2 * n * stride), columns(stride * kernels::kPadding);
+      std::vector<double> energies(n);
+      for (std::size_t i = 0; i < n; ++i) std::copy_n(rows.data() + i * n, n, both.data() + i * stride);
+      CHECK(kernels::gram_schmidt(both.data(), both.data() + n * stride, n, columns.data(), energies.data()) == result);
+      return both;
+    });
+    for (std::size_t i = 0; result != GramSchmidt::failed && i < n; ++i) {
+      CHECK(std::memcmp(found.data() + i * stride, u.data() + i * n, n * sizeof(float)) == 0);
+      CHECK(std::memcmp(found.data() + (n + i) * stride, l.data() + i * n, n * sizeof(float)) == 0);
+    }
+  };
+  for (const std::size_t n : {0u, 1u, 2u, 7u, 15u, 16u, 17u, 31u, 50u, 67u}) {
+    std::vector<float> rows = normal(n * n, n);
+    for (std::size_t i = 0; i < n; ++i) rows[i * n + i] += 4 * std::sqrt(static_cast<float>(n));
+    check(n, rows, GramSchmidt::good);
+    if (n < 2) continue;
+    const float* first = rows.data();
+    float* last = rows.data() + (n - 1) * n;
+    for (std::size_t j = 0; j < n; ++j) last[j] = first[j] + 0.001f * last[j];
+    check(n, rows, GramSchmidt::lossy);
+    std::fill(last, last + n, 0.0f);
+    check(n, rows, GramSchmidt::failed);
+    last[0] = std::numeric_limits<float>::infinity();
+    check(n, rows, GramSchmidt::failed);
   }
 }
 
