@@ -8,7 +8,7 @@
 namespace kvzip {
 namespace {
 
-constexpr std::array<StageRow, 22> kStages{{
+constexpr std::array<StageRow, 24> kStages{{
     {1, "window", "1.0", "sink tokens and the recent window kept exact", make_window},
     {2, "outliers", "1.0", "a share of the values stored exactly, their place filled with the mean", make_outliers},
     {3, "quant", "1.0", "uniform quantisation in groups", make_quant},
@@ -31,6 +31,8 @@ constexpr std::array<StageRow, 22> kStages{{
     {20, "polar", "1.1", "polar coordinates: a radius for 16 channels, and angles (PolarQuant)", make_polar},
     {21, "slerp", "1.1", "two layers as one direction for each token and their lengths (MiniCache)", make_slerp},
     {22, "runs", "1.1", "runs of tokens with similar keys as one row each (KVMerger)", make_runs},
+    {23, "clusters", "1.1", "channels of similar range share a token's clipped range (SKVQ)", make_clusters},
+    {24, "couple", "1.1", "neighbouring channels share a code of a fitted codebook (CQ)", make_couple},
 }};
 
 constexpr std::array<CoderRow, 5> kCoders{{

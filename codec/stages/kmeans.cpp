@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "codec/portable_math.hpp"
+
 namespace kvzip {
 namespace {
 
@@ -43,6 +45,19 @@ class Clusters {
 };
 
 }  // namespace
+
+std::vector<double> token_weights(const Tile& tile) {
+  constexpr double kMostBits = 5, kLn2 = 0x1.62e42fefa39efp-1;
+  std::vector<double> weights(tile.shape.rows, 1.0);
+  if (tile.saliency.size() != weights.size() || weights.empty()) return weights;
+  std::vector<float> sorted = tile.saliency;
+  const auto median = sorted.begin() + static_cast<std::ptrdiff_t>(sorted.size() / 2);
+  std::nth_element(sorted.begin(), median, sorted.end());
+  for (std::size_t r = 0; r < weights.size(); ++r) {
+    weights[r] = portable::exp(kLn2 * std::clamp(double{tile.saliency[r]} - *median, -kMostBits, kMostBits));
+  }
+  return weights;
+}
 
 void KMeans::add(float z, double weight) {
   const float place = (z + 1) * (static_cast<float>(kCells) / 2);

@@ -7,7 +7,13 @@
 #include <cstddef>
 #include <vector>
 
+#include "codec/tile.hpp"
+
 namespace kvzip {
+
+/// What a token counts in a codebook: its saliency, within a factor of 32 of the median token's, since sinks alone are
+/// not to choose all levels; 1 where it is unknown.
+std::vector<double> token_weights(const Tile& tile);
 
 class KMeans {
  public:

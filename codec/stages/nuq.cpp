@@ -12,7 +12,6 @@
 #include "codec/fail.hpp"
 #include "codec/kernels/codewords.hpp"
 #include "codec/kernels/rows.hpp"
-#include "codec/portable_math.hpp"
 #include "codec/side.hpp"
 #include "codec/stages/kmeans.hpp"
 #include "codec/stages/stages.hpp"
@@ -146,7 +145,8 @@ class Nuq final : public Cloned<Nuq, Stage> {
   std::vector<float> find_levels(const Tile& tile, const Ranges& g) const {
     KMeans means;
     std::vector<float> z(tile.shape.cols);
-    const std::vector<double> weights = row_weights(tile);
+    const std::vector<double> weights =
+        weight_ == Weight::saliency ? token_weights(tile) : std::vector<double>(tile.shape.rows, 1.0);
     for (std::size_t r = 0; r < tile.shape.rows; ++r) {
       normalise(tile, r, g, z);
       for (std::size_t c = 0; c < z.size(); ++c) {
@@ -154,20 +154,6 @@ class Nuq final : public Cloned<Nuq, Stage> {
       }
     }
     return means.levels(std::size_t{1} << bits_);
-  }
-
-  /// Saliencies as weights, within a factor of 32 of the median token's: sinks alone are not to choose all levels.
-  std::vector<double> row_weights(const Tile& tile) const {
-    constexpr double kMostBits = 5, kLn2 = 0x1.62e42fefa39efp-1;
-    std::vector<double> weights(tile.shape.rows, 1.0);
-    if (weight_ == Weight::none || tile.saliency.size() != weights.size() || weights.empty()) return weights;
-    std::vector<float> sorted = tile.saliency;
-    const auto median = sorted.begin() + static_cast<std::ptrdiff_t>(sorted.size() / 2);
-    std::nth_element(sorted.begin(), median, sorted.end());
-    for (std::size_t r = 0; r < weights.size(); ++r) {
-      weights[r] = portable::exp(kLn2 * std::clamp(double{tile.saliency[r]} - *median, -kMostBits, kMostBits));
-    }
-    return weights;
   }
 
   static std::vector<float> bounds(const std::vector<float>& levels) {

@@ -29,6 +29,8 @@ std::unique_ptr<Stage> make_bands();
 std::unique_ptr<Stage> make_polar();
 std::unique_ptr<Stage> make_slerp();
 std::unique_ptr<Stage> make_runs();
+std::unique_ptr<Stage> make_clusters();
+std::unique_ptr<Stage> make_couple();
 std::unique_ptr<ExactCodec> make_planes();
 
 }  // namespace kvzip

@@ -247,6 +247,13 @@ inline constexpr PipelineCase kPipelineCases[] = {
     {"runs:share=1,pack", 0},
     {"runs:cosine=0.5:share=0.3:bits=8:axis=token,quant:bits=6,rans", 0.1},
     {"window:sink=1:recent=2,rope,outliers,runs,zstd", 2},
+    {"clusters,pack", 1},
+    {"clusters:levels=256:group=3:clip=1:scale=f32,rans", 0.01},
+    {"clusters:levels=16:group=5:clip=1:scale=e4m3,deflate", 0.3},
+    {"window:sink=1:recent=2,rope,outliers,clusters:levels=3:group=8:clip=0.92:scale=e4m3,quant:bits=6,ac", 0.1},
+    {"couple,pack", 0.002},
+    {"couple:channels=3:bits=1:weight=none:scale=bf16,ac", 2},
+    {"window:sink=1:recent=2,rope,outliers,couple:channels=2:bits=4:rounds=2,quant:bits=6,rans", 0.1},
     {"window:sink=1:recent=0,rope,outliers:share=0.1,nuq:bits=4,quant:bits=6,rans", 0.1},
 };
 
