@@ -7,6 +7,7 @@
 
 #include "codec/bytes.hpp"
 #include "codec/fail.hpp"
+#include "codec/frame_streams.hpp"
 #include "codec/kernels/rows.hpp"
 #include "codec/limits.hpp"
 #include "codec/pipeline.hpp"
@@ -15,17 +16,6 @@
 
 namespace kvzip {
 namespace {
-
-constexpr std::uint8_t kRaw = 1;  // flags: the payload holds the elements themselves
-constexpr std::uint8_t kSpecials =
-    15;  // directory: the stage number of the stream of NaN, infinities and values beyond float
-
-/// One stream's place in the directory.
-struct Entry {
-  std::uint8_t stage;
-  StreamLabel label;
-  std::uint64_t table_size, body_size;
-};
 
 constexpr std::size_t kBlock = 4096;  // values converted and checked while they are in the first cache
 
@@ -76,116 +66,7 @@ void save(Tile& tile, std::span<std::byte> elements, StageClock* clock) {
   }
 }
 
-class Directory {
- public:
-  explicit Directory(StageClock* clock) : clock_(clock) {}
-  void add(std::uint8_t stage, const Stream& stream, const Coder& coder) {
-    const StageTime time(clock_, StageClock::kCoder);
-    Bytes table, body;
-    coder.encode(stream, table, body);
-    add_plain(stage, stream.label, std::move(table), std::move(body));
-  }
-  void add_plain(std::uint8_t stage, StreamLabel label, Bytes table, Bytes body) {
-    size_ += table.size() + body.size();
-    entries_.push_back({stage, label, table.size(), body.size()});
-    bodies_.push_back(std::move(table));
-    bodies_.push_back(std::move(body));
-  }
-  void write(ByteWriter& out) const {
-    constexpr std::size_t kMostOfEntry = 1 + 2 * 10;
-    out.bytes().reserve(out.size() + 10 + entries_.size() * kMostOfEntry + size_);
-    out.put_varint(entries_.size());
-    for (const Entry& e : entries_) {
-      out.put(static_cast<std::uint8_t>(e.stage << 4 | static_cast<std::uint8_t>(e.label)));
-      out.put_varint(e.table_size);
-      out.put_varint(e.body_size);
-    }
-    for (const Bytes& body : bodies_) out.put_bytes(body);
-  }
-
- private:
-  StageClock* clock_;
-  std::vector<Entry> entries_;
-  std::vector<Bytes> bodies_;  // table and body of each entry
-  std::size_t size_ = 0;       // of all of them
-};
-
-std::vector<Entry> read_directory(ByteReader& in) {
-  const std::uint64_t count = in.get_varint();
-  if (count > limits::kStreams) fail(ErrorCode::corrupt, "a frame of {} streams", count);
-  std::vector<Entry> entries(count);
-  for (Entry& e : entries) {
-    const auto tag = in.get<std::uint8_t>();
-    e.stage = tag >> 4;
-    e.label = static_cast<StreamLabel>(tag & 15);
-    if ((tag & 15) >= kStreamLabels) fail(ErrorCode::corrupt, "unknown stream label {}", tag & 15);
-    e.table_size = in.get_varint();
-    e.body_size = in.get_varint();
-  }
-  return entries;
-}
-
-void expect_padding(ByteReader& in) {
-  for (const std::byte b : in.take(in.left())) {
-    if (b != std::byte{0}) fail(ErrorCode::corrupt, "padding that is not zero");
-  }
-}
-
 }  // namespace
-
-/// Hands a stage its streams, in order.
-class FrameStreams final : public StreamReader {
- public:
-  FrameStreams(ByteReader& in, const Coder& coder, StageClock* clock) : coder_(coder), clock_(clock) {
-    for (const Entry& e : read_directory(in)) parts_.push_back({e, {}, {}, false});
-    for (Part& p : parts_) {
-      p.table = in.take(p.entry.table_size);
-      p.body = in.take(p.entry.body_size);
-    }
-  }
-  void select(std::size_t stage) { stage_ = stage; }
-  void get(Stream& stream) override {
-    for (Part& p : parts_) {
-      if (p.used || p.entry.stage != stage_) continue;
-      p.used = true;
-      const StageTime time(clock_, StageClock::kCoder);
-      coder_.decode(stream, p.table, p.body);
-      const bool lists = stream.type == StreamType::positions;
-      if (stream.type != StreamType::bytes &&
-          (lists ? stream.positions.size() != stream.count() : stream.data.size() != stream.size())) {
-        fail(ErrorCode::corrupt, "a stream of the wrong size");
-      }
-      return;
-    }
-    fail(ErrorCode::truncated, "a stream is missing");
-  }
-  /// The body of the specials; empty when there are none.
-  ByteView take_specials() {
-    for (Part& p : parts_) {
-      if (p.entry.stage != kSpecials || p.used) continue;
-      p.used = true;
-      if (p.body.empty() || !p.table.empty()) fail(ErrorCode::corrupt, "a damaged list of special values");
-      return p.body;
-    }
-    return {};
-  }
-  void finish() const {
-    for (const Part& p : parts_) {
-      if (!p.used) fail(ErrorCode::corrupt, "a stream belongs to no stage");
-    }
-  }
-
- private:
-  struct Part {
-    Entry entry;
-    ByteView table, body;
-    bool used;
-  };
-  std::vector<Part> parts_;
-  const Coder& coder_;
-  StageClock* clock_;
-  std::size_t stage_ = 0;
-};
 
 Bytes Pipeline::raw(ByteView elements) {
   Bytes payload;
@@ -214,7 +95,7 @@ Bytes Pipeline::encode_exact(const TileContext& context, TileShape shape, ByteVi
   std::vector<Stream> streams;
   StreamWriter writer(streams);
   exact_->encode({context.source, shape.rows, shape.cols, context.head_dim}, elements, writer);
-  Directory directory(clock);
+  FrameDirectory directory(clock);
   for (const Stream& s : streams) directory.add(0, s, *coder_.part);
   ByteWriter out;
   out.put(std::uint8_t{0});
@@ -271,7 +152,7 @@ Bytes Pipeline::encode_floats(const TileContext& context, TileShape shape, ByteV
     ByteWriter out;
     out.put(std::uint8_t{0});
     out.put_varint(left_out);
-    Directory directory(clock);
+    FrameDirectory directory(clock);
     if (!specials.empty()) {
       directory.add_plain(kSpecials, StreamLabel::exact, {},
                           specials_bytes(specials, elements, dtype_unit(context.source)));
@@ -374,7 +255,7 @@ FrameSizes Pipeline::sizes(ByteView front, std::uint64_t payload_bytes) {
   }
   in.get_varint();
   std::uint64_t named = 0;
-  for (const Entry& e : read_directory(in)) {
+  for (const FrameEntry& e : read_directory(in)) {
     sizes.bytes[static_cast<std::size_t>(e.label)] += e.body_size;
     sizes.bytes[static_cast<std::size_t>(StreamLabel::tables)] += e.table_size;
     for (const std::uint64_t size : {e.body_size, e.table_size}) {

@@ -5,6 +5,7 @@
 #include <array>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -80,6 +81,10 @@ class Pipeline {
   /// After that the chain can go no further.
   void decode(const TileContext& context, TileShape shape, ByteView payload, std::span<std::byte> elements,
               Chain* chain = nullptr, StageClock* clock = nullptr) const;
+  /// A pipeline whose last stage is cut to this share (Stage::cut_to); none where it cannot be.
+  std::optional<Pipeline> cut_to(double share) const;
+  /// A frame's payload as `cut_to(share)` has it. Fails as decode() does, though not on all damage that it finds.
+  Bytes cut(const TileContext& context, TileShape shape, ByteView payload, double share) const;
   /// A frame's payload that holds the elements as they are, whatever the pipeline.
   static Bytes raw(ByteView elements);
   /// Sizes by label, from the payload's directory alone: `front` is at least the payload's first kDirectoryBytes.

@@ -94,6 +94,11 @@ class Stage : public Configurable {
   /// `tile` has the shape output() gives for `shape`; afterwards it has that shape and every value is set. Streams are
   /// hostile.
   virtual void decode(Tile& tile, TileShape shape, DecodeContext& from) const = 0;
+  /// Of a stage whose streams hold parts in the order of their worth: a copy that holds the parts for this share of the
+  /// channels, and no more than it did; null for any other stage. stages/nested.cpp is an example.
+  virtual std::unique_ptr<Stage> cut_to(double /*share*/) const { return nullptr; }
+  /// Its streams as `cut_to(share)` has them, from those of a tile whose input has this shape. Streams are hostile.
+  virtual void cut(const TileContext&, TileShape, double /*share*/, StreamReader&, StreamWriter&) const {}
 };
 
 /// What stands in the place of all stages where data comes back bit for bit: element bytes to streams and back, no

@@ -11,6 +11,7 @@ void add_decompress(CLI::App& app, Action& action);
 void add_inspect(CLI::App& app, Action& action);
 void add_verify(CLI::App& app, Action& action);
 void add_recover(CLI::App& app, Action& action);
+void add_cut(CLI::App& app, Action& action);
 void add_compare(CLI::App& app, Action& action);
 void add_diff(CLI::App& app, Action& action);
 void add_sweep(CLI::App& app, Action& action);

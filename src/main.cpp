@@ -158,6 +158,7 @@ int main(int argc, char** argv) {
   add_inspect(app, action);
   add_verify(app, action);
   add_recover(app, action);
+  add_cut(app, action);
   add_compare(app, action);
   add_diff(app, action);
   add_sweep(app, action);

@@ -14,6 +14,7 @@ std::unique_ptr<Coder> make_ac();
 std::unique_ptr<Coder> make_zstd();
 std::unique_ptr<Coder> make_rans();
 std::unique_ptr<Coder> make_deflate();
+std::unique_ptr<Coder> make_packs();
 
 /// Of the library, "1.5.4".
 std::string zstd_version();

@@ -31,6 +31,8 @@ std::unique_ptr<Stage> make_slerp();
 std::unique_ptr<Stage> make_runs();
 std::unique_ptr<Stage> make_clusters();
 std::unique_ptr<Stage> make_couple();
+std::unique_ptr<Stage> make_sort();
+std::unique_ptr<Stage> make_nested();
 std::unique_ptr<ExactCodec> make_planes();
 
 }  // namespace kvzip

@@ -83,7 +83,7 @@ TEST_CASE("presets take every dtype, length and kind of data") {
             CHECK(values[i] == reader->data(i));
           } else {
             // Of noise a low rank, or one row for several tokens, with nothing after it keeps little.
-            const bool keeps_little = preset.name == "xkv" || preset.name == "kvmerger";
+            const bool keeps_little = preset.name == "xkv" || preset.name == "kvmerger" || preset.name == "matryoshka";
             CHECK(relative_error(type, reader->data(i), values[i]) <= (keeps_little ? 1 : 0.6));
           }
         }

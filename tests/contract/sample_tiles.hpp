@@ -254,6 +254,13 @@ inline constexpr PipelineCase kPipelineCases[] = {
     {"couple,pack", 0.002},
     {"couple:channels=3:bits=1:weight=none:scale=bf16,ac", 2},
     {"window:sink=1:recent=2,rope,outliers,couple:channels=2:bits=4:rounds=2,quant:bits=6,rans", 0.1},
+    {"sort:block=2,cast:to=f32,pack", 0},
+    {"sort,quant:bits=6,packs", 0.02},
+    {"window:sink=1:recent=2,rope,sort:block=8,outliers,quant:bits=8:axis=token-head,packs:rows=5", 0.01},
+    {"planes,packs", 0},
+    {"nested:share=1,pack", 0.01},
+    {"norm:kind=none:center=mean,nested:share=1:bits=8,packs", 0.1},
+    {"window:sink=1:recent=2,rope,outliers,nested:share=0.3:bits=6:group=8,quant:bits=6,ac", 0.1},
     {"window:sink=1:recent=0,rope,outliers:share=0.1,nuq:bits=4,quant:bits=6,rans", 0.1},
 };
 
