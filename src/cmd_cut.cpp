@@ -41,7 +41,7 @@ void add_cut(CLI::App& app, Action& action) {
   auto o = std::make_shared<Options>();
   command->add_option("FILE", o->in, "container to read")->required();
   add_text(*command, "-o,--output", o->out, "OUT", "container to write")->required();
-  command->add_option("--share", o->share, "components to keep, as a share of the channels, 0 to 1")
+  command->add_option("--share", o->share, "components to keep, as a share of channels, 0 to 1")
       ->option_text("S")
       ->check(CLI::Range(0.0, 1.0).description(""))
       ->required();

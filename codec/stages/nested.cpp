@@ -175,8 +175,8 @@ class Nested final : public Cloned<Nested, Stage> {
       return out;
     }
     const int exponent = std::clamp(-std::ilogb(largest), -126, 126);
-    const KltPart part{tile.values.data() + head.first, tile.shape.rows, head.dim,
-                       tile.shape.cols,                 zero.data(),     std::ldexp(1.0f, exponent)};
+    const KltPart part{tile.values.data() + head.first, tile.shape.rows, head.dim, tile.shape.cols, zero.data(),
+                       std::ldexp(1.0f, exponent)};
     out.basis = klt_basis(part, count);
     const std::vector<float> z = klt_coefficients(part, out.basis, count);
     for (std::size_t i = 0; i < z.size(); ++i) out.energy[i % count] += double{z[i]} * z[i];
