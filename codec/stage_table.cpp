@@ -8,7 +8,7 @@
 namespace kvzip {
 namespace {
 
-constexpr std::array<StageRow, 26> kStages{{
+constexpr std::array<StageRow, 27> kStages{{
     {1, "window", "1.0", "sink tokens and the recent window kept exact", make_window},
     {2, "outliers", "1.0", "a share of the values stored exactly, their place filled with the mean", make_outliers},
     {3, "quant", "1.0", "uniform quantisation in groups", make_quant},
@@ -35,6 +35,7 @@ constexpr std::array<StageRow, 26> kStages{{
     {24, "couple", "1.1", "neighbouring channels share a code of a fitted codebook (CQ)", make_couple},
     {25, "sort", "1.1", "tokens of a block in the order of their medians (PackKV)", make_sort},
     {26, "nested", "1.1", "heads along their own directions, the one of most energy first (MatryoshkaKV)", make_nested},
+    {27, "predict", "1.1", "layers predicted from those before, the rest quantised (AQUA-KV)", make_predict},
 }};
 
 constexpr std::array<CoderRow, 6> kCoders{{

@@ -1,15 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "codec/stages/klt_basis.hpp"
 
-// A copy of Eigen of our own: its sizes of caches are one static object of the program (see fix_order_of_sums), which
-// belongs to whoever else uses Eigen there.
-#define Eigen kvzip_eigen
-#include <Eigen/Core>
-#include <Eigen/Eigenvalues>
 #include <algorithm>
 #include <cmath>
 
 #include "codec/fail.hpp"
+#include "codec/stages/eigen_order.hpp"
+
+#include <Eigen/Eigenvalues>
 
 namespace kvzip {
 namespace {
@@ -19,15 +17,6 @@ constexpr std::size_t kBlockRows = 256;  // a block of a wide tile stays in the 
 template <typename T>
 using RowMajor = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 using Eigen::Index;
-
-/// Eigen cuts products, and so orders their sums, by the sizes of the machine's caches. These stand for all machines,
-/// so that encoded bytes do not depend on where they are made.
-void fix_order_of_sums() {
-  [[maybe_unused]] static const bool once = [] {
-    Eigen::setCpuCacheSizes(32 << 10, 512 << 10, 4 << 20);
-    return true;
-  }();
-}
 
 /// Centred and scaled rows first to first + rows of the part.
 template <typename T>

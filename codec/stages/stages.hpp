@@ -33,6 +33,7 @@ std::unique_ptr<Stage> make_clusters();
 std::unique_ptr<Stage> make_couple();
 std::unique_ptr<Stage> make_sort();
 std::unique_ptr<Stage> make_nested();
+std::unique_ptr<Stage> make_predict();
 std::unique_ptr<ExactCodec> make_planes();
 
 }  // namespace kvzip

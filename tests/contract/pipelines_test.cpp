@@ -113,7 +113,7 @@ TEST_CASE("wire ids are unique and stand for the same names as ever") {
   CHECK(ledger.find("\n10 rotate\n11 codebook\n") != std::string::npos);
   CHECK(ledger.find("\n13 uniform\n14 carry\n15 adapt\n16 bfp\n17 nuq\n18 tiers\n19 bands\n20 polar\n") !=
         std::string::npos);
-  CHECK(ledger.find("\n20 polar\n21 slerp\n22 runs\n23 clusters\n24 couple\n25 sort\n26 nested\n") !=
+  CHECK(ledger.find("\n20 polar\n21 slerp\n22 runs\n23 clusters\n24 couple\n25 sort\n26 nested\n27 predict\n") !=
         std::string::npos);
   seen.clear();
   for (const auto& row : coder_table()) CHECK(seen.insert(row.id).second);

@@ -261,6 +261,8 @@ inline constexpr PipelineCase kPipelineCases[] = {
     {"nested:share=1,pack", 0.01},
     {"norm:kind=none:center=mean,nested:share=1:bits=8,packs", 0.1},
     {"window:sink=1:recent=2,rope,outliers,nested:share=0.3:bits=6:group=8,quant:bits=6,ac", 0.1},
+    {"predict,pack", 0.1},
+    {"window:sink=1:recent=2,rope,outliers,predict:first=3:bits=8:group=5:damp=0.1:scale=bf16,quant:bits=6,rans", 0.1},
     {"window:sink=1:recent=0,rope,outliers:share=0.1,nuq:bits=4,quant:bits=6,rans", 0.1},
 };
 

@@ -376,8 +376,10 @@ TEST_CASE("sweep: one token, constants, no queries, empty tensors, keys alone") 
     for (const SettingResult& row : out.settings) CHECK(row.all.value->nrmse == 0);
   }
   SUBCASE("keys alone") {
-    const SweepDump out = sweep_of({{"layers.0.key", 2, 20, 8, values(320)}}, 1);
-    CHECK(out.note.find("left out: kvmerger: ") != std::string::npos);  // its rule is of keys and values together
+    const SweepDump out = sweep_of({{"layers.0.key", 2, 20, 8, values(320)}}, 2);
+    for (const std::string name : {"aquakv", "kvmerger"}) {  // their rules are of keys and values together
+      CHECK(out.note.find(name + ": ") != std::string::npos);
+    }
     for (const SettingResult& row : out.settings) CHECK((row.all.key && !row.all.value));
   }
   SUBCASE("an empty tensor beside others") {
