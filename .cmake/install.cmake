@@ -1,6 +1,6 @@
 # Installs the tool, its manual, and what another program needs of the library: headers, archives, libkvzip.so, and how to
 # find them with CMake (kvzip::codec, kvzip::kvzip, kvzip::c) and with pkg-config (kvzip-codec, kvzip, kvzip-c). Components
-# (tool, library, dev, python) are what .cmake/package.cmake makes packages of.
+# (tool, library, dev, plugin, python) are what .cmake/package.cmake makes packages of.
 include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 
@@ -27,6 +27,7 @@ install(TARGETS kvzip_codec kvzip_lib EXPORT kvzip)
 if(KVZIP_SHARED)
   # A set of its own, so that C programs need none of the packages that the archives need.
   install(TARGETS kvzip_shared EXPORT kvzip-c LIBRARY COMPONENT library NAMELINK_COMPONENT dev)
+  install(TARGETS kvzip_h5z LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}/hdf5/plugin COMPONENT plugin)
   # Where it is asked for: `cmake --install BUILD --component python`.
   install(DIRECTORY python/kvzip DESTINATION lib/python3/dist-packages COMPONENT python EXCLUDE_FROM_ALL
     FILES_MATCHING PATTERN *.py PATTERN __pycache__ EXCLUDE)

@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "formats/h5z/h5z_chunk.hpp"
+
+#include <xxhash.h>
+
+#include <cstring>
+#include <string>
+#include <string_view>
+
+#include "codec/bytes.hpp"
+#include "codec/fail.hpp"
+#include "formats/h5z/h5z_settings.hpp"
+#include "kvzip/error.hpp"
+
+namespace kvzip::h5z {
+namespace {
+
+constexpr std::uint8_t kVersion = 1;
+
+std::size_t bytes_of(const Settings& settings) {
+  return settings.format.row_bytes() * settings.tokens();
+}
+
+/// move(in the chunk, in the tile, bytes) for each run of channels that lie side by side in both.
+template <typename Move>
+void for_each_run(const Settings& settings, Move&& move) {
+  std::uint64_t outer = 1, inner = settings.format.row_bytes();  // bytes of a token, here of one entry before it
+  for (std::size_t axis = 0; axis < settings.token_axis; ++axis) outer *= settings.shape[axis];
+  inner /= outer;
+  const std::uint64_t tokens = settings.tokens(), row = settings.format.row_bytes();
+  for (std::uint64_t o = 0; o < outer; ++o) {
+    for (std::uint64_t t = 0; t < tokens; ++t) move((o * tokens + t) * inner, t * row + o * inner, inner);
+  }
+}
+
+}  // namespace
+
+std::size_t chunk_bytes(std::span<const unsigned> parameters) {
+  return bytes_of(parse_settings(parameters));
+}
+
+Bytes encode_chunk(std::span<const unsigned> parameters, ByteView chunk) {
+  const Settings settings = parse_settings(parameters);
+  if (chunk.size() != bytes_of(settings)) {
+    fail(ErrorCode::invalid_argument, "a chunk of {} bytes, where the filter's settings make it {}", chunk.size(),
+         bytes_of(settings));
+  }
+  Bytes tile(chunk.size());
+  for_each_run(settings, [&](std::uint64_t from, std::uint64_t to, std::uint64_t bytes) {
+    std::memcpy(tile.data() + to, chunk.data() + from, bytes);
+  });
+  const TileCodec codec(settings.pipeline, settings.format, static_cast<std::uint32_t>(settings.tokens()));
+  ByteWriter body;
+  const std::string pipeline = codec.pipeline();
+  body.put_varint(pipeline.size());
+  body.put_bytes(std::as_bytes(std::span(pipeline)));
+  body.put_bytes(codec.encode(tile));
+  ByteWriter out;
+  out.put(kVersion);
+  out.put(XXH3_64bits(body.view().data(), body.size()));
+  out.put_bytes(body.view());
+  return std::move(out.bytes());
+}
+
+void decode_chunk(std::span<const unsigned> parameters, ByteView coded, std::span<std::byte> chunk) {
+  const Settings settings = parse_settings(parameters);
+  if (chunk.size() != bytes_of(settings)) fail(ErrorCode::invalid_argument, "memory for another chunk");
+  ByteReader in(coded);
+  if (const auto version = in.get<std::uint8_t>(); version != kVersion) {
+    fail(ErrorCode::unsupported, "version {} of coded chunks", version);
+  }
+  const auto hash = in.get<std::uint64_t>();
+  const ByteView body = in.take(in.left());
+  if (hash != XXH3_64bits(body.data(), body.size())) fail(ErrorCode::corrupt, "a coded chunk is damaged");
+  in = ByteReader(body);
+  const ByteView text = in.take(in.get_varint());
+  const TileCodec codec({reinterpret_cast<const char*>(text.data()), text.size()}, settings.format,
+                        static_cast<std::uint32_t>(settings.tokens()));
+  Bytes tile(chunk.size());
+  codec.decode(in.take(in.left()), tile);
+  for_each_run(settings, [&](std::uint64_t to, std::uint64_t from, std::uint64_t bytes) {
+    std::memcpy(chunk.data() + to, tile.data() + from, bytes);
+  });
+}
+
+}  // namespace kvzip::h5z

@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+// Chunks of HDF5 datasets, coded as tiles: what the filter plugin does. man/kvz.5, THE HDF5 FILTER.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+#include "kvzip/dtype.hpp"
+
+namespace kvzip::h5z {
+
+/// Of those that are for use without registration at the HDF Group.
+inline constexpr int kFilterId = 49374;
+
+/// `parameters`: the filter's, as HDF5 keeps them: the text of the settings, four bytes in each. `chunk`: a whole one.
+/// fail(invalid_argument) when the settings make no sense or do not go with the chunk.
+Bytes encode_chunk(std::span<const unsigned> parameters, ByteView chunk);
+/// How long a chunk is that has these settings.
+std::size_t chunk_bytes(std::span<const unsigned> parameters);
+/// Fills `chunk`, of chunk_bytes(). `coded` may be hostile: fails with corrupt, truncated, unsupported or limit.
+void decode_chunk(std::span<const unsigned> parameters, ByteView coded, std::span<std::byte> chunk);
+
+}  // namespace kvzip::h5z

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Of the filter plugin, as h5py uses it. HDF5_PLUGIN_PATH names its folder, KVZIP (where set) the tool."""
+
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import unittest
+
+import numpy
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+
+import kvzip.hdf5
+
+try:
+    import h5py
+except ImportError:
+    h5py = None
+
+HEADS, TOKENS, DIM = 3, 70, 8
+
+
+def waves(dtype):
+    return numpy.sin(0.01 * numpy.arange(HEADS * TOKENS * DIM)).reshape(HEADS, TOKENS, DIM).astype(dtype)
+
+
+@unittest.skipUnless(h5py and os.environ.get("HDF5_PLUGIN_PATH"), "needs h5py and the plugin")
+class Filter(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.path = os.path.join(folder.name, "cache.h5")
+
+    def write(self, name, data, **options):
+        with h5py.File(self.path, "a") as file:
+            made = file.create_dataset(name, data=data, **kvzip.hdf5.filter(**options))
+            file.flush()
+            return made.id.get_storage_size()
+
+    def read(self, name):
+        # Another process, so that nothing comes from a cache.
+        code = "import h5py, numpy, sys; numpy.save(sys.argv[3], h5py.File(sys.argv[1], 'r')[sys.argv[2]][...])"
+        out = self.path + ".npy"
+        subprocess.run([sys.executable, "-c", code, self.path, name, out], check=True)
+        return numpy.load(out)
+
+    def test_without_loss(self):
+        for dtype in ("<f2", "<f4", "<f8"):
+            data = waves(dtype)
+            # The last chunk of tokens is a part of one.
+            size = self.write(dtype, data, chunks=(HEADS, 32, DIM), dtype=dtype, axes="HTD", role="key", preset="lossless")
+            self.assertLess(size, data.nbytes)
+            numpy.testing.assert_array_equal(self.read(dtype), data)
+
+    def test_bfloat16_in_integers(self):
+        bits = (waves("<f4").view("<u4") >> 16).astype("<u2")
+        self.write("k", bits, chunks=(1, TOKENS, DIM), dtype="BF16", axes="HTD", role="key", preset="lossless")
+        numpy.testing.assert_array_equal(self.read("k"), bits)
+
+    def test_with_loss(self):
+        data = waves("<f2")
+        size = self.write("k", data, chunks=data.shape, dtype=data.dtype, axes="HTD", role="key")
+        self.assertLess(size, data.nbytes / 2)
+        error = self.read("k").astype(float) - data.astype(float)
+        self.assertLess(numpy.sqrt((error**2).mean()), 0.1)
+        self.assertGreater(numpy.abs(error).max(), 0)
+
+    def test_the_tool_reads_it(self):
+        if "KVZIP" not in os.environ:
+            self.skipTest("KVZIP does not name the tool")
+        data = waves("<f2")
+        self.write("layers.0.key", data, chunks=data.shape, dtype=data.dtype, axes="HTD", role="key", preset="lossless")
+        plain = self.path + ".plain.h5"
+        subprocess.run([os.environ["KVZIP"], "convert", self.path, plain, "-q"], check=True)
+        with h5py.File(plain) as file:
+            numpy.testing.assert_array_equal(file["layers.0.key"][...], data)
+
+    def test_damage_is_seen(self):
+        data = waves("<f2")
+        self.write("k", data, chunks=data.shape, dtype=data.dtype, axes="HTD", role="key", preset="lossless")
+        with h5py.File(self.path, "a") as file:
+            mask, chunk = file["k"].id.read_direct_chunk((0, 0, 0))
+            chunk = chunk[:-1] + bytes([chunk[-1] ^ 1])
+            file["k"].id.write_direct_chunk((0, 0, 0), chunk, mask)
+        with h5py.File(self.path) as file, self.assertRaises(OSError):
+            file["k"][...]
+
+    def test_settings_that_make_no_sense(self):
+        # h5py calls filters optional: HDF5 then keeps a chunk as it is that the filter refuses.
+        data = waves("<f2")
+        size = self.write("k", data, chunks=data.shape, dtype="<f4", axes="HTD", role="key")
+        self.assertEqual(size, data.nbytes)
+        numpy.testing.assert_array_equal(self.read("k"), data)
+        with self.assertRaises(TypeError):
+            kvzip.hdf5.filter((1, 2), ">f2", "TD", "key")
+        with self.assertRaises(ValueError):
+            kvzip.hdf5.filter((1, 2), "<f2", "TD", "key", preset="lossless", pipeline="pack")
+
+
+if __name__ == "__main__":
+    unittest.main()
