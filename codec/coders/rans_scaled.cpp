@@ -137,12 +137,47 @@ void choose_table(const Counts& counts, Choice& choice, kernels::RansTable& tabl
 std::uint16_t start_of(const Stream& s) {
   double sum = 0;
   for (std::size_t r = 0; r < s.rows; ++r) {
-    double row = 0;
-    for (std::size_t c = 0; c < s.cols; ++c) row += kernels::rans_magnitude(s.data[r * s.cols + c]);
-    sum += row * (s.gains.empty() ? 1 : kernels::rans_gain(-s.gains[r]));
+    const std::uint8_t* symbols = s.data.data() + r * s.cols;
+    std::uint64_t row = 0;  // rans_magnitude() of all, which are whole
+    for (std::size_t c = 0; c < s.cols;) {
+      std::uint32_t some = 0;
+      for (const std::size_t end = std::min<std::size_t>(s.cols, c + (1 << 16)); c < end; ++c) {
+        const int symbol = symbols[c], above = symbol < 8 ? 0 : symbol - 8;
+        some += static_cast<std::uint32_t>(symbol + above * above);
+      }
+      row += some;
+    }
+    sum += static_cast<double>(row) * (s.gains.empty() ? 1 : kernels::rans_gain(-s.gains[r]));
   }
   const auto mean = static_cast<float>(std::clamp(sum / static_cast<double>(s.count()), 0x1p-12, 0x1p20));
   return static_cast<std::uint16_t>(std::bit_cast<std::uint32_t>(mean) >> kFineShift);
+}
+
+/// How often each symbol comes in each half octave, to which codes are held.
+Counts count_symbols(const Stream& s, std::vector<std::uint16_t>& codes) {
+  Counts counts{}, others{};  // in turns, so that no count waits for the one before it
+  for (std::uint16_t& code : codes) code = std::clamp<std::uint16_t>(code, kLeastCode, kMostCode);
+  std::size_t i = 0;
+  for (; i + 2 <= codes.size(); i += 2) {
+    ++counts[codes[i] - kLeastCode][s.data[i]];
+    ++others[codes[i + 1] - kLeastCode][s.data[i + 1]];
+  }
+  if (i < codes.size()) ++counts[codes[i] - kLeastCode][s.data[i]];
+  for (std::size_t k = 0; k < counts.size(); ++k) {
+    for (unsigned c = 0; c < kClasses; ++c) counts[k][c] += others[k][c];
+  }
+  return counts;
+}
+
+std::vector<std::uint8_t> contexts_of(const Choice& choice, const std::vector<std::uint16_t>& codes) {
+  std::vector<std::uint8_t> contexts(codes.size());
+  const int shift = (choice.flags & kCoarse) != 0 ? 1 : 0, first = choice.first(), most = kContexts - 1;
+  for (std::size_t i = 0; i < codes.size(); ++i) {
+    int at = (codes[i] >> shift) - first;
+    at = at < 0 ? 0 : at;
+    contexts[i] = static_cast<std::uint8_t>(at < most ? at : most);
+  }
+  return contexts;
 }
 
 }  // namespace
@@ -156,17 +191,12 @@ void rans_scaled_encode(const Stream& s, Bytes& table, Bytes& body) {
   for (std::size_t g = 0; g < shape.groups(); ++g) {
     kernels::rans_scale_codes(scale_of(choice, s), shape, g, s.data.data(), codes.data());
   }
-  Counts counts{};
-  for (std::size_t i = 0; i < codes.size(); ++i) {
-    codes[i] = static_cast<std::uint16_t>(std::clamp<unsigned>(codes[i], kLeastCode, kMostCode));
-    ++counts[codes[i] - kLeastCode][s.data[i]];
-  }
+  const Counts counts = count_symbols(s, codes);
   choose_window(counts, codes.size(), choice);
   kernels::RansTable bounds;
   choose_table(counts, choice, bounds, table);
 
-  std::vector<std::uint8_t> contexts(codes.size());
-  for (std::size_t i = 0; i < codes.size(); ++i) contexts[i] = static_cast<std::uint8_t>(context_of(choice, codes[i]));
+  const std::vector<std::uint8_t> contexts = contexts_of(choice, codes);
   ByteWriter out;
   out.put(choice.flags);
   out.put(choice.base);

@@ -29,7 +29,7 @@ using Doubles = hn::CappedTag<double, kSums>;
 
 /// Products of one row with kRows rows from `b`, `stride` apart.
 template <std::size_t kRows>
-void dots(const float* a, const float* b, std::size_t stride, std::size_t n, double* out) {
+HWY_INLINE HWY_ATTR void dots(const float* a, const float* b, std::size_t stride, std::size_t n, double* out) {
   const Doubles d;
   const hn::Rebind<float, Doubles> f;
   const std::size_t whole = n / kSums * kSums;
@@ -61,14 +61,19 @@ template <std::size_t kRows>
 void remove_row(const float* row, std::size_t n, std::size_t stride, float* others, float* along) {
   const TileFloats<16> d;
   double products[kRows];
+  hn::Vec<TileFloats<16>> weights[kRows];
   dots<kRows>(row, others, stride, n, products);
-  for (std::size_t r = 0; r < kRows; ++r) along[r * stride] = static_cast<float>(products[r]);
+#pragma GCC unroll 8
+  for (std::size_t r = 0; r < kRows; ++r) {
+    along[r * stride] = static_cast<float>(products[r]);
+    weights[r] = hn::Set(d, static_cast<float>(products[r]));
+  }
   for (std::size_t c = 0; c < stride; c += hn::Lanes(d)) {
     const auto x = hn::LoadU(d, row + c);
 #pragma GCC unroll 8
     for (std::size_t r = 0; r < kRows; ++r) {
       float* at = others + r * stride + c;
-      hn::StoreU(hn::Sub(hn::LoadU(d, at), hn::Mul(hn::Set(d, along[r * stride]), x)), d, at);
+      hn::StoreU(hn::Sub(hn::LoadU(d, at), hn::Mul(weights[r], x)), d, at);
     }
   }
 }
@@ -86,36 +91,57 @@ void remove_block(const float* block, std::size_t rest, std::size_t n, std::size
   }
 }
 
-GramSchmidt Process(float* u, float* l, std::size_t n, float* columns, double* energies) {
-  constexpr double kLittle = 0x1p-10;  // of a row's energy
-  const std::size_t stride = padded(n);
+double energy_of(const float* row, std::size_t n) {
+  double energy;
+  dots<1>(row, row, 0, n, &energy);
+  return energy;
+}
+
+void scale_row(float* row, std::size_t stride, float by) {
   const TileFloats<16> d;
+  const auto factor = hn::Set(d, by);
+  for (std::size_t c = 0; c < stride; c += hn::Lanes(d)) hn::StoreU(hn::Mul(hn::LoadU(d, row + c), factor), d, row + c);
+}
+
+/// The rows of a block become orthonormal among themselves. `l`: where the first of them has itself.
+GramSchmidt process_block(float* rows, std::size_t count, std::size_t n, std::size_t stride, const double* before,
+                          float* l) {
+  constexpr double kLittle = 0x1p-10;  // of a row's energy
   GramSchmidt result = GramSchmidt::good;
-  for (std::size_t k = 0; k < n; ++k) dots<1>(u + k * stride, u + k * stride, stride, n, energies + k);
+  double energy = energy_of(rows, n);
+  for (std::size_t k = 0; k < count; ++k) {
+    if (!(energy > 1e-30) || !std::isfinite(energy)) return GramSchmidt::failed;
+    if (energy < kLittle * before[k]) result = GramSchmidt::lossy;
+    float* row = rows + k * stride;
+    const double length = std::sqrt(energy);
+    l[k * stride + k] = static_cast<float>(length);
+    std::fill(l + k * stride + k + 1, l + k * stride + kBlock, 0.0f);
+    scale_row(row, stride, static_cast<float>(1 / length));
+    for (std::size_t j = k + 1, some = 1; j < count; j += some) {
+      float *others = rows + j * stride, *along = l + j * stride + k;
+      // The next row alone: all that follows waits for its length, which is found while others are at work.
+      some = j == k + 1 ? 1 : count - j >= 4 ? 4 : count - j >= 2 ? 2 : 1;
+      if (some == 4) remove_row<4>(row, n, stride, others, along);
+      if (some == 2) remove_row<2>(row, n, stride, others, along);
+      if (some == 1) remove_row<1>(row, n, stride, others, along);
+      if (j == k + 1) energy = energy_of(others, n);
+    }
+  }
+  return result;
+}
+
+GramSchmidt Process(float* u, float* l, std::size_t n, float* columns, double* energies) {
+  const std::size_t stride = padded(n);
+  GramSchmidt result = GramSchmidt::good;
+  for (std::size_t k = 0; k < n; ++k) energies[k] = energy_of(u + k * stride, n);
   for (std::size_t begin = 0; begin < n; begin += kBlock) {
     const std::size_t end = std::min(n, begin + kBlock);
-    for (std::size_t k = begin; k < end; ++k) {
-      float* row = u + k * stride;
-      double energy = 0;
-      dots<1>(row, row, stride, n, &energy);
-      if (!(energy > 1e-30) || !std::isfinite(energy)) return GramSchmidt::failed;
-      if (energy < kLittle * energies[k]) result = GramSchmidt::lossy;
-      const double length = std::sqrt(energy);
-      l[k * stride + k] = static_cast<float>(length);
-      const auto factor = hn::Set(d, static_cast<float>(1 / length));
-      for (std::size_t c = 0; c < stride; c += hn::Lanes(d)) {
-        hn::StoreU(hn::Mul(hn::LoadU(d, row + c), factor), d, row + c);
-      }
-      for (std::size_t j = k + 1, some = 0; j < end; j += some) {
-        float *others = u + j * stride, *along = l + j * stride + k;
-        some = end - j >= 4 ? 4 : end - j >= 2 ? 2 : 1;
-        if (some == 4) remove_row<4>(row, n, stride, others, along);
-        if (some == 2) remove_row<2>(row, n, stride, others, along);
-        if (some == 1) remove_row<1>(row, n, stride, others, along);
-      }
-    }
+    float* block = u + begin * stride;
+    const GramSchmidt one = process_block(block, end - begin, n, stride, energies + begin, l + begin * stride + begin);
+    if (one == GramSchmidt::failed) return one;
+    if (one == GramSchmidt::lossy) result = one;
     if (end < n) {
-      remove_block(u + begin * stride, n - end, n, stride, u + end * stride, l + end * stride + begin, columns);
+      remove_block(block, n - end, n, stride, u + end * stride, l + end * stride + begin, columns);
     }
   }
   return result;

@@ -15,9 +15,10 @@ constexpr std::size_t padded(std::size_t columns) {
 
 enum class GramSchmidt { good, lossy, failed };
 
-/// Makes the n rows of u orthonormal and l times them what they were; l is zero above its diagonal, and before. Both
-/// are padded, n x n. It is lossy where little of a row is left when the others are taken out, since rounding errors
-/// then weigh; it fails where a row vanishes or is not finite. Scratch: padded(n) * kPadding floats, n doubles.
+/// Makes the n rows of u orthonormal and l times them what they were: l is zero above its diagonal, of which only the
+/// blocks on and below the diagonal, kPadding wide and high, are set. Both are padded, n x n. It is lossy where little
+/// of a row is left when the others are taken out, since rounding errors then weigh; it fails where a row vanishes or
+/// is not finite. Scratch: padded(n) * kPadding floats, n doubles.
 GramSchmidt gram_schmidt(float* u, float* l, std::size_t n, float* columns, double* energies);
 
 }  // namespace kvzip::kernels

@@ -93,46 +93,55 @@ class Adapt final : public Cloned<Adapt, Stage> {
     std::vector<float> x = measure(tile, side);
     side.gains = gains(tile, x, repeats);
     pass_side(to.out, shape, side);
-    std::vector<std::int16_t> codes(x.size());
-    std::vector<float> approximation(x.size());
-    for_each_part(*tile.context, shape, [&](Channels part) {
+    const std::vector<Channels> parts = parts_of(*tile.context, shape);
+    Buffer<std::int16_t> codes(x.size());
+    Buffer<float> approximation(x.size());
+    for (const Channels part : parts) {
+      std::int16_t* of_part = codes.data() + part.at(0, shape);
       const auto begin = [&](Run run, AdaptBasis& basis, float* z) {
         basis.project(x.data() + std::size_t{run.first} * shape.cols + part.first, shape.cols, run.last - run.first, z);
       };
       const auto code = [&](std::uint32_t r, float* z, const float* predicted) {
-        const std::size_t width = part.last - part.first;
+        const std::size_t width = part.width();
         if (predicted != nullptr) kernels::add_multiple(predicted, width, -1, z);
-        quantise(step_of(step_, side.gains[r]), width, z, codes.data() + std::size_t{r} * shape.cols + part.first);
+        quantise(step_of(step_, side.gains[r]), width, z, of_part + r * width);
         if (predicted != nullptr) kernels::add_multiple(predicted, width, 1, z);
       };
-      code_part(shape, part, repeats, begin, code, approximation);
-    });
-    pass_codes(to.out, shape, side.gains, repeats, codes);
-    if (to.wanted) subtract(tile, side, approximation);
+      code_part(shape, part, repeats, begin, code, approximation.data() + part.at(0, shape));
+    }
+    pass_codes(to.out, shape, parts, side.gains, repeats, codes);
+    if (to.wanted) subtract(tile, side, parts, approximation);
   }
 
   void decode(Tile& tile, TileShape shape, DecodeContext& from) const override {
     const RepeatRows repeats = repeat_rows(*tile.context, shape);
     Side side;
     pass_side(from.in, shape, side);
-    std::vector<std::int16_t> codes;
-    pass_codes(from.in, shape, side.gains, repeats, codes);
-    std::vector<float> approximation(codes.size());
-    for_each_part(*tile.context, shape, [&](Channels part) {
-      const auto code = [&](std::uint32_t r, float* z, const float* predicted) {
-        const std::size_t width = part.last - part.first;
-        dequantise(step_of(step_, side.gains[r]), codes.data() + std::size_t{r} * shape.cols + part.first, width, z);
+    const std::vector<Channels> parts = parts_of(*tile.context, shape);
+    Buffer<std::int16_t> codes;
+    pass_codes(from.in, shape, parts, side.gains, repeats, codes);
+    Buffer<float> approximation(codes.size());
+    for (const Channels part : parts) {
+      const std::size_t width = part.width();
+      const std::int16_t* of_part = codes.data() + part.at(0, shape);
+      const auto begin = [&](Run run, AdaptBasis&, float* z) {
+        for (std::uint32_t r = run.first; r < run.last; ++r, z += width) {
+          dequantise(step_of(step_, side.gains[r]), of_part + r * width, width, z);
+        }
+      };
+      const auto code = [&](std::uint32_t, float* z, const float* predicted) {
         if (predicted != nullptr) kernels::add_multiple(predicted, width, 1, z);
       };
-      code_part(
-          shape, part, repeats, [](Run, AdaptBasis&, float*) {}, code, approximation);
-    });
-    for (std::size_t r = 0; r < shape.rows; ++r) {
+      code_part(shape, part, repeats, begin, code, approximation.data() + part.at(0, shape));
+    }
+    for (std::uint32_t r = 0; r < shape.rows; ++r) {
       float* out = tile.row(r);
-      const float* a = approximation.data() + r * shape.cols;
-      for (std::size_t c = 0; c < shape.cols; ++c) {
-        const float value = a[c] * side.rms + side.mean[c];
-        out[c] = from.blank ? value : out[c] + value;
+      for (const Channels part : parts) {
+        const float* a = approximation.data() + part.at(r, shape) - part.first;
+        for (std::size_t c = part.first; c < part.last; ++c) {
+          const float value = a[c] * side.rms + side.mean[c];
+          out[c] = from.blank ? value : out[c] + value;
+        }
       }
     }
   }
@@ -144,8 +153,11 @@ class Adapt final : public Cloned<Adapt, Stage> {
     std::vector<std::int8_t> gains;  // one a row
   };
 
+  /// The channels of a part. Codes and what they stand for are kept part by part, each row by row.
   struct Channels {
     std::uint32_t first, last;  // the one after
+    std::size_t width() const { return last - first; }
+    std::size_t at(std::size_t r, TileShape shape) const { return first * std::size_t{shape.rows} + r * width(); }
   };
   struct Run {
     std::uint32_t first, last;  // rows; the one after
@@ -163,7 +175,7 @@ class Adapt final : public Cloned<Adapt, Stage> {
     if (!(side.rms >= kLeastRms && side.rms <= kLargestRms))
       fail(ErrorCode::corrupt, "a root mean square of {}", side.rms);
     const float step = step_of(step_, mean_gain(shape.rows)) * side.rms;
-    std::vector<std::int16_t> means;
+    Buffer<std::int16_t> means;
     for (const float m : side.mean) means.push_back(whole(m / step));
     pass_magnitudes(port, 1, shape.cols, {}, means);
     side.mean.clear();
@@ -179,25 +191,30 @@ class Adapt final : public Cloned<Adapt, Stage> {
   }
 
   /// Predicted rows after the others, since their magnitudes are smaller.
-  static void pass_codes(StreamPort& port, TileShape shape, const std::vector<std::int8_t>& gains,
-                         const RepeatRows& repeats, std::vector<std::int16_t>& codes) {
-    if (repeats.contexts == 0) return pass_magnitudes(port, shape.rows, shape.cols, gains, codes);
+  static void pass_codes(StreamPort& port, TileShape shape, const std::vector<Channels>& parts,
+                         const std::vector<std::int8_t>& gains, const RepeatRows& repeats,
+                         Buffer<std::int16_t>& codes) {
     codes.resize(std::size_t{shape.rows} * shape.cols);
     for (const bool predicted : {false, true}) {
+      if (predicted && repeats.contexts == 0) return;
       std::vector<std::uint32_t> rows;
       std::vector<std::int8_t> of_rows;
-      std::vector<std::int16_t> some;
       for (std::uint32_t r = 0; r < shape.rows; ++r) {
         if (repeats.predicted(r) != predicted) continue;
         rows.push_back(r);
         of_rows.push_back(gains[r]);
-        const auto row = codes.begin() + static_cast<std::ptrdiff_t>(std::size_t{r} * shape.cols);
-        if (port.writes()) some.insert(some.end(), row, row + shape.cols);
       }
+      Buffer<std::int16_t> some(port.writes() ? rows.size() * shape.cols : 0);
+      const auto each = [&](auto&& copy) {
+        for (std::size_t i = 0; i < rows.size(); ++i) {
+          for (const Channels part : parts) {
+            copy(codes.data() + part.at(rows[i], shape), some.data() + i * shape.cols + part.first, part.width());
+          }
+        }
+      };
+      if (port.writes()) each([](const auto* code, auto* to, std::size_t n) { std::copy_n(code, n, to); });
       pass_magnitudes(port, static_cast<std::uint32_t>(rows.size()), shape.cols, of_rows, some);
-      for (std::size_t i = 0; !port.writes() && i < rows.size(); ++i) {
-        std::copy_n(some.data() + i * shape.cols, shape.cols, codes.data() + std::size_t{rows[i]} * shape.cols);
-      }
+      if (!port.writes()) each([](auto* code, const auto* from, std::size_t n) { std::copy_n(from, n, code); });
     }
   }
 
@@ -215,13 +232,7 @@ class Adapt final : public Cloned<Adapt, Stage> {
     }
     for (std::size_t c = 0; c < cols; ++c)
       side.mean.push_back(static_cast<float>(rows == 0 ? 0 : sum[c] / static_cast<double>(rows)));
-    std::vector<float> x(rows * cols);
-    for (std::size_t r = 0; r < rows; ++r) {
-      for (std::size_t c = 0; c < cols; ++c) {
-        x[r * cols + c] = tile.row(r)[c] - side.mean[c];
-        energy[r] += double{x[r * cols + c]} * x[r * cols + c];
-      }
-    }
+    for (std::size_t r = 0; r < rows; r += kTogether) add_energies(tile, r, side.mean, energy);
     // The median, so that a few tokens unlike the others do not set everyone's steps.
     if (rows > 0) {
       std::nth_element(energy.begin(), energy.begin() + static_cast<std::ptrdiff_t>(rows / 2), energy.end());
@@ -230,7 +241,7 @@ class Adapt final : public Cloned<Adapt, Stage> {
     }
     // What is coded is the difference to the means as a reader will see them.
     const float step = step_of(step_, mean_gain(tile.shape.rows)) * side.rms;
-    std::vector<float> means;
+    std::vector<float> means, x(rows * cols);
     for (const float m : side.mean) means.push_back(static_cast<float>(whole(m / step)) * step);
     for (std::size_t r = 0; r < rows; ++r) {
       const float* row = tile.row(r);
@@ -239,6 +250,23 @@ class Adapt final : public Cloned<Adapt, Stage> {
       }
     }
     return x;
+  }
+
+  static constexpr std::size_t kTogether = 8;
+  /// Of kTogether rows from r on, or what is left: each one's sum waits for its last addition, but not for the others'.
+  static void add_energies(const Tile& tile, std::size_t r, const std::vector<float>& mean,
+                           std::vector<double>& energy) {
+    const std::size_t some = std::min(kTogether, tile.shape.rows - r);
+    const float* rows[kTogether];
+    double sums[kTogether] = {};
+    for (std::size_t i = 0; i < kTogether; ++i) rows[i] = tile.row(r + std::min(i, some - 1));
+    for (std::size_t c = 0; c < mean.size(); ++c) {
+      for (std::size_t i = 0; i < kTogether; ++i) {
+        const float x = rows[i][c] - mean[c];
+        sums[i] += double{x} * x;
+      }
+    }
+    std::copy_n(sums, some, energy.begin() + static_cast<std::ptrdiff_t>(r));
   }
 
   static double root_mean_square(const std::vector<float>& values) {
@@ -272,46 +300,52 @@ class Adapt final : public Cloned<Adapt, Stage> {
   }
 
   /// Runs of channels with a basis each: whole heads, as many as fit, or pieces of a head that is wider.
-  template <typename F>
-  void for_each_part(const TileContext& context, TileShape shape, F&& f) const {
+  std::vector<Channels> parts_of(const TileContext& context, TileShape shape) const {
     const auto width = static_cast<std::uint32_t>(width_ == 0 ? shape.cols : width_);
     const std::vector<std::uint32_t> edges = context.head_edges();
     const bool heads = edges.back() == shape.cols;
+    std::vector<Channels> parts;
     for (std::uint32_t begin = 0; begin < shape.cols;) {
       std::uint32_t end = std::min(shape.cols, begin + width);
       if (heads && end < shape.cols) {
         const auto after = std::upper_bound(edges.begin(), edges.end(), end);
         if (*(after - 1) > begin) end = *(after - 1);
       }
-      f(Channels{begin, end});
+      parts.push_back({begin, end});
       begin = end;
     }
+    return parts;
   }
 
   /// Run by run: `begin` may set the coefficients of its rows; `code` makes of each row what a reader will see. They
   /// become rows of the approximation, from which the basis and the predictions learn.
   template <typename Begin, typename Code>
   void code_part(TileShape shape, Channels part, const RepeatRows& repeats, Begin&& begin, Code&& code,
-                 std::vector<float>& approximation) const {
-    const std::uint32_t width = part.last - part.first;
+                 float* approximation) const {
+    const auto width = static_cast<std::uint32_t>(part.width());
     AdaptBasis basis(width, static_cast<float>(step_ * step_ / 12));
     RepeatPredictor predictor(repeats, width);
-    std::vector<float> z;
+    Buffer<float> z;
+    std::vector<std::uint8_t> usual;
     for (std::uint32_t from = 0; from < shape.rows;) {
       const std::uint32_t to = run_end(from, shape.rows, width);
+      const bool learns = width_ != 0 && to < shape.rows, predicts = repeats.contexts != 0;
       z.resize(std::size_t{to - from} * width);
+      usual.assign(to - from, 0);
       begin(Run{from, to}, basis, z.data());
-      if (repeats.contexts != 0) predictor.begin_run(from, to, basis);
+      if (predicts) predictor.begin_run(from, to, basis);
       for (std::uint32_t r = from; r < to; ++r) {
         float* row = z.data() + std::size_t{r - from} * width;
-        code(r, row, predictor.predict(r));
-        predictor.learn(r, row);
+        code(r, row, predicts ? predictor.predict(r) : nullptr);
+        if (!learns && !predicts) continue;
+        usual[r - from] = is_usual(row, width) ? 1 : 0;
+        if (predicts && usual[r - from] != 0) predictor.learn(r, row);
       }
-      float* rows = approximation.data() + std::size_t{from} * shape.cols + part.first;
-      basis.combine(z.data(), to - from, rows, shape.cols);
-      if (repeats.contexts != 0) predictor.end_run(rows, shape.cols);
-      if (width_ != 0 && to < shape.rows) {
-        basis.observe(z.data(), to - from);
+      float* rows = approximation + std::size_t{from} * width;
+      basis.combine(z.data(), to - from, rows);
+      if (predicts) predictor.end_run(rows, usual);
+      if (learns) {
+        basis.observe(z.data(), usual);
         basis.refresh();
       }
       from = to;
@@ -327,11 +361,13 @@ class Adapt final : public Cloned<Adapt, Stage> {
     kernels::from_cells(codes, n, step, static_cast<float>(0.5 - round_), z);
   }
 
-  void subtract(Tile& tile, const Side& side, const std::vector<float>& approximation) const {
+  static void subtract(Tile& tile, const Side& side, const std::vector<Channels>& parts,
+                       const Buffer<float>& approximation) {
     std::vector<float> row(tile.shape.cols);
     for (std::size_t r = 0; r < tile.shape.rows; ++r) {
-      for (std::size_t c = 0; c < row.size(); ++c) {
-        row[c] = approximation[r * row.size() + c] * side.rms + side.mean[c];
+      for (const Channels part : parts) {
+        const float* a = approximation.data() + part.at(r, tile.shape) - part.first;
+        for (std::size_t c = part.first; c < part.last; ++c) row[c] = a[c] * side.rms + side.mean[c];
       }
       tile.subtract_row(r, row);
     }

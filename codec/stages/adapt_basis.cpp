@@ -29,26 +29,34 @@ void AdaptBasis::project(const float* rows, std::size_t stride, std::size_t coun
     transposed_.resize(size_ * size_);
     kernels::transpose({vectors_.data(), size_}, size_, size_, transposed_.data(), size_);
   }
-  kernels::multiply({rows, stride}, count, size_, {transposed_.data(), size_}, size_, coefficients, size_);
+  work_.rows.resize(std::max(work_.rows.size(), kRows * size_));
+  for (std::size_t r = 0; r < count; r += kRows) {
+    const std::size_t some = std::min(kRows, count - r);
+    // In one piece: rows that lie a power of two apart would drive each other from the cache.
+    for (std::size_t i = 0; i < some; ++i) {
+      std::copy_n(rows + (r + i) * stride, size_, work_.rows.data() + i * size_);
+    }
+    kernels::multiply({work_.rows.data(), size_}, some, size_, {transposed_.data(), size_}, size_,
+                      coefficients + r * size_, size_);
+  }
 }
 
-void AdaptBasis::combine(const float* coefficients, std::size_t count, float* rows, std::size_t stride) const {
+void AdaptBasis::combine(const float* coefficients, std::size_t count, float* rows) const {
   if (vectors_.empty()) {
-    for (std::size_t r = 0; r < count; ++r) std::copy_n(coefficients + r * size_, size_, rows + r * stride);
+    std::copy_n(coefficients, count * size_, rows);
     return;
   }
-  kernels::multiply({coefficients, size_}, count, size_, {vectors_.data(), size_}, size_, rows, stride);
+  kernels::multiply({coefficients, size_}, count, size_, {vectors_.data(), size_}, size_, rows, size_);
 }
 
-void AdaptBasis::observe(const float* coefficients, std::size_t count) {
-  covariance_.resize(size_ * size_);
-  work_.columns.resize(kRows * size_);
-  work_.rows.resize(kRows * size_);
-  for (std::size_t r = 0; r < count;) {
+void AdaptBasis::observe(const float* coefficients, std::span<const std::uint8_t> usual) {
+  if (covariance_.empty()) covariance_.assign(size_ * size_, 0.0f);
+  work_.columns.resize(std::max(work_.columns.size(), kRows * size_));
+  work_.rows.resize(std::max(work_.rows.size(), kRows * size_));
+  for (std::size_t r = 0; r < usual.size();) {
     std::size_t taken = 0;
-    for (; r < count && taken < kRows; ++r) {
-      const float* row = coefficients + r * size_;
-      if (is_usual(row, size_)) std::copy_n(row, size_, work_.rows.data() + taken++ * size_);
+    for (; r < usual.size() && taken < kRows; ++r) {
+      if (usual[r] != 0) std::copy_n(coefficients + r * size_, size_, work_.rows.data() + taken++ * size_);
     }
     kernels::transpose({work_.rows.data(), size_}, taken, size_, work_.columns.data(), kRows);
     for (std::size_t i = 0; i < size_; i += kBlock) {
@@ -66,21 +74,51 @@ void AdaptBasis::refresh() {
   for (std::size_t k = 0; k < size_; ++k) {
     if (covariance_[k * size_ + k] > kLeastOfNoise * noise) which.push_back(k);
   }
-  const std::size_t n = which.size(), stride = kernels::padded(n);
-  work_.r.assign(n * stride, 0.0f);
-  for (std::size_t i = 0; i < n; ++i) {
-    const float* row = covariance_.data() + which[i] * size_;
-    for (std::size_t j = 0; j < i; ++j) work_.r[i * stride + j] = work_.r[j * stride + i] = row[which[j]];
-    work_.r[i * stride + i] = row[which[i]] + noise;
-  }
-  if (!factorise(n)) return;
+  take_covariance(which, noise);
+  if (!factorise(which.size())) return;
   turn_vectors(which);
   // With C + noise = L R the turned coefficients have the covariance R C R' = R L - noise.
-  const float* turned = swapped(n);
-  for (std::size_t k = 0; k < size_; ++k) std::fill_n(covariance_.data() + k * size_, k, 0.0f);
+  lower_product(work_.r.data(), which.size(), false);
+  put_covariance(which, noise);
+}
+
+/// To r, with both halves.
+void AdaptBasis::take_covariance(const std::vector<std::size_t>& which, float noise) {
+  const std::size_t n = which.size(), stride = kernels::padded(n);
+  work_.r.resize(n * stride);
   for (std::size_t i = 0; i < n; ++i) {
+    const float* from = covariance_.data() + which[i] * size_;
+    float* row = work_.r.data() + i * stride;
+    if (n == size_) {
+      std::copy_n(from, i, row);
+    } else {
+      for (std::size_t j = 0; j < i; ++j) row[j] = from[which[j]];
+    }
+    row[i] = from[which[i]] + noise;
+    std::fill(row + n, row + stride, 0.0f);
+  }
+  for (std::size_t i = 0; i < n; i += kBlock) {
+    float* rows = work_.r.data() + i * stride;
+    const std::size_t count = std::min(kBlock, n - i);
+    kernels::transpose({rows, stride}, count, i, work_.r.data() + i, stride);
+    for (std::size_t r = 0; r < count; ++r) {
+      for (std::size_t c = 0; c < r; ++c) rows[c * stride + i + r] = rows[r * stride + i + c];
+    }
+  }
+}
+
+/// From the product.
+void AdaptBasis::put_covariance(const std::vector<std::size_t>& which, float noise) {
+  const std::size_t n = which.size(), stride = kernels::padded(n);
+  for (std::size_t k = 0; n < size_ && k < size_; ++k) std::fill_n(covariance_.data() + k * size_, k, 0.0f);
+  for (std::size_t i = 0; i < n; ++i) {
+    const float* turned = work_.product.data() + i * stride;
     float* row = covariance_.data() + which[i] * size_;
-    for (std::size_t j = 0; j <= i; ++j) row[which[j]] = turned[i * stride + j];
+    if (n == size_) {
+      std::copy_n(turned, i + 1, row);
+    } else {
+      for (std::size_t j = 0; j <= i; ++j) row[which[j]] = turned[j];
+    }
     row[which[i]] -= noise;
   }
 }
@@ -90,7 +128,7 @@ void AdaptBasis::refresh() {
 bool AdaptBasis::factorise(std::size_t n) {
   constexpr int kMostPasses = 4;
   const std::size_t stride = kernels::padded(n);
-  work_.l.assign(n * stride, 0.0f);
+  work_.l.resize(n * stride);
   work_.columns.resize(std::max(work_.columns.size(), stride * kernels::kPadding));
   work_.energies.resize(n);
   const auto pass = [&] {
@@ -98,12 +136,27 @@ bool AdaptBasis::factorise(std::size_t n) {
   };
   kernels::GramSchmidt result = pass();
   for (int passes = 1; result == kernels::GramSchmidt::lossy && passes < kMostPasses; ++passes) {
-    const std::vector<float> before = work_.l;
+    std::swap(work_.l, work_.before);
+    work_.l.resize(n * stride);
     result = pass();
-    const std::vector<float> now = work_.l;
-    kernels::multiply({before.data(), stride}, n, n, {now.data(), stride}, stride, work_.l.data(), stride);
+    lower_product(work_.before.data(), n, true);
+    std::swap(work_.l, work_.product);
   }
   return result != kernels::GramSchmidt::failed;
+}
+
+/// The product of a and L on and below the diagonal; above it, it means nothing. a may be lower triangular, too.
+void AdaptBasis::lower_product(const float* a, std::size_t n, bool triangular) {
+  static_assert(kBlock == kernels::kPadding);
+  const std::size_t stride = kernels::padded(n);
+  work_.product.resize(n * stride);
+  for (std::size_t j = 0; j < n; j += kBlock) {
+    for (std::size_t i = j; i < n; i += kBlock) {
+      const std::size_t rows = std::min(kBlock, n - i), terms = (triangular ? i + rows : n) - j;
+      kernels::multiply({a + i * stride + j, stride}, rows, terms, {work_.l.data() + j * stride + j, stride}, kBlock,
+                        work_.product.data() + i * stride + j, stride);
+    }
+  }
 }
 
 /// The vectors `which` become R times these vectors.
@@ -111,7 +164,7 @@ void AdaptBasis::turn_vectors(const std::vector<std::size_t>& which) {
   const std::size_t n = which.size(), stride = kernels::padded(n);
   transposed_.clear();
   if (vectors_.empty()) {  // they are the unit vectors
-    vectors_.resize(size_ * size_);
+    vectors_.assign(size_ * size_, 0.0f);
     for (std::size_t k = 0; k < size_; ++k) vectors_[k * size_ + k] = 1;
     for (std::size_t i = 0; i < n; ++i) {
       // As a sum from +0 on, which is never -0.
@@ -119,28 +172,18 @@ void AdaptBasis::turn_vectors(const std::vector<std::size_t>& which) {
     }
     return;
   }
-  work_.rows.resize(std::max(work_.rows.size(), n * size_));
   work_.product.resize(n * size_);
-  for (std::size_t i = 0; i < n; ++i) {
-    std::copy_n(vectors_.data() + which[i] * size_, size_, work_.rows.data() + i * size_);
+  const float* old = vectors_.data();
+  if (n < size_) {
+    work_.rows.resize(std::max(work_.rows.size(), n * size_));
+    for (std::size_t i = 0; i < n; ++i) std::copy_n(old + which[i] * size_, size_, work_.rows.data() + i * size_);
+    old = work_.rows.data();
   }
-  kernels::multiply({work_.r.data(), stride}, n, n, {work_.rows.data(), size_}, size_, work_.product.data(), size_);
+  kernels::multiply({work_.r.data(), stride}, n, n, {old, size_}, size_, work_.product.data(), size_);
+  if (n == size_) return std::swap(vectors_, work_.product);
   for (std::size_t i = 0; i < n; ++i) {
     std::copy_n(work_.product.data() + i * size_, size_, vectors_.data() + which[i] * size_);
   }
-}
-
-/// The lower half of R L, and whatever above it; padded.
-const float* AdaptBasis::swapped(std::size_t n) {
-  constexpr std::size_t kColumns = kernels::kPadding;
-  const std::size_t stride = kernels::padded(n);
-  work_.product.resize(n * stride);
-  for (std::size_t j = 0; j < n; j += kColumns) {
-    const std::size_t at = j * stride + j;
-    kernels::multiply({work_.r.data() + at, stride}, n - j, n - j, {work_.l.data() + at, stride}, kColumns,
-                      work_.product.data() + at, stride);
-  }
-  return work_.product.data();
 }
 
 }  // namespace kvzip

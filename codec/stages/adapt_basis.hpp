@@ -3,7 +3,11 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
+#include <span>
 #include <vector>
+
+#include "codec/buffer.hpp"
 
 namespace kvzip {
 
@@ -20,10 +24,10 @@ class AdaptBasis {
 
   /// coefficients[r][k] = row r . vector k, for `count` rows, `stride` apart, and coefficients in one piece.
   void project(const float* rows, std::size_t stride, std::size_t count, float* coefficients);
-  /// Rows, `stride` apart, become row r = sum over k of coefficients[r][k] * vector k.
-  void combine(const float* coefficients, std::size_t count, float* rows, std::size_t stride) const;
-  /// Takes the usual ones among `count` rows of coefficients into account from the next refresh() on.
-  void observe(const float* coefficients, std::size_t count);
+  /// row r = sum over k of coefficients[r][k] * vector k, in one piece.
+  void combine(const float* coefficients, std::size_t count, float* rows) const;
+  /// Takes the usual ones among rows of coefficients, a mark each, into account from the next refresh() on.
+  void observe(const float* coefficients, std::span<const std::uint8_t> usual);
   /// A step of orthogonal iteration (Golub and Van Loan, Matrix Computations, 8.2.4) with the covariance of all rows
   /// observed, among the vectors whose coefficients stand out of the noise. Where numbers leave the finite range the
   /// basis stays.
@@ -32,19 +36,21 @@ class AdaptBasis {
  private:
   bool factorise(std::size_t n);
   void turn_vectors(const std::vector<std::size_t>& which);
-  const float* swapped(std::size_t n);
+  void take_covariance(const std::vector<std::size_t>& which, float noise);
+  void put_covariance(const std::vector<std::size_t>& which, float noise);
+  void lower_product(const float* a, std::size_t n, bool triangular);
 
   /// Room that is kept between calls.
   struct Work {
-    std::vector<float> l, r;  // the factors of a refresh, padded
-    std::vector<float> rows, columns, product;
-    std::vector<double> energies;
+    Buffer<float> l, r;  // the factors of a refresh, padded
+    Buffer<float> before, rows, columns, product;
+    Buffer<double> energies;
   };
 
   std::size_t size_, observed_ = 0;
   float noise_;
   // size x size, empty until used. Vector k is row k of the first; of the covariance of coefficients the lower half.
-  std::vector<float> vectors_, transposed_, covariance_;
+  Buffer<float> vectors_, transposed_, covariance_;
   Work work_;
 };
 

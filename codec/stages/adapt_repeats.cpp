@@ -5,14 +5,12 @@
 #include <map>
 #include <utility>
 
+#include "codec/kernels/predictions.hpp"
 #include "codec/kernels/products.hpp"
 #include "codec/portable_math.hpp"
 
 namespace kvzip {
 namespace {
-
-constexpr float kMemory = 1 - 0x1p-6f;    // of the factors, a row: they follow some 64 rows
-constexpr float kLeastEnergy = 0x1p-20f;  // so that where means are nothing no factor is 0 / 0
 
 std::uint32_t distance_at(ByteView table, std::uint64_t token) {
   std::uint32_t distance = 0;
@@ -115,19 +113,18 @@ RepeatPredictor::RepeatPredictor(const RepeatRows& repeats, std::uint32_t width)
 void RepeatPredictor::begin_run(std::uint32_t from, std::uint32_t to, AdaptBasis& basis) {
   from_ = from;
   to_ = to;
-  usual_.assign(to - from, 0);
   std::fill(place_.begin(), place_.end(), RepeatRows::kNone);
-  std::vector<float> before;
+  before_.clear();
   std::uint32_t places = 0;
   for (std::uint32_t r = from; r < to; ++r) {
     const std::uint32_t source = repeats_.rows[r].source;
     if (source == RepeatRows::kNone || place_[source] != RepeatRows::kNone) continue;
     place_[source] = places++;
     const float* sum = sums_.data() + std::size_t{source} * width_;
-    before.insert(before.end(), sum, sum + width_);
+    before_.insert(before_.end(), sum, sum + width_);
   }
-  run_sums_.resize(before.size());
-  basis.project(before.data(), width_, places, run_sums_.data());
+  run_sums_.resize(before_.size());
+  basis.project(before_.data(), width_, places, run_sums_.data());
 }
 
 const float* RepeatPredictor::predict(std::size_t r) {
@@ -135,27 +132,15 @@ const float* RepeatPredictor::predict(std::size_t r) {
   if (source == RepeatRows::kNone) return nullptr;
   const float* sum = run_sums_.data() + std::size_t{place_[source]} * width_;
   const float share = counts_[source] == 0 ? 0.0f : 1.0f / static_cast<float>(counts_[source]);
-  for (std::size_t k = 0; k < width_; ++k) {
-    mean_[k] = sum[k] * share;
-    float factor = with_mean_[k] / of_mean_[k];
-    factor = factor > 0 ? factor : 0;
-    factor = factor < 1 ? factor : 1;
-    prediction_[k] = mean_[k] * factor;
-  }
+  kernels::predict(sum, share, with_mean_.data(), of_mean_.data(), width_, mean_.data(), prediction_.data());
   return prediction_.data();
 }
 
 void RepeatPredictor::learn(std::size_t r, const float* coefficients) {
-  if (repeats_.contexts == 0) return;
   const RepeatRows::Row& row = repeats_.rows[r];
-  if (!is_usual(coefficients, width_)) return;
   if (row.source != RepeatRows::kNone) {
-    for (std::size_t k = 0; k < width_; ++k) {
-      with_mean_[k] = with_mean_[k] * kMemory + mean_[k] * coefficients[k];
-      of_mean_[k] = of_mean_[k] * kMemory + (mean_[k] * mean_[k] + kLeastEnergy);
-    }
+    kernels::learn_factors(mean_.data(), coefficients, width_, with_mean_.data(), of_mean_.data());
   }
-  usual_[r - from_] = 1;
   for (const std::uint32_t context : row.feeds) {
     if (context == RepeatRows::kNone) continue;
     ++counts_[context];
@@ -164,12 +149,13 @@ void RepeatPredictor::learn(std::size_t r, const float* coefficients) {
   }
 }
 
-void RepeatPredictor::end_run(const float* rows, std::size_t stride) {
+void RepeatPredictor::end_run(const float* rows, std::span<const std::uint8_t> usual) {
   for (std::uint32_t r = from_; r < to_; ++r) {
-    if (usual_[r - from_] == 0) continue;
+    if (usual[r - from_] == 0) continue;
     for (const std::uint32_t context : repeats_.rows[r].feeds) {
       if (context == RepeatRows::kNone) continue;
-      kernels::add_multiple(rows + (r - from_) * stride, width_, 1, sums_.data() + std::size_t{context} * width_);
+      kernels::add_multiple(rows + std::size_t{r - from_} * width_, width_, 1,
+                            sums_.data() + std::size_t{context} * width_);
     }
   }
 }

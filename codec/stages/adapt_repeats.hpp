@@ -48,10 +48,10 @@ class RepeatPredictor {
   void begin_run(std::uint32_t from, std::uint32_t to, AdaptBasis& basis);
   /// The prediction of row r, or null.
   const float* predict(std::size_t r);
-  /// Row r became these coefficients. Rows come in their order, each after its prediction.
+  /// Row r, a usual one, became these coefficients. Rows come in their order, each after its prediction.
   void learn(std::size_t r, const float* coefficients);
-  /// The run's rows as they were decoded, `stride` apart.
-  void end_run(const float* rows, std::size_t stride);
+  /// The run's rows as they were decoded, and which of them are usual.
+  void end_run(const float* rows, std::span<const std::uint8_t> usual);
 
  private:
   const RepeatRows& repeats_;
@@ -59,8 +59,8 @@ class RepeatPredictor {
   std::vector<std::uint32_t> counts_;  // rows in the sums of each context
   std::vector<float> sums_;            // of each context, contexts x width: of rows before the run
   std::vector<std::uint32_t> place_;   // of each context in run_sums_, for this run; or kNone
+  std::vector<float> before_;          // of each place: the sum of its context
   std::vector<float> run_sums_;        // of all rows so far, as coefficients
-  std::vector<std::uint8_t> usual_;    // of each row of the run: whether it is in the sums
   std::vector<float> mean_, prediction_, with_mean_, of_mean_;  // one a component
 };
 

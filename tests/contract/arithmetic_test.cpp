@@ -5,6 +5,7 @@
 #include "codec/kernels/cells.hpp"
 #include "codec/kernels/gram_schmidt.hpp"
 #include "codec/kernels/multiply.hpp"
+#include "codec/kernels/predictions.hpp"
 #include "codec/kernels/sines.hpp"
 #include "codec/portable_math.hpp"
 #include "tests/contract/every_instruction_set.hpp"
@@ -125,6 +126,33 @@ TEST_CASE("kernels: values to cells and back, as plain loops") {
               return out;
             }) == back);
     }
+  }
+}
+
+TEST_CASE("kernels: predictions and their factors, as plain loops") {
+  for (const std::size_t n : {0u, 1u, 7u, 16u, 37u, 64u}) {
+    const std::vector<float> sum = normal(n, n + 1), x = normal(n, n + 2), numerator = normal(n, n + 3);
+    std::vector<float> denominator(n, 0.5f);
+    if (n > 3) denominator[3] = 0;  // a factor of infinity, or none at all
+    std::vector<float> mean, prediction, with, of;
+    for (std::size_t k = 0; k < n; ++k) {
+      mean.push_back(sum[k] * 0.125f);
+      const float factor = numerator[k] / denominator[k];
+      prediction.push_back(mean[k] * (factor > 0 ? std::min(factor, 1.0f) : 0.0f));
+      with.push_back(numerator[k] * (63 / 64.0f) + mean[k] * x[k]);
+      of.push_back(denominator[k] * (63 / 64.0f) + (mean[k] * mean[k] + 0x1p-20f));
+    }
+    std::vector<float> expected = mean;
+    for (const auto* more : {&prediction, &with, &of}) expected.insert(expected.end(), more->begin(), more->end());
+    const std::vector<float> found = on_every_instruction_set([&] {
+      std::vector<float> out(4 * n);
+      std::copy(numerator.begin(), numerator.end(), out.data() + 2 * n);
+      std::copy(denominator.begin(), denominator.end(), out.data() + 3 * n);
+      kernels::predict(sum.data(), 0.125f, out.data() + 2 * n, out.data() + 3 * n, n, out.data(), out.data() + n);
+      kernels::learn_factors(out.data(), x.data(), n, out.data() + 2 * n, out.data() + 3 * n);
+      return out;
+    });
+    CHECK(found == expected);
   }
 }
 

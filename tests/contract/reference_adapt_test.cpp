@@ -8,6 +8,13 @@ using namespace kvzip::test;
 
 namespace {
 
+/// Marks of rows of n.
+std::vector<std::uint8_t> usual_rows(const std::vector<float>& rows, std::size_t n) {
+  std::vector<std::uint8_t> usual;
+  for (std::size_t i = 0; i < rows.size(); i += n) usual.push_back(is_usual(rows.data() + i, n) ? 1 : 0);
+  return usual;
+}
+
 std::vector<Case> cases() {
   std::vector<Case> all;
   for (const Matrix& m : {directed(1, 1, 5, 1), directed(17, 2, 3, 2), directed(70, 3, 12, 3), directed(33, 9, 1, 4),
@@ -197,6 +204,35 @@ TEST_CASE("adapt: what streams must not hold is refused") {
   CHECK(refused(bad));
 }
 
+TEST_CASE("magnitudes: every instruction set writes the same streams, which plain loops read") {
+  for (const std::size_t n : {0u, 1u, 3u, 4u, 70u, 259u, 1030u}) {
+    for (const unsigned most : {1u, 9u, 400u, static_cast<unsigned>(kLargestMagnitude)}) {
+      ref::Random random(n + most);
+      Buffer<std::int16_t> values(n);
+      for (std::int16_t& v : values)
+        v = static_cast<std::int16_t>(static_cast<int>(random.below(2 * most + 1)) - static_cast<int>(most));
+      if (n > 2) values[1] = static_cast<std::int16_t>(most), values[2] = static_cast<std::int16_t>(-values[1]);
+      std::vector<Stream> streams;
+      const std::vector<std::uint8_t> written = on_every_instruction_set([&] {
+        streams.clear();
+        StreamWriter port(streams);
+        pass_magnitudes(port, 1, static_cast<std::uint32_t>(n), {}, values);
+        std::vector<std::uint8_t> bytes(streams[0].data.begin(), streams[0].data.end());
+        bytes.insert(bytes.end(), streams[1].data.begin(), streams[1].data.end());
+        return bytes;
+      });
+      CHECK(ref::magnitudes_of(streams[0], streams[1]) == std::vector<int>(values.begin(), values.end()));
+      on_every_instruction_set([&] {
+        Given port(streams);
+        Buffer<std::int16_t> read;
+        pass_magnitudes(port, 1, static_cast<std::uint32_t>(n), {}, read);
+        CHECK(read == values);
+        return std::vector<int>();
+      });
+    }
+  }
+}
+
 TEST_CASE("adapt: the basis stays orthonormal and is that of the same iteration in double") {
   const std::size_t n = 24;
   AdaptBasis basis(n, 0.02f);
@@ -212,7 +248,7 @@ TEST_CASE("adapt: the basis stays orthonormal and is that of the same iteration 
     std::fill_n(rows.begin(), n, 100.0f);  // too large to teach anything
     std::vector<float> coefficients(rows.size());
     basis.project(rows.data(), n, 40, coefficients.data());
-    basis.observe(coefficients.data(), 40);
+    basis.observe(coefficients.data(), usual_rows(coefficients, n));
     basis.refresh();
     for (std::size_t r = 0; r < 40; ++r) {
       std::vector<double> z(n);
@@ -229,7 +265,7 @@ TEST_CASE("adapt: the basis stays orthonormal and is that of the same iteration 
   for (std::size_t k = 0; k < n; ++k) {
     std::vector<float> one(n), back(n);
     one[k] = 1;
-    basis.combine(one.data(), 1, vectors[k].data(), n);
+    basis.combine(one.data(), 1, vectors[k].data());
     basis.project(vectors[k].data(), n, 1, back.data());
     for (std::size_t j = 0; j < n; ++j) {
       apart = std::max(apart, std::fabs(double{vectors[k][j]} - wide.b[k * n + j]));
@@ -249,14 +285,14 @@ TEST_CASE("adapt: few tokens of nearly one direction leave an orthonormal basis,
   for (int run = 0; run < 6; ++run) {
     std::vector<float> coefficients(rows.size());
     basis.project(rows.data(), n, count, coefficients.data());
-    basis.observe(coefficients.data(), count);
+    basis.observe(coefficients.data(), usual_rows(coefficients, n));
     basis.refresh();
   }
   double skew = 0;
   for (std::size_t k = 0; k < n; ++k) {
     std::vector<float> one(n), vector(n);
     one[k] = 1;
-    basis.combine(one.data(), 1, vector.data(), n);
+    basis.combine(one.data(), 1, vector.data());
     basis.project(vector.data(), n, 1, back.data());
     for (std::size_t j = 0; j < n; ++j) skew = std::max(skew, std::fabs(double{back[j]} - one[j]));
   }
@@ -266,9 +302,9 @@ TEST_CASE("adapt: few tokens of nearly one direction leave an orthonormal basis,
 TEST_CASE("adapt: a basis that saw nothing usual stays as it is") {
   AdaptBasis basis(3, 0.1f);
   std::vector<float> rows{1e20f, 0, 0, 50, 50, 50}, row(3);
-  basis.observe(rows.data(), 2);
+  basis.observe(rows.data(), usual_rows(rows, 3));
   basis.refresh();
   const std::vector<float> z{1, -2, 3};
-  basis.combine(z.data(), 1, row.data(), 3);
+  basis.combine(z.data(), 1, row.data());
   CHECK(row == z);
 }
