@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "codec/fail.hpp"
+#include "formats/left_out.hpp"
 #include "formats/parts.hpp"
 #include "formats/text.hpp"
 
@@ -29,7 +30,7 @@ void decode_rows(const GgmlType& type, ByteView blocks, std::uint64_t rows, std:
   }
 }
 
-class GgmlValues final : public DumpReader {
+class GgmlValues final : public DumpReader, public LeavesOut {
  public:
   GgmlValues(std::unique_ptr<DumpReader> inner, std::unordered_map<std::size_t, const GgmlType*> blocks)
       : inner_(std::move(inner)), blocks_(std::move(blocks)), dump_(inner_->dump()) {
@@ -45,6 +46,7 @@ class GgmlValues final : public DumpReader {
   const Dump& dump() const override { return dump_; }
   const Recognition* recognition() const override { return recognition_ ? &*recognition_ : nullptr; }
   ReaderTraits traits() override { return inner_->traits(); }
+  std::vector<std::string> left_out() const override { return left_out_of(*inner_); }
   std::uint64_t part_count() const override { return inner_->part_count(); }
 
   Part part(std::uint64_t index) const override {

@@ -8,17 +8,49 @@
 #include <utility>
 
 #include "codec/fail.hpp"
+#include "formats/borrowed_reader.hpp"
+#include "formats/hdf5/hdf5.hpp"
+#include "formats/hdf5/hdf5_frame.hpp"
+#include "formats/left_out.hpp"
 #include "formats/parts.hpp"
 #include "formats/text.hpp"
+#include "formats/without_tensor.hpp"
 
 namespace kvzip {
 namespace {
 
-class JoinReader final : public DumpReader {
+/// An input without the frame of an HDF5 file, from which that file alone can be made again.
+class Frameless final : public BorrowedReader, public LeavesOut {
+ public:
+  Frameless(std::unique_ptr<DumpReader> rest, bool states_roles, std::vector<std::string> beside)
+      : BorrowedReader(*rest), rest_(std::move(rest)), states_roles_(states_roles), beside_(std::move(beside)) {}
+  const Recognition* recognition() const override { return states_roles_ ? rest_->recognition() : nullptr; }
+  std::vector<std::string> left_out() const override { return beside_; }
+
+ private:
+  std::unique_ptr<DumpReader> rest_;
+  bool states_roles_;
+  std::vector<std::string> beside_;
+};
+
+void drop_frame(JoinInput& input) {
+  const auto frame = hdf5::frame_of(input.reader->dump());
+  if (!frame) return;
+  std::vector<std::string> beside = hdf5_left_out(*input.reader);
+  if (beside.empty()) beside.push_back(fmt::format("tensor {}", quoted(kHdf5Frame)));
+  for (std::string& one : beside) one += " of " + input.name;
+  const bool states_roles = input.reader->recognition() != nullptr;
+  const Recognition roles = states_roles ? *input.reader->recognition() : recognise(input.reader->dump());
+  input.reader = std::make_unique<Frameless>(without_tensor(std::move(input.reader), roles, *frame), states_roles,
+                                             std::move(beside));
+}
+
+class JoinReader final : public DumpReader, public LeavesOut {
  public:
   JoinReader(std::vector<JoinInput> inputs, bool mix) : mix_(mix) {
     inputs_.reserve(inputs.size());
     for (JoinInput& input : inputs) {
+      drop_frame(input);
       DumpReader& reader = *input.reader;
       inputs_.push_back({std::move(input), dump_.tensors.size(), parts_});
       const std::vector<TensorInfo>& tensors = reader.dump().tensors;
@@ -83,6 +115,14 @@ class JoinReader final : public DumpReader {
     return joined;
   }
 
+  std::vector<std::string> left_out() const override {
+    std::vector<std::string> out = other_attributes_;
+    for (const Input& input : inputs_) {
+      for (std::string& one : left_out_of(input.reader())) out.push_back(std::move(one));
+    }
+    return out;
+  }
+
  private:
   struct Input {
     JoinInput from;
@@ -134,10 +174,16 @@ class JoinReader final : public DumpReader {
           continue;
         }
         const std::vector<Attribute>& others = at->second->reader().dump().attributes;
-        if (mix_ || std::find(others.begin(), others.end(), attribute) != others.end()) continue;
-        fail(ErrorCode::invalid_argument, "attribute {}{} is not the same in {} and in {}", quoted(attribute.name),
-             attribute.object.empty() ? std::string() : " of " + quoted(attribute.object), at->second->from.name,
-             input.from.name);
+        if (std::find(others.begin(), others.end(), attribute) != others.end()) continue;
+        const std::string what =
+            fmt::format("attribute {}{}", quoted(attribute.name),
+                        attribute.object.empty() ? std::string() : " of " + quoted(attribute.object));
+        if (!mix_) {
+          fail(ErrorCode::invalid_argument, "{} is not the same in {} and in {}", what, at->second->from.name,
+               input.from.name);
+        }
+        other_attributes_.push_back(
+            fmt::format("{} of {} (not that of {})", what, input.from.name, at->second->from.name));
       }
     }
   }
@@ -183,6 +229,7 @@ class JoinReader final : public DumpReader {
   bool mix_;
   std::vector<Input> inputs_;
   Dump dump_;
+  std::vector<std::string> other_attributes_;  // that gave way to those of an input before
   std::optional<Recognition> recognition_;
   std::uint64_t parts_ = 0;
 };

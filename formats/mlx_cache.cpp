@@ -34,7 +34,7 @@ bool holds_rows(std::string_view type) {
 
 std::string remark(std::string_view type) {
   if (!type.ends_with("RotatingKVCache")) return {};
-  return "a ring: once it is full, its rows are not in the order of time";
+  return std::string(kRingRemark);
 }
 
 }  // namespace

@@ -11,6 +11,9 @@
 
 namespace kvzip {
 
+/// Said of the keys and values of a RotatingKVCache.
+inline constexpr std::string_view kRingRemark = "a ring: once it is full, its rows are not in the order of time";
+
 /// Layer N is array N.0 (keys), N.1 (values) and its scalars. The metadata is a list, flattened: to 0.31 cache info,
 /// user metadata, classes (2.N); from 0.32 user metadata, classes (1.N), and scalars (2.J.0 says where, 2.J.1 what).
 class MlxCache {

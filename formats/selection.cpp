@@ -9,8 +9,10 @@
 
 #include "codec/fail.hpp"
 #include "codec/number.hpp"
+#include "formats/left_out.hpp"
 #include "formats/parts.hpp"
 #include "formats/token_windows.hpp"
+#include "formats/without_tensor.hpp"
 
 namespace kvzip {
 namespace {
@@ -153,9 +155,11 @@ std::vector<Attribute> remaining_attributes(const Dump& whole, const std::vector
   return remaining;
 }
 
-class SelectReader : public DumpReader {
+class SelectReader : public DumpReader, public LeavesOut {
  public:
-  SelectReader(std::unique_ptr<DumpReader> inner, const Recognition& recognition, const Selection& selection)
+  /// `without`: a tensor that goes, whatever else is asked for.
+  SelectReader(std::unique_ptr<DumpReader> inner, const Recognition& recognition, const Selection& selection,
+               std::size_t without = kDropped)
       : inner_(std::move(inner)) {
     const Dump& whole = inner_->dump();
     if (recognition.tensors.size() != whole.tensors.size()) {
@@ -167,6 +171,7 @@ class SelectReader : public DumpReader {
     bool wanted_axes = false, kept_axes = false;
     const std::vector<std::uint64_t> first = first_positions(whole, recognition);
     for (std::size_t i = 0; i < whole.tensors.size(); ++i) {
+      if (i == without) continue;
       const TensorRole& role = recognition.tensors[i];
       const bool has_axes = !role.axes.empty() && wants(selection, role.role);
       auto kept = keep(whole.tensors[i], i, role, selection, first[i]);
@@ -174,10 +179,11 @@ class SelectReader : public DumpReader {
       kept_axes = kept_axes || (has_axes && kept);
       if (kept) add(std::move(*kept));
     }
-    if (kept_.empty() || (wanted_axes && !kept_axes)) {
+    if ((kept_.empty() && without == kDropped) || (wanted_axes && !kept_axes)) {
       fail(ErrorCode::invalid_argument, "the selection leaves nothing; the dump has {}", contents(whole, recognition));
     }
     dump_.attributes = remaining_attributes(whole, dump_.tensors);
+    drop_shape_names(recognition);
     if (selection.tokens && selection.tokens->first > 0) {
       move_first_position(dump_, recognition_.model, selection.tokens->first);
     }
@@ -242,6 +248,7 @@ class SelectReader : public DumpReader {
     traits.container = nullptr;
     return traits;
   }
+  std::vector<std::string> left_out() const override { return left_out_of(*inner_); }
 
  private:
   void add(Kept kept) {
@@ -255,6 +262,17 @@ class SelectReader : public DumpReader {
     recognition_.tensors.push_back(kept.role);
     dump_.tensors.push_back(std::move(info));
     kept_.push_back(std::move(kept));
+  }
+
+  /// LMCache's fmt names an order of axes that half of a pair no longer has.
+  void drop_shape_names(const Recognition& recognition) {
+    for (std::size_t i = 0; i < kept_.size(); ++i) {
+      const Role before = recognition.tensors[kept_[i].source].role;
+      if (before != Role::pair || kept_[i].role.role == Role::pair) continue;
+      std::erase_if(dump_.attributes, [&](const Attribute& a) {
+        return a.object == dump_.tensors[i].name && a.name == "safetensors:fmt";
+      });
+    }
   }
 
   /// The part of a slice of the inner dump that stays, in the coordinates of the reduced one.
@@ -364,6 +382,11 @@ std::unique_ptr<DumpReader> select(std::unique_ptr<DumpReader> inner, const Reco
   if (selection.empty()) return inner;
   const Selection found = resolved(selection, inner->dump(), recognition);
   return std::make_unique<SelectReader>(std::move(inner), recognition, found);
+}
+
+std::unique_ptr<DumpReader> without_tensor(std::unique_ptr<DumpReader> inner, const Recognition& recognition,
+                                           std::size_t tensor) {
+  return std::make_unique<SelectReader>(std::move(inner), recognition, Selection(), tensor);
 }
 
 }  // namespace kvzip

@@ -7,6 +7,8 @@
 #include <map>
 #include <set>
 
+#include "formats/mlx_cache.hpp"
+
 namespace kvzip {
 namespace {
 
@@ -15,6 +17,16 @@ std::uint64_t rows_of(const TensorInfo& tensor, const TensorRole& role) {
   const bool cached = role.role == Role::key || role.role == Role::value || role.role == Role::pair;
   if (!cached || !role.axes.has('T') || role.axes.size() != tensor.shape.size()) return 0;
   return role.axes.extent('T', tensor.shape);
+}
+
+/// Of caches whose rows need not be in the order of time, which is what a range of tokens cuts by.
+std::string rings_text(const Recognition& recognition) {
+  std::set<std::uint32_t> layers;
+  for (const TensorRole& role : recognition.tensors) {
+    if (role.layer && role.why.find(kRingRemark) != role.why.npos) layers.insert(*role.layer);
+  }
+  if (layers.empty()) return {};
+  return fmt::format("layers {} are cut by rows, each {}", fmt::join(layers, ","), kRingRemark);
 }
 
 }  // namespace
@@ -53,7 +65,8 @@ std::string windows_text(const Dump& dump, const Recognition& recognition,
                        fmt::join(layers, ","), longest - start, longest, start, longest - 1,
                        lacking ? ", and have none of those asked for" : "");
   }
-  return out;
+  const std::string rings = rings_text(recognition);
+  return out.empty() || rings.empty() ? out + rings : out + "; " + rings;
 }
 
 }  // namespace kvzip

@@ -16,7 +16,8 @@ namespace kvzip {
 /// sequences.
 std::vector<std::uint64_t> first_positions(const Dump& dump, const Recognition& recognition);
 
-/// One line on what shorter layers were taken for, and which lack all of `tokens`; empty where all are of one length.
+/// One line on what shorter layers were taken for and which lack all of `tokens`, and on layers that are rings, whose
+/// rows need not be in the order of time; empty where there are none.
 std::string windows_text(const Dump& dump, const Recognition& recognition,
                          const std::pair<std::uint64_t, std::uint64_t>& tokens);
 

@@ -14,6 +14,7 @@
 #include "formats/hdf5/hdf5_space.hpp"
 #include "formats/hdf5/hdf5_types.hpp"
 #include "formats/hdf5/hdf5_walk.hpp"
+#include "formats/left_out.hpp"
 #include "formats/parts.hpp"
 #include "formats/text.hpp"
 
@@ -33,7 +34,7 @@ struct OpenDataset {
   std::optional<Chunks> chunks;
 };
 
-class Reader final : public DumpReader {
+class Reader final : public DumpReader, public LeavesOut {
  public:
   Reader(InputFile input, bool carry) : input_(std::move(input)) {
     input_.need_descriptor();
@@ -66,7 +67,10 @@ class Reader final : public DumpReader {
   }
 
   const Dump& dump() const override { return contents_.dump; }
-  const std::vector<std::string>& left_out() const { return contents_.left_out; }
+  const std::vector<std::string>& beside_tensors() const { return contents_.left_out; }
+  std::vector<std::string> left_out() const override {
+    return frame_ ? std::vector<std::string>() : contents_.left_out;
+  }
   std::uint64_t part_count() const override { return first_part_.back(); }
 
   Part part(std::uint64_t index) const override {
@@ -228,7 +232,7 @@ std::unique_ptr<DumpReader> open_hdf5(InputFile file, bool carry) {
 
 std::vector<std::string> hdf5_left_out(const DumpReader& reader) {
   const auto* hdf5 = dynamic_cast<const hdf5::Reader*>(&reader);
-  return hdf5 == nullptr ? std::vector<std::string>() : hdf5->left_out();
+  return hdf5 == nullptr ? std::vector<std::string>() : hdf5->beside_tensors();
 }
 
 std::unique_ptr<DumpReader> open_hdf5(const std::string& path) {

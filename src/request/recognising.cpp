@@ -6,6 +6,7 @@
 
 #include "formats/hdf5/hdf5.hpp"
 #include "formats/identity.hpp"
+#include "formats/left_out.hpp"
 #include "src/report/report.hpp"
 #include "src/request/request.hpp"
 
@@ -48,12 +49,12 @@ std::string unrecognised_text(const Dump& dump, const Recognition& recognition) 
 
 std::string left_out_text(const DumpReader& reader) {
   constexpr std::size_t kShown = 8;
-  std::vector<std::string> what = hdf5_left_out(reader);
+  std::vector<std::string> what = left_out_of(reader);
+  const bool kept = what.empty();
+  if (kept) what = hdf5_left_out(reader);
   if (what.empty()) return {};
   const std::size_t more = what.size() - std::min(what.size(), kShown);
   what.resize(what.size() - more);
-  const std::vector<TensorInfo>& tensors = reader.dump().tensors;
-  const bool kept = std::ranges::find(tensors, kHdf5Frame, &TensorInfo::name) != tensors.end();
   return fmt::format("{}: {}{}", kept ? "kept as bytes, for HDF5 only" : "left out", fmt::join(what, "; "),
                      more == 0 ? "" : fmt::format("; and {} more", more));
 }

@@ -9,6 +9,7 @@
 
 #include "formats/join.hpp"
 #include "formats/kvz/kvz.hpp"
+#include "formats/left_out.hpp"
 #include "formats/selection.hpp"
 #include "tests/contract/sample_dumps.hpp"
 
@@ -210,4 +211,29 @@ TEST_CASE("join: real containers, by parts and by random access, and an error th
   } catch (const Error& e) {
     CHECK(std::string(e.what()).starts_with("b.safetensors: "));
   }
+}
+
+TEST_CASE("join: frames of HDF5 files stay behind, and what stays behind is said") {
+  const auto framed = [](std::string name) {
+    Dump dump = one_tensor(std::move(name), {text_attribute("of", "00", "kvzip.hdf5")});
+    dump.tensors.insert(dump.tensors.begin(), {"kvzip.hdf5", DType::u8, {100}});
+    return dump;
+  };
+  for (const std::uint64_t part_bytes : {24, 1000}) {
+    const MemoryReader a(framed("layers/0/key")), b(framed("layers/0/value"));
+    const auto joined = join(two(memory(a.dump(), part_bytes, 3), memory(b.dump(), part_bytes, 3)));
+    CHECK(joined->dump().tensors == std::vector<TensorInfo>{a.dump().tensors[1], b.dump().tensors[1]});
+    CHECK(joined->dump().attributes.empty());
+    CHECK(joined->recognition() == nullptr);
+    CHECK(test::values_of(*joined, 2) == std::vector<Bytes>{a.data(1), b.data(1)});
+    CHECK(read_all(*joined, 1) == b.data(1));
+    CHECK(left_out_of(*joined) ==
+          std::vector<std::string>{"tensor 'kvzip.hdf5' of a.safetensors", "tensor 'kvzip.hdf5' of b.safetensors"});
+  }
+  const auto attributes = [](const char* rope) { return std::vector<Attribute>{text_attribute("rope", rope)}; };
+  const auto mixed =
+      join(two(memory(one_tensor("k", attributes("post"))), memory(one_tensor("v", attributes("pre")))), true);
+  CHECK(left_out_of(*mixed) ==
+        std::vector<std::string>{"attribute 'rope' of b.safetensors (not that of a.safetensors)"});
+  CHECK(left_out_of(*join(two(memory(one_tensor("k")), memory(one_tensor("v"))))).empty());
 }

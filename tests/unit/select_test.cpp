@@ -8,7 +8,9 @@
 #include <vector>
 
 #include "formats/selection.hpp"
+#include "formats/token_windows.hpp"
 #include "kvzip/error.hpp"
+#include "src/cli/padding.hpp"
 #include "tests/support/memory_dump.hpp"
 
 using namespace kvzip;
@@ -181,6 +183,29 @@ TEST_CASE("tokens are positions, of which a shorter layer has the last") {
   CHECK(names(first.reader->dump()) == std::vector<std::string>{"k_0", "k_2"});
 }
 
+TEST_CASE("tokens of a ring are cut by rows, and that is said") {
+  Dump dump{.tensors = {{"0.0", DType::f16, {1, 2, 10, 4}}, {"0.1", DType::f16, {1, 2, 10, 4}}},
+            .attributes = {text_attribute("2.0", "RotatingKVCache")}};
+  CHECK(windows_text(dump, recognise(dump), {0, 4}) ==
+        "layers 0 are cut by rows, each a ring: once it is full, its rows are not in the order of time");
+  dump.attributes = {text_attribute("2.0", "KVCache")};
+  CHECK(windows_text(dump, recognise(dump), {0, 4}).empty());
+}
+
+TEST_CASE("a range of tokens is advised against padding only where it fits every layer") {
+  for (const std::uint64_t rows : {10, 6}) {
+    Dump dump{.tensors = {{"layers/0/key", DType::f16, {2, 10, 4}}, {"layers/1/key", DType::f16, {2, rows, 4}}},
+              .attributes = {}};
+    MemoryReader reader(dump);
+    for (std::size_t head = 0; head < 2; ++head) {
+      std::fill_n(reader.data(0).begin() + static_cast<std::ptrdiff_t>((head * 10 + 6) * 8), 32, std::byte{0});
+    }
+    const std::string said = tool::padding_text(reader, recognise(dump));
+    CHECK(said.starts_with("tokens 6 to 9 are zero in 1 of 2 tensors: padding"));
+    CHECK((said.find("--tokens 0:6") != said.npos) == (rows == 10));
+  }
+}
+
 TEST_CASE("of several sequences each has its own rows") {
   const Dump dump{
       .tensors = {{"a/layers/0/key", DType::f16, {1, 2, 10, 4}}, {"b/layers/0/key", DType::f16, {1, 2, 4, 4}}},
@@ -214,6 +239,15 @@ TEST_CASE("half of a batched pair has no axis letters left") {
   CHECK(selected.reader->dump().tensors[0].shape == std::vector<std::uint64_t>{3, 1, 1, 2, 5, 4});
   CHECK(selected.reader->recognition()->tensors[0].role == Role::other);
   CHECK(selected.reader->recognition()->tensors[0].axes.empty());
+}
+
+TEST_CASE("half of a pair no longer has the order of axes that LMCache states") {
+  Dump dump{
+      .tensors = {{"kvcache", DType::f16, {256, 2, 8}}},
+      .attributes = {text_attribute("safetensors:fmt", "2", "kvcache"), text_attribute("note", "kept", "kvcache")}};
+  CHECK(select_from(dump, "", "", "key").reader->dump().attributes ==
+        std::vector<Attribute>{text_attribute("note", "kept", "kvcache")});
+  CHECK(select_from(dump, "", "0:9", "key,value").reader->dump().attributes == dump.attributes);
 }
 
 TEST_CASE("attributes of what stays") {
