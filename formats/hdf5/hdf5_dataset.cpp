@@ -94,6 +94,14 @@ void resolve_type(Id dataset, std::vector<Attribute>& attributes, TensorInfo& in
          describe_type(type.get()));
   }
   if (packed == info.dtype) drop_attribute(attributes, "kvzip.dtype");
+  if (element->bits_only || !element->dtype) return;
+  // Such attributes stand beside integers as a rule; where they do not, the writer has to know.
+  for (const std::string_view name : {"dtype", "torch_dtype"}) {
+    if (named_type(attributes, name) != info.dtype || !is_bits_elsewhere(info.dtype)) continue;
+    const std::string object = find_attribute(attributes, name)->object;
+    attributes.push_back({object, "kvzip.dtype", {std::string(dtype_name(info.dtype))}, {}, {}, {}});
+    return;
+  }
 }
 
 std::string_view known_filter(int id) {
@@ -187,17 +195,18 @@ void check_chunks(Id layout, const std::vector<std::uint64_t>& shape, std::size_
   stored.chunk.extent.assign(chunk.begin(), chunk.end());
 }
 
-void check_contiguous(Id dataset, std::uint64_t bytes, std::uint64_t file_size) {
-  const haddr_t offset = H5Dget_offset(dataset);
-  if (offset == HADDR_UNDEF) return;  // never written: fill values
+void check_contiguous(Id dataset, std::uint64_t bytes, const RawFile& file) {
+  const auto offset = data_begin(dataset, file.user_block());
+  if (!offset) return;  // never written: fill values
   if (H5Dget_storage_size(dataset) < bytes) fail(kBad, "its storage is smaller than its shape");
-  if (offset > file_size || bytes > file_size - offset) {
+  if (*offset > file.size() || bytes > file.size() - *offset) {
     fail(ErrorCode::truncated, "its {} bytes do not fit in the file", bytes);
   }
 }
 
 void check_storage(Id dataset, const std::vector<std::uint64_t>& shape, std::size_t unit, std::uint64_t bytes,
-                   std::uint64_t file_size, StoredTensor& stored) {
+                   const RawFile& file, StoredTensor& stored) {
+  const std::uint64_t file_size = file.size();
   const Handle layout = own(H5Dget_create_plist(dataset), H5Pclose, kBad, "cannot read its layout");
   if (H5Pget_external_count(layout.get()) > 0) {
     fail(ErrorCode::unsupported, "its data is in another file; repack with: h5repack -l CONTI IN OUT");
@@ -210,7 +219,7 @@ void check_storage(Id dataset, const std::vector<std::uint64_t>& shape, std::siz
       if (H5Dget_storage_size(dataset) < bytes) fail(kBad, "its storage is smaller than its shape");
       break;
     case H5D_CONTIGUOUS:
-      check_contiguous(dataset, bytes, file_size);
+      check_contiguous(dataset, bytes, file);
       break;
     case H5D_CHUNKED:
       check_chunks(layout.get(), shape, unit, file_size, stored);
@@ -224,15 +233,21 @@ void check_storage(Id dataset, const std::vector<std::uint64_t>& shape, std::siz
 
 }  // namespace
 
-TensorInfo describe_dataset(Id dataset, std::uint64_t file_size, std::vector<Attribute>& attributes,
-                            StoredTensor& stored) {
+std::optional<std::uint64_t> data_begin(Id dataset, std::uint64_t user_block) {
+  const haddr_t offset = H5Dget_offset(dataset);
+  // Some releases of the library add the user block to "nowhere", too.
+  if (offset == HADDR_UNDEF || offset == HADDR_UNDEF + user_block) return std::nullopt;
+  return offset;
+}
+
+TensorInfo describe_dataset(Id dataset, const RawFile& file, std::vector<Attribute>& attributes, StoredTensor& stored) {
   TensorInfo info;
   const Handle space = own(H5Dget_space(dataset), H5Sclose, kBad, "cannot read its shape");
   info.shape = read_shape(space.get());
   const std::vector<std::uint64_t> stored_shape = info.shape;
   resolve_type(dataset, attributes, info, stored);
   stored.typed = true;
-  check_storage(dataset, stored_shape, dtype_unit(info.dtype), info.bytes(), file_size, stored);
+  check_storage(dataset, stored_shape, dtype_unit(info.dtype), info.bytes(), file, stored);
   return info;
 }
 

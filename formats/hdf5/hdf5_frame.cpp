@@ -12,6 +12,7 @@
 #include "formats/attribute_text.hpp"
 #include "formats/file_calls.hpp"
 #include "formats/hdf5/hdf5.hpp"
+#include "formats/hdf5/hdf5_dataset.hpp"
 #include "formats/kvz/kvz_records.hpp"
 
 namespace kvzip::hdf5 {
@@ -45,11 +46,11 @@ bool add_chunks(Id dataset, std::vector<Hole>& holes) {
   return true;
 }
 
-bool has_user_block(Id file) {
+std::uint64_t user_block_bytes(Id file) {
   const Handle options = own(H5Fget_create_plist(file), H5Pclose, kBad, "cannot read the superblock");
   hsize_t bytes = 0;
   check(H5Pget_userblock(options.get(), &bytes), kBad, "cannot read the superblock");
-  return bytes != 0;
+  return bytes;
 }
 
 }  // namespace
@@ -94,17 +95,17 @@ void Frame::read(const InputFile& file, std::uint64_t at, std::span<std::byte> o
 
 std::optional<std::vector<Hole>> find_holes(Id file, const InputFile& input, const Contents& contents) {
   std::vector<Hole> holes;
-  const bool user_block = has_user_block(file);
+  const std::uint64_t user_block = user_block_bytes(file);
   for (std::size_t t = 0; t < contents.dump.tensors.size(); ++t) {
     const TensorInfo& info = contents.dump.tensors[t];
     const Handle dataset = own(H5Dopen2(file, ("/" + info.name).c_str(), H5P_DEFAULT), H5Dclose, kBad, "cannot open");
     if (!contents.stored[t].chunk.extent.empty()) {
       // Releases of the library differ in whether addresses of chunks count the user block.
-      if (user_block || !add_chunks(dataset.get(), holes)) return std::nullopt;
+      if (user_block != 0 || !add_chunks(dataset.get(), holes)) return std::nullopt;
       continue;
     }
-    const haddr_t offset = H5Dget_offset(dataset.get());
-    if (offset != HADDR_UNDEF && info.bytes() > 0) holes.push_back({offset, info.bytes()});
+    const auto begin = data_begin(dataset.get(), user_block);
+    if (begin && info.bytes() > 0) holes.push_back({*begin, info.bytes()});
   }
   std::ranges::sort(holes, {}, &Hole::begin);
   std::uint64_t position = 0;

@@ -3,6 +3,7 @@
 // looking at the end stays before it.
 #include "formats/hdf5/hdf5_messages.hpp"
 #include "codec/fail.hpp"
+#include "formats/hdf5/hdf5.hpp"
 
 namespace kvzip::hdf5 {
 namespace {
@@ -51,6 +52,10 @@ std::uint64_t skip_type_at(Cursor& in, int depth) {
   if (depth > kMaxTypeDepth) fail(ErrorCode::limit, "a type is nested deeper than {}", kMaxTypeDepth);
   const std::uint64_t head = in.number(1), version = head >> 4, bits = in.number(3), size = in.number(4);
   if (version == 5) fail(ErrorCode::unsupported, "a type of version 5, as HDF5 2.0 and later write");
+  if (version == 4 && hdf5_version() < "1.12") {
+    fail(ErrorCode::unsupported,
+         "a type of version 4, as HDF5 1.12 and later write when told to; the library here is {}", hdf5_version());
+  }
   if (version < 1 || version > 4 || size == 0) fail(kBad, "a type of version {} and size {}", version, size);
   switch (head & 15) {
     case 0:  // integer

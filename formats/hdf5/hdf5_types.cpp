@@ -202,6 +202,10 @@ Handle make_type(DType dtype) {
   return own(H5Tcopy(integer_type(dtype)), H5Tclose, ErrorCode::io, "cannot make an integer type");
 }
 
+bool is_bits_elsewhere(DType dtype) {
+  return dtype == DType::bf16 || dtype == DType::f8_e4m3 || dtype == DType::f8_e5m2;
+}
+
 bool needs_name(DType dtype) {
   switch (dtype) {
     case DType::f4:

@@ -28,6 +28,8 @@ std::string describe_type(Id type);
 Handle make_type(DType dtype);
 /// True when make_type() does not say what the bits are, or other readers would convert them wrongly.
 bool needs_name(DType dtype);
+/// True of types that h5py lacks, whose bits programs keep in integers beside an attribute that names the type.
+bool is_bits_elsewhere(DType dtype);
 /// An element type as attributes name it: "BF16", "bfloat16", "torch.float8_e4m3fn", ...
 std::optional<DType> parse_type_name(std::string_view name);
 

@@ -159,7 +159,7 @@ class Walker {
     std::vector<Attribute> attributes = attributes_.read(dataset, tracks_attributes(options.get()), name);
     StoredTensor stored;
     try {
-      TensorInfo info = describe_dataset(dataset, raw_.size(), attributes, stored);
+      TensorInfo info = describe_dataset(dataset, raw_, attributes, stored);
       info.name = name;
       tensors_.emplace(address, out_.dump.tensors.size());
       out_.dump.tensors.push_back(std::move(info));

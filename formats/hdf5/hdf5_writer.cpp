@@ -76,14 +76,20 @@ Attribute shape_attribute(const TensorInfo& info) {
   return out;
 }
 
+/// An attribute of this name gives the type of the tensor.
+bool names_type(const TensorInfo& info, const std::vector<Attribute>& attributes, std::string_view name) {
+  return std::any_of(attributes.begin(), attributes.end(), [&](const Attribute& a) {
+    return a.object == info.name && a.name == name && !a.dtype && a.strings.size() == 1 &&
+           parse_type_name(a.strings[0]) == info.dtype;
+  });
+}
+
 /// Bits of a type that h5py lacks lie in integers where an attribute names the type, as programs write and read them;
-/// a float type beside that attribute would be converted first, and its bits then be taken for the type's.
-bool lies_in_integers(const TensorInfo& info, const std::vector<Attribute>& attributes) {
-  const bool lacking = info.dtype == DType::bf16 || info.dtype == DType::f8_e4m3 || info.dtype == DType::f8_e5m2;
-  return lacking && std::any_of(attributes.begin(), attributes.end(), [&](const Attribute& a) {
-           return a.object == info.name && (a.name == "dtype" || a.name == "torch_dtype") && !a.dtype &&
-                  a.strings.size() == 1 && parse_type_name(a.strings[0]) == info.dtype;
-         });
+/// a float type beside that attribute would be converted first, and its bits then be taken for the type's. What the
+/// reader found in a float type all the same has kvzip.dtype.
+bool lies_in_integers(const TensorInfo& info, const std::vector<Attribute>& attributes, bool own) {
+  return !own && is_bits_elsewhere(info.dtype) &&
+         (names_type(info, attributes, "dtype") || names_type(info, attributes, "torch_dtype"));
 }
 
 Layout plan_layout(const Dump& dump) {
@@ -95,26 +101,31 @@ Layout plan_layout(const Dump& dump) {
     }
     if (!layout.datasets.insert(info.name).second) fail(kArgument, "two tensors are named {}", quoted(info.name));
   }
-  std::set<std::pair<std::string, std::string>> seen;
+  std::set<std::pair<std::string, std::string>> seen, silent;
   const auto add = [&](Attribute attribute) {
     check_attribute(attribute);
     if (seen.emplace(attribute.object, attribute.name).second) layout.attributes.push_back(std::move(attribute));
   };
   for (const TensorInfo& info : dump.tensors) {
     layout.add_parents(info.name);
-    const bool integers = lies_in_integers(info, dump.attributes);
+    const bool own = is_bits_elsewhere(info.dtype) && names_type(info, dump.attributes, "kvzip.dtype");
+    const bool integers = lies_in_integers(info, dump.attributes, own);
     const DType unit = dtype_bits(info.dtype) == 16 ? DType::u16 : DType::u8;
     layout.objects.push_back({info.name, &info, integers ? unit : info.dtype});
-    if (needs_name(info.dtype) && !integers) add(text_attribute(info.name, "kvzip.dtype", dtype_name(info.dtype)));
+    if (needs_name(info.dtype) && !integers) {
+      add(text_attribute(info.name, "kvzip.dtype", dtype_name(info.dtype)));
+    } else if (own) {
+      silent.emplace(info.name, "kvzip.dtype");
+    }
     if (dtype_bits(info.dtype) < 8) add(shape_attribute(info));
   }
-  const auto notation = seen;  // the tensors' own; the dump's values of these names give way
+  silent.insert(seen.begin(), seen.end());  // the tensors' own notation; the dump's values of these names give way
   for (const Attribute& attribute : dump.attributes) {
     if (!attribute.object.empty()) check_path(attribute.object);
     if (!layout.datasets.contains(attribute.object)) layout.add_group(attribute.object);
     if (attribute.name.empty() && attribute.strings.empty() && !attribute.dtype) continue;
     const std::pair<std::string, std::string> key(attribute.object, attribute.name);
-    if (notation.contains(key)) continue;
+    if (silent.contains(key)) continue;
     if (seen.contains(key)) {
       fail(kArgument, "attribute {} of {} is given twice", quoted(attribute.name), quoted("/" + attribute.object));
     }

@@ -99,6 +99,17 @@ TEST_CASE("hdf5: chunks, fill values, byte orders and user blocks stay beside ot
   }
 }
 
+TEST_CASE("hdf5: a dataset without data behind a user block leaves no hole") {
+  const Scratch scratch;
+  const auto reader = open_reader(golden("nowhere.h5"));
+  REQUIRE(reader->dump().tensors.back().name == kHdf5Frame);
+  // Two numbers in front, two for the hole of layers.0.key, and all but its 16 bytes.
+  CHECK(reader->dump().tensors.back().bytes() == 32 + std::filesystem::file_size(golden("nowhere.h5")) - 16);
+  write_again(*reader, reader->dump(), scratch / "again.h5");
+  CHECK(said(scratch / "again.h5") == said(golden("nowhere.h5")));
+  CHECK(read_all(*open_hdf5(scratch / "again.h5"), 1) == Bytes(16));
+}
+
 TEST_CASE("hdf5: of other tensors, what was beside is left out by name") {
   const Scratch scratch;
   const auto reader = open_reader(golden("names.h5"));

@@ -3,6 +3,7 @@
 #include <fstream>
 #include <iterator>
 
+#include "formats/left_out.hpp"
 #include "tests/unit/hdf5_support.hpp"
 
 using namespace hdf5_test;
@@ -118,6 +119,25 @@ TEST_CASE("hdf5: what a dump cannot hold is left out by name") {
   all.clear();
   for (const std::string& one : hdf5_left_out(*open_hdf5(golden("links.h5")))) all += one + "\n";
   CHECK(all.find("another name of 'a/data'") != std::string::npos);
+  // A reader says so, too, unless the frame has it all.
+  const auto bare = open_hdf5(golden("links.h5")), framed = open_reader(golden("links.h5"));
+  CHECK(left_out_of(*bare) == hdf5_left_out(*bare));
+  CHECK(left_out_of(*framed).empty());
+  CHECK(hdf5_left_out(*framed) == left_out_of(*bare));
+}
+
+TEST_CASE("hdf5: a dataset without data behind a user block holds zeros") {
+  const auto reader = open_hdf5(golden("nowhere.h5"));
+  CHECK(values<std::uint16_t>(*reader, "layers.1.key") == std::vector<std::uint16_t>(8));
+  CHECK(values<std::uint16_t>(*reader, "layers.0.key")[1] == 0x3c00);
+}
+
+TEST_CASE("hdf5: a type of a later release is refused as such, not as damage") {
+  if (hdf5_version() >= "1.12") {
+    CHECK(open_hdf5(golden("v112.h5"))->dump().tensors.size() == 1);
+    return;
+  }
+  CHECK(code_of([] { open_hdf5(golden("v112.h5")); }) == ErrorCode::unsupported);
 }
 
 TEST_CASE("hdf5: of a dataset's names the one that says what it is stays") {
@@ -159,6 +179,13 @@ TEST_CASE("hdf5: bits that an attribute names go back into integers") {
   CHECK(stored("torch.h5", {text("t", "torch_dtype", "torch.bfloat16")}).find(integer) != std::string::npos);
   CHECK(stored("plain.h5", {}).find(integer) == std::string::npos);
   CHECK(stored("other.h5", {text("t", "dtype", "float16")}).find(integer) == std::string::npos);
+  // What lay in a float type all the same goes back into one, and is read as that again.
+  const std::vector<Attribute> own{text("t", "dtype", "bfloat16"), text("t", "kvzip.dtype", "BF16")};
+  const std::string floats = stored("float.h5", own);
+  CHECK(floats.find(integer) == std::string::npos);
+  CHECK(floats.find("kvzip.dtype") == std::string::npos);
+  CHECK(open_hdf5(scratch / "float.h5")->dump().attributes == own);
+  CHECK(open_hdf5(scratch / "named.h5")->dump().attributes == std::vector<Attribute>{text("t", "dtype", "bfloat16")});
 }
 
 TEST_CASE("hdf5: a file that is cut while it is read is an error") {

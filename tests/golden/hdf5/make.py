@@ -150,3 +150,11 @@ with h5py.File("user_block.h5", "w", userblock_size=8192) as f:
     f["prompt"] = "the text"
 with open("user_block.h5", "r+b") as f:
     f.write(b"a user's own bytes")
+
+# A dataset without data behind a user block, and a bool as HDF5 1.12 writes it when told to.
+with h5py.File("nowhere.h5", "w", userblock_size=512) as f:
+    f["layers.0.key"] = np.arange(8, dtype="f2").reshape(2, 4)
+    f.create_dataset("layers.1.key", (2, 4), "f2")
+with h5py.File("v112.h5", "w", libver=("v112", "v112")) as f:
+    f["layers.0.key"] = np.arange(8, dtype="f2").reshape(2, 4)
+    f.attrs["flag"] = np.bool_(True)
