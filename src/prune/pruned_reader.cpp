@@ -17,6 +17,12 @@ bool holds_tokens(const TensorRole& role, const TensorInfo& info) {
          info.elements() > 0;
 }
 
+/// What llama.cpp says of its cells under the same name: prune's own list takes its place.
+bool is_llama_positions(const Dump& dump, const TensorInfo& info) {
+  return info.name == kPositionsName && info.dtype == DType::i32 && info.shape.size() == 1 &&
+         !dump.text("llama.cpp").empty();
+}
+
 }  // namespace
 
 PrunedReader::PrunedReader(DumpReader& inner, const Recognition& recognition, Kept kept)
@@ -25,6 +31,10 @@ PrunedReader::PrunedReader(DumpReader& inner, const Recognition& recognition, Ke
   for (std::size_t i = 0; i < tensors.size(); ++i) {
     TensorRole role = recognition.tensors[i];
     if (role.role == Role::query) continue;
+    if (is_llama_positions(inner.dump(), tensors[i])) {
+      read_positions(i);
+      continue;
+    }
     if (tensors[i].name == kPositionsName) {
       fail(ErrorCode::invalid_argument, "it has a tensor '{}' already: tokens were left out before", kPositionsName);
     }
@@ -60,6 +70,18 @@ void PrunedReader::take_attributes(const Recognition& recognition) {
   }
 }
 
+void PrunedReader::read_positions(std::size_t tensor) {
+  const TensorInfo& info = inner_.dump().tensors[tensor];
+  row_positions_.emplace(info.elements());
+  inner_.read({tensor, {0}, info.shape}, std::as_writable_bytes(std::span(*row_positions_)));
+}
+
+std::uint64_t PrunedReader::position_of(std::uint64_t row) const {
+  if (!row_positions_) return row;
+  if (row >= row_positions_->size()) fail(ErrorCode::corrupt, "{} has no row {}", kPositionsName, row);
+  return static_cast<std::uint64_t>(std::int64_t{(*row_positions_)[row]});
+}
+
 void PrunedReader::add_positions() {
   std::set<std::uint64_t> extents[3];
   for (const auto& [place, list] : kept_.lists) {
@@ -75,7 +97,8 @@ void PrunedReader::add_positions() {
   if (kept_.by == KeepBy::head) info.shape.push_back(extents[2].size());
   info.shape.push_back(kept_.tokens);
   for (const auto& [place, list] : kept_.lists) {
-    for (const std::uint64_t token : list) {
+    for (const std::uint64_t row : list) {
+      const std::uint64_t token = position_of(row);
       for (unsigned byte = 0; byte < 8; ++byte) positions_.push_back(static_cast<std::byte>(token >> (8 * byte)));
     }
   }

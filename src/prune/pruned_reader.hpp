@@ -2,6 +2,7 @@
 // A dump without the tokens that do not stay.
 #pragma once
 
+#include <optional>
 #include <vector>
 
 #include "formats/head_rows.hpp"
@@ -30,6 +31,9 @@ class PrunedReader : public DumpReader {
     TensorRole role;         // other: as it was
   };
   void take_attributes(const Recognition& recognition);
+  void read_positions(std::size_t tensor);
+  /// Of a row of the original, as far as that says.
+  std::uint64_t position_of(std::uint64_t row) const;
   void add_positions();
   void read_kept(const Source& source, const Slice& slice, std::span<std::byte> out);
   void read_box(const Source& source, const Slice& slice, const Slice& box, const std::vector<std::uint64_t>& list,
@@ -38,7 +42,8 @@ class PrunedReader : public DumpReader {
   DumpReader& inner_;
   Kept kept_;
   Dump dump_;
-  std::vector<Source> sources_;  // of all tensors but the last
+  std::vector<Source> sources_;                             // of all tensors but the last
+  std::optional<std::vector<std::int32_t>> row_positions_;  // of the original, where it states them
   Bytes positions_;
   DumpParts parts_;
 };

@@ -234,3 +234,26 @@ TEST_CASE("prune: metadata no longer lets rows be turned by their number; no dum
   made.dump.tensors[0].name = "positions";
   CHECK(refusal([&] { names(); }).find("left out before") != std::string::npos);
 }
+
+TEST_CASE("prune: positions that llama.cpp states of its cells are those of the tokens that stay") {
+  const Sides s;
+  Made made = separate("HTD")(s.key, s.value, nullptr);
+  made.dump.tensors.insert(made.dump.tensors.begin(), {"positions", DType::i32, {kTokens}});
+  made.recognition.tensors.insert(made.recognition.tensors.begin(), TensorRole{});
+  const auto prune = [&] {
+    MemoryReader reader(made.dump);
+    for (std::size_t t = 0; t < kTokens; ++t) {
+      const auto position = static_cast<std::int32_t>(3 * t + 1);
+      std::memcpy(reader.data(0).data() + 4 * t, &position, sizeof position);
+    }
+    PrunedReader pruned(reader, made.recognition, kept_of(KeepBy::sequence, 1));
+    REQUIRE(pruned.dump().tensors.size() == made.dump.tensors.size());
+    CHECK(pruned.dump().tensors.back() == TensorInfo{"positions", DType::i64, {5}});
+    std::int64_t positions[5];
+    pruned.read({pruned.dump().tensors.size() - 1, {0}, {5}}, std::as_writable_bytes(std::span(positions)));
+    CHECK(std::vector<std::int64_t>(positions, positions + 5) == std::vector<std::int64_t>{1, 61, 64, 271, 448});
+  };
+  CHECK(refusal(prune).find("left out before") != std::string::npos);  // nothing says that it is a cache of llama.cpp
+  made.dump.attributes.push_back(text_attribute("llama.cpp", "sequence 2"));
+  CHECK(refusal(prune).empty());
+}
