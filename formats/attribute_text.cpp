@@ -55,8 +55,9 @@ std::string unescape_object(std::string_view text) {
 }
 
 bool is_plain(const Attribute& a) {
-  return a.object.empty() && !a.dtype && a.shape.empty() && a.data.empty() && a.strings.size() == 1 &&
-         is_utf8(a.strings[0]) && !a.name.starts_with(kPrefix);
+  const bool text = a.object.empty() && !a.dtype && a.shape.empty() && a.data.empty() && a.strings.size() == 1 &&
+                    is_utf8(a.strings[0]);
+  return text && (!a.name.starts_with(kPrefix) || attribute_of({a.name, a.strings[0]}) == a);
 }
 
 std::string value_text(const Attribute& a) {
@@ -136,16 +137,16 @@ std::string json_string(std::string_view text) {
   return nlohmann::json(text).dump();
 }
 
-MetadataEntry metadata_entry(const Attribute& attribute) {
+MetadataEntry metadata_entry(const Attribute& attribute, bool whole) {
   if (!is_utf8(attribute.object) || !is_utf8(attribute.name)) {
     fail(ErrorCode::invalid_argument, "attribute {} of {}: the name is not UTF-8, which safetensors demands",
          quoted(attribute.name), kvzip::quoted(attribute.object));
   }
-  if (is_plain(attribute)) return {attribute.name, attribute.strings[0]};
+  if (!whole && is_plain(attribute)) return {attribute.name, attribute.strings[0]};
   return {fmt::format("{}{}@{}", kPrefix, escape_object(attribute.object), attribute.name), value_text(attribute)};
 }
 
-Attribute attribute_of(MetadataEntry entry) {
+Attribute attribute_of(MetadataEntry entry, bool whole) {
   const std::string_view key = entry.key;
   const std::size_t at = key.find('@');
   if (key.starts_with(kPrefix) && at != std::string_view::npos) {
@@ -154,7 +155,7 @@ Attribute attribute_of(MetadataEntry entry) {
     attribute.name = key.substr(at + 1);
     ValueSax sax(attribute);
     if (nlohmann::json::sax_parse(entry.value, &sax) && is_consistent(attribute)) {
-      const MetadataEntry again = metadata_entry(attribute);
+      const MetadataEntry again = metadata_entry(attribute, whole);
       if (again.key == entry.key && again.value == entry.value) return attribute;
     }
   }

@@ -208,6 +208,7 @@ class NumpyReader final : public DumpReader {
 
   void finish() {
     name_types();
+    name_texts();
     stored_ = dump_;
     for (std::size_t i = 0; i < arrays_.size(); ++i) {
       if (arrays_[i].array.fortran) stored_.tensors[i].shape = mirrored(std::move(stored_.tensors[i].shape));
@@ -238,6 +239,17 @@ class NumpyReader final : public DumpReader {
     }
     std::erase_if(dump_.attributes,
                   [&](const Attribute& a) { return a.name == "kvzip.dtype" && done.contains(a.object); });
+  }
+
+  /// Metadata that could not keep its name beside a tensor of that name.
+  void name_texts() {
+    std::set<std::string_view> names;
+    for (const TensorInfo& info : dump_.tensors) names.insert(info.name);
+    for (Attribute& a : dump_.attributes) {
+      if (!a.object.empty() || a.dtype || a.strings.size() != 1 || !a.shape.empty()) continue;
+      Attribute taken = attribute_of({a.name, a.strings[0]}, true);
+      if (taken.name != a.name && taken.object.empty() && names.contains(taken.name)) a = std::move(taken);
+    }
   }
 
   InputFile file_;

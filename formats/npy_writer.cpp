@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 #include <map>
+#include <set>
 
 #include "codec/fail.hpp"
 #include "formats/attribute_text.hpp"
@@ -71,8 +72,11 @@ struct Text {
 
 std::vector<Text> texts_of(const Dump& dump) {
   std::vector<Text> out;
+  std::set<std::string_view> tensors;
+  for (const TensorInfo& info : dump.tensors) tensors.insert(info.name);
   const auto add = [&](const Attribute& attribute) {
-    const MetadataEntry entry = metadata_entry(attribute);
+    // Arrays and metadata share their names here; MLX has both a tensor and an entry 1.0.
+    const MetadataEntry entry = metadata_entry(attribute, attribute.object.empty() && tensors.contains(attribute.name));
     if (entry.value.ends_with('\0')) {
       fail(ErrorCode::unsupported, "attribute {}: a text of NumPy cannot end with zeros", quoted(attribute.name));
     }

@@ -146,6 +146,31 @@ TEST_CASE("every type of numpy is read, and what a dump has no type for is kept 
   CHECK(open_reader(scratch.file("b.npz"))->dump().tensors == dump.tensors);
 }
 
+TEST_CASE("metadata that has a tensor's name keeps it") {
+  Dump dump{.tensors = {{"1.0", DType::f32, {2}}}, .attributes = {}};
+  for (const char* name : {"0.0", "1.0"}) dump.attributes.push_back(text_attribute(name, "a \"b\""));
+  MemoryReader reader(dump);
+  const ScratchDirectory scratch;
+  const auto writer = create_writer(scratch.file("a.npz"), "npz", dump, false);
+  transcode(reader, *writer, 1);
+  writer->finish();
+  CHECK(open_reader(scratch.file("a.npz"))->dump().attributes == dump.attributes);
+  const InputFile file(scratch.file("a.npz"));
+  CHECK(read_zip_directory(file)[2].name == "kvzip.attribute:@1.0.npy");
+}
+
+TEST_CASE("a record whose field has a backslash or a quote in its name is bytes") {
+  for (const char* name : {R"('a\\b')", R"('a\'b')", R"("a\"[b")"}) {
+    CAPTURE(name);
+    const std::string text =
+        array_text(fmt::format("{{'descr': [({}, '<f4')], 'fortran_order': False, 'shape': (2,), }}", name), 8);
+    CHECK(open_npy(InputFile(view(text), "x.npy"))->dump().tensors[0] == TensorInfo{"x", DType::u8, {8}});
+  }
+  const auto error = opening(array_text(R"({'descr': [('a\)", 4));
+  REQUIRE(error);
+  CHECK(error->code() == ErrorCode::corrupt);
+}
+
 TEST_CASE("headers of numpy that make no sense are refused") {
   struct Case {
     std::string text;
