@@ -18,6 +18,8 @@ namespace kvzip {
 namespace {
 
 constexpr std::uint32_t kMost = 0xffffffff;
+// What a list of sequences, given once, may grow to when every cell has it; they are put together in memory.
+constexpr std::uint64_t kMostCellBytes = std::uint64_t{1} << 30;
 
 template <typename T>
 std::string bytes_of(T value) {
@@ -180,7 +182,11 @@ class Sketch {
     }
     if (ids.empty()) refuse("needs the sequences of its cells");
     own.rest = bytes_of(count) + sequences;
-    pass(own.count * (sizeof(std::int32_t) + own.rest.size()));
+    const std::uint64_t bytes = own.count * (sizeof(std::int32_t) + own.rest.size());
+    if (bytes > kMostCellBytes) {
+      fail(ErrorCode::limit, "{} cells that are each of {} sequences would need {} bytes", own.count, count, bytes);
+    }
+    pass(bytes);
   }
 
   void gather(const std::string& prefix, std::string_view role, std::vector<std::size_t>& out) const {

@@ -293,6 +293,20 @@ TEST_CASE("values that were in blocks are written as F32, and what is no whole c
   changed = plain->dump();
   std::erase_if(changed.attributes, [](const Attribute& a) { return a.name == "llama.cpp.sequences"; });
   refuses(changed, "needs the sequences");
+
+  // A list that is given once would be there a million times.
+  changed = plain->dump();
+  for (TensorInfo& info : changed.tensors) {
+    if (info.name == "positions") info.shape[0] = 1 << 20;
+  }
+  for (Attribute& attribute : changed.attributes) {
+    if (attribute.name != "llama.cpp.sequences") continue;
+    attribute.strings[0] = "0";
+    for (int i = 0; i < 256; ++i) attribute.strings[0] += " 1";
+  }
+  const auto error = error_of([&] { create_writer(scratch.file("refused"), "llama", changed, false); });
+  REQUIRE(error);
+  CHECK(error->code() == ErrorCode::limit);
 }
 
 TEST_CASE("states of llama.cpp that are not known or damaged are refused") {
