@@ -55,9 +55,8 @@ std::string unescape_object(std::string_view text) {
 }
 
 bool is_plain(const Attribute& a) {
-  const bool text = a.object.empty() && !a.dtype && a.shape.empty() && a.data.empty() && a.strings.size() == 1 &&
-                    is_utf8(a.strings[0]);
-  return text && (!a.name.starts_with(kPrefix) || attribute_of({a.name, a.strings[0]}) == a);
+  return a.object.empty() && !a.dtype && a.shape.empty() && a.data.empty() && a.strings.size() == 1 &&
+         is_utf8(a.strings[0]) && !a.name.starts_with(kPrefix);
 }
 
 std::string value_text(const Attribute& a) {

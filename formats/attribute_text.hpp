@@ -18,7 +18,7 @@ struct MetadataEntry {
 /// String scalars of the file are entries as they are. Any other attribute becomes the entry
 /// "kvzip.attribute:OBJECT@NAME" (with '@' and '%' of OBJECT as %40 and %25), whose value is a JSON text:
 /// {"dtype":"F32","shape":[2],"data":"HEX"}, {"shape":[],"strings":["..."]}, or "hex_strings" for strings that are not
-/// UTF-8. So does a string scalar whose entry would be taken for such a one, and every one if `whole`, where a tensor
+/// UTF-8. So does a string scalar whose name begins like that, and every one if `whole`, where a tensor
 /// has its name. fail(invalid_argument) when the name is not UTF-8.
 MetadataEntry metadata_entry(const Attribute& attribute, bool whole = false);
 
