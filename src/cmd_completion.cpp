@@ -2,6 +2,7 @@
 // Scripts that complete command lines, made from the parser itself so that they know what it knows.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -27,7 +28,7 @@ std::string first_line(const std::string& text) {
 
 std::vector<std::string> choices_of(std::string_view option) {
   std::vector<std::string> out;
-  if (option == "--preset") {
+  if (option == "--preset" || option == "--presets") {
     for (const PresetText& preset : builtin_presets()) out.emplace_back(preset.name);
   } else if (option == "--to") {
     for (const FileFormat& format : file_formats()) {
@@ -35,6 +36,29 @@ std::vector<std::string> choices_of(std::string_view option) {
     }
   } else if (option == "--role") {
     out = {"key", "value", "query", "other"};
+  }
+  return out;
+}
+
+/// What a check of a list of words, "{a,b}", takes.
+std::vector<std::string> members_of(const CLI::Option& option) {
+  std::vector<std::string> out;
+  const std::string text = option.get_type_name();
+  const std::size_t begin = text.find('{'), end = text.find('}');
+  if (begin == text.npos || end == text.npos || end < begin) return out;
+  for (std::size_t at = begin + 1; at < end;) {
+    const std::size_t comma = std::min(text.find(',', at), end);
+    out.push_back(text.substr(at, comma - at));
+    at = comma + 1;
+  }
+  return out;
+}
+
+/// What the command's arguments without a name can be, where that is a list of words.
+std::vector<std::string> operand_choices(const CLI::App& app) {
+  std::vector<std::string> out;
+  for (const CLI::Option* option : app.get_options()) {
+    if (option->get_positional()) out = members_of(*option);
   }
   return out;
 }
@@ -47,7 +71,8 @@ std::vector<Word> options_of(const CLI::App& app) {
     for (const std::string& name : option->get_snames()) names.push_back("-" + name);
     for (const std::string& name : option->get_lnames()) names.push_back("--" + name);
     for (std::string& name : names) {
-      std::vector<std::string> choices = choices_of(name);
+      std::vector<std::string> choices = members_of(*option);
+      if (choices.empty()) choices = choices_of(name);
       out.push_back({std::move(name), first_line(option->get_description()), option->get_items_expected_max() > 0,
                      std::move(choices)});
     }
@@ -77,18 +102,38 @@ std::string bash(const CLI::App& app) {
   for (const CLI::App* command : commands_of(app)) {
     commands += (commands.empty() ? "" : " ") + command->get_name();
     const std::vector<Word> options = options_of(*command);
-    cases += fmt::format("    {}) words='{}' ;;\n", command->get_name(), names_of(options));
+    const std::vector<std::string> operands = operand_choices(*command);
+    cases += fmt::format("    {}) words='{}' operands='{}' ;;\n", command->get_name(), names_of(options),
+                         fmt::join(operands, " "));
     for (const Word& option : options) {
       if (option.choices.empty()) continue;
-      values += fmt::format("    {}:{}) COMPREPLY=($(compgen -W '{}' -f -- \"$cur\")) && return ;;\n",
-                            command->get_name(), option.name, fmt::join(option.choices, " "));
+      values += fmt::format("    {}:{}) _kvzip_words '{}' && return ;;\n", command->get_name(), option.name,
+                            fmt::join(option.choices, " "));
     }
   }
   return fmt::format(R"(# bash completion of kvzip: source <(kvzip completion bash)
+# What the current word, or what follows its last comma, becomes: one of these.
+_kvzip_words() {{
+  local before=''
+  [[ $cur != *,* ]] || before=${{cur%,*}},
+  mapfile -t COMPREPLY < <(compgen -P "$before" -W "$1" -- "${{cur#"$before"}}")
+  ((${{#COMPREPLY[@]}} > 0))
+}}
 _kvzip() {{
-  local cur=${{COMP_WORDS[COMP_CWORD]}} prev=${{COMP_WORDS[COMP_CWORD - 1]}} command='' words='' word
+  local cur=${{COMP_WORDS[COMP_CWORD]}} prev=${{COMP_WORDS[COMP_CWORD - 1]}} command='' words='' operands='' word
+  # An equals sign is a word of its own.
+  [[ $cur != = ]] || cur=''
+  [[ $prev != = ]] || prev=${{COMP_WORDS[COMP_CWORD - 2]}}
   for word in "${{COMP_WORDS[@]:1:COMP_CWORD-1}}"; do
-    [[ $word == -* ]] || {{ command=$word && break; }}
+    case $word in
+      --*) continue ;;
+      -*d*) command=decompress ;;
+      -*t*) command=verify ;;
+      -*l*) command=inspect ;;
+      -*) command=compress && continue ;;
+      *) command=${{command:-$word}} ;;
+    esac
+    break
   done
   case $command:$prev in
 {1}  esac
@@ -96,9 +141,11 @@ _kvzip() {{
     '') words='{0} {3}' ;;
 {2}  esac
   if [[ -z $command || $cur == -* ]]; then
-    COMPREPLY=($(compgen -W "$words" -- "$cur"))
+    _kvzip_words "$words"
+  elif [[ -n $operands ]]; then
+    _kvzip_words "$operands"
   else
-    COMPREPLY=($(compgen -f -- "$cur"))
+    mapfile -t COMPREPLY < <(compgen -f -- "$cur")
   fi
 }}
 complete -o filenames -F _kvzip kvzip

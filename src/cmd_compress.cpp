@@ -6,11 +6,14 @@
 #include <filesystem>
 #include <map>
 #include <memory>
+#include <optional>
+#include <set>
 
 #include "codec/pipeline.hpp"
 #include "formats/file.hpp"
 #include "formats/ggml_values.hpp"
 #include "formats/kvz/kvz.hpp"
+#include "formats/left_out.hpp"
 #include "src/cli/batch.hpp"
 #include "src/cli/measure_options.hpp"
 #include "src/cli/padding.hpp"
@@ -41,6 +44,23 @@ struct Job {
   std::vector<std::string> in;
   std::string out;
 };
+
+/// What a name stands for, and when it was last written to.
+struct Seen {
+  FileIdentity file;
+  std::uintmax_t bytes = 0;
+  std::filesystem::file_time_type written;
+  bool operator==(const Seen&) const = default;
+};
+/// Nothing for what is no regular file.
+std::optional<Seen> seen(const std::string& path) {
+  std::error_code error, ignored;
+  if (!std::filesystem::is_regular_file(path, error)) return std::nullopt;
+  const auto file = file_identity(path);
+  Seen out{file.value_or(FileIdentity{}), std::filesystem::file_size(path, error),
+           std::filesystem::last_write_time(path, ignored)};
+  return file && !error && !ignored ? std::optional(out) : std::nullopt;
+}
 
 /// From the most that is kept to the smallest; 6 is the default.
 constexpr std::array<std::string_view, 9> kLevels{"lossless",       "int8",           "near-lossless",
@@ -144,12 +164,28 @@ bool reach_target(const Options& o, const Job& job, DumpReader& reader, const Re
   return outcome.met;
 }
 
-/// Takes the inputs away once what was written has been read again from end to end.
-void remove_inputs(const Options& o, const Job& job) {
+/// As they are before they are read.
+std::vector<Seen> inputs_to_remove(const Job& job) {
+  std::vector<Seen> out;
+  for (const std::string& in : job.in) {
+    const std::optional<Seen> now = seen(in);
+    if (in == "-" || is_stream_output(job.out) || !now) {
+      throw UsageError("--rm: what comes from a pipe or goes into one stays as it is");
+    }
+    out.push_back(*now);
+  }
+  return out;
+}
+
+/// Takes the inputs away once what was written has been read again from end to end. A name that stands for something
+/// else by now keeps it.
+void remove_inputs(const Options& o, const Job& job, const std::vector<Seen>& read) {
   const std::vector<std::string> damage = verify_kvz(job.out, o.common.threads, {});
   if (!damage.empty()) fail_in(job.out, ErrorCode::corrupt, "read again, it is damaged, so inputs stay: {}", damage[0]);
-  for (const std::string& in : job.in) {
+  for (std::size_t i = 0; i < job.in.size(); ++i) {
+    const std::string& in = job.in[i];
     std::error_code error;
+    if (seen(in) != read[i]) fail_in(in, ErrorCode::io, "it is not the file that was read any more, so it stays");
     if (!std::filesystem::remove(in, error)) fail_in(in, ErrorCode::io, "cannot remove it: {}", error.message());
   }
 }
@@ -177,9 +213,7 @@ void write_container(const Options& o, const Job& job, DumpReader& reader, const
 }
 
 Outcome compress_job(const Options& o, const Job& job, KvzOptions options) {
-  if (o.remove && (is_stream_output(job.out) || job.in[0] == "-")) {
-    throw UsageError("--rm: what comes from a pipe or goes into one stays as it is");
-  }
+  const std::vector<Seen> to_remove = o.remove ? inputs_to_remove(job) : std::vector<Seen>();
   for (const std::string& in : job.in) refuse_same_file(in, job.out);
   FidelityOptions fidelity = o.fidelity;
   fidelity.recognise = recognise_options(o.recognising);
@@ -189,6 +223,10 @@ Outcome compress_job(const Options& o, const Job& job, KvzOptions options) {
   const auto reader =
       part ? open_selected(job.in, o.selecting, recognising, {}, options.user) : open_inputs(job.in, o.selecting.mix);
   const Recognition recognition = part ? *reader->recognition() : recognise_input(*reader, recognising, options.user);
+  if (const auto lost = left_out_of(*reader); o.remove && !lost.empty()) {
+    throw UsageError(fmt::format("--rm would lose what is left out: {}{}", lost[0],
+                                 lost.size() == 1 ? "" : fmt::format("; and {} more", lost.size() - 1)));
+  }
   const std::string padded = o.common.quiet ? std::string() : padding_text(*reader, recognition);
   if (!padded.empty()) note(padded);
   const auto with_queries = open_with_queries(o, job, options.user);
@@ -216,7 +254,7 @@ Outcome compress_job(const Options& o, const Job& job, KvzOptions options) {
     if (recognition.recognised == 0)
       note("nothing was recognised as key or value, so everything was stored losslessly");
   }
-  if (o.remove && outcome.status == kDone) remove_inputs(o, job);
+  if (o.remove && outcome.status == kDone) remove_inputs(o, job, to_remove);
   return outcome;
 }
 
@@ -270,8 +308,9 @@ void add_compress(CLI::App& app, Action& action) {
   add_stdout(*command, o->out);
   add_batch(*command, o->batch, true);
   command->add_flag("--rm", o->remove, "remove inputs once OUT has been read again");
-  command->add_flag("-1{1},-2{2},-3{3},-4{4},-5{5},-6{6},-7{7},-8{8},-9{9}", o->level,
-                    "presets, from lossless (-1) to smallest (-9)");
+  CLI::Option* level = command->add_flag("-1{1},-2{2},-3{3},-4{4},-5{5},-6{6},-7{7},-8{8},-9{9}", o->level,
+                                         "presets, from lossless (-1) to smallest (-9)");
+  level->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
   add_text(*command, "--preset", o->preset, "NAME|FILE", fmt::format("how to code (default: {})", kDefaultPreset));
   add_text(*command, "--key", o->key, "SPEC", "pipeline for keys, instead of the preset's");
   add_text(*command, "--value", o->value, "SPEC", "pipeline for values, instead of the preset's");
@@ -293,7 +332,10 @@ void add_compress(CLI::App& app, Action& action) {
   add_trust(*command);
   add_force(*command, o->common);
   add_verbosity(*command, o->common);
-  command->callback([o, &action] {
+  command->callback([o, &action, level] {
+    if (std::set<std::string>(level->results().begin(), level->results().end()).size() > 1) {
+      throw CLI::ValidationError("one level, -1 to -9, not several");  // -19 would be two
+    }
     if (o->batch.in.empty() && o->batch.names.empty()) o->batch.in.push_back(piped_input("IN"));
     action = [o] { return compress(*o); };
   });

@@ -85,7 +85,9 @@ Outcome decompress_file(const Options& o, const std::string& in, const std::stri
   Outcome outcome;
   outcome.source_bytes = 0;
   for (const TensorInfo& tensor : source.dump().tensors) *outcome.source_bytes += tensor.bytes();
-  if (in != "-" && selection.empty()) outcome.file_bytes = std::filesystem::file_size(in);
+  std::error_code pipe;
+  const std::uintmax_t bytes = std::filesystem::file_size(in, pipe);
+  if (!pipe && selection.empty()) outcome.file_bytes = bytes;
   if (o.common.verbose > 0) {
     note(fmt::format("{}: {} tensors -> {} ({})", input_name(in), reader->dump().tensors.size(),
                      out == "-" ? "standard output" : out, format));

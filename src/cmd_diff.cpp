@@ -59,9 +59,9 @@ void add_tensors(Settings& settings, const Dump& dump, const Recognition& recogn
       const TensorInfo& info = dump.tensors[group.tensors[i]];
       const TensorRole& role = recognition.tensors[group.tensors[i]];
       const auto layer = i < group.members.size() ? std::optional(group.members[i].layer) : role.layer;
-      settings.add(
-          {name_pattern(info.name, layer), layer},
-          fmt::format("{} {}, {}: {}", dtype_name(info.dtype), shape_text(info.shape), role_name(role.role), coded));
+      settings.add({name_pattern(info.name, layer), layer},
+                   fmt::format("{} {}, {}{}{}: {}", dtype_name(info.dtype), shape_text(info.shape),
+                               role_name(role.role), role.axes.empty() ? "" : " ", role.axes.text(), coded));
     }
   }
 }

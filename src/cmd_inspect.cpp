@@ -143,7 +143,9 @@ std::vector<std::string> listed(const std::string& file) {
     for (const TensorInfo& info : reader->dump().tensors) source += info.bytes();
     const std::string name = printable(input_name(file)), tensors = std::to_string(reader->dump().tensors.size());
     KvzReader* kvz = reader->traits().container;
-    const std::uint64_t bytes = reader->traits().once ? 0 : file == "-" ? source : std::filesystem::file_size(file);
+    std::error_code pipe;
+    std::uint64_t bytes = std::filesystem::file_size(file, pipe);
+    if (pipe) bytes = reader->traits().once ? 0 : source;
     return {name,
             tensors,
             size_text(source),

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <memory>
+#include <optional>
 
 #include "formats/file.hpp"
 #include "formats/format_table.hpp"
@@ -20,20 +21,24 @@ struct Options {
   Batch batch;
 };
 
-/// By its first bytes; of a pipe with a name, which shows them once, the name has to do. Fails for what no reader
-/// takes.
+/// By its first bytes. Fails for what no reader takes.
 bool looks_like_container(const std::string& path) {
-  std::error_code ignored;
   if (path == "-") return probe_format(stdin_stream().peek(kProbeBytes), path).name == "kvz";
-  if (!std::filesystem::is_regular_file(path, ignored)) return format_of_path(path) == "kvz";
   const InputFile file(path);
   Bytes first(std::min<std::uint64_t>(file.size(), kProbeBytes));
   file.read_at(0, first);
   return probe_format(first, path).name == "kvz";
 }
 
-Outcome verify_file(const Options& o, const std::string& path) {
-  ProgressLine progress(input_name(path), !o.common.quiet);
+Outcome verify_file(const Options& o, const std::string& name) {
+  ProgressLine progress(input_name(name), !o.common.quiet);
+  // A pipe with a name shows its bytes once, so they are copied first.
+  std::optional<InputFile> copy;
+  std::error_code ignored;
+  if (name != "-" && std::filesystem::exists(name, ignored) && !std::filesystem::is_regular_file(name, ignored)) {
+    copy.emplace(name);
+  }
+  const std::string path = copy ? copy->reopen_path() : name;
   // A container is not opened first: one too damaged for that can still be walked.
   std::vector<std::string> damage;
   std::string what = "container";
@@ -44,13 +49,13 @@ Outcome verify_file(const Options& o, const std::string& path) {
     for_each_part(*reader, {}, {}, o.common.threads, progress.callback());
     what = fmt::format("{} tensors", reader->dump().tensors.size());
   }
-  for (const std::string& line : damage) complain(fmt::format("{}: {}", input_name(path), line));
+  for (const std::string& line : damage) complain(fmt::format("{}: {}", input_name(name), line));
   Outcome outcome;
   if (!damage.empty()) {
     outcome.status = kCorrupt;
     return outcome;
   }
-  if (!o.common.quiet) note(fmt::format("{}: sound ({})", input_name(path), what));
+  if (!o.common.quiet) note(fmt::format("{}: sound ({})", input_name(name), what));
   return outcome;
 }
 

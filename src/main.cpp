@@ -52,18 +52,22 @@ void keep_large_blocks() {
 /// What comes without a command is what other compressors take: -d, -t and -l are decompress, verify and inspect, any
 /// other short option goes to compress. A name alone is no command, so that files and commands are never confused.
 void add_command_word(std::vector<std::string>& words) {
-  if (words.size() < 2) return;
-  std::string& first = words[1];
-  if (first.size() < 2 || first[0] != '-' || first[1] == '-' || first == "-h" || first == "-V") return;
+  const auto is_short = [](const std::string& word) { return word.size() > 1 && word[0] == '-' && word[1] != '-'; };
+  if (words.size() < 2 || !is_short(words[1]) || words[1] == "-h" || words[1] == "-V") return;
   constexpr std::string_view kLetters = "dtl";
   constexpr std::array<std::string_view, 3> kCommands{"decompress", "verify", "inspect"};
-  const std::size_t value = std::min(first.find_first_of("oj"), first.size());  // what follows these is theirs
-  const std::size_t at = first.find_first_of(kLetters);
   std::string command = "compress";
-  if (at < value) {
-    command = kCommands[kLetters.find(first[at])];
-    first.erase(at, 1);
-    if (first == "-") words.erase(words.begin() + 1);
+  for (std::size_t i = 1; i < words.size() && is_short(words[i]); ++i) {
+    std::string& word = words[i];
+    const std::size_t value = word.find_first_of("oj");  // what follows these is theirs
+    const std::size_t at = word.find_first_of(kLetters);
+    if (at < value && at != word.npos) {
+      command = kCommands[kLetters.find(word[at])];
+      word.erase(at, 1);
+      if (word == "-") words.erase(words.begin() + static_cast<std::ptrdiff_t>(i));
+      break;
+    }
+    if (value != word.npos) break;
   }
   words.insert(words.begin() + 1, command);
 }
@@ -112,6 +116,8 @@ int parse(CLI::App& app, const std::vector<std::string>& words) {
     if (app.get_subcommands().empty()) {
       if (words.size() < 2) what = "which command?";
       if (words.size() > 1 && !words[1].starts_with('-')) what = unknown_command(app, words[1]);
+      if (words.size() > 1 && words[1].starts_with("--"))
+        what = fmt::format("which command? {} goes behind it", words[1]);
     }
     complain(fmt::format("{}; see '{} --help'", what, command));
     return kUsage;

@@ -163,6 +163,9 @@ void name_outputs(const Batch& batch, std::vector<BatchFile>& files,
                   const std::function<std::string(const std::string&)>& name) {
   std::map<std::string, std::string> inputs;  // by output
   for (BatchFile& file : files) {
+    if (file.in == "-" && !batch.folder.empty()) {
+      throw UsageError("standard input has no name for a file in --output-dir: give one with -o");
+    }
     file.out = batch.folder.empty() ? name(file.in) : (fs::path(batch.folder) / name(file.below)).string();
     const auto [at, fresh] = inputs.try_emplace(fs::path(file.out).lexically_normal().string(), file.in);
     if (!fresh) throw UsageError(fmt::format("{} and {} would both become {}", at->second, file.in, file.out));

@@ -5,13 +5,14 @@
 #include <numeric>
 
 #include "codec/fail.hpp"
+#include "formats/token_windows.hpp"
 #include "kvzip/container.hpp"
 
 namespace kvzip::tool {
 
 Asking::Asking(DumpReader& cache, const Recognition& recognition, const AskingOptions& options)
     : cache_(cache),
-      rope_(recognition.model.rope),
+      model_(recognition.model),
       queries_per_head_(options.queries_per_head),
       heads_(find_heads(cache.dump(), recognition, 0)) {
   std::erase_if(heads_, [](const auto& layer) { return layer.second.keys.empty() && layer.second.values.empty(); });
@@ -21,14 +22,15 @@ Asking::Asking(DumpReader& cache, const Recognition& recognition, const AskingOp
     if (queries_->empty())
       fail(ErrorCode::invalid_argument, "it holds no queries, and no other file with some is given");
   } else {
-    queries_.emplace(options.queries, options.recognise, rope_);
+    queries_.emplace(options.queries, options.recognise, model_.rope);
   }
   for (const auto& [layer, place] : heads_) check(layer, place);
   if (const KvzReader* container = cache_.traits().container; container != nullptr && !cache_.traits().once) {
     container->check_cost();  // before room is made for as many tokens as it claims
   }
-  positions_ = TokenPositions(cache_, heads_, rope_.first_position, TokenPositions::Odd::refuse);
-  rotary_ = rotary_of_keys(rope_, heads_, positions_, queries_->end_position());
+  positions_ = TokenPositions(cache_, heads_, model_.rope.first_position, TokenPositions::Odd::refuse,
+                              first_positions(cache.dump(), recognition));
+  rotaries_ = rotaries_of_keys(model_, heads_, positions_, queries_->end_position());
 }
 
 void Asking::check(const Layer& layer, const LayerHeads& place) const {
@@ -46,32 +48,42 @@ void Asking::check(const Layer& layer, const LayerHeads& place) const {
   }
 }
 
-std::optional<Rotary> rotary_of_keys(const Rope& rope, const HeadMap& heads, const TokenPositions& positions,
-                                     std::uint64_t end) {
-  if (rope.state != Rope::State::pre) return std::nullopt;
-  if (rope.theta == 0) {
-    fail(ErrorCode::invalid_argument, "its keys are not rotated (rope=pre), and it does not say rope_theta");
-  }
-  std::uint64_t dims = 0;
+std::map<std::uint32_t, Rotary> rotaries_of_keys(const ModelInfo& model, const HeadMap& heads,
+                                                 const TokenPositions& positions, std::uint64_t end) {
+  std::map<std::uint32_t, std::uint64_t> dims;
   for (const auto& [layer, place] : heads) {
-    if (place.keys.empty()) continue;
-    end = std::max({end, rope.first_position + place.keys[0].tokens, positions.behind(place.keys[0].tokens)});
-    dims = dims == 0 ? place.keys[0].dims : std::min(dims, place.keys[0].dims);
+    if (place.keys.empty() || model.attention(layer.first).rope.state != Rope::State::pre) continue;
+    const HeadRows& keys = place.keys[0];
+    end = std::max({end, positions.first_of(layer) + keys.tokens, positions.behind(keys.tokens)});
+    std::uint64_t& least = dims.try_emplace(layer.first, keys.dims).first->second;
+    least = std::min<std::uint64_t>(least, keys.dims);
   }
-  Rope resolved = rope;
-  if (resolved.dims == 0) resolved.dims = static_cast<std::uint32_t>(std::min<std::uint64_t>(dims, 1u << 16));
-  check_rotary(resolved, dims, end);
-  return Rotary(resolved);
+  std::map<std::uint32_t, Rotary> out;
+  for (const auto& [layer, channels] : dims) {
+    Rope rope = model.attention(layer).rope;
+    if (rope.theta == 0) {
+      fail(ErrorCode::invalid_argument, "its keys are not rotated (rope=pre), and it does not say rope_theta");
+    }
+    if (rope.dims == 0) rope.dims = static_cast<std::uint32_t>(std::min<std::uint64_t>(channels, 1u << 16));
+    check_rotary(rope, channels, end);
+    out.try_emplace(layer, rope);
+  }
+  return out;
+}
+
+const Rotary* Asking::rotary(const Layer& layer) const {
+  const auto at = rotaries_.find(layer.first);
+  return at == rotaries_.end() ? nullptr : &at->second;
 }
 
 std::vector<std::uint64_t> Asking::chosen(const Layer& layer) const {
-  return queries_->choose(*queries_->of(layer), rope_.first_position, queries_per_head_);
+  return queries_->choose(*queries_->of(layer), first_position(layer), queries_per_head_);
 }
 
 Asked Asking::read(const Layer& layer) {
   const LayerQueries& rows = *queries_->of(layer);
   const std::vector<std::uint64_t> tokens = chosen(layer);
-  Asked out{queries_->read(rows, tokens, rotary_ ? &*rotary_ : nullptr), {}, rows.heads};
+  Asked out{queries_->read(rows, tokens, rotary(layer)), {}, rows.heads};
   for (const std::uint64_t token : tokens) out.positions.push_back(rows.first_position + token);
   return out;
 }
@@ -80,8 +92,9 @@ void Asking::read_piece(const Layer& layer, bool values, Piece& piece) {
   const HeadRows &k = heads_.at(layer).keys[0], &v = heads_.at(layer).values[0];
   k.read(cache_, k.tensor, piece.first, piece.count, piece.keys);
   if (values) v.read(cache_, v.tensor, piece.first, piece.count, piece.values);
-  for (std::uint64_t head = 0; rotary_ && head < k.heads; ++head) {
-    positions_.turn(*rotary_, layer, head, piece.first, piece.count, k.dims,
+  const Rotary* turns = rotary(layer);
+  for (std::uint64_t head = 0; turns != nullptr && head < k.heads; ++head) {
+    positions_.turn(*turns, layer, head, piece.first, piece.count, k.dims,
                     piece.keys.data() + head * piece.count * k.dims);
   }
 }

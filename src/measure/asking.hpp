@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <optional>
 #include <span>
 #include <string>
@@ -32,9 +33,9 @@ struct Asked {
   }
 };
 
-/// What turns keys of a cache that stores them before rotation, for positions below `end`; nothing where it does not.
-std::optional<Rotary> rotary_of_keys(const Rope& rope, const HeadMap& heads, const TokenPositions& positions,
-                                     std::uint64_t end);
+/// What turns keys of the layers that store them before rotation, by layer number, for positions below `end`, too.
+std::map<std::uint32_t, Rotary> rotaries_of_keys(const ModelInfo& model, const HeadMap& heads,
+                                                 const TokenPositions& positions, std::uint64_t end);
 
 class Asking {
  public:
@@ -45,7 +46,10 @@ class Asking {
   Asking(DumpReader& cache, const Recognition& recognition, const AskingOptions& options);
 
   const HeadMap& layers() const { return heads_; }
-  std::uint64_t first_position() const { return rope_.first_position; }
+  /// Of a layer's tokens; later than that of others where it holds the last of them only.
+  std::uint64_t first_position(const Layer& layer) const { return positions_.first_of(layer); }
+  /// Tokens that a query of this layer sees, its own among them; 0 = all up to its own.
+  std::uint64_t window(const Layer& layer) const { return model_.attention(layer.first).window; }
   /// Where the queries are from, and what had to be assumed of them.
   const std::string& from() const { return queries_->from(); }
   const std::string& note() const { return queries_->note(); }
@@ -73,13 +77,14 @@ class Asking {
   void check(const Layer& layer, const LayerHeads& place) const;
   void read_piece(const Layer& layer, bool values, Piece& piece);
   std::vector<std::uint64_t> chosen(const Layer& layer) const;
+  const Rotary* rotary(const Layer& layer) const;
 
   DumpReader& cache_;
-  Rope rope_;
+  ModelInfo model_;
   std::uint32_t queries_per_head_;
   HeadMap heads_;
   std::optional<QuerySet> queries_;
-  std::optional<Rotary> rotary_;  // keys are stored before rotation
+  std::map<std::uint32_t, Rotary> rotaries_;  // of layers whose keys are stored before rotation
   TokenPositions positions_;
 };
 

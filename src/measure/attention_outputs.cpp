@@ -17,7 +17,9 @@ std::vector<PageChoice> choose(const Asking& asking, const Asking::Layer& layer,
   for (std::size_t j = 0; j < asked.heads; ++j) {
     const std::size_t head = j / (asked.heads / list.heads);
     const auto tokens = asking.positions(layer, head, 0, list.tokens);
-    const auto seen = [&](std::size_t i) { return pages_seen(tokens, asked.positions[i], options.pages->page_tokens); };
+    const auto seen = [&](std::size_t i) {
+      return pages_seen(tokens, asked.positions[i], asking.window(layer), options.pages->page_tokens);
+    };
     out.emplace_back(list, head, asked.head(j, list.channels), asked.positions.size(), seen, options.top);
   }
   return out;
@@ -30,8 +32,8 @@ AttentionOutputs attend(Asking& asking, const Asking::Layer& layer, const Attend
   const HeadRows &keys = asking.layers().at(layer).keys[0], &values = asking.layers().at(layer).values[0];
   std::vector<OnlineAttention> heads;
   for (std::size_t j = 0; j < asked.heads; ++j) {
-    heads.emplace_back(OnlineAttention::Shape{keys.dims, values.dims, options.scale}, asked.head(j, keys.dims),
-                       asked.positions);
+    heads.emplace_back(OnlineAttention::Shape{keys.dims, values.dims, options.scale, asking.window(layer)},
+                       asked.head(j, keys.dims), asked.positions);
   }
   AttentionOutputs out;
   std::vector<PageChoice> choice;

@@ -22,12 +22,15 @@ bool usable(const float* x, std::size_t n) {
   return std::all_of(x, x + n, [](float v) { return std::fabs(v) <= kLargestNumber; });
 }
 
-/// How many of the tokens at these positions a query at this one sees.
-std::size_t tokens_seen(std::uint64_t position, std::span<const std::uint64_t> tokens) {
+}  // namespace
+
+std::size_t tokens_up_to(std::span<const std::uint64_t> tokens, std::uint64_t position) {
   return static_cast<std::size_t>(std::upper_bound(tokens.begin(), tokens.end(), position) - tokens.begin());
 }
 
-}  // namespace
+std::size_t tokens_past(std::span<const std::uint64_t> tokens, std::uint64_t position, std::uint64_t window) {
+  return window == 0 || position < window ? 0 : tokens_up_to(tokens, position - window);
+}
 
 QueryTiles::QueryTiles(std::span<const float> queries, std::size_t dims, double scale) : dims_(dims) {
   const std::size_t count = queries.size() / dims, tiles = (count + kQueryTile - 1) / kQueryTile;
@@ -104,15 +107,16 @@ void OnlineAttention::add_block(std::span<const std::uint64_t> positions, const 
   std::array<double, kQueryTile> factors;
   for (std::size_t tile = 0; tile < queries_.tiles(); ++tile) {
     const std::size_t base = tile * kQueryTile, end = std::min(base + kQueryTile, positions_.size());
-    const std::size_t most = tokens_seen(positions_[end - 1], positions);
+    const std::size_t most = tokens_up_to(positions, positions_[end - 1]);
     if (most == 0) continue;
     const std::size_t width = (most + kTokenPanel - 1) / kTokenPanel * kTokenPanel;
     kernels::tile_logits(queries_.tile(tile), panels_.data(), dims, most, logits.data());
     for (std::size_t i = 0; i < kQueryTile; ++i) {
       const bool asks = base + i < end && queries_.asks(base + i);
-      const std::size_t sees = asks ? tokens_seen(positions_[base + i], positions) : 0;
-      for (std::size_t t = 0; takes && t < sees; ++t) {
-        if (takes(base + i, t)) continue;
+      const std::size_t sees = asks ? tokens_up_to(positions, positions_[base + i]) : 0;
+      const std::size_t past = asks ? tokens_past(positions, positions_[base + i], shape_.window) : 0;
+      for (std::size_t t = 0; t < (takes ? sees : past); ++t) {
+        if (t >= past && takes(base + i, t)) continue;
         logits[i * kTokenBlock + t] = std::numeric_limits<float>::quiet_NaN();
         --left_out_;  // weigh() counts it
       }

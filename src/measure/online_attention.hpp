@@ -11,6 +11,11 @@
 
 namespace kvzip::tool {
 
+/// How many of the tokens at these positions, which ascend, a query at this position sees without a window,
+std::size_t tokens_up_to(std::span<const std::uint64_t> tokens, std::uint64_t position);
+/// and how many of them are so far behind that a window of so many positions is past them; 0 = no window.
+std::size_t tokens_past(std::span<const std::uint64_t> tokens, std::uint64_t position, std::uint64_t window);
+
 /// Queries of one head in tiles of kernels::kQueryTile, times the scale: tile, channel, query. Lanes without a query,
 /// and queries that are not finite or beyond 1e30, are zeros.
 class QueryTiles {
@@ -36,7 +41,8 @@ class OnlineAttention {
  public:
   struct Shape {
     std::size_t dims = 1, value_dims = 1;
-    double scale = 0;  // 0 = 1 / sqrt(dims)
+    double scale = 0;          // 0 = 1 / sqrt(dims)
+    std::uint64_t window = 0;  // positions that a query sees, its own among them; 0 = all up to its own
   };
   /// queries: positions.size() x dims; positions ascend.
   OnlineAttention(const Shape& shape, std::span<const float> queries, std::span<const std::uint64_t> positions);

@@ -8,6 +8,7 @@
 #include <limits>
 
 #include "codec/fail.hpp"
+#include "formats/token_windows.hpp"
 #include "src/measure/asking.hpp"
 
 namespace kvzip::tool {
@@ -134,10 +135,10 @@ KvzPages digest_pages(DumpReader& cache, const Recognition& recognition, std::ui
   HeadMap layers = find_heads(cache.dump(), recognition, 0);
   std::erase_if(layers, [](const auto& layer) { return layer.second.keys.size() != 1; });
   if (layers.empty()) fail(ErrorCode::invalid_argument, "it has no layer with one tensor of keys, so no pages");
-  const Rope& rope = recognition.model.rope;
-  const TokenPositions positions(cache, layers, rope.first_position, TokenPositions::Odd::refuse);
-  const TokenPositions rows(rope.first_position);
-  const std::optional<Rotary> rotary = rotary_of_keys(rope, layers, positions, 0);
+  const TokenPositions positions(cache, layers, recognition.model.rope.first_position, TokenPositions::Odd::refuse,
+                                 first_positions(cache.dump(), recognition));
+  const TokenPositions rows(recognition.model.rope.first_position);
+  const std::map<std::uint32_t, Rotary> rotaries = rotaries_of_keys(recognition.model, layers, positions, 0);
   std::vector<float> keys;
   for (const auto& [layer, place] : layers) {
     const HeadRows& k = place.keys[0];
@@ -147,9 +148,10 @@ KvzPages digest_pages(DumpReader& cache, const Recognition& recognition, std::ui
     for (std::uint64_t first = 0; first < k.tokens; first += step) {
       const std::uint64_t count = std::min(step, k.tokens - first);
       k.read(cache, k.tensor, first, count, keys);
-      for (std::uint64_t head = 0; rotary && head < k.heads; ++head) {
+      const auto rotary = rotaries.find(layer.first);
+      for (std::uint64_t head = 0; rotary != rotaries.end() && head < k.heads; ++head) {
         (pairs_up(place) ? positions : rows)
-            .turn(*rotary, layer, head, first, count, k.dims, keys.data() + head * count * k.dims);
+            .turn(rotary->second, layer, head, first, count, k.dims, keys.data() + head * count * k.dims);
       }
       digester.add(first, count, keys);
     }

@@ -39,9 +39,11 @@ const PageList& pages_of(const KvzPages& pages, const Asking& asking, const Aski
   return *list;
 }
 
-std::uint64_t pages_seen(std::span<const std::uint64_t> positions, std::uint64_t position, std::uint32_t page_tokens) {
-  const auto end = std::upper_bound(positions.begin(), positions.end(), position);
-  return (static_cast<std::uint64_t>(end - positions.begin()) + page_tokens - 1) / page_tokens;
+std::pair<std::uint64_t, std::uint64_t> pages_seen(std::span<const std::uint64_t> positions, std::uint64_t position,
+                                                   std::uint64_t window, std::uint32_t page_tokens) {
+  const std::uint64_t end = tokens_up_to(positions, position), past = tokens_past(positions, position, window);
+  if (past == end) return {0, 0};
+  return {past / page_tokens, (end + page_tokens - 1) / page_tokens};
 }
 
 std::vector<std::uint32_t> ranked(const std::vector<double>& scores) {
@@ -52,10 +54,12 @@ std::vector<std::uint32_t> ranked(const std::vector<double>& scores) {
 }
 
 PageMasses::PageMasses(std::span<const float> queries, std::size_t dims, double scale,
-                       std::span<const std::uint64_t> positions, std::uint32_t page_tokens, std::uint64_t pages)
+                       std::span<const std::uint64_t> positions, std::uint64_t window, std::uint32_t page_tokens,
+                       std::uint64_t pages)
     : dims_(dims),
       queries_(queries, dims, scale),
       positions_(positions.begin(), positions.end()),
+      window_(window),
       page_tokens_(page_tokens),
       pages_(pages),
       sums_(positions.size() * pages) {}
@@ -75,9 +79,9 @@ void PageMasses::add_block(std::uint64_t first, std::span<const std::uint64_t> p
     for (std::size_t i = 0; i < kQueryTile; ++i) {
       const std::size_t query = tile * kQueryTile + i;
       if (query >= positions_.size() || !queries_.asks(query)) continue;
-      const auto end = std::upper_bound(positions.begin(), positions.end(), positions_[query]);
-      add_logits(sums_.data() + query * pages_, first, logits.data() + i * kTokenBlock,
-                 static_cast<std::size_t>(end - positions.begin()));
+      const std::size_t past = tokens_past(positions, positions_[query], window_);
+      const std::size_t end = tokens_up_to(positions, positions_[query]);
+      add_logits(sums_.data() + query * pages_, first + past, logits.data() + i * kTokenBlock + past, end - past);
     }
   }
 }
@@ -156,8 +160,8 @@ PageRecall page_recall(Asking& asking, const Asking::Layer& layer, const KvzPage
   const std::size_t group = asked.heads / list.heads;  // grouped queries, arXiv 2305.13245
   std::vector<PageMasses> masses;
   for (std::size_t j = 0; j < asked.heads; ++j) {
-    masses.emplace_back(asked.head(j, list.channels), list.channels, options.scale, asked.positions, pages.page_tokens,
-                        list.pages);
+    masses.emplace_back(asked.head(j, list.channels), list.channels, options.scale, asked.positions,
+                        asking.window(layer), pages.page_tokens, list.pages);
   }
   asking.for_each_piece(layer, false, [&](const Asking::Piece& piece) {
     parallel_for(masses.size(), options.threads, [&](std::size_t j) {
@@ -172,10 +176,12 @@ PageRecall page_recall(Asking& asking, const Asking::Layer& layer, const KvzPage
     for (std::size_t i = 0; i < asked.positions.size(); ++i) {
       std::vector<double> held = masses[j].of(i);
       if (held.empty()) continue;
-      held.resize(pages_seen(tokens, asked.positions[i], pages.page_tokens));
+      const auto [first, end] = pages_seen(tokens, asked.positions[i], asking.window(layer), pages.page_tokens);
+      held = std::vector(held.begin() + static_cast<std::ptrdiff_t>(first),
+                         held.begin() + static_cast<std::ptrdiff_t>(end));
       std::array<std::vector<double>, 3> bounds;
       const auto query = asked.head(j, list.channels).subspan(i * list.channels, list.channels);
-      for (std::size_t p = 0; p < held.size(); ++p) {
+      for (std::uint64_t p = first; p < end; ++p) {
         bounds[0].push_back(page_bound(list, j / group, p, query, PageBy::box));
         bounds[1].push_back(page_bound(list, j / group, p, query, PageBy::sphere));
         bounds[2].push_back(std::min(bounds[0].back(), bounds[1].back()));
@@ -189,7 +195,8 @@ PageRecall page_recall(Asking& asking, const Asking::Layer& layer, const KvzPage
 }
 
 PageChoice::PageChoice(const PageList& list, std::uint64_t head, std::span<const float> queries,
-                       std::size_t queries_count, const std::function<std::uint64_t(std::size_t query)>& seen,
+                       std::size_t queries_count,
+                       const std::function<std::pair<std::uint64_t, std::uint64_t>(std::size_t query)>& seen,
                        std::uint64_t top)
     : pages_(list.pages), chosen_(queries_count * list.pages), any_(list.pages) {
   std::vector<double> bounds;
@@ -197,12 +204,12 @@ PageChoice::PageChoice(const PageList& list, std::uint64_t head, std::span<const
     const auto query = queries.subspan(i * list.channels, list.channels);
     if (!usable(query)) continue;
     bounds.clear();
-    const std::uint64_t pages_of_query = seen(i);
-    for (std::uint64_t p = 0; p < pages_of_query; ++p) bounds.push_back(page_bound(list, head, p, query, PageBy::both));
+    const auto [first, end] = seen(i);
+    for (std::uint64_t p = first; p < end; ++p) bounds.push_back(page_bound(list, head, p, query, PageBy::both));
     const std::vector<std::uint32_t> order = ranked(bounds);
     for (std::size_t r = 0; r < std::min<std::uint64_t>(top, order.size()); ++r) {
-      chosen_[i * pages_ + order[r]] = true;
-      any_[order[r]] = true;
+      chosen_[i * pages_ + first + order[r]] = true;
+      any_[first + order[r]] = true;
     }
   }
 }

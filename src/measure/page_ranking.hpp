@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "src/measure/asking.hpp"
@@ -17,8 +18,10 @@ namespace kvzip::tool {
 /// The digests of a layer that is asked; fail(corrupt) where they are of other keys than it has.
 const PageList& pages_of(const KvzPages& pages, const Asking& asking, const Asking::Layer& layer);
 
-/// How many pages hold tokens that a query at this position sees, by the positions of a head's tokens.
-std::uint64_t pages_seen(std::span<const std::uint64_t> positions, std::uint64_t position, std::uint32_t page_tokens);
+/// The first page that holds a token which a query at this position sees, and the one behind the last, by the positions
+/// of a head's tokens. `window`: how many positions it sees, its own among them; 0 = all up to its own.
+std::pair<std::uint64_t, std::uint64_t> pages_seen(std::span<const std::uint64_t> positions, std::uint64_t position,
+                                                   std::uint64_t window, std::uint32_t page_tokens);
 
 /// Numbers of the `scores`, the largest first; of equal ones the first first.
 std::vector<std::uint32_t> ranked(const std::vector<double>& scores);
@@ -27,7 +30,7 @@ std::vector<std::uint32_t> ranked(const std::vector<double>& scores);
 class PageMasses {
  public:
   PageMasses(std::span<const float> queries, std::size_t dims, double scale, std::span<const std::uint64_t> positions,
-             std::uint32_t page_tokens, std::uint64_t pages);
+             std::uint64_t window, std::uint32_t page_tokens, std::uint64_t pages);
   /// The tokens from `first` on, at positions that ascend: tokens x dims keys.
   void add(std::uint64_t first, std::span<const std::uint64_t> positions, std::span<const float> keys);
   /// What a query takes of each page, of 1 in all; empty where it takes nothing.
@@ -44,6 +47,7 @@ class PageMasses {
   std::size_t dims_;
   QueryTiles queries_;
   std::vector<std::uint64_t> positions_;
+  std::uint64_t window_;
   std::uint32_t page_tokens_;
   std::uint64_t pages_;
   std::vector<Sum> sums_;  // queries x pages
@@ -81,7 +85,7 @@ PageRecall page_recall(Asking& asking, const Asking::Layer& layer, const KvzPage
 class PageChoice {
  public:
   PageChoice(const PageList& list, std::uint64_t head, std::span<const float> queries, std::size_t queries_count,
-             const std::function<std::uint64_t(std::size_t query)>& seen, std::uint64_t top);
+             const std::function<std::pair<std::uint64_t, std::uint64_t>(std::size_t query)>& seen, std::uint64_t top);
   bool takes(std::size_t query, std::uint64_t page) const { return chosen_[query * pages_ + page]; }
   /// Whether any query takes one of these pages.
   bool any(std::uint64_t first, std::uint64_t last) const;

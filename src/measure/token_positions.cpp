@@ -8,9 +8,14 @@
 
 namespace kvzip::tool {
 
-TokenPositions::TokenPositions(DumpReader& cache, const HeadMap& heads, std::uint64_t first, Odd odd) : first_(first) {
+TokenPositions::TokenPositions(DumpReader& cache, const HeadMap& heads, std::uint64_t first, Odd odd,
+                               std::span<const std::uint64_t> starts)
+    : first_(first) {
   std::vector<std::pair<Layer, const LayerHeads*>> layers;
   for (const auto& [layer, place] : heads) {
+    if (!starts.empty() && !place.keys.empty() && starts[place.keys[0].tensor] > 0) {
+      starts_.emplace(layer, starts[place.keys[0].tensor]);
+    }
     if (!pairs_up(place)) continue;
     layers.emplace_back(layer, &place);
     list_tokens_ = std::max(list_tokens_, place.keys[0].tokens);
@@ -22,15 +27,23 @@ TokenPositions::TokenPositions(DumpReader& cache, const HeadMap& heads, std::uin
   }
 }
 
-/// False for a tensor that has another shape or type and so says something else.
+/// False for a tensor of another type, which says something else, and where `odd` allows it for one of other tokens.
 bool TokenPositions::read(DumpReader& cache, const std::vector<std::pair<Layer, const LayerHeads*>>& layers,
                           std::size_t tensor, Odd odd) {
   const TensorInfo& info = cache.dump().tensors[tensor];
+  if (info.dtype != DType::i64) return false;
+  const auto other_tokens = [&] {
+    if (odd == Odd::refuse) {
+      fail(ErrorCode::invalid_argument,
+           "{} says where the tokens of a whole dump stood, and these keys are a part of it, or another", info.name);
+    }
+    return false;
+  };
   const HeadRows& keys = layers[0].second->keys[0];
   std::uint64_t batch = 0;
   for (const auto& [layer, place] : layers) {
     batch = std::max(batch, layer.second + 1);
-    if (place->keys[0].tokens != keys.tokens) return false;
+    if (place->keys[0].tokens != keys.tokens) return other_tokens();
   }
   const std::array<std::uint64_t, 3> full{batch, layer_numbers_.size(), keys.heads};
   std::vector<std::uint64_t> want;
@@ -41,10 +54,10 @@ bool TokenPositions::read(DumpReader& cache, const std::vector<std::pair<Layer, 
     want.push_back(full[a]);
   }
   for (const auto& [layer, place] : layers) {
-    if (lists[2] > 1 && place->keys[0].heads != lists[2]) return false;
+    if (lists[2] > 1 && place->keys[0].heads != lists[2]) return other_tokens();
   }
   want.push_back(keys.tokens);
-  if (info.dtype != DType::i64 || info.shape != want) return false;
+  if (info.shape != want) return other_tokens();
   Bytes bytes(info.bytes());
   cache.read({tensor, std::vector<std::uint64_t>(want.size(), 0), want}, bytes);
   std::vector<std::uint64_t> positions(info.elements());
@@ -66,7 +79,7 @@ std::vector<std::uint64_t> TokenPositions::of(const Layer& layer, std::uint64_t 
                                               std::uint64_t count) const {
   std::vector<std::uint64_t> out(count);
   if (!stored_) {
-    std::iota(out.begin(), out.end(), first_ + from);
+    std::iota(out.begin(), out.end(), first_of(layer) + from);
     return out;
   }
   const auto number = std::lower_bound(layer_numbers_.begin(), layer_numbers_.end(), layer.first);
@@ -80,9 +93,14 @@ std::vector<std::uint64_t> TokenPositions::of(const Layer& layer, std::uint64_t 
 
 void TokenPositions::turn(const Rotary& rotary, const Layer& layer, std::uint64_t head, std::uint64_t from,
                           std::uint64_t count, std::size_t dims, float* keys) const {
-  if (!stored_) return rotary.turn(first_ + from, 1, count, 1, dims, keys);
+  if (!stored_) return rotary.turn(first_of(layer) + from, 1, count, 1, dims, keys);
   const std::vector<std::uint64_t> at = of(layer, head, from, count);
   for (std::size_t t = 0; t < count; ++t) rotary.turn(at[t], 1, 1, 1, dims, keys + t * dims);
+}
+
+std::uint64_t TokenPositions::first_of(const Layer& layer) const {
+  const auto start = starts_.find(layer);
+  return first_ + (start == starts_.end() ? 0 : start->second);
 }
 
 std::uint64_t TokenPositions::behind(std::uint64_t tokens) const {

@@ -4,6 +4,8 @@
 
 #include <array>
 #include <cstdint>
+#include <map>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -25,8 +27,10 @@ class TokenPositions {
   /// One token after the other from `first` on.
   explicit TokenPositions(std::uint64_t first) : first_(first) {}
   /// Of the layers whose keys and values pair up. One token after the other from `first` on, unless the cache has a
-  /// tensor `positions`, as prune writes it.
-  TokenPositions(DumpReader& cache, const HeadMap& heads, std::uint64_t first, Odd odd);
+  /// tensor `positions`, as prune writes it. `starts`: how much later the first row of each tensor is, where layers
+  /// differ in length (first_positions()); empty = nowhere.
+  TokenPositions(DumpReader& cache, const HeadMap& heads, std::uint64_t first, Odd odd,
+                 std::span<const std::uint64_t> starts = {});
 
   /// Of `count` tokens of a head from its token `from` on.
   std::vector<std::uint64_t> of(const Layer& layer, std::uint64_t head, std::uint64_t from, std::uint64_t count) const;
@@ -37,6 +41,8 @@ class TokenPositions {
   bool stored() const { return stored_; }
   /// The first position that is behind the first `tokens` tokens of every head.
   std::uint64_t behind(std::uint64_t tokens) const;
+  /// The first position of a layer, where none was left out.
+  std::uint64_t first_of(const Layer& layer) const;
 
  private:
   bool read(DumpReader& cache, const std::vector<std::pair<Layer, const LayerHeads*>>& layers, std::size_t tensor,
@@ -44,7 +50,8 @@ class TokenPositions {
 
   bool stored_ = false;
   std::uint64_t first_ = 0;
-  std::vector<std::uint64_t> positions_;  // where they are stored
+  std::map<Layer, std::uint64_t> starts_;  // those that are not 0
+  std::vector<std::uint64_t> positions_;   // where they are stored
   /// How many lists of so many tokens these are: of batch entries, layers, heads; 1 where all share them.
   std::array<std::uint64_t, 3> lists_{1, 1, 1};
   std::uint64_t list_tokens_ = 0;

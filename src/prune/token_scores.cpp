@@ -43,8 +43,9 @@ PackedKeys pack(Asking& asking, const Asking::Layer& layer) {
 /// One layer's queries on their way.
 class LayerScorer {
  public:
-  LayerScorer(const PackedKeys& keys, const Asked& asked, std::uint64_t first_position, const ScoreOptions& options)
-      : keys_(keys), asked_(asked), first_(first_position), o_(options) {
+  LayerScorer(const PackedKeys& keys, const Asked& asked, std::uint64_t first_position, std::uint64_t window,
+              const ScoreOptions& options)
+      : keys_(keys), asked_(asked), first_(first_position), window_(window), o_(options) {
     const std::uint64_t end = first_ + keys.tokens;
     const auto later = std::lower_bound(asked.positions.begin(), asked.positions.end(), end);
     prompt_ = static_cast<std::size_t>(later - asked.positions.begin());
@@ -65,10 +66,12 @@ class LayerScorer {
       }
       for (std::size_t i = 0; i < kQueryTile && tile * kQueryTile + i < asked_.positions.size(); ++i) {
         const std::size_t query = tile * kQueryTile + i;
-        if (!queries.asks(query)) continue;
-        const std::size_t sees = std::min<std::uint64_t>(asked_.positions[query] - first_ + 1, keys_.tokens);
-        weights.resize(sees);
-        for (std::size_t t = 0; t < sees; ++t) {
+        if (!queries.asks(query) || asked_.positions[query] < first_) continue;
+        const std::uint64_t behind = asked_.positions[query] - first_ + 1;
+        const std::size_t sees = std::min<std::uint64_t>(behind, keys_.tokens);
+        const std::size_t past = window_ == 0 || behind < window_ ? 0 : std::min<std::uint64_t>(behind - window_, sees);
+        weights.assign(sees, std::nan(""));
+        for (std::size_t t = past; t < sees; ++t) {
           weights[t] = logits[(t / kTokenBlock * kQueryTile + i) * kTokenBlock + t % kTokenBlock];
         }
         add_query(query, splitmix64(seed, query), weights, scores);
@@ -104,7 +107,7 @@ class LayerScorer {
 
   const PackedKeys& keys_;
   const Asked& asked_;
-  std::uint64_t first_;
+  std::uint64_t first_, window_;
   const ScoreOptions& o_;
   std::size_t prompt_ = 0;  // queries at positions of the cache
 };
@@ -122,7 +125,7 @@ std::map<Asking::Layer, LayerScores> score_tokens(Asking& asking, const ScoreOpt
   for (const auto& [layer, place] : asking.layers()) {
     const PackedKeys keys = pack(asking, layer);
     const Asked asked = asking.read(layer);
-    const LayerScorer scorer(keys, asked, asking.first_position(), options);
+    const LayerScorer scorer(keys, asked, asking.first_position(layer), asking.window(layer), options);
     const std::uint64_t layer_seed = splitmix64(splitmix64(options.seed, layer.first), layer.second);
     LayerScores& scores = out[layer];
     scores.assign(keys.heads.size(), std::vector<double>(keys.tokens));

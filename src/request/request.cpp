@@ -58,7 +58,7 @@ std::string read_rules_text(const std::string& path) {
   if (in) in.read(text.data(), static_cast<std::streamsize>(text.size()));
   if (in.bad() || !in.is_open()) fail_in(path, ErrorCode::io, "cannot read this preset file");
   text.resize(static_cast<std::size_t>(in.gcount()));
-  if (text.size() > kMaxPreset) fail_in(path, ErrorCode::limit, "too long for a preset file");
+  if (text.size() > kMaxPreset) fail_in(path, ErrorCode::limit, "more than {} bytes of text", kMaxPreset);
   return text;
 }
 

@@ -26,6 +26,17 @@ complete_line() { # WORDS...: what the last of them can become
 [[ "$(complete_line decompress --to saf)" == " safetensors " ]]
 : >some-file.kvz
 [ "$(complete_line verify some)" = " some-file.kvz " ]
+: >"two words.kvz"
+COMP_WORDS=(kvzip verify two) COMP_CWORD=2
+_kvzip
+[ "${#COMPREPLY[@]}" = 1 ] && [ "${COMPREPLY[0]}" = "two words.kvz" ]
+[ "$(complete_line -d some)" = " some-file.kvz " ]
+[ "$(complete_line -f -9 some)" = " some-file.kvz " ]
+[ "$(complete_line list pre)" = " presets " ]
+[ "$(complete_line completion z)" = " zsh " ]
+[ "$(complete_line compress a.h5 --saliency pr)" = " proxy " ]
+[ "$(complete_line compress a.h5 --preset = kivi-4)" = " kivi-4 " ]
+[ "$(complete_line sweep a.h5 --presets int8,kivi-4)" = " int8,kivi-4 " ]
 # Every option of every command, as its help shows it.
 for command in $(kvzip --help | awk '/^[A-Z]/ { inside = $1 == "Commands:"; next } inside && /^  [a-z]/ { print $1 }'); do
   found=$(complete_line "$command" --)

@@ -32,3 +32,27 @@ kvzip verify -q named.kvz
 
 # A target that is outdone is met.
 kvzip compress -q a.kvz -o once.kvz --target-bits 16
+
+# Pipes with a name are pipes.
+kvzip verify -q <(cat a.kvz)
+kvzip decompress -q <(cat a.kvz) -o from-pipe.safetensors
+cmp from-pipe.safetensors <(kvzip decompress a.kvz -o - --to safetensors)
+kvzip inspect <(cat a.kvz) a.kvz >/dev/null
+{ head -c 4000 a.kvz && printf '\377' && tail -c +4002 a.kvz; } >flipped
+expect_status 3 kvzip verify <(cat flipped)
+expect_in stderr "(byte "
+expect_status 2 kvzip compress --rm <(cat a.safetensors) -o pipe.kvz
+[ ! -e pipe.kvz ]
+expect_status 2 bash -c 'kvzip compress - --output-dir folder <a.safetensors'
+
+# Levels are no digits of a number; letters of commands may stand behind others.
+for level in -19 "-1 -9" -22; do
+  cp a.safetensors level.safetensors
+  # shellcheck disable=SC2086
+  [ "$level" = -22 ] || expect_status 2 kvzip $level level.safetensors
+done
+kvzip -q -1 -1 level.safetensors
+kvzip diff level.safetensors.kvz <(kvzip -q -1 a.safetensors -c) >/dev/null
+kvzip -q -f -d level.safetensors.kvz
+cmp level.safetensors a.safetensors
+kvzip -q -t level.safetensors.kvz

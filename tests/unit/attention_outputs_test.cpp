@@ -224,3 +224,38 @@ TEST_CASE("attention outputs: queries that do not fit are refused") {
   misfit.recognition.tensors[2].axes = Axes("DHT");  // 6 channels are 2 heads now
   CHECK(refusal(misfit).find("do not fit") != std::string::npos);
 }
+
+TEST_CASE("attention outputs: a layer's window hides what is behind it") {
+  constexpr std::uint64_t kWindow = 5;
+  const Sides s;
+  Made made = separate("HTD")(s.key, s.value, &s.query);
+  LayerAttention windowed{made.recognition.model.rope, kWindow};
+  made.recognition.model.own.emplace(1, windowed);
+  MemoryReader reader = made.reader();
+  Asking asking(reader, made.recognition, {});
+  const KvzPages pages = digest_pages(reader, made.recognition, 4);
+  for (const std::uint32_t layer : {0u, 1u}) {
+    const AttentionOutputs got = attend(asking, {layer, 0}, {});
+    // Every page that a query sees: the same.
+    CHECK(attend(asking, {layer, 0}, {0, 1, &pages, kTokens}).data == got.data);
+    CHECK(got.left_out == 0);
+    double furthest = 0;
+    for (std::size_t j = 0; j < kHeads * kGroup; ++j) {
+      const std::vector<float> q = s.query.head(layer, 0, j);
+      const std::vector<float> k = s.key.head(layer, 0, j / kGroup), v = s.value.head(layer, 0, j / kGroup);
+      for (std::size_t i = 0; i < kTokens; ++i) {
+        std::vector<bool> seen(kTokens);
+        for (std::size_t t = 0; t < kTokens; ++t) seen[t] = t <= i && (layer == 0 || t + kWindow > i);
+        const std::vector<double> want = direct_output(q.data() + i * kDim, i, k, v, seen);
+        for (std::size_t d = 0; d < kDim; ++d) {
+          furthest = std::max(furthest, std::fabs(want[d] - got.data[(j * kTokens + i) * kDim + d]));
+        }
+      }
+    }
+    CHECK(furthest < 4e-6);
+    // Of 2 pages, the most that 5 tokens and the query's own lie in, nothing is missing.
+    const PageRecall recall = page_recall(asking, {layer, 0}, pages, 8, {});
+    REQUIRE(recall.rows[1].pages == 2);
+    if (layer == 1) CHECK(recall.rows[1].recall[3] == doctest::Approx(static_cast<double>(recall.queries)));
+  }
+}

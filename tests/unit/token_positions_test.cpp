@@ -130,3 +130,22 @@ TEST_CASE("positions: a tensor that cannot be of tokens is refused or taken for 
   CHECK(stored.behind(101) == 5 + 102);
   CHECK(stored.behind(0) == 5);
 }
+
+TEST_CASE(
+    "positions: layers that hold the last tokens only begin later; the list of another number of tokens is refused") {
+  const Sides s;
+  Made made = separate("HTD")(s.key, s.value, nullptr);
+  MemoryReader reader = made.reader();
+  const HeadMap heads = find_heads(reader.dump(), made.recognition, 0);
+  std::vector<std::uint64_t> starts(reader.dump().tensors.size());
+  starts[heads.at({1, 0}).keys[0].tensor] = 7;
+  const TokenPositions later(reader, heads, 100, TokenPositions::Odd::refuse, starts);
+  CHECK(later.of({0, 0}, 0, 2, 3) == std::vector<std::uint64_t>{102, 103, 104});
+  CHECK(later.of({1, 0}, 0, 2, 3) == std::vector<std::uint64_t>{109, 110, 111});
+
+  made.dump.tensors.push_back({kPositionsName, DType::i64, {3}});
+  made.recognition.tensors.emplace_back();
+  MemoryReader part(made.dump);
+  CHECK_THROWS_AS(TokenPositions(part, heads, 0, TokenPositions::Odd::refuse), Error);
+  CHECK_FALSE(TokenPositions(part, heads, 0, TokenPositions::Odd::ignore).stored());
+}
