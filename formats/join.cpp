@@ -12,12 +12,19 @@
 #include "formats/hdf5/hdf5.hpp"
 #include "formats/hdf5/hdf5_frame.hpp"
 #include "formats/left_out.hpp"
+#include "formats/name_patterns.hpp"
 #include "formats/parts.hpp"
 #include "formats/text.hpp"
 #include "formats/without_tensor.hpp"
 
 namespace kvzip {
 namespace {
+
+/// "model.layers.0" of "folder/model.layers.0.safetensors".
+std::string file_stem(const std::string& path) {
+  const std::string name = path.substr(path.rfind('/') + 1);
+  return name.substr(0, name.rfind('.'));
+}
 
 /// An input without the frame of an HDF5 file, from which that file alone can be made again.
 class Frameless final : public BorrowedReader, public LeavesOut {
@@ -59,6 +66,7 @@ class JoinReader final : public DumpReader, public LeavesOut {
         fail(ErrorCode::limit, "the files together have more parts than 64 bits can count");
       }
     }
+    name_by_files();
     check_names();
     join_attributes();
     join_recognition();
@@ -154,6 +162,26 @@ class JoinReader final : public DumpReader, public LeavesOut {
     }
   }
 
+  /// Files of one layer each may call their tensors alike, and say the layer in their own names only, as vLLM's do:
+  /// then the tensors are called by both.
+  void name_by_files() {
+    std::unordered_map<std::string_view, std::size_t> count;
+    for (const TensorInfo& tensor : dump_.tensors) ++count[tensor.name];
+    std::map<std::size_t, std::string> names;
+    for (std::size_t i = 0; i < dump_.tensors.size(); ++i) {
+      const std::string& name = dump_.tensors[i].name;
+      if (count[name] < 2) continue;
+      std::string both = file_stem(with_tensor(i).from.name) + "." + name;
+      const NameReading alone = read_name(name), together = read_name(both);
+      if (alone.layer || !together.layer || together.role != alone.role) return;
+      names.emplace(i, std::move(both));
+    }
+    for (auto& [tensor, name] : names) {
+      names_[{&with_tensor(tensor), dump_.tensors[tensor].name}] = name;
+      dump_.tensors[tensor].name = std::move(name);
+    }
+  }
+
   void check_names() const {
     std::unordered_map<std::string_view, std::size_t> seen;
     for (std::size_t i = 0; i < dump_.tensors.size(); ++i) {
@@ -167,7 +195,9 @@ class JoinReader final : public DumpReader, public LeavesOut {
   void join_attributes() {
     std::map<std::pair<std::string, std::string>, const Input*> owner;  // of an object's attribute
     for (const Input& input : inputs_) {
-      for (const Attribute& attribute : input.reader().dump().attributes) {
+      for (Attribute attribute : input.reader().dump().attributes) {
+        const auto renamed = names_.find({&input, attribute.object});
+        if (renamed != names_.end()) attribute.object = renamed->second;
         const auto [at, fresh] = owner.emplace(std::pair(attribute.object, attribute.name), &input);
         if (fresh || at->second == &input) {
           dump_.attributes.push_back(attribute);
@@ -227,6 +257,7 @@ class JoinReader final : public DumpReader, public LeavesOut {
   }
 
   bool mix_;
+  std::map<std::pair<const Input*, std::string>, std::string> names_;  // new ones of an input's tensors
   std::vector<Input> inputs_;
   Dump dump_;
   std::vector<std::string> other_attributes_;  // that gave way to those of an input before

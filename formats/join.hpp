@@ -17,7 +17,8 @@ struct JoinInput {
 
 /// The tensors of all inputs side by side, and their parts one input after the other: the inverse of select() by layers
 /// or roles. One input is that input itself.
-/// - Tensor names must differ: fail(invalid_argument) names the tensor and both inputs.
+/// - Tensors of one name whose files' names, and not their own, say their layers are called FILE.NAME. Other names must
+///   differ: fail(invalid_argument) names the tensor and both inputs.
 /// - An attribute that several inputs have is there once. They must agree: nothing that an input says is lost or said
 ///   of another's tensors. fail(invalid_argument) names the attribute and both inputs.
 /// - Inputs that state their roles (containers) keep them, others get recognise()'s. What those that do state say of

@@ -111,6 +111,31 @@ TEST_CASE("join: what was selected apart is whole again") {
   }
 }
 
+TEST_CASE("join: files of a layer each may call their tensors alike") {
+  const auto layer = [](std::string file) {
+    Dump dump;
+    dump.tensors = {{"kv_cache", DType::f16, {2, 16, 2, 4}}};
+    dump.attributes = {{"kv_cache", "note", {file}, {}, {}, {}}};
+    return JoinInput{"folder/" + file + ".safetensors", std::make_unique<MemoryReader>(dump)};
+  };
+  Inputs files;
+  for (const char* name : {"model.layers.0.self_attn.attn", "model.layers.11.self_attn.attn"}) {
+    files.push_back(layer(name));
+  }
+  const auto joined = join(std::move(files));
+  CHECK(joined->dump().tensors[1].name == "model.layers.11.self_attn.attn.kv_cache");
+  CHECK(joined->dump().attributes[1].object == "model.layers.11.self_attn.attn.kv_cache");
+  const Recognition recognition = recognise(joined->dump());
+  CHECK(recognition.tensors[0].layer == 0u);
+  CHECK(recognition.tensors[1].layer == 11u);
+  CHECK(recognition.tensors[1].role == Role::pair);
+  files.clear();
+  for (const char* name : {"monday", "tuesday"}) files.push_back(layer(name));
+  CHECK(refusal(std::move(files)) ==
+        "tensor 'kv_cache' is both in folder/monday.safetensors and in "
+        "folder/tuesday.safetensors");
+}
+
 TEST_CASE("join: a join of joins, and inputs without parts") {
   const MemoryReader whole(sample());
   Inputs inner = two(selected(24, "", "other"), memory(Dump{}));
