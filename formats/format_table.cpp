@@ -6,14 +6,17 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <filesystem>
 
 #include "codec/fail.hpp"
 #include "formats/file_calls.hpp"
+#include "formats/folder.hpp"
 #include "formats/ggml_values.hpp"
 #include "formats/hdf5/hdf5.hpp"
 #include "formats/kvz/kvz.hpp"
 #include "formats/llama.hpp"
 #include "formats/llama_state.hpp"
+#include "formats/lmcache.hpp"
 #include "formats/npy.hpp"
 #include "formats/npy_header.hpp"
 #include "formats/safetensors.hpp"
@@ -101,6 +104,7 @@ constexpr std::array kFormats{
     Format{"npz", ".npz", "arrays of NumPy in a zip archive", is_npz, open_npz, create_npz},
     Format{"npy", ".npy", "one array of NumPy", is_npy, open_npy, create_npy, npy_losses},
     Format{"llama", "", "sessions and slots of llama.cpp", is_llama, open_llama, create_llama, llama_losses},
+    Format{"lmcache", ".data", "chunks of LMCache's file connector", is_lmcache, open_lmcache, nullptr},
     Format{"kvz", ".kvz", "the container of kvzip", is_kvz, open_kvz_file, nullptr},
 };
 
@@ -161,7 +165,10 @@ bool is_damaged(std::string_view text, std::string_view magic) {
   if (text.size() > 262 && text.substr(257).starts_with("ustar")) {
     fail_in(path, ErrorCode::unsupported, "looks like a tar archive: {}", kUnpack);
   }
-  fail_in(path, ErrorCode::unsupported, "not a format that kvzip knows (safetensors, HDF5, NumPy, llama.cpp, kvz)");
+  fail_in(
+      path, ErrorCode::unsupported,
+      "not a format that kvzip knows (safetensors, HDF5, NumPy, llama.cpp, chunks of LMCache, kvz); bare elements, as "
+      "pages of a cache, are read with --raw, which says what they are");
 }
 
 std::unique_ptr<DumpReader> open_stdin() {
@@ -207,6 +214,8 @@ const Format& probe_format(ByteView first, const std::string& path) {
 
 std::unique_ptr<DumpReader> open_reader(const std::string& path) {
   if (path == "-") return open_stdin();
+  std::error_code ignored;
+  if (std::filesystem::is_directory(path, ignored)) return open_folder(path);
   return open_file(InputFile(path, [&](InputStream& in) { probe_format(in.peek(kProbeBytes), path); }));
 }
 

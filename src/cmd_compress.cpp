@@ -168,6 +168,7 @@ bool reach_target(const Options& o, const Job& job, DumpReader& reader, const Re
 std::vector<Seen> inputs_to_remove(const Job& job) {
   std::vector<Seen> out;
   for (const std::string& in : job.in) {
+    if (std::filesystem::is_directory(in)) throw UsageError("--rm takes files away, not folders");
     const std::optional<Seen> now = seen(in);
     if (in == "-" || is_stream_output(job.out) || !now) {
       throw UsageError("--rm: what comes from a pipe or goes into one stays as it is");
@@ -273,7 +274,9 @@ int compress(const Options& o) {
     options.rules = load_rules(preset.empty() ? std::string(kDefaultPreset) : preset, o.key, o.value);
   options.chunk_tokens = parse_chunk_tokens(o.chunk_tokens);
   options.user = parse_meta(o.recognising.meta);
-  std::vector<BatchFile> files = batch_files(o.batch, is_dump_name);
+  Batch batch = o.batch;
+  batch.joins = !o.out.empty();
+  std::vector<BatchFile> files = batch_files(batch, is_dump_name);
   if (o.out.empty()) {
     name_outputs(o.batch, files, [](const std::string& in) { return in == "-" ? in : in + ".kvz"; });
     return run_batch(o.batch, o.common, files, [&](const BatchFile& file) {

@@ -144,7 +144,7 @@ std::vector<BatchFile> batch_files(const Batch& batch, const std::function<bool(
   for (const std::string& path : paths) {
     std::error_code ignored;
     if (path == "-" && paths.size() > 1) throw UsageError("standard input can only be the one input");
-    if (path == "-" || !fs::is_directory(path, ignored)) {
+    if (path == "-" || !fs::is_directory(path, ignored) || (batch.joins && !batch.recursive)) {
       found.push_back({path, fs::path(path).filename().string()});
     } else if (batch.recursive) {
       search(path, {}, wanted, found);

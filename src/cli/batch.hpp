@@ -16,6 +16,7 @@ namespace kvzip::tool {
 struct Batch {
   std::vector<std::string> in;  // as typed: files, and folders with -r
   std::string names, folder;    // --files0-from, --output-dir
+  bool joins = false;           // a folder is one input
   bool recursive = false, keep_going = false, skip_existing = false, json = false;
 
   /// True where something was asked for that only many files need.
