@@ -178,11 +178,17 @@ void InputFile::read_at(std::uint64_t offset, std::span<std::byte> out) const {
   }
 }
 
+std::size_t InputStream::take(std::span<std::byte> out) {
+  const std::size_t got = read_some(fd_, out.first(std::min<std::uint64_t>(out.size(), left_)), name_);
+  left_ -= got;
+  return got;
+}
+
 std::span<const std::byte> InputStream::peek(std::size_t n) {
   while (peeked_.size() < n) {
     const std::size_t had = peeked_.size();
     peeked_.resize(n);
-    const std::size_t got = read_some(fd_, std::span(peeked_).subspan(had), name_);
+    const std::size_t got = take(std::span(peeked_).subspan(had));
     peeked_.resize(had + got);
     if (got == 0) break;
   }
@@ -194,7 +200,7 @@ std::size_t InputStream::read(std::span<std::byte> out) {
   std::copy_n(peeked_.begin(), done, out.begin());
   peeked_.erase(peeked_.begin(), peeked_.begin() + static_cast<std::ptrdiff_t>(done));
   while (done < out.size()) {
-    const std::size_t got = read_some(fd_, out.subspan(done), name_);
+    const std::size_t got = take(out.subspan(done));
     if (got == 0) break;
     done += got;
   }

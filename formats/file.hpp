@@ -101,7 +101,9 @@ class InputFile {
 /// A descriptor read once from front to back, whose first bytes can be looked at before they are taken.
 class InputStream {
  public:
-  InputStream(int fd, std::string name) : fd_(fd), name_(std::move(name)) {}
+  /// `bytes`: no more are read, whatever follows.
+  InputStream(int fd, std::string name, std::uint64_t bytes = ~std::uint64_t{0})
+      : fd_(fd), name_(std::move(name)), left_(bytes) {}
   const std::string& name() const { return name_; }
   /// The next bytes, without taking them; fewer than n only at the end of the input. Valid until the next call.
   std::span<const std::byte> peek(std::size_t n);
@@ -116,8 +118,10 @@ class InputStream {
  private:
   int fd_;
   std::string name_;
+  std::size_t take(std::span<std::byte> out);
+
   std::vector<std::byte> peeked_;
-  std::uint64_t position_ = 0;
+  std::uint64_t position_ = 0, left_;
 };
 /// The process's standard input: whoever looks at its first bytes and whoever reads on share this one object.
 InputStream& stdin_stream();

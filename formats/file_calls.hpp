@@ -17,6 +17,9 @@ namespace kvzip {
 std::size_t read_some(int fd, std::span<std::byte> out, std::string_view name);
 void write_all(int fd, ByteView bytes, std::string_view name);
 void write_all_at(int fd, std::uint64_t offset, ByteView bytes, std::string_view name);
+/// Unless sync_outputs() says otherwise. Some file systems and special files cannot be flushed and say so; only real
+/// failures count.
+void flush_to_disk(int fd, const std::string& name);
 /// Notes an input as it is now, for require_inputs_unchanged() while the result lives, and its permissions.
 std::shared_ptr<const WatchedFile> watch_input(int fd, const std::string& name);
 /// Permissions of a new output that belongs to this group, or of one that replaces a file of these permissions.

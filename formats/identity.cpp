@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <cctype>
+#include <optional>
 
 #include "formats/name_patterns.hpp"
 #include "formats/text.hpp"
@@ -47,6 +48,21 @@ Bytes whole(DumpReader& reader, std::size_t tensor) {
   return out;
 }
 
+/// The lists of this name in both dumps, of elements that can be compared; nothing where one has none.
+std::optional<std::pair<std::size_t, std::size_t>> lists_called(std::string_view name, DumpReader& a, DumpReader& b) {
+  constexpr std::uint64_t kMostBytes = std::uint64_t{1} << 26;
+  if (a.traits().once || b.traits().once) return std::nullopt;
+  const auto find = [&](const std::vector<TensorInfo>& tensors) -> std::optional<std::size_t> {
+    const auto at = std::ranges::find(tensors, name, &TensorInfo::name);
+    if (at == tensors.end() || dtype_bits(at->dtype) < 8 || at->shape.empty()) return std::nullopt;
+    if (at->bytes() == 0 || at->bytes() > kMostBytes) return std::nullopt;
+    return static_cast<std::size_t>(at - tensors.begin());
+  };
+  const auto here = find(a.dump().tensors), there = find(b.dump().tensors);
+  if (!here || !there) return std::nullopt;
+  return std::pair(*here, *there);
+}
+
 }  // namespace
 
 Identity identity_of(const Dump& dump, const std::vector<std::pair<std::string, std::string>>& user) {
@@ -77,19 +93,26 @@ std::string differing_text(const Identity& a, const Identity& b, Belonging what)
 }
 
 bool other_token_ids(DumpReader& a, DumpReader& b) {
-  constexpr std::uint64_t kMostBytes = std::uint64_t{1} << 26;
-  if (a.traits().once || b.traits().once) return false;
   for (const std::string_view name : kTokenLists) {
-    const auto& left = a.dump().tensors;
-    const auto& right = b.dump().tensors;
-    const auto here = std::ranges::find(left, name, &TensorInfo::name);
-    const auto there = std::ranges::find(right, name, &TensorInfo::name);
-    if (here == left.end() || there == right.end() || *here != *there) continue;
-    if (dtype_bits(here->dtype) < 8 || here->bytes() == 0 || here->bytes() > kMostBytes) continue;
-    if (whole(a, static_cast<std::size_t>(here - left.begin())) !=
-        whole(b, static_cast<std::size_t>(there - right.begin()))) {
+    const auto lists = lists_called(name, a, b);
+    if (lists && a.dump().tensors[lists->first] == b.dump().tensors[lists->second] &&
+        whole(a, lists->first) != whole(b, lists->second)) {
       return true;
     }
+  }
+  return false;
+}
+
+bool repeats_token_ids(DumpReader& first, std::uint64_t tokens, DumpReader& more) {
+  for (const std::string_view name : kTokenLists) {
+    const auto lists = lists_called(name, first, more);
+    if (!lists) continue;
+    const TensorInfo &a = first.dump().tensors[lists->first], &b = more.dump().tensors[lists->second];
+    if (a.dtype != b.dtype || a.elements() != tokens || a.elements() != a.shape.back() ||
+        b.elements() != b.shape.back())
+      continue;
+    const Bytes front = whole(first, lists->first), all = whole(more, lists->second);
+    if (front.size() <= all.size() && std::equal(front.begin(), front.end(), all.begin())) return true;
   }
   return false;
 }

@@ -26,6 +26,10 @@ std::string differing_text(const Identity& a, const Identity& b, Belonging what)
 /// reader of a pipe has none.
 bool other_token_ids(DumpReader& a, DumpReader& b);
 
+/// Both list the ids of tokens under one name, and the list of `more` begins with the one of `first`, which has an
+/// entry for each of so many tokens: it holds these, too.
+bool repeats_token_ids(DumpReader& first, std::uint64_t tokens, DumpReader& more);
+
 /// Keys or values of 8 bits where nothing in the file is called a scale: their type and number; empty otherwise.
 std::string missing_scales_text(const Dump& dump, const Recognition& recognition);
 

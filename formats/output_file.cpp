@@ -83,16 +83,6 @@ std::string follow_links(const std::string& path) {
   return real.get();
 }
 
-/// Some file systems and special files cannot be flushed and say so; only real failures count.
-void flush_to_disk(int fd, const std::string& name) {
-  if (!g_sync) return;
-  while (::fsync(fd) != 0) {
-    if (errno == EINTR) continue;
-    if (errno == EINVAL || errno == ENOTSUP || errno == EROFS) return;
-    fail_errno(name, "flush to disk");
-  }
-}
-
 [[noreturn]] void fail_exists(const std::string& path) {
   Error error(ErrorCode::invalid_argument, "exists already", Hint::overwrite);
   error.add_file(path);
@@ -118,6 +108,15 @@ void wait_until(int fd, short event) {
 }
 
 }  // namespace
+
+void flush_to_disk(int fd, const std::string& name) {
+  if (!g_sync) return;
+  while (::fsync(fd) != 0) {
+    if (errno == EINTR) continue;
+    if (errno == EINVAL || errno == ENOTSUP || errno == EROFS) return;
+    fail_errno(name, "flush to disk");
+  }
+}
 
 void fail_errno(std::string_view name, std::string_view action) {
   const std::string reason = std::generic_category().message(errno);

@@ -69,7 +69,7 @@ int recover_file(const Options& o) {
                      share_text(damage.values - damage.lost, damage.values),
                      o.out.empty() ? "can be read" : "are in " + o.out));
   }
-  return damage.lost > 0 ? kCorrupt : kDone;
+  return damage.holes.empty() ? kDone : kCorrupt;
 }
 
 }  // namespace

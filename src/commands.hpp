@@ -8,6 +8,7 @@ namespace kvzip::tool {
 
 void add_compress(CLI::App& app, Action& action);
 void add_decompress(CLI::App& app, Action& action);
+void add_append(CLI::App& app, Action& action);
 void add_inspect(CLI::App& app, Action& action);
 void add_verify(CLI::App& app, Action& action);
 void add_recover(CLI::App& app, Action& action);

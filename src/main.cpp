@@ -161,6 +161,7 @@ int main(int argc, char** argv) {
   Action action;
   add_compress(app, action);
   add_decompress(app, action);
+  add_append(app, action);
   add_inspect(app, action);
   add_verify(app, action);
   add_recover(app, action);

@@ -10,7 +10,7 @@
 namespace kvzip {
 
 std::unique_ptr<KvzReader> open_kvz(InputFile file);
-/// A container from a stream, which must outlive the reader.
-std::unique_ptr<KvzReader> open_kvz(InputStream& stream);
+/// A container from a stream, which must outlive the reader. `appended`: it stands behind another in its file.
+std::unique_ptr<KvzReader> open_kvz(InputStream& stream, bool appended = false);
 
 }  // namespace kvzip

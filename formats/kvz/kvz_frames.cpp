@@ -193,7 +193,8 @@ void StreamedFrames::read_ending() {
   Footer footer;
   records_.read(footer);
   const FooterInfo info = parse_footer(footer);
-  if (info.file_bytes != records_.position() || info.index_offset != index_offset)
+  if (info.file_bytes != records_.position() || info.index_offset != index_offset ||
+      info.before.has_value() != records_.appended())
     fail(ErrorCode::corrupt, "the footer does not match");
   records_.expect_end();
 }

@@ -8,6 +8,7 @@
 #include "codec/bytes.hpp"
 #include "codec/fail.hpp"
 #include "formats/kvz/kvz_output.hpp"
+#include "formats/kvz/kvz_segments.hpp"
 #include "formats/kvz/kvz_source.hpp"
 
 namespace kvzip {
@@ -157,7 +158,11 @@ KvzPages read_kvz_pages(ByteView payload) {
 }
 
 std::optional<KvzPages> find_kvz_pages(InputFile file) {
-  const RecordFile records(std::move(file));
+  const Segments segments = find_segments(file);
+  if (segments.all.size() > 1) return std::nullopt;  // they would say nothing of what was appended
+  const auto whole = std::make_shared<const InputFile>(std::move(file));
+  const Segment first = segments.all.empty() ? Segment{0, whole->size()} : segments.all[0];
+  const RecordFile records(segment_file(whole, first));
   const Walked walked = walk(records);
   if (!walked.pages_at) return std::nullopt;
   const Record record = records.record_at(*walked.pages_at);

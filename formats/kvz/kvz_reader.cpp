@@ -6,6 +6,7 @@
 #include "codec/fail.hpp"
 #include "formats/boxes.hpp"
 #include "formats/kvz/kvz.hpp"
+#include "formats/kvz/kvz_appended.hpp"
 #include "formats/kvz/kvz_container.hpp"
 #include "formats/kvz/kvz_frames.hpp"
 #include "formats/kvz/kvz_tables.hpp"
@@ -150,22 +151,55 @@ std::unique_ptr<KvzReader> open_kvz(ByteView bytes, std::string name) {
   return open_kvz(InputFile(bytes, std::move(name)));
 }
 
-std::unique_ptr<KvzReader> open_kvz(InputFile file) {
-  const std::string path = file.descriptor() >= 0 ? file.path() : std::string();  // nothing stands beside a source
+namespace {
+
+std::unique_ptr<FiledContainer> open_one(InputFile file) {
   RecordFile records{std::move(file)};
   Prelude prelude;
   records.read_at(0, prelude);
   const PreludeInfo info = check_prelude(prelude);
   Record record = records.record_at(kPreludeBytes, 0);
   const std::uint64_t after_header = kPreludeBytes + kRecordOverhead + record.header.stored;
-  auto reader = std::make_unique<FiledContainer>(std::move(records), header_of(std::move(record), info), info.minor,
-                                                 after_header);
-  if (!path.empty() && reader->lacks_tables()) reader->use_tables(tables_beside(path));
+  return std::make_unique<FiledContainer>(std::move(records), header_of(std::move(record), info), info.minor,
+                                          after_header);
+}
+
+/// A container to which others may have been appended, and none of whose tokens are passed over in silence.
+void require_whole(const Segments& segments) {
+  if (segments.headless) fail(ErrorCode::corrupt, "it was appended to a container that is not here");
+  for (const Segment& segment : segments.all) {
+    if (segment.sound) continue;
+    fail(ErrorCode::corrupt,
+         "the container at byte {} was appended to something else, or its footer is damaged ('kvzip recover' reads on)",
+         segment.begin);
+  }
+  if (segments.rest == Segments::Rest::nothing || segments.rest == Segments::Rest::cut) return;
+  fail(ErrorCode::corrupt,
+       "what stands from byte {} on is no part of it, or damaged: its first {} bytes are the container that was before",
+       segments.end, segments.end);
+}
+
+}  // namespace
+
+std::unique_ptr<KvzReader> open_kvz(InputFile file) {
+  const std::string path = file.descriptor() >= 0 ? file.path() : std::string();  // nothing stands beside a source
+  const Segments segments = find_segments(file);
+  const bool begins = !segments.all.empty() && (segments.all.size() > 1 || segments.all[0].sound || segments.headless);
+  const bool plain = segments.all.size() == 1 && segments.end == file.size() && !segments.headless;
+  if (!begins || plain) {
+    auto reader = open_one(std::move(file));
+    if (!path.empty() && reader->lacks_tables()) reader->use_tables(tables_beside(path));
+    return reader;
+  }
+  require_whole(segments);
+  const OpenSegment open = [](InputFile one) -> std::unique_ptr<KvzReader> { return open_one(std::move(one)); };
+  auto reader = open_appended(std::move(file), segments, open);
+  if (!path.empty()) reader->use_tables(tables_beside(path));
   return reader;
 }
 
-std::unique_ptr<KvzReader> open_kvz(InputStream& stream) {
-  RecordStream records(stream);
+std::unique_ptr<KvzReader> open_kvz(InputStream& stream, bool appended) {
+  RecordStream records(stream, appended);
   Prelude prelude;
   records.read(prelude);
   const PreludeInfo info = check_prelude(prelude);

@@ -19,6 +19,7 @@ constexpr std::array<Magic, 2> kMagics{{{0x89, 'K', 'V', 'Z', 0x0d, 0x0a, 0x1a, 
                                         {0x89, 'K', 'V', 'D', 0x0d, 0x0a, 0x1a, 0x0a}}};
 constexpr std::array<std::string_view, 2> kExtensions{".kvz", ".kvzd"};
 constexpr std::array<std::uint8_t, 8> kTailMagic{0x0a, 'K', 'V', 'Z', 'E', 'N', 'D', 0x89};
+constexpr std::array<std::uint8_t, 8> kAppendedMagic{0x0a, 'K', 'V', 'Z', 'A', 'P', 'P', 0x89};
 constexpr std::array<std::uint8_t, 4> kSync{'K', 'V', 'R', 1};
 
 template <std::size_t N>
@@ -122,10 +123,10 @@ Footer make_footer(const FooterInfo& info) {
   ByteWriter w;
   w.put(info.index_offset);
   w.put(info.file_bytes);
-  w.put(std::uint64_t{0});
+  w.put(info.before.value_or(0));
   w.put(std::uint32_t{0});
   w.put(check32(w.view()));
-  w.put(kTailMagic);
+  w.put(info.before ? kAppendedMagic : kTailMagic);
   return to_array<kFooterBytes>(w);
 }
 
@@ -134,12 +135,18 @@ FooterInfo parse_footer(const Footer& footer) {
   FooterInfo info;
   info.index_offset = in.get<std::uint64_t>();
   info.file_bytes = in.get<std::uint64_t>();
-  const auto reserved = in.get<std::uint64_t>() | in.get<std::uint32_t>();
+  const auto before = in.get<std::uint64_t>();
+  const auto reserved = in.get<std::uint32_t>();
   const auto check = in.get<std::uint32_t>();
-  if (in.get<std::array<std::uint8_t, 8>>() != kTailMagic) {
+  const auto magic = in.get<std::array<std::uint8_t, 8>>();
+  if (magic == kAppendedMagic) {
+    info.before = before;
+  } else if (magic != kTailMagic) {
     fail(ErrorCode::truncated, "the file does not end with a footer: it is truncated, or something was appended");
   }
-  if (check != check32(ByteView(footer).first(28)) || reserved != 0) fail(ErrorCode::corrupt, "the footer is damaged");
+  if (check != check32(ByteView(footer).first(28)) || reserved != 0 || (!info.before && before != 0)) {
+    fail(ErrorCode::corrupt, "the footer is damaged");
+  }
   return info;
 }
 

@@ -62,8 +62,11 @@ RecordHeaderBytes make_record_header(const RecordHeader& header);
 /// expected).
 RecordHeader parse_record_header(const RecordHeaderBytes& bytes, std::optional<std::uint32_t> sequence);
 
+/// Offset and length count from the container's first byte. `before`: hash64 of the footer behind which the container
+/// was appended; nothing for one that begins a file.
 struct FooterInfo {
   std::uint64_t index_offset = 0, file_bytes = 0;
+  std::optional<std::uint64_t> before{};
 };
 Footer make_footer(const FooterInfo& info);
 FooterInfo parse_footer(const Footer& footer);

@@ -66,7 +66,9 @@ Record RecordStream::next() {
 }
 
 void RecordStream::expect_end() {
-  if (!stream_->peek(1).empty()) fail(ErrorCode::corrupt, "something follows the end of the container");
+  if (stream_->peek(1).empty()) return;
+  fail(ErrorCode::corrupt,
+       "something follows the end of the container; one that others were appended to is read from a file");
 }
 
 std::uint64_t RecordStream::hash_before_last() const {

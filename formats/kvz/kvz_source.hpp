@@ -39,12 +39,13 @@ class RecordFile {
 
 class RecordStream {
  public:
-  /// `stream` must outlive the object.
-  explicit RecordStream(InputStream& stream) : stream_(&stream) {}
+  /// `stream` must outlive the object. `appended`: of a container behind another.
+  explicit RecordStream(InputStream& stream, bool appended = false) : stream_(&stream), appended_(appended) {}
   void read(std::span<std::byte> out);
   /// The next record, which must have the next number. No more is allocated than the input has, or little more.
   Record next();
   void expect_end();
+  bool appended() const { return appended_; }
 
   std::uint64_t position() const { return position_; }
   std::uint32_t count() const { return count_; }
@@ -53,6 +54,7 @@ class RecordStream {
 
  private:
   InputStream* stream_;
+  bool appended_;
   std::uint64_t position_ = 0;
   std::uint32_t count_ = 0;
   ByteWriter hashes_;

@@ -2,12 +2,15 @@
 // Checks a container front to back. A file is read as its readers would; what is wrong with it, and all of a pipe, is
 // found by reading on after damage.
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <optional>
 
 #include "formats/file.hpp"
+#include "formats/file_calls.hpp"
 #include "formats/kvz/kvz.hpp"
+#include "formats/kvz/kvz_segments.hpp"
 #include "formats/kvz/kvz_tables.hpp"
 #include "kvzip/error.hpp"
 #include "kvzip/recover.hpp"
@@ -22,11 +25,18 @@ std::optional<Error> damage_for_readers(const std::string& path, const Tables& b
     const InputFile file(path);
     open_kvz(InputFile(file.reopen_path()))->check_cost();
     const InputFile front_to_back(file.reopen_path());
-    InputStream stream(front_to_back.descriptor(), path);
-    const std::unique_ptr<KvzReader> reader = open_kvz(stream);
-    reader->use_tables(beside);
-    for_each_part(*reader, {}, {}, threads, progress);
-    return {};
+    const Segments segments = find_segments(file);
+    for (const Segment& segment : segments.all) {
+      const auto begin = static_cast<off_t>(segment.begin);
+      if (::lseek(front_to_back.descriptor(), begin, SEEK_SET) < 0) fail_errno(path, "read");
+      InputStream stream(front_to_back.descriptor(), path, segment.bytes);
+      const std::unique_ptr<KvzReader> reader = open_kvz(stream, segment.begin > 0);
+      reader->use_tables(beside);
+      for_each_part(*reader, {}, {}, threads, progress);
+    }
+    if (segments.end == file.size()) return {};
+    return Error(ErrorCode::corrupt,
+                 fmt::format("{} bytes at the end are of an append that was not finished", file.size() - segments.end));
   } catch (const Error& e) {
     if (e.code() != ErrorCode::corrupt && e.code() != ErrorCode::truncated) throw;
     return e;

@@ -104,8 +104,19 @@ struct KvzSummary {
   std::vector<std::pair<std::string, std::string>> user;
   std::optional<KvzResults> results;  // not known from a pipe
   std::uint64_t file_bytes = 0;       // 0 when read from a pipe
+  std::uint64_t appended = 0;         // containers behind the first (append_kvz()), whose groups count with its own
+  std::uint64_t unfinished = 0;       // bytes at the end, of an append that was not finished
   std::vector<KvzGroup> groups;
 };
+
+/// Adds what `more` holds behind the tokens of a container, of which no byte changes; the file is what it was until the
+/// last of the new bytes is on the disk. What an append left unfinished is taken away first. The pipelines are those of
+/// options.rules; tables are fitted to the new tokens. fail(invalid_argument) where the tensors do not go on those of
+/// the container: names, types, roles, layers, axes and shapes but for the tokens must agree. Tensors of role other
+/// grow where they have an entry for each token on both sides, else they must be what the container has. Returns the
+/// bytes of the file.
+std::uint64_t append_kvz(const std::string& path, DumpReader& more, const Recognition& roles, const KvzOptions& options,
+                         unsigned threads, const Progress& progress = {});
 
 class KvzReader : public DumpReader {
  public:

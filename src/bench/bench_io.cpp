@@ -153,8 +153,12 @@ BenchIo bench_io(const std::string& path, TokenRange range, const Effort& effort
   if (container == nullptr || reader->traits().once) {
     fail(ErrorCode::invalid_argument, "reads are measured of a container that is a file");
   }
+  const KvzSummary summary = container->summary();
+  if (summary.appended > 0 || summary.unfinished > 0) {
+    fail(ErrorCode::invalid_argument, "reads are measured of a container that nothing was appended to");
+  }
   const InputFile file(path);
-  const std::vector<StoredFrame> frames = stored_frames(frame_records(file), container->summary());
+  const std::vector<StoredFrame> frames = stored_frames(frame_records(file), summary);
   BenchIo out{path, 0, {}};
   for (const StoredFrame& frame : frames) out.tokens = std::max(out.tokens, frame.tokens.second);
   if (out.tokens == 0) fail(ErrorCode::invalid_argument, "it holds no frames of keys and values");

@@ -232,6 +232,16 @@ std::string own_text(const ModelInfo& model) {
   return out;
 }
 
+/// What stands behind the first container.
+std::string appended_text(const KvzSummary& summary) {
+  std::string out;
+  if (summary.appended > 0) out += fmt::format("grown: {} appended behind the first\n", summary.appended);
+  if (summary.unfinished > 0) {
+    out += fmt::format("{} bytes at the end are of an append that was not finished\n", summary.unfinished);
+  }
+  return out;
+}
+
 }  // namespace
 
 std::string model_text(const ModelInfo& model) {
@@ -342,6 +352,8 @@ Json container_json(const std::string& name, const Dump& dump, const Recognition
   out["tables"] = tables != nullptr ? tables_json(*tables) : Json(nullptr);
   out["totals"] = totals_json(summary);
   if (summary.results) out["results"] = results_json(*summary.results);
+  if (summary.appended > 0) out["appended"] = summary.appended;
+  if (summary.unfinished > 0) out["unfinished_bytes"] = summary.unfinished;
   return out;
 }
 
@@ -352,7 +364,7 @@ std::string container_text(const std::string& name, const Dump& dump, const Reco
   out += model_text(recognition.model);
   for (const auto& [key, value] : summary.user) out += fmt::format("{} = {}\n", printable(key), printable(value));
   if (summary.results) out += results_text(*summary.results);
-  out += restart_text(summary);
+  out += restart_text(summary) + appended_text(summary);
   out += "\n" + group_table(dump, recognition, summary, all) + "\n" + totals_table(summary);
   return tables != nullptr && !tables->empty() ? out + "\n" + tables_text(*tables) : out;
 }

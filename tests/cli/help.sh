@@ -13,7 +13,7 @@ grep -qxE "with HDF5 [0-9.]+, zstd [0-9.]+" long
 used=$(sed -nE 's/^instruction set ([A-Z0-9_]+), of .*/\1/p' long)
 grep -qE "^instruction set .*, of (.* )?$used( |\$)" long
 
-for command in compress decompress inspect verify recover cut compare diff bench convert prune attend pages list synth plan completion; do
+for command in compress decompress append inspect verify recover cut compare diff bench convert prune attend pages list synth plan completion; do
   expect_in top "  $command"
   expect_status 0 kvzip $command --help
   [ ! -s stderr ]

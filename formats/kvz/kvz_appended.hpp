@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: Apache-2.0
+// A container and what was appended to it, as one.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "formats/file.hpp"
+#include "formats/kvz/kvz_segments.hpp"
+#include "kvzip/container.hpp"
+
+namespace kvzip {
+
+/// `segments` has at least one, and `open` makes a reader of each.
+using OpenSegment = std::unique_ptr<KvzReader> (*)(InputFile file);
+std::unique_ptr<KvzReader> open_appended(InputFile file, const Segments& segments, OpenSegment open);
+
+}  // namespace kvzip

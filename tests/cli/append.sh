@@ -1,0 +1,66 @@
+# A conversation that grows: each turn costs what is new, and the container is what one of all tokens would be.
+kvzip synth -o all.safetensors --layers 2 --heads 2 --head-dim 16 --tokens 96 --no-query
+kvzip compress -q all.safetensors -o all.kvz --preset lossless
+n=0
+for tokens in 0:40 40:41 41:96; do
+  n=$((n + 1))
+  kvzip decompress -q all.kvz -o $n.safetensors --tokens $tokens
+done
+expect_status 0 kvzip compress -q 1.safetensors -o grown.kvz --preset lossless
+cp grown.kvz first.kvz
+expect_status 0 kvzip append grown.kvz 2.safetensors
+expect_in stderr "grown.kvz: 40 tokens and 1 more"
+cp grown.kvz second.kvz
+expect_status 0 kvzip append -q grown.kvz all.safetensors --tokens 41:
+cmp -n "$(stat -c %s second.kvz)" second.kvz grown.kvz
+expect_status 0 kvzip compare all.safetensors grown.kvz --max-abs 0
+expect_status 0 kvzip verify grown.kvz
+expect_status 0 kvzip inspect grown.kvz
+expect_in stdout "grown: 2 appended behind the first"
+expect_status 0 kvzip decompress -q grown.kvz -o part.safetensors --tokens 38:44 --layers 1
+kvzip decompress -q all.kvz -o same.safetensors --tokens 38:44 --layers 1
+expect_status 0 kvzip compare same.safetensors part.safetensors --max-abs 0
+kvzip compress -q grown.kvz -o again.kvz --preset lossless
+expect_status 0 kvzip compare all.safetensors again.kvz --max-abs 0
+# Positions that do not follow, another model, pipes, tokens that are there.
+expect_status 1 kvzip append first.kvz 3.safetensors
+expect_in stderr "its first token is at position 41, and the next one of first.kvz is 40"
+kvzip compress -q 1.safetensors -o one.kvz --preset lossless --meta model=one
+kvzip compress -q 2.safetensors -o two.kvz --preset lossless --meta model=two
+expect_status 1 kvzip append one.kvz two.kvz
+expect_in stderr "they differ in model ('one' and 'two')"
+expect_status 3 bash -c 'kvzip decompress - -o piped.safetensors <grown.kvz'
+expect_in stderr "one that others were appended to is read from a file"
+[ ! -e piped.safetensors ]
+kvzip synth -o 48.safetensors --layers 1 --heads 1 --head-dim 16 --tokens 48
+kvzip compress -q 48.safetensors -o 48.kvz --preset lossless
+cp 48.kvz copy.kvz
+expect_status 1 kvzip append 48.kvz 48.safetensors
+expect_in stderr "its first 48 tokens are those of 48.kvz: --tokens 48:"
+cmp 48.kvz copy.kvz
+# An append that was cut.
+head -c -20 grown.kvz >cut.kvz
+expect_status 3 kvzip verify cut.kvz
+expect_in stderr "of an append that was not finished"
+expect_status 0 kvzip inspect cut.kvz
+expect_in stdout "of an append that was not finished"
+expect_status 0 kvzip decompress -q cut.kvz -o cut.safetensors
+kvzip decompress -q second.kvz -o second.safetensors
+cmp cut.safetensors second.safetensors
+expect_status 0 kvzip append -q cut.kvz 3.safetensors
+expect_status 0 kvzip compare all.safetensors cut.kvz --max-abs 0
+# What the container was made with has no name here, or not all of it.
+printf 'key = quant:bits=8,pack\nvalue = quant:bits=8,pack\n' >mine.txt
+kvzip compress -q 1.safetensors -o own.kvz --preset ./mine.txt
+expect_status 2 kvzip append own.kvz 2.safetensors
+expect_in stderr "give --preset"
+expect_status 0 kvzip append -q own.kvz 2.safetensors --preset ./mine.txt
+kvzip compress -q 1.safetensors -o own.kvz -f --preset int8 --key quant:bits=4,pack
+expect_status 2 kvzip append own.kvz 2.safetensors
+expect_in stderr "is not coded as preset int8 does"
+# The default, with tables of repeats and chains, in three turns.
+kvzip compress -q 1.safetensors -o near.kvz
+expect_status 0 kvzip append -q near.kvz 2.safetensors
+expect_status 0 kvzip append -q near.kvz 3.safetensors
+expect_status 0 kvzip verify near.kvz
+expect_status 0 kvzip compare all.safetensors near.kvz --max-nrmse 0.1
