@@ -165,10 +165,9 @@ bool is_damaged(std::string_view text, std::string_view magic) {
   if (text.size() > 262 && text.substr(257).starts_with("ustar")) {
     fail_in(path, ErrorCode::unsupported, "looks like a tar archive: {}", kUnpack);
   }
-  fail_in(
-      path, ErrorCode::unsupported,
-      "not a format that kvzip knows (safetensors, HDF5, NumPy, llama.cpp, chunks of LMCache, kvz); bare elements, as "
-      "pages of a cache, are read with --raw, which says what they are");
+  fail_in(path, ErrorCode::unsupported,
+          "not a format that kvzip knows (safetensors, HDF5, NumPy, llama.cpp, chunks of LMCache, kvz); bare elements "
+          "have to be told what they are");
 }
 
 std::unique_ptr<DumpReader> open_stdin() {

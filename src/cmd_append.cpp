@@ -60,17 +60,17 @@ RuleSet rules_for(const Options& o, std::optional<std::uint64_t> chunk_tokens, c
 void place_behind(const Options& o, KvzReader& container, DumpReader& more, const KeyValues& meta, Recognition& roles) {
   const ModelInfo& model = container.recognition()->model;
   const std::uint64_t tokens = tokens_of(container.dump(), *container.recognition());
+  if (o.selecting.tokens.empty() && !o.selecting.mix && tokens > 1 && repeats_token_ids(container, tokens, more)) {
+    fail(ErrorCode::invalid_argument,
+         "its first {} tokens are those of {}: --tokens {}: takes what is new (--mix goes on)", tokens, o.container,
+         tokens);
+  }
   const std::uint64_t next = model.rope.first_position + tokens;
   const auto given = std::ranges::find_if(meta, [](const auto& pair) { return pair.first == "first_position"; });
   const std::string stated = given != meta.end() ? given->second : more.dump().text("first_position");
   if (!stated.empty() && roles.model.rope.first_position != next && !o.selecting.mix) {
     fail(ErrorCode::invalid_argument, "its first token is at position {}, and the next one of {} is {} (--mix goes on)",
          roles.model.rope.first_position, o.container, next);
-  }
-  if (o.selecting.tokens.empty() && !o.selecting.mix && tokens > 1 && repeats_token_ids(container, tokens, more)) {
-    fail(ErrorCode::invalid_argument,
-         "its first {} tokens are those of {}: --tokens {}: takes what is new (--mix goes on)", tokens, o.container,
-         tokens);
   }
   if (roles.model.model.empty()) roles.model.model = model.model;
   if (roles.model.rope.state == Rope::State::unknown) roles.model.rope = model.rope;
@@ -87,8 +87,8 @@ int append(const Options& o) {
     Recognising recognising = o.recognising;
     recognising.say = !o.common.quiet;
     const bool part = !o.selecting.tokens.empty();
-    const auto reader =
-        part ? open_selected(o.in, o.selecting, recognising, {}, options.user) : open_inputs(o.in, o.selecting.mix);
+    const auto reader = part ? open_selected(o.in, o.selecting, recognising, {}, options.user)
+                             : open_inputs(o.in, o.selecting.mix, recognising);
     if (reader->traits().once) throw UsageError("append reads a container twice: give it as a file, not from a pipe");
     Recognition roles = part ? *reader->recognition() : recognise_input(*reader, recognising, options.user);
     std::uint64_t tokens = 0, bytes = 0;
@@ -135,6 +135,7 @@ void add_append(CLI::App& app, Action& action) {
   add_texts(*command, "--meta", o->recognising.meta, "KEY=VALUE", "used for NEW's metadata (axes=HTD)");
   add_mix(*command, o->selecting.mix);
   add_recognising(*command, o->recognising);
+  add_views(*command, o->recognising);
   add_threads(*command, o->common);
   add_trust(*command);
   add_verbosity(*command, o->common);

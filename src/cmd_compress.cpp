@@ -221,8 +221,8 @@ Outcome compress_job(const Options& o, const Job& job, KvzOptions options) {
   const bool part = !o.selecting.selection().empty();
   Recognising recognising = o.recognising;
   recognising.say = !o.common.quiet;
-  const auto reader =
-      part ? open_selected(job.in, o.selecting, recognising, {}, options.user) : open_inputs(job.in, o.selecting.mix);
+  const auto reader = part ? open_selected(job.in, o.selecting, recognising, {}, options.user)
+                           : open_inputs(job.in, o.selecting.mix, recognising);
   const Recognition recognition = part ? *reader->recognition() : recognise_input(*reader, recognising, options.user);
   if (const auto lost = left_out_of(*reader); o.remove && !lost.empty()) {
     throw UsageError(fmt::format("--rm would lose what is left out: {}{}", lost[0],
@@ -331,6 +331,7 @@ void add_compress(CLI::App& app, Action& action) {
   add_fidelity(*command, o->fidelity);
   add_selecting(*command, o->selecting, "only key, value, query or other; or a list: key,value");
   add_recognising(*command, o->recognising);
+  add_views(*command, o->recognising);
   add_threads(*command, o->common);
   add_trust(*command);
   add_force(*command, o->common);

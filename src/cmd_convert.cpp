@@ -41,7 +41,7 @@ int convert(const Options& o) {
   const std::string format = output_format(o.out, o.to);
   refuse_same_file(o.in, o.out);
   return with_file(o.in, [&] {
-    const auto reader = open_reader(o.in);
+    const auto reader = open_inputs({o.in}, false, o.recognising);
     Recognising recognising = o.recognising;
     recognising.say = !o.common.quiet;
     recognise_input(*reader, recognising, {});
@@ -72,6 +72,7 @@ void add_convert(CLI::App& app, Action& action) {
   command->add_option("OUT", o->out, "file to write; its extension gives the format")->required();
   add_text(*command, "--to", o->to, "FORMAT", "safetensors, hdf5, npz, npy or llama,\nwhatever OUT is called");
   add_recognising(*command, o->recognising);
+  add_views(*command, o->recognising);
   add_threads(*command, o->common);
   add_trust(*command);
   add_force(*command, o->common);

@@ -110,7 +110,7 @@ int inspect_file(const Options& o, const std::string& file) {
   const std::string name = input_name(file);
   if (names_tables(file)) return inspect_tables(o, file, name);
   return with_file(file, [&] {
-    const auto reader = open_reader(file);
+    const auto reader = open_inputs({file}, false, o.recognising);
     const Recognition recognition = recognise_input(*reader, o.recognising, {});
     const bool all = o.common.verbose > 0;
     if (const std::string left_out = left_out_text(*reader); !left_out.empty()) note(left_out);
@@ -187,6 +187,7 @@ void add_inspect(CLI::App& app, Action& action) {
   command->add_flag("--json", o->json, "everything, as JSON");
   command->add_flag("--why", o->why, "what every tensor was taken for, and why");
   add_recognising(*command, o->recognising);
+  add_views(*command, o->recognising);
   command->add_flag("-v,--verbose", o->common.verbose, "every tensor, even when there are many");
   command->callback([o, &action] {
     if (o->files.empty()) o->files.push_back(piped_input("FILE"));

@@ -7,6 +7,7 @@
 #include "codec/fail.hpp"
 #include "formats/boxes.hpp"
 #include "formats/kvz/kvz_growth.hpp"
+#include "formats/kvz/part_cache.hpp"
 #include "formats/parts.hpp"
 
 namespace kvzip {
@@ -209,7 +210,9 @@ class AppendedContainer final : public KvzReader {
 std::unique_ptr<KvzReader> open_appended(InputFile file, const Segments& segments, OpenSegment open) {
   const auto shared = std::make_shared<const InputFile>(std::move(file));
   std::vector<std::unique_ptr<KvzReader>> readers;
-  for (const Segment& segment : segments.all) readers.push_back(open(segment_file(shared, segment)));
+  for (const Segment& segment : segments.all) {
+    readers.push_back(open(segment_file(shared, segment), PartCache::kBytes / segments.all.size()));
+  }
   return std::make_unique<AppendedContainer>(segments.end, shared->size() - segments.end, std::move(readers));
 }
 

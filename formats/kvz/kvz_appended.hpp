@@ -11,8 +11,8 @@
 
 namespace kvzip {
 
-/// `segments` has at least one, and `open` makes a reader of each.
-using OpenSegment = std::unique_ptr<KvzReader> (*)(InputFile file);
+/// `segments` has at least one, and `open` makes a reader of each that keeps so many bytes of what it has decoded.
+using OpenSegment = std::unique_ptr<KvzReader> (*)(InputFile file, std::uint64_t cache_bytes);
 std::unique_ptr<KvzReader> open_appended(InputFile file, const Segments& segments, OpenSegment open);
 
 }  // namespace kvzip

@@ -7,6 +7,7 @@
 #include "codec/fail.hpp"
 #include "formats/kvz/kvz_container.hpp"
 #include "formats/kvz/kvz_output.hpp"
+#include "formats/kvz/kvz_segments.hpp"
 
 namespace kvzip {
 namespace {
@@ -70,7 +71,11 @@ class Cutter final : public ContainerReader {
 
 void cut_kvz(const std::string& in, const std::string& out, double share, bool overwrite) {
   if (!(share >= 0 && share <= 1)) fail(ErrorCode::invalid_argument, "a share of {} is not between 0 and 1", share);
-  RecordFile records{InputFile(in)};
+  InputFile file(in);
+  if (find_segments(file).all.size() > 1) {
+    fail(ErrorCode::invalid_argument, "others were appended to it: 'kvzip compress' makes one container of it");
+  }
+  RecordFile records{std::move(file)};
   Prelude prelude;
   records.read_at(0, prelude);
   const PreludeInfo info = check_prelude(prelude);

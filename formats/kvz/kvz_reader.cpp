@@ -55,8 +55,11 @@ class PipedContainer final : public ContainerReader {
 
 class FiledContainer final : public ContainerReader {
  public:
-  FiledContainer(RecordFile records, KvzHeader header, unsigned minor, std::uint64_t after_header)
-      : ContainerReader(std::move(header), minor), frames_(std::move(records), header_, after_header) {
+  FiledContainer(RecordFile records, KvzHeader header, unsigned minor, std::uint64_t after_header,
+                 std::uint64_t cache_bytes)
+      : ContainerReader(std::move(header), minor),
+        frames_(std::move(records), header_, after_header),
+        cache_(cache_bytes) {
     description_.results = frames_.results();
     use_tables(frames_.tables());
     groups_of_.resize(header_.dump.tensors.size());
@@ -153,7 +156,7 @@ std::unique_ptr<KvzReader> open_kvz(ByteView bytes, std::string name) {
 
 namespace {
 
-std::unique_ptr<FiledContainer> open_one(InputFile file) {
+std::unique_ptr<FiledContainer> open_one(InputFile file, std::uint64_t cache_bytes = PartCache::kBytes) {
   RecordFile records{std::move(file)};
   Prelude prelude;
   records.read_at(0, prelude);
@@ -161,7 +164,7 @@ std::unique_ptr<FiledContainer> open_one(InputFile file) {
   Record record = records.record_at(kPreludeBytes, 0);
   const std::uint64_t after_header = kPreludeBytes + kRecordOverhead + record.header.stored;
   return std::make_unique<FiledContainer>(std::move(records), header_of(std::move(record), info), info.minor,
-                                          after_header);
+                                          after_header, cache_bytes);
 }
 
 /// A container to which others may have been appended, and none of whose tokens are passed over in silence.
@@ -192,7 +195,9 @@ std::unique_ptr<KvzReader> open_kvz(InputFile file) {
     return reader;
   }
   require_whole(segments);
-  const OpenSegment open = [](InputFile one) -> std::unique_ptr<KvzReader> { return open_one(std::move(one)); };
+  const OpenSegment open = [](InputFile one, std::uint64_t cache_bytes) -> std::unique_ptr<KvzReader> {
+    return open_one(std::move(one), cache_bytes);
+  };
   auto reader = open_appended(std::move(file), segments, open);
   if (!path.empty()) reader->use_tables(tables_beside(path));
   return reader;

@@ -13,7 +13,10 @@ namespace kvzip {
 
 class PartCache {
  public:
-  static constexpr std::uint64_t kBytes = std::uint64_t{64} << 20;  // but always the last part
+  static constexpr std::uint64_t kBytes = std::uint64_t{64} << 20;
+
+  /// At most so many bytes, but always the last part.
+  explicit PartCache(std::uint64_t most = kBytes) : most_(most) {}
 
   /// The part with its data: decode(part) fills it when it is not here. Valid until the next call.
   template <typename Decode>
@@ -27,7 +30,7 @@ class PartCache {
     decode(wanted);
     bytes_ += bytes_of(wanted);
     parts_.push_front(std::move(wanted));
-    while (bytes_ > kBytes && parts_.size() > 1) {
+    while (bytes_ > most_ && parts_.size() > 1) {
       bytes_ -= bytes_of(parts_.back());
       parts_.pop_back();
     }
@@ -42,7 +45,7 @@ class PartCache {
   }
 
   std::list<Part> parts_;  // the last one asked for first
-  std::uint64_t bytes_ = 0;
+  std::uint64_t most_, bytes_ = 0;
 };
 
 }  // namespace kvzip

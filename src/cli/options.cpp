@@ -142,6 +142,11 @@ void add_recognising(CLI::App& app, Recognising& options) {
   app.add_flag("--strict", options.strict, "refuse a dump with floats that are not recognised");
 }
 
+void add_views(CLI::App& app, Recognising& options) {
+  options.views = true;
+  add_text(app, "--raw", options.raw, "LAYOUT", "bare elements, as kv:2LTHD:bf16:2x32x-x8x128");
+}
+
 void add_selecting(CLI::App& app, Selecting& selecting, const std::string& roles) {
   add_text(app, "--layers", selecting.layers, "A-B", "only these layers");
   add_text(app, "--tokens", selecting.tokens, "A:B", "only tokens A to B - 1");

@@ -61,6 +61,8 @@ CLI::Validator finite_range(double least, double most);
 
 /// --layout, --map and --strict.
 void add_recognising(CLI::App& app, Recognising& options);
+/// --raw, and the fields of --map: inputs read as something else than they say.
+void add_views(CLI::App& app, Recognising& options);
 /// `roles` says what is taken without --role.
 void add_selecting(CLI::App& app, Selecting& selecting, const std::string& roles);
 /// A line on standard error about what a file of this format and name will not say of the dump, if anything.

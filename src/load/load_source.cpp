@@ -114,6 +114,9 @@ LoadSource read_containers(const std::vector<std::string>& paths, std::uint64_t 
     in_file(path == "-" ? "standard input" : path, [&] {
       const auto reader = open_kvz(path);
       const KvzSummary summary = reader->summary();
+      if (summary.appended > 0) {
+        fail(ErrorCode::invalid_argument, "others were appended to it: 'kvzip compress' makes one container of it");
+      }
       Cache cache = cache_of(*reader, summary);
       if (cache.tensors.empty()) fail(ErrorCode::invalid_argument, "it holds no keys and values");
       if (out.levels.empty()) {

@@ -7,6 +7,7 @@
 #include "formats/hdf5/hdf5.hpp"
 #include "formats/identity.hpp"
 #include "formats/left_out.hpp"
+#include "formats/tensor_views.hpp"
 #include "src/report/report.hpp"
 #include "src/request/request.hpp"
 
@@ -72,11 +73,26 @@ KeyValues parse_meta(const std::vector<std::string>& texts) {
   return out;
 }
 
+std::unique_ptr<DumpReader> viewed(std::unique_ptr<DumpReader> reader, const Recognising& options) {
+  std::vector<TensorView> views;
+  for (const std::string& text : options.map) {
+    MapText map = as_typed("--map", [&] { return parse_map_text(text); });
+    if (map.view) views.push_back(std::move(*map.view));
+  }
+  return view(std::move(reader), std::move(views));
+}
+
 RecogniseOptions recognise_options(const Recognising& options) {
   RecogniseOptions out;
   out.layout = options.layout;
   for (const std::string& text : options.map) {
-    out.map.push_back(as_typed("--map", [&] { return parse_map_rule(text); }));
+    as_typed("--map", [&] {
+      const MapText map = parse_map_text(text);
+      if (map.view && !options.views) {
+        throw UsageError(fmt::format("--map {}: this command reads tensors as they are; see kvzip convert", text));
+      }
+      for (const std::string& rule : map.rules) out.map.push_back(parse_map_rule(rule));
+    });
   }
   return out;
 }

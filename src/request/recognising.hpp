@@ -2,6 +2,7 @@
 // How tensors are recognised, as it was asked for, and what is said of those that are not.
 #pragma once
 
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -10,12 +11,13 @@
 
 namespace kvzip::tool {
 
-/// --layout, --map, --strict and (for compress) --meta: how tensors are recognised.
+/// --layout, --map, --raw, --strict and (for compress) --meta: how tensors are recognised.
 struct Recognising {
-  std::string layout;
+  std::string layout, raw;
   std::vector<std::string> map, meta;
   bool strict = false;  // refuse what is not recognised in full
   bool some = false;    // refuse what holds no keys and no values
+  bool views = false;   // --map may say that tensors are something else than the file says
   bool say = false;     // a line on standard error when floats are not recognised
 };
 /// Why a tensor is what it is, and what would settle it: the options with what to give them.
@@ -24,6 +26,8 @@ std::string why_text(const TensorInfo& tensor, const TensorRole& role);
 std::string unrecognised_text(const Dump& dump, const Recognition& recognition);
 /// "left out: ...": what an HDF5 file holds that no dump can; empty where there is nothing.
 std::string left_out_text(const DumpReader& reader);
+/// The input as --map's fields show it.
+std::unique_ptr<DumpReader> viewed(std::unique_ptr<DumpReader> reader, const Recognising& options);
 /// What --layout and --map say; UsageError for a rule that is none.
 RecogniseOptions recognise_options(const Recognising& options);
 using KeyValues = std::vector<std::pair<std::string, std::string>>;

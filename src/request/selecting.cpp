@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "formats/join.hpp"
+#include "formats/raw.hpp"
 #include "formats/token_windows.hpp"
 #include "kvzip/container.hpp"
 #include "src/report/report.hpp"
@@ -35,15 +36,25 @@ void require_belonging(DumpReader& a, DumpReader& b, Belonging what, bool mix) {
     fail(ErrorCode::invalid_argument, "not of the same cache: they differ in {} (--mix goes on)", text);
 }
 
-std::unique_ptr<DumpReader> open_inputs(const std::vector<std::string>& paths, bool mix) {
+namespace {
+
+std::unique_ptr<DumpReader> open_input(const std::string& path, const std::string& raw) {
+  if (raw.empty()) return open_reader(path);
+  const RawLayout layout = as_typed("--raw", [&] { return parse_raw(raw); });
+  return open_raw(path == "-" ? InputFile::spool_stdin() : InputFile(path), layout);
+}
+
+}  // namespace
+
+std::unique_ptr<DumpReader> open_inputs(const std::vector<std::string>& paths, bool mix, const Recognising& as) {
   std::vector<JoinInput> inputs;
   for (const std::string& path : paths) {
-    inputs.push_back({input_name(path), with_file(path, [&] { return open_reader(path); })});
+    inputs.push_back({input_name(path), with_file(path, [&] { return open_input(path, as.raw); })});
   }
   for (std::size_t i = 1; i < inputs.size(); ++i) {
     with_file(paths[i], [&] { require_belonging(*inputs[0].reader, *inputs[i].reader, Belonging::cache, mix); });
   }
-  return join(std::move(inputs), mix);
+  return viewed(join(std::move(inputs), mix), as);
 }
 
 std::string selection_note(const Dump& dump, const Recognition& recognition, const Selection& selection) {
@@ -59,7 +70,7 @@ std::unique_ptr<DumpReader> open_selected(const std::vector<std::string>& paths,
     selection.roles = roles;
     recognising.some = true;
   }
-  auto reader = open_inputs(paths, selecting.mix);
+  auto reader = open_inputs(paths, selecting.mix, recognising);
   const Recognition recognition = recognise_input(*reader, recognising, meta);
   const std::string said = selection_note(reader->dump(), recognition, selection);
   if (recognising.say && !said.empty()) note(said);

@@ -22,6 +22,8 @@ kvzip decompress -q all.kvz -o same.safetensors --tokens 38:44 --layers 1
 expect_status 0 kvzip compare same.safetensors part.safetensors --max-abs 0
 kvzip compress -q grown.kvz -o again.kvz --preset lossless
 expect_status 0 kvzip compare all.safetensors again.kvz --max-abs 0
+expect_status 1 kvzip cut grown.kvz -o less.kvz --share 0.5
+expect_in stderr "others were appended to it"
 # Positions that do not follow, another model, pipes, tokens that are there.
 expect_status 1 kvzip append first.kvz 3.safetensors
 expect_in stderr "its first token is at position 41, and the next one of first.kvz is 40"

@@ -309,6 +309,7 @@ TEST_CASE("what does not go on a container's tensors is refused and leaves no by
   refuses(dump, "tensor 'layers.0.value' is not of the type");
   dump = good;
   dump.tensors.erase(dump.tensors.begin());
+  dump.tensors.pop_back();
   refuses(dump, "tensor 'layers.0.key' has nothing that goes on");
   dump = good;
   dump.tensors[1].name = "layers.1.value";
