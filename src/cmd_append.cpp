@@ -86,7 +86,7 @@ int append(const Options& o) {
   return with_file(o.in[0], [&] {
     Recognising recognising = o.recognising;
     recognising.say = !o.common.quiet;
-    const bool part = !o.selecting.tokens.empty();
+    const bool part = !o.selecting.selection().empty();
     const auto reader = part ? open_selected(o.in, o.selecting, recognising, {}, options.user)
                              : open_inputs(o.in, o.selecting.mix, recognising);
     if (reader->traits().once) throw UsageError("append reads a container twice: give it as a file, not from a pipe");
@@ -127,6 +127,7 @@ void add_append(CLI::App& app, Action& action) {
   command->add_option("CONTAINER", o->container, "container that grows")->required();
   command->add_option("NEW", o->in, "dump of the tokens that follow")->required();
   add_text(*command, "--tokens", o->selecting.tokens, "A:B", "only these tokens of NEW, from A to B - 1");
+  add_text(*command, "--role", o->selecting.role, "ROLE", "only key, value, query or other of NEW; or a list");
   add_text(*command, "--preset", o->preset, "NAME|FILE", "how to code (default: as the container is)");
   add_text(*command, "--key", o->key, "SPEC", "pipeline for keys, instead of the preset's");
   add_text(*command, "--value", o->value, "SPEC", "pipeline for values, instead of the preset's");

@@ -186,6 +186,7 @@ class AppendedContainer final : public KvzReader {
     KvzSummary out = summary_of(*segments_[0].reader);
     if (segments_.size() > 1) out.results.reset();
     out.appended = segments_.size() - 1;
+    if (out.appended > 0) out.minor = std::max(out.minor, 1u);
     out.unfinished = unfinished_;
     for (std::size_t s = 1; s < segments_.size(); ++s) {
       const KvzSummary more = summary_of(*segments_[s].reader);

@@ -40,6 +40,11 @@ cp 48.kvz copy.kvz
 expect_status 1 kvzip append 48.kvz 48.safetensors
 expect_in stderr "its first 48 tokens are those of 48.kvz: --tokens 48:"
 cmp 48.kvz copy.kvz
+kvzip compress -q 48.safetensors -o kv.kvz --preset lossless --tokens 0:40 --role key,value
+expect_status 1 kvzip append kv.kvz 48.safetensors --tokens 40:
+expect_in stderr "has nothing to go on from"
+expect_status 0 kvzip append -q kv.kvz 48.safetensors --tokens 40: --role key,value
+expect_status 0 kvzip compare 48.safetensors kv.kvz --common --max-abs 0
 # An append that was cut.
 head -c -20 grown.kvz >cut.kvz
 expect_status 3 kvzip verify cut.kvz

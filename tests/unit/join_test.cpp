@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "formats/folder.hpp"
 #include "formats/join.hpp"
 #include "formats/kvz/kvz.hpp"
 #include "formats/left_out.hpp"
@@ -109,6 +110,13 @@ TEST_CASE("join: what was selected apart is whole again") {
     CHECK(attributes.size() == sample().attributes.size());
     for (const Attribute& attribute : sample().attributes) CHECK(std::ranges::count(attributes, attribute) == 1);
   }
+}
+
+TEST_CASE("files come in the order of the numbers in their names") {
+  std::vector<std::string> names{"layer.10", "layer.9", "layer.010", "layer.1.x", "layer.1", "layer", "a", "layer.9b"};
+  std::ranges::sort(names, numbers_ascend);
+  CHECK(names == std::vector<std::string>{"a", "layer", "layer.1", "layer.1.x", "layer.9", "layer.9b", "layer.010",
+                                          "layer.10"});
 }
 
 TEST_CASE("join: files of a layer each may call their tensors alike") {
