@@ -168,7 +168,7 @@ std::unique_ptr<FiledContainer> open_one(InputFile file, std::uint64_t cache_byt
 }
 
 /// A container to which others may have been appended, and none of whose tokens are passed over in silence.
-void require_whole(const Segments& segments) {
+void require_whole(const Segments& segments, std::uint64_t size) {
   if (segments.headless) fail(ErrorCode::corrupt, "it was appended to a container that is not here");
   for (const Segment& segment : segments.all) {
     if (segment.sound) continue;
@@ -177,9 +177,11 @@ void require_whole(const Segments& segments) {
          segment.begin);
   }
   if (segments.rest == Segments::Rest::nothing || segments.rest == Segments::Rest::cut) return;
-  fail(ErrorCode::corrupt,
-       "what stands from byte {} on is no part of it, or damaged: its first {} bytes are the container that was before",
-       segments.end, segments.end);
+  fail(
+      ErrorCode::corrupt,
+      "the file has {} bytes, and what stands from byte {} on is no part of it, or damaged: its first {} bytes are the "
+      "container that was before",
+      size, segments.end, segments.end);
 }
 
 }  // namespace
@@ -194,7 +196,7 @@ std::unique_ptr<KvzReader> open_kvz(InputFile file) {
     if (!path.empty() && reader->lacks_tables()) reader->use_tables(tables_beside(path));
     return reader;
   }
-  require_whole(segments);
+  require_whole(segments, file.size());
   const OpenSegment open = [](InputFile one, std::uint64_t cache_bytes) -> std::unique_ptr<KvzReader> {
     return open_one(std::move(one), cache_bytes);
   };

@@ -26,7 +26,9 @@ one_line
 expect_in stderr "nowhere.safetensors"
 expect_status 5 kvzip compress a.safetensors -o no/such/dir/x.kvz
 one_line
-expect_status 2 kvzip compress . -o x.kvz
+expect_status 2 kvzip compress .
+one_line
+expect_status 1 kvzip compress . -o x.kvz # as one dump, of files that have tensors of one name
 one_line
 
 # Existing outputs are kept without -f.

@@ -21,6 +21,11 @@ os.makedirs("chunks", exist_ok=True)
 raw = halves(2 * 3 * 8 * 16, 5)
 with open("chunks/vllm@model@1@0@abc@bfloat16.data", "wb") as f:
     f.write(struct.pack("<iiiiiii", len(raw), 1, 3, 2, 3, 8, 16) + raw)
+# Its GPUDirect backend: a safetensors header of 4096 bytes with keys of its own.
+text = json.dumps({"kvcache": {"dtype": "BF16", "shape": [8, 2, 32], "data_offsets": [0, 1024], "fmt": 2,
+                               "__metadata__": {"lmcache_version": "1"}}}).encode().ljust(4088)
+with open("gds.kvcache.safetensors", "wb") as f:
+    f.write(struct.pack("<Q", len(text)) + text + halves(512, 3))
 os.makedirs("empty/.hidden", exist_ok=True)
 open("empty/config.json", "w").write("{}")
 END
@@ -46,6 +51,9 @@ expect_in stdout "stated by LMCache's fmt 1"
 expect_status 0 kvzip compress -q chunks/*.data -o chunk.kvz --preset lossless
 kvzip decompress -q chunk.kvz -o chunk.safetensors
 expect_status 0 kvzip compare chunks chunk.safetensors --max-abs 0
+
+expect_status 0 kvzip inspect gds.kvcache.safetensors
+expect_in stdout "stated by LMCache's fmt 2"
 
 expect_status 1 kvzip inspect empty
 expect_in stderr "no file in this folder is called like a dump"

@@ -115,8 +115,8 @@ TEST_CASE("join: what was selected apart is whole again") {
 TEST_CASE("files come in the order of the numbers in their names") {
   std::vector<std::string> names{"layer.10", "layer.9", "layer.010", "layer.1.x", "layer.1", "layer", "a", "layer.9b"};
   std::ranges::sort(names, numbers_ascend);
-  CHECK(names == std::vector<std::string>{"a", "layer", "layer.1", "layer.1.x", "layer.9", "layer.9b", "layer.010",
-                                          "layer.10"});
+  CHECK(names ==
+        std::vector<std::string>{"a", "layer", "layer.1", "layer.1.x", "layer.9", "layer.9b", "layer.010", "layer.10"});
 }
 
 TEST_CASE("join: files of a layer each may call their tensors alike") {
