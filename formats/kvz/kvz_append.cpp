@@ -11,6 +11,7 @@
 
 #include "codec/fail.hpp"
 #include "formats/file_calls.hpp"
+#include "formats/hdf5/hdf5.hpp"
 #include "formats/kvz/kvz.hpp"
 #include "formats/kvz/kvz_growing.hpp"
 #include "formats/kvz/kvz_growth.hpp"
@@ -93,6 +94,7 @@ std::vector<Growing> growing(DumpReader& file, DumpReader& more, const Recogniti
   std::vector<Growing> out;
   for (std::size_t i = 0; i < more.dump().tensors.size(); ++i) {
     const TensorInfo& info = more.dump().tensors[i];
+    if (info.name == kHdf5Frame) continue;  // an HDF5 file beside its tensors: that of the container stays
     const auto& known = file.dump().tensors;
     const auto found = std::ranges::find(known, info.name, &TensorInfo::name);
     const auto place = static_cast<std::size_t>(found - known.begin());

@@ -4,6 +4,7 @@
 
 #include <fstream>
 
+#include "formats/hdf5/hdf5.hpp"
 #include "formats/kvz/kvz_records.hpp"
 #include "formats/parts.hpp"
 #include "kvzip/container.hpp"
@@ -283,6 +284,24 @@ TEST_CASE("a list of all tokens goes on where it begins as the container's, and 
   more.data(2).insert(more.data(2).end(), second->data(2).begin(), second->data(2).end());
   append(path, more);
   CHECK(values_of(*open_kvz(path))[2] == more.data(2));
+}
+
+TEST_CASE("what an HDF5 file holds beside its tensors stays that of the container") {
+  const ScratchDirectory scratch;
+  const std::string path = scratch.file("a.kvz");
+  const auto framed = [](std::uint64_t count, unsigned seed, std::uint64_t frame) {
+    Dump dump = tokens(count, seed)->dump();
+    dump.tensors.push_back({std::string(kHdf5Frame), DType::u8, {frame}});
+    auto reader = std::make_unique<MemoryReader>(dump);
+    reader->stated = recognise(dump);
+    return reader;
+  };
+  auto first = framed(5, 1, 30), second = framed(3, 7, 20);
+  write_file(path, compressed(*first, options_of(kExact)));
+  append(path, *second);
+  const std::vector<Bytes> values = values_of(*open_kvz(path));
+  CHECK(values[4] == first->data(4));
+  CHECK(values[2].size() == 8 * 4);
 }
 
 TEST_CASE("what does not go on a container's tensors is refused and leaves no byte") {
