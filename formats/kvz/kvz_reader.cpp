@@ -173,8 +173,9 @@ void require_whole(const Segments& segments, std::uint64_t size) {
   for (const Segment& segment : segments.all) {
     if (segment.sound) continue;
     fail(ErrorCode::corrupt,
-         "the container at byte {} was appended to something else, or its footer is damaged ('kvzip recover' reads on)",
-         segment.begin);
+         "the file has {} bytes, and the container at byte {} was appended to something else, or its footer is damaged "
+         "('kvzip recover' reads on)",
+         size, segment.begin);
   }
   if (segments.rest == Segments::Rest::nothing || segments.rest == Segments::Rest::cut) return;
   fail(
