@@ -7,6 +7,7 @@
 
 #include "codec/fail.hpp"
 #include "codec/number.hpp"
+#include "formats/left_out.hpp"
 #include "formats/map_rules.hpp"
 #include "formats/name_patterns.hpp"
 #include "formats/parts.hpp"
@@ -22,7 +23,7 @@ struct Seen {
   std::uint64_t skip = 0;   // elements of a row in front
 };
 
-class ViewReader final : public DumpReader {
+class ViewReader final : public DumpReader, public LeavesOut {
  public:
   ViewReader(std::unique_ptr<DumpReader> inner, const std::vector<TensorView>& views) : inner_(std::move(inner)) {
     const Dump& dump = inner_->dump();
@@ -46,6 +47,7 @@ class ViewReader final : public DumpReader {
     parts_ = DumpParts(dump_);
   }
 
+  std::vector<std::string> left_out() const override { return left_out_of(*inner_); }
   const Dump& dump() const override { return dump_; }
   std::uint64_t part_count() const override { return parts_.count(); }
   Part part(std::uint64_t index) const override { return parts_.part(dump_, index); }
