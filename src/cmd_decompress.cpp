@@ -7,6 +7,7 @@
 
 #include "codec/fail.hpp"
 #include "formats/ggml_values.hpp"
+#include "formats/hdf5/hdf5.hpp"
 #include "kvzip/container.hpp"
 #include "src/cli/batch.hpp"
 #include "src/commands.hpp"
@@ -58,6 +59,11 @@ void require_like(DumpReader& reader, const Options& o) {
   }
 }
 
+/// It keeps what HDF5 has and dumps have not.
+bool has_frame(const Dump& dump) {
+  return std::ranges::find(dump.tensors, kHdf5Frame, &TensorInfo::name) != dump.tensors.end();
+}
+
 Outcome decompress_file(const Options& o, const std::string& in, const std::string& out) {
   const std::string format = output_format(out, o.to);
   const Selection selection = o.selecting.selection();
@@ -72,7 +78,11 @@ Outcome decompress_file(const Options& o, const std::string& in, const std::stri
     const Recognition recognition = *reader->recognition();
     const std::string said = selection_note(reader->dump(), recognition, selection);
     if (!o.common.quiet && !said.empty()) note(said);
+    const bool framed = has_frame(reader->dump());
     reader = select(std::move(reader), recognition, selection);
+    if (framed && !has_frame(reader->dump()) && !o.common.quiet) {
+      note("a part of the file leaves out what its HDF5 file held beside tensors");
+    }
   }
   DumpReader& source = reader_for(format, *reader);
   const auto writer = create_writer(out, format, source.dump(), o.common.force);

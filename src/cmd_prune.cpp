@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <cmath>
 #include <map>
 #include <memory>
 
 #include "codec/number.hpp"
+#include "formats/hdf5/hdf5.hpp"
 #include "src/commands.hpp"
 #include "src/prune/pruned_reader.hpp"
 #include "src/report/report.hpp"
@@ -105,6 +106,8 @@ int prune(const Options& o) {
     const auto reader = open_reader(o.in);
     if (reader->traits().once) throw UsageError("prune reads a container twice: give it as a file, not from a pipe");
     const Recognition roles = recognise_input(*reader, o.recognising, {});
+    const auto beside = hdf5_left_out(*reader);
+    if (!beside.empty() && !o.common.quiet) note(fmt::format("left out: {}", fmt::join(beside, "; ")));
     const Kept kept = choose(o, *reader, roles);
     PrunedReader pruned(*reader, roles, kept);
     const auto writer = create_writer(o.out, format, pruned.dump(), o.common.force);

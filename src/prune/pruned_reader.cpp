@@ -6,6 +6,7 @@
 #include <set>
 
 #include "codec/fail.hpp"
+#include "formats/hdf5/hdf5.hpp"
 
 namespace kvzip::tool {
 namespace {
@@ -35,6 +36,7 @@ PrunedReader::PrunedReader(DumpReader& inner, const Recognition& recognition, Ke
       read_positions(i);
       continue;
     }
+    if (tensors[i].name == kHdf5Frame) continue;  // of a file with all tokens
     if (tensors[i].name == kPositionsName) {
       fail(ErrorCode::invalid_argument, "it has a tensor '{}' already: tokens were left out before", kPositionsName);
     }
@@ -62,7 +64,8 @@ void PrunedReader::take_attributes(const Recognition& recognition) {
   const char* gone = recognition.model.rope.state == Rope::State::pre ? "rope_theta" : "rope";
   std::set<std::string_view> dropped;
   for (std::size_t i = 0; i < recognition.tensors.size(); ++i) {
-    if (recognition.tensors[i].role == Role::query) dropped.insert(inner_.dump().tensors[i].name);
+    const bool gone_too = recognition.tensors[i].role == Role::query || inner_.dump().tensors[i].name == kHdf5Frame;
+    if (gone_too) dropped.insert(inner_.dump().tensors[i].name);
   }
   for (const Attribute& attribute : inner_.dump().attributes) {
     const bool turns = attribute.object.empty() && attribute.name == gone;

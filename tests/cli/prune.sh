@@ -66,3 +66,16 @@ expect_status 2 kvzip prune a.safetensors x.safetensors --keep 10 --policy lru
 expect_status 1 kvzip prune a.safetensors a.safetensors --keep 10 -f
 expect_status 2 kvzip prune a.safetensors x.kvz --keep 10
 [ ! -e x.safetensors ]
+
+# What HDF5 held beside tensors belongs to the file with all its tokens: it is left out, which is said.
+beside=$root/tests/golden/hdf5/beside.h5
+expect_status 0 kvzip prune "$beside" kept.safetensors --policy streaming --keep 5
+expect_in stderr "left out: "
+expect_in stderr "'records'"
+kvzip inspect kept.safetensors >inspected
+[ "$(grep -c kvzip.hdf5 inspected)" = 0 ]
+kvzip compress -q "$beside" -o beside.kvz --preset lossless
+expect_status 0 kvzip decompress beside.kvz -o part.h5 --role key
+expect_in stderr "beside tensors"
+expect_status 0 kvzip decompress beside.kvz -o whole.h5
+[ ! -s stderr ]
