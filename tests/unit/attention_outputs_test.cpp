@@ -157,7 +157,9 @@ TEST_CASE("attention outputs: what is left of a cache is seen by the positions i
       }
     }
     PrunedReader pruned(reader, made.recognition, kept);
-    Asking asking(pruned, made.recognition, {scratch.file("q.safetensors"), 0, names});
+    Recognition roles = made.recognition;
+    roles.tensors.resize(pruned.dump().tensors.size());  // and positions
+    Asking asking(pruned, roles, {scratch.file("q.safetensors"), 0, names});
     double furthest = 0;
     for (const auto& [layer, place] : asking.layers()) {
       const std::vector<float> got = attend(asking, layer, {}).data;
