@@ -56,7 +56,7 @@ class Packs final : public Cloned<Packs, Coder> {
     if (packs * (header.least + header.width) > body.size() * std::uint64_t{8}) {
       fail(ErrorCode::truncated, "the bits end too early");
     }
-    s.allocate();
+    s.data.resize(s.count());
     BitReader bits(body);
     for (std::size_t r = 0; r < s.rows; r += rows_) {
       for (std::size_t c = 0; c < s.cols; ++c) get(s, r, c, bits);
