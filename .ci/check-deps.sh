@@ -49,13 +49,13 @@ awk '
     }
     keep("CLI/", "src/cli/|src/cmd_|src/main.cpp|src/commands.hpp")
     keep("(hdf5|H5[A-Z]*(public|pubconf)?|hdf5_hl)[.]h", "formats/hdf5/")
-    keep("H5PLextern", "formats/h5z/h5z_plugin.cpp")
+    keep("H5PLextern", "formats/hdf5_filter/h5z_plugin.cpp")
     keep("nlohmann/", "formats/|src/|tests/")
     keep("(zstd|zdict)", "codec/coders/zstd.cpp|src/bench/bench_peers.cpp") # bench measures zstd itself, contexts reused
     keep("zlib", "codec/coders/deflate.cpp|formats/hdf5/hdf5_chunks.cpp|formats/zip.cpp|tests/contract/reference_deflate_test.cpp")
     keep("(oneapi|tbb)/", "formats/walk.cpp|formats/parallel.cpp")
     keep("doctest", "tests/")
-    keep("xxh", "formats/kvz/kvz_records.cpp|formats/h5z/h5z_chunk.cpp")
+    keep("xxh", "formats/kvz/kvz_records.cpp|formats/hdf5_filter/h5z_chunk.cpp")
     keep("hwy/", "codec/kernels/|tests/bench/limits.cpp") # limits of each instruction set
     keep("benchmark/", "tests/bench/")
     keep("Eigen/", "codec/")

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "formats/h5z/h5z_chunk.hpp"
+#include "formats/hdf5_filter/h5z_chunk.hpp"
 #include "kvzip/error.hpp"
 #include "kvzip/rules.hpp"
 #include "kvzip/tile_codec.hpp"

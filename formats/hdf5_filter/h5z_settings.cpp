@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "formats/h5z/h5z_settings.hpp"
+#include "formats/hdf5_filter/h5z_settings.hpp"
 
 #include <algorithm>
 #include <optional>

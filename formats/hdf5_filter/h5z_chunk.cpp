@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "formats/h5z/h5z_chunk.hpp"
+#include "formats/hdf5_filter/h5z_chunk.hpp"
 
 #include <xxhash.h>
 
@@ -9,7 +9,7 @@
 
 #include "codec/bytes.hpp"
 #include "codec/fail.hpp"
-#include "formats/h5z/h5z_settings.hpp"
+#include "formats/hdf5_filter/h5z_settings.hpp"
 #include "kvzip/error.hpp"
 
 namespace kvzip::h5z {

@@ -12,7 +12,7 @@
 #include <new>
 #include <span>
 
-#include "formats/h5z/h5z_chunk.hpp"
+#include "formats/hdf5_filter/h5z_chunk.hpp"
 
 namespace {
 
