@@ -169,6 +169,14 @@ Part DumpParts::part(const Dump& dump, std::uint64_t index) const {
   return part;
 }
 
+void fetch_by_reading(DumpReader& reader, Part& part) {
+  part.data.resize(part.slices.size());
+  for (std::size_t i = 0; i < part.slices.size(); ++i) {
+    part.data[i].resize(slice_bytes(reader.dump(), part.slices[i]));
+    reader.read(part.slices[i], part.data[i]);
+  }
+}
+
 std::uint64_t slice_bytes(const Dump& dump, const Slice& slice) {
   if (slice.tensor >= dump.tensors.size()) fail(ErrorCode::invalid_argument, "there is no tensor {}", slice.tensor);
   const TensorInfo& info = dump.tensors[slice.tensor];

@@ -129,13 +129,7 @@ class NumpyReader final : public DumpReader {
     }
     return part;
   }
-  void fetch(Part& part) override {
-    part.data.resize(part.slices.size());
-    for (std::size_t i = 0; i < part.slices.size(); ++i) {
-      part.data[i].resize(slice_bytes(dump_, part.slices[i]));
-      read(part.slices[i], part.data[i]);
-    }
-  }
+  void fetch(Part& part) override { fetch_by_reading(*this, part); }
   void read(const Slice& slice, std::span<std::byte> out) override {
     check_slice(dump_, slice, out.size());
     const TensorInfo& info = dump_.tensors[slice.tensor];

@@ -47,4 +47,7 @@ std::uint64_t slice_bytes(const Dump& dump, const Slice& slice);
 /// fail(invalid_argument) unless the slice lies within its tensor and has exactly `bytes` bytes.
 void check_slice(const Dump& dump, const Slice& slice, std::uint64_t bytes);
 
+/// The part's slices, one after the other, as reader.read() gives them.
+void fetch_by_reading(DumpReader& reader, Part& part);
+
 }  // namespace kvzip

@@ -46,11 +46,7 @@ void ArrayReader::set_metadata(const std::string& name, std::string value) {
 }
 
 void ArrayReader::fetch(Part& part) {
-  part.data.resize(part.slices.size());
-  for (std::size_t i = 0; i < part.slices.size(); ++i) {
-    part.data[i].resize(slice_bytes(dump_, part.slices[i]));
-    read(part.slices[i], part.data[i]);
-  }
+  fetch_by_reading(*this, part);
 }
 
 void ArrayReader::read(const Slice& slice, std::span<std::byte> out) {

@@ -85,13 +85,7 @@ class Reader final : public DumpReader, public LeavesOut {
     return part;
   }
 
-  void fetch(Part& part) override {
-    part.data.resize(part.slices.size());
-    for (std::size_t i = 0; i < part.slices.size(); ++i) {
-      part.data[i].resize(slice_bytes(contents_.dump, part.slices[i]));
-      read(part.slices[i], part.data[i]);
-    }
-  }
+  void fetch(Part& part) override { fetch_by_reading(*this, part); }
 
   void read(const Slice& slice, std::span<std::byte> out) override {
     check_slice(contents_.dump, slice, out.size());

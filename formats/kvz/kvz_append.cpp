@@ -47,13 +47,7 @@ class Subset final : public DumpReader {
   const Recognition* recognition() const override { return &roles_; }
   std::uint64_t part_count() const override { return parts_.count(); }
   Part part(std::uint64_t index) const override { return parts_.part(dump_, index); }
-  void fetch(Part& part) override {
-    part.data.resize(part.slices.size());
-    for (std::size_t i = 0; i < part.slices.size(); ++i) {
-      part.data[i].resize(slice_bytes(dump_, part.slices[i]));
-      read(part.slices[i], part.data[i]);
-    }
-  }
+  void fetch(Part& part) override { fetch_by_reading(*this, part); }
   void read(const Slice& slice, std::span<std::byte> out) override {
     Slice own = slice;
     const Growing& g = tensors_.at(slice.tensor);

@@ -109,11 +109,7 @@ void PrunedReader::add_positions() {
 }
 
 void PrunedReader::fetch(Part& part) {
-  part.data.resize(part.slices.size());
-  for (std::size_t i = 0; i < part.slices.size(); ++i) {
-    part.data[i].resize(slice_bytes(dump_, part.slices[i]));
-    read(part.slices[i], part.data[i]);
-  }
+  fetch_by_reading(*this, part);
 }
 
 void PrunedReader::read(const Slice& slice, std::span<std::byte> out) {
