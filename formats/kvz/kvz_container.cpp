@@ -59,6 +59,16 @@ KvzHeader header_of(Record record, const PreludeInfo& prelude) {
   }
 }
 
+FileHead read_head(InputFile file) {
+  RecordFile records{std::move(file)};
+  Prelude prelude;
+  records.read_at(0, prelude);
+  const PreludeInfo info = check_prelude(prelude);
+  Record record = records.record_at(kPreludeBytes, 0);
+  const std::uint64_t end = kPreludeBytes + kRecordOverhead + record.header.stored;
+  return {std::move(records), header_of(std::move(record), info), info.minor, end};
+}
+
 bool earned(const Plan::Cost& cost, std::uint64_t stored) {
   return limits::earned(cost.work, cost.decoded, static_cast<double>(stored));
 }

@@ -20,6 +20,15 @@ namespace kvzip {
 /// The header that a record holds. Errors are corrupt, unsupported or limit.
 KvzHeader header_of(Record record, const PreludeInfo& prelude);
 
+/// What stands in front of a file's frames.
+struct FileHead {
+  RecordFile records;
+  KvzHeader header;
+  unsigned minor = 0;
+  std::uint64_t end = 0;  // where it ends
+};
+FileHead read_head(InputFile file);
+
 /// Whether `stored` bytes have earned this cost (kvzip/trust.hpp), and fail(limit) where they have not and files are
 /// not trusted.
 bool earned(const Plan::Cost& cost, std::uint64_t stored);

@@ -14,8 +14,8 @@ namespace {
 
 class Cutter final : public ContainerReader {
  public:
-  Cutter(RecordFile records, KvzHeader header, unsigned minor, std::uint64_t after_header)
-      : ContainerReader(std::move(header), minor), frames_(std::move(records), header_, after_header) {
+  explicit Cutter(FileHead head)
+      : ContainerReader(std::move(head.header), head.minor), frames_(std::move(head.records), header_, head.end) {
     use_tables(frames_.tables());
   }
 
@@ -75,13 +75,7 @@ void cut_kvz(const std::string& in, const std::string& out, double share, bool o
   if (find_segments(file).all.size() > 1) {
     fail(ErrorCode::invalid_argument, "others were appended to it: 'kvzip compress' makes one container of it");
   }
-  RecordFile records{std::move(file)};
-  Prelude prelude;
-  records.read_at(0, prelude);
-  const PreludeInfo info = check_prelude(prelude);
-  Record record = records.record_at(kPreludeBytes, 0);
-  const std::uint64_t after_header = kPreludeBytes + kRecordOverhead + record.header.stored;
-  Cutter cutter(std::move(records), header_of(std::move(record), info), info.minor, after_header);
+  Cutter cutter(read_head(std::move(file)));
   if (cutter.lacks_tables()) cutter.use_tables(tables_beside(in));
   cutter.write(Destination(out, overwrite), share);
 }

@@ -55,10 +55,9 @@ class PipedContainer final : public ContainerReader {
 
 class FiledContainer final : public ContainerReader {
  public:
-  FiledContainer(RecordFile records, KvzHeader header, unsigned minor, std::uint64_t after_header,
-                 std::uint64_t cache_bytes)
-      : ContainerReader(std::move(header), minor),
-        frames_(std::move(records), header_, after_header),
+  FiledContainer(FileHead head, std::uint64_t cache_bytes)
+      : ContainerReader(std::move(head.header), head.minor),
+        frames_(std::move(head.records), header_, head.end),
         cache_(cache_bytes) {
     description_.results = frames_.results();
     use_tables(frames_.tables());
@@ -157,14 +156,7 @@ std::unique_ptr<KvzReader> open_kvz(ByteView bytes, std::string name) {
 namespace {
 
 std::unique_ptr<FiledContainer> open_one(InputFile file, std::uint64_t cache_bytes = PartCache::kBytes) {
-  RecordFile records{std::move(file)};
-  Prelude prelude;
-  records.read_at(0, prelude);
-  const PreludeInfo info = check_prelude(prelude);
-  Record record = records.record_at(kPreludeBytes, 0);
-  const std::uint64_t after_header = kPreludeBytes + kRecordOverhead + record.header.stored;
-  return std::make_unique<FiledContainer>(std::move(records), header_of(std::move(record), info), info.minor,
-                                          after_header, cache_bytes);
+  return std::make_unique<FiledContainer>(read_head(std::move(file)), cache_bytes);
 }
 
 /// A container to which others may have been appended, and none of whose tokens are passed over in silence.
