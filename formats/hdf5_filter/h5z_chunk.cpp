@@ -9,6 +9,7 @@
 
 #include "codec/bytes.hpp"
 #include "codec/fail.hpp"
+#include "codec/limits.hpp"
 #include "formats/hdf5_filter/h5z_settings.hpp"
 #include "kvzip/error.hpp"
 
@@ -35,8 +36,13 @@ void for_each_run(const Settings& settings, Move&& move) {
 
 }  // namespace
 
-std::size_t chunk_bytes(std::span<const unsigned> parameters) {
-  return bytes_of(parse_settings(parameters));
+std::size_t chunk_bytes(std::span<const unsigned> parameters, ByteView coded) {
+  const Settings settings = parse_settings(parameters);
+  const std::size_t bytes = bytes_of(settings);
+  if (coded.size() < limits::least_payload(bytes / dtype_unit(settings.format.dtype))) {
+    fail(ErrorCode::truncated, "a coded chunk of {} bytes for {}", coded.size(), bytes);
+  }
+  return bytes;
 }
 
 Bytes encode_chunk(std::span<const unsigned> parameters, ByteView chunk) {

@@ -17,9 +17,10 @@ inline constexpr int kFilterId = 49374;
 /// `parameters`: the filter's, as HDF5 keeps them: the text of the settings, four bytes in each. `chunk`: a whole one.
 /// fail(invalid_argument) when the settings make no sense or do not go with the chunk.
 Bytes encode_chunk(std::span<const unsigned> parameters, ByteView chunk);
-/// How long a chunk is that has these settings.
-std::size_t chunk_bytes(std::span<const unsigned> parameters);
-/// Fills `chunk`, of chunk_bytes(). `coded` may be hostile: fails with corrupt, truncated, unsupported or limit.
+/// How long a chunk is that has these settings. fail(truncated) where `coded` is too short for so many values: memory
+/// is taken only for what the bytes present have earned.
+std::size_t chunk_bytes(std::span<const unsigned> parameters, ByteView coded);
+/// Fills `chunk`, of so many bytes. `coded` may be hostile: fails with corrupt, truncated, unsupported or limit.
 void decode_chunk(std::span<const unsigned> parameters, ByteView coded, std::span<std::byte> chunk);
 
 }  // namespace kvzip::h5z

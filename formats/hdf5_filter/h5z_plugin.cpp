@@ -44,7 +44,7 @@ std::size_t filter(unsigned flags, std::size_t count, const unsigned parameters[
       replace(buffer, room, memory, coded.size());
       return coded.size();
     }
-    const std::size_t size = h5z::chunk_bytes(settings);
+    const std::size_t size = h5z::chunk_bytes(settings, chunk);
     std::unique_ptr<std::byte, decltype(&std::free)> memory(allocate(size), &std::free);
     h5z::decode_chunk(settings, chunk, {memory.get(), size});
     replace(buffer, room, memory.release(), size);

@@ -36,7 +36,7 @@ ByteView bytes_of(const std::vector<float>& values) {
 std::vector<float> through(const std::string& settings, const std::vector<float>& values) {
   const std::vector<unsigned> words = parameters(settings);
   const Bytes coded = h5z::encode_chunk(words, bytes_of(values));
-  REQUIRE(h5z::chunk_bytes(words) == values.size() * 4);
+  REQUIRE(h5z::chunk_bytes(words, coded) == values.size() * 4);
   std::vector<float> out(values.size());
   h5z::decode_chunk(words, coded, std::as_writable_bytes(std::span(out)));
   return out;
@@ -124,6 +124,20 @@ TEST_CASE("hdf5 filter: settings that make no sense are refused") {
     CHECK_THROWS_AS(h5z::encode_chunk(parameters(bad), bytes_of(values)), Error);
   }
   CHECK_THROWS_AS(h5z::encode_chunk(std::vector<unsigned>(5000, 0x20202020), bytes_of(values)), Error);
+}
+
+TEST_CASE("hdf5 filter: no memory is taken for what so few bytes cannot be") {
+  const std::vector<unsigned> words = parameters("dtype=F64 shape=1048576,1024 axes=TD role=key preset=lossless");
+  const auto reason = [&](std::size_t size) -> std::string {
+    try {
+      h5z::chunk_bytes(words, Bytes(size));
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "";
+  };
+  CHECK(reason(1000).find("for 8589934592") != std::string::npos);
+  CHECK(reason(1 + ((1u << 30) - (1u << 16)) / 1024) == "");
 }
 
 TEST_CASE("hdf5 filter: damaged chunks are refused") {
