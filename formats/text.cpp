@@ -5,6 +5,8 @@
 
 #include <cstdint>
 
+#include "codec/fail.hpp"
+
 namespace kvzip {
 namespace {
 
@@ -67,6 +69,19 @@ std::string Quoted::operator()(std::string_view text) const {
     }
   }
   return out + (text.empty() ? "'" : "...'");
+}
+
+Bytes unhex(const std::string& text) {
+  const auto digit = [](char c) -> unsigned {
+    if (c >= '0' && c <= '9') return static_cast<unsigned>(c - '0');
+    if (c >= 'a' && c <= 'f') return static_cast<unsigned>(c - 'a' + 10);
+    fail(ErrorCode::corrupt, "header: '{}' is no hexadecimal digit", c);
+  };
+  if (text.size() % 2 != 0) fail(ErrorCode::corrupt, "header: odd hexadecimal text");
+  Bytes bytes;
+  for (std::size_t i = 0; i < text.size(); i += 2)
+    bytes.push_back(static_cast<std::byte>(digit(text[i]) << 4 | digit(text[i + 1])));
+  return bytes;
 }
 
 }  // namespace kvzip

@@ -19,4 +19,7 @@ struct Quoted {
 /// cut. An object, because std::quoted would be found too for a function's std::string.
 inline constexpr Quoted quoted;
 
+/// fail(corrupt) on what is no hexadecimal text of a header.
+Bytes unhex(const std::string& text);
+
 }  // namespace kvzip

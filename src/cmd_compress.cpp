@@ -9,14 +9,15 @@
 #include <optional>
 #include <set>
 
-#include "codec/pipeline.hpp"
 #include "formats/file.hpp"
 #include "formats/ggml_values.hpp"
 #include "formats/kvz/kvz.hpp"
+#include "formats/kvz/kvz_plan.hpp"
 #include "formats/left_out.hpp"
 #include "src/cli/batch.hpp"
 #include "src/cli/measure_options.hpp"
 #include "src/cli/padding.hpp"
+#include "src/cli/shared_prefix.hpp"
 #include "src/commands.hpp"
 #include "src/measure/page_digests.hpp"
 #include "src/measure/saliency_source.hpp"
@@ -36,7 +37,7 @@ struct Options {
   std::string out, preset, key, value, chunk_tokens, tables, saliency;
   int level = 0;
   std::uint32_t pages = 0;  // tokens of one; 0 = none are stored
-  bool remove = false;
+  bool remove = false, share = false;
 };
 
 /// What becomes one container.
@@ -107,6 +108,10 @@ void say_done(const Options& o, const Job& job, const RuleSet& rules, const Outc
   std::string after = fmt::format("{} ({:.2f}x", size_text(summary.file_bytes),
                                   ratio_of(*outcome.source_bytes, summary.file_bytes).value_or(0));
   if (const auto bits = bits_of(bytes, values)) after += fmt::format(", {:.2f} bits/value of K and V", *bits);
+  if (outcome.shared_tokens > 0) {
+    after += fmt::format(", {} tokens of {} shared with {}", outcome.shared_tokens, size_text(outcome.shared_bytes),
+                         summary.base->file);
+  }
   note(line + after + "), " + recipe(o, rules));
   if (o.common.verbose == 0) return;
   for (const auto& [pipeline, coded] : pipelines) note(fmt::format("  {}: {}", pipeline, size_text(coded)));
@@ -125,6 +130,38 @@ void check_target(const Options& o) {
   }
 }
 
+void check_sharing(const Options& o) {
+  if (!o.share) return;
+  if (!o.out.empty()) throw UsageError("--share-prefix makes a container of each dump: with --output-dir, not -o");
+  if (!o.goals.empty() || o.pages > 0 || o.remove || !o.selecting.selection().empty()) {
+    throw UsageError(
+        "--share-prefix takes whole dumps with one setting: not with targets, --pages, --rm, --layers, "
+        "--tokens or --role");
+  }
+}
+
+/// Of those before in the same folder the one that begins with most of the tokens, where these are worth it.
+std::optional<std::pair<SharedDump, std::uint64_t>> find_base(const Options& o, const Job& job, DumpReader& reader,
+                                                              const Recognition& roles, const KvzOptions& options,
+                                                              const std::vector<SharedDump>& before) {
+  if (reader.traits().once || stored_blocks(reader) != nullptr) return std::nullopt;
+  std::uint64_t most = options.chunk_tokens.value_or(0) == 0 ? kDefaultChunk - 1 : *options.chunk_tokens - 1;
+  std::optional<std::pair<SharedDump, std::uint64_t>> best;
+  const std::filesystem::path folder = std::filesystem::path(job.out).parent_path();
+  for (const SharedDump& one : before) {
+    const std::filesystem::path out(one.out);
+    if (out.parent_path() != folder || one.depth >= kMostBases || !is_base_name(out.filename().string())) continue;
+    const auto other = open_inputs({one.in}, o.selecting.mix, o.recognising);
+    if (stored_blocks(*other) != nullptr) continue;
+    const Recognition theirs = recognise_input(*other, o.recognising, options.user);
+    const std::uint64_t common = common_tokens(*other, theirs, reader, roles);
+    if (common <= most) continue;
+    most = common;
+    best = {one, common};
+  }
+  return best;
+}
+
 void check_removal(const Options& o) {
   if (!o.remove) return;
   if (o.common.unsynced) throw UsageError("--rm takes away what is safe elsewhere: not with --no-sync");
@@ -140,13 +177,6 @@ std::unique_ptr<DumpReader> open_with_queries(const Options& o, const Job& job, 
   Selecting with = o.selecting;
   with.role += ",query";
   return open_selected(job.in, with, o.recognising, {}, meta);
-}
-
-/// No rule for keys or values changes them.
-bool is_exact(const RuleSet& rules) {
-  return std::ranges::all_of(rules.rules, [](const Rule& rule) {
-    return rule.role == Role::query || rule.role == Role::other || Pipeline::parse(rule.pipeline).exact();
-  });
 }
 
 /// Puts the target's setting into `options`; false when it is not met.
@@ -213,7 +243,24 @@ void write_container(const Options& o, const Job& job, DumpReader& reader, const
   out.finish();
 }
 
-Outcome compress_job(const Options& o, const Job& job, KvzOptions options) {
+/// Leaves in `reader` what a container before has not, and returns the whole, which must outlive it.
+std::unique_ptr<DumpReader> share_prefix(const Options& o, const Job& job, const std::vector<SharedDump>& before,
+                                         std::unique_ptr<DumpReader>& reader, Recognition& roles, KvzOptions& options,
+                                         Outcome& outcome) {
+  if (!o.share) return nullptr;
+  const auto base = find_base(o, job, *reader, roles, options, before);
+  outcome.bases = base ? base->first.depth + 1 : 0;
+  if (!base) return nullptr;
+  options.base = base_of(base->first.out, base->second);
+  Tail tail = tail_of(*reader, roles, base->second);
+  std::unique_ptr<DumpReader> whole = std::exchange(reader, std::move(tail.reader));
+  roles = std::move(tail.roles);
+  outcome.shared_tokens = base->second;
+  outcome.shared_bytes = tensor_bytes(whole->dump()) - tensor_bytes(reader->dump());
+  return whole;
+}
+
+Outcome compress_job(const Options& o, const Job& job, KvzOptions options, std::vector<SharedDump>& before) {
   const std::vector<Seen> to_remove = o.remove ? inputs_to_remove(job) : std::vector<Seen>();
   for (const std::string& in : job.in) refuse_same_file(in, job.out);
   FidelityOptions fidelity = o.fidelity;
@@ -221,20 +268,22 @@ Outcome compress_job(const Options& o, const Job& job, KvzOptions options) {
   const bool part = !o.selecting.selection().empty();
   Recognising recognising = o.recognising;
   recognising.say = !o.common.quiet;
-  const auto reader = part ? open_selected(job.in, o.selecting, recognising, {}, options.user)
-                           : open_inputs(job.in, o.selecting.mix, recognising);
-  const Recognition recognition = part ? *reader->recognition() : recognise_input(*reader, recognising, options.user);
+  auto reader = part ? open_selected(job.in, o.selecting, recognising, {}, options.user)
+                     : open_inputs(job.in, o.selecting.mix, recognising);
+  Recognition recognition = part ? *reader->recognition() : recognise_input(*reader, recognising, options.user);
   if (const auto lost = left_out_of(*reader); o.remove && !lost.empty()) {
     throw UsageError(fmt::format("--rm would lose what is left out: {}{}", lost[0],
                                  lost.size() == 1 ? "" : fmt::format("; and {} more", lost.size() - 1)));
   }
   const std::string padded = o.common.quiet ? std::string() : padding_text(*reader, recognition);
   if (!padded.empty()) note(padded);
+  Outcome outcome;
+  outcome.source_bytes = tensor_bytes((stored_blocks(*reader) != nullptr ? *stored_blocks(*reader) : *reader).dump());
+  const std::unique_ptr<DumpReader> whole = share_prefix(o, job, before, reader, recognition, options, outcome);
   const auto with_queries = open_with_queries(o, job, options.user);
   SaliencySource saliency(with_queries ? *with_queries : *reader,
                           with_queries ? *with_queries->recognition() : recognition, o.saliency, o.fidelity.queries,
                           fidelity.recognise, o.common.threads);
-  Outcome outcome;
   if (!o.goals.empty() && !reach_target(o, job, *reader, recognition, fidelity, saliency, options)) {
     outcome.status = kMissed;
   }
@@ -248,7 +297,7 @@ Outcome compress_job(const Options& o, const Job& job, KvzOptions options) {
   const Recognition stored = blocks != nullptr ? recognise(source.dump()) : recognition;
   if (!source.traits().once) options.tables.stored = fit_tables(source, stored, options, o.common.threads);
   write_container(o, job, source, stored, options);
-  outcome.source_bytes = tensor_bytes(source.dump());
+  before.push_back({job.in[0], job.out, outcome.bases});
   if (!is_stream_output(job.out)) outcome.file_bytes = std::filesystem::file_size(job.out);
   if (!o.common.quiet) {
     say_done(o, job, options.rules, outcome);
@@ -268,6 +317,8 @@ bool is_dump_name(std::string_view path) {
 int compress(const Options& o) {
   check_target(o);
   check_removal(o);
+  check_sharing(o);
+  std::vector<SharedDump> before;
   KvzOptions options;
   const std::string preset = o.level != 0 ? std::string(kLevels[static_cast<std::size_t>(o.level) - 1]) : o.preset;
   if (o.goals.empty())
@@ -280,7 +331,7 @@ int compress(const Options& o) {
   if (o.out.empty()) {
     name_outputs(o.batch, files, [](const std::string& in) { return in == "-" ? in : in + ".kvz"; });
     return run_batch(o.batch, o.common, files, [&](const BatchFile& file) {
-      return with_file(file.in, [&] { return compress_job(o, {{file.in}, file.out}, options); });
+      return with_file(file.in, [&] { return compress_job(o, {{file.in}, file.out}, options, before); });
     });
   }
   if (!o.batch.folder.empty()) throw UsageError("-o names one output, --output-dir a folder for many: choose one");
@@ -290,7 +341,7 @@ int compress(const Options& o) {
   for (const BatchFile& file : files) job.in.push_back(file.in);
   const BatchFile whole{inputs_name(job), {}, o.out};
   return run_batch(o.batch, o.common, {whole}, [&](const BatchFile&) {
-    return with_file(job.in[0], [&] { return compress_job(o, job, options); });
+    return with_file(job.in[0], [&] { return compress_job(o, job, options, before); });
   });
 }
 
@@ -310,6 +361,7 @@ void add_compress(CLI::App& app, Action& action) {
            "container to write, with the tensors of all inputs\n(default: IN.kvz for each)");
   add_stdout(*command, o->out);
   add_batch(*command, o->batch, true);
+  command->add_flag("--share-prefix", o->share, "tokens that dumps begin with alike are stored once");
   command->add_flag("--rm", o->remove, "remove inputs once OUT has been read again");
   CLI::Option* level = command->add_flag("-1{1},-2{2},-3{3},-4{4},-5{5},-6{6},-7{7},-8{8},-9{9}", o->level,
                                          "presets, from lossless (-1) to smallest (-9)");

@@ -3,14 +3,28 @@
 #pragma once
 
 #include <memory>
+#include <string>
+#include <string_view>
 
 #include "formats/file.hpp"
 #include "kvzip/container.hpp"
 
 namespace kvzip {
 
+/// `path`: where the file stands, beside which those are whose first tokens or tables it shares; empty = nowhere.
+/// `depth`: files that were opened for tokens of this one.
+std::unique_ptr<KvzReader> open_kvz(InputFile file, std::string path, unsigned depth = 0);
+/// The same with the path that the file has.
 std::unique_ptr<KvzReader> open_kvz(InputFile file);
-/// A container from a stream, which must outlive the reader. `appended`: it stands behind another in its file.
-std::unique_ptr<KvzReader> open_kvz(InputStream& stream, bool appended = false);
+/// A container from a stream, which must outlive the reader. `appended`: it stands behind another in its file;
+/// `shared`: its first tokens, if they are in another, are not asked for.
+std::unique_ptr<KvzReader> open_kvz(InputStream& stream, bool appended = false, bool shared = false);
+
+/// Containers that a reader opens for one: each begins with tokens of the next. Identities are hashes of what names the
+/// next one, so that no chain of them can be closed; the bound is for those that are merely long.
+inline constexpr unsigned kMostBases = 16;
+
+/// A name that can stand in a header: of a file in the same folder, in UTF-8 and without control characters.
+bool is_base_name(std::string_view name);
 
 }  // namespace kvzip

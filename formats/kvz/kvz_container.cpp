@@ -59,11 +59,11 @@ KvzHeader header_of(Record record, const PreludeInfo& prelude) {
   }
 }
 
-FileHead read_head(InputFile file) {
+FileHead read_head(InputFile file, bool shared) {
   RecordFile records{std::move(file)};
   Prelude prelude;
   records.read_at(0, prelude);
-  const PreludeInfo info = check_prelude(prelude);
+  const PreludeInfo info = check_prelude(prelude, FileKind::container, shared);
   Record record = records.record_at(kPreludeBytes, 0);
   const std::uint64_t end = kPreludeBytes + kRecordOverhead + record.header.stored;
   return {std::move(records), header_of(std::move(record), info), info.minor, end};
@@ -88,6 +88,7 @@ ContainerReader::ContainerReader(KvzHeader header, unsigned minor) : header_(std
   description_.writer = header_.writer;
   description_.preset = header_.preset;
   description_.user = header_.user;
+  description_.base = header_.base;
   for (const PlanGroup& group : header_.plan.groups) description_.groups.push_back(describe(group, header_));
 }
 

@@ -27,7 +27,8 @@ struct FileHead {
   unsigned minor = 0;
   std::uint64_t end = 0;  // where it ends
 };
-FileHead read_head(InputFile file);
+/// `shared`: its first tokens may be in another file.
+FileHead read_head(InputFile file, bool shared = false);
 
 /// Whether `stored` bytes have earned this cost (kvzip/trust.hpp), and fail(limit) where they have not and files are
 /// not trusted.

@@ -8,6 +8,7 @@
 
 #include "codec/fail.hpp"
 #include "formats/json_limits.hpp"
+#include "formats/kvz/kvz.hpp"
 #include "formats/kvz/kvz_records.hpp"
 #include "formats/layer_attention.hpp"
 #include "formats/text.hpp"
@@ -21,19 +22,6 @@ using Parsed = nlohmann::json;  // looked up by key, in a tree: hostile objects 
 constexpr std::array<std::string_view, 4> kRopeStates{"unknown", "none", "pre", "post"};
 constexpr std::array<std::string_view, 2> kRopeLayouts{"half", "interleaved"};
 constexpr std::array<std::string_view, 4> kRopeScalings{"none", "linear", "llama3", "yarn"};
-
-Bytes unhex(const std::string& text) {
-  const auto digit = [](char c) -> unsigned {
-    if (c >= '0' && c <= '9') return static_cast<unsigned>(c - '0');
-    if (c >= 'a' && c <= 'f') return static_cast<unsigned>(c - 'a' + 10);
-    fail(ErrorCode::corrupt, "header: '{}' is no hexadecimal digit", c);
-  };
-  if (text.size() % 2 != 0) fail(ErrorCode::corrupt, "header: odd hexadecimal text");
-  Bytes bytes;
-  for (std::size_t i = 0; i < text.size(); i += 2)
-    bytes.push_back(static_cast<std::byte>(digit(text[i]) << 4 | digit(text[i + 1])));
-  return bytes;
-}
 
 Json attribute_json(const Attribute& a) {
   Json j{{"object", a.object}, {"name", a.name}};
@@ -302,6 +290,14 @@ PlanGroup read_group(const Node& n, const ModelInfo& model, std::uint32_t featur
   return g;
 }
 
+KvzBase read_base(const Node& n) {
+  const KvzBase base{n.at("file").text(), n.at("tokens").number(), n.at("bytes").number(), n.at("hash").number()};
+  if (base.tokens == 0 || !is_base_name(base.file)) {
+    fail(ErrorCode::corrupt, "header: no file in this folder is called {}", quoted(base.file));
+  }
+  return base;
+}
+
 KvzHeader read_checked(const Parsed& json, std::uint32_t features) {
   const Node root(json, "header");
   KvzHeader h;
@@ -333,6 +329,7 @@ KvzHeader read_checked(const Parsed& json, std::uint32_t features) {
   read_layer_attention(h.dump, m, h.user);
   for (const Node& n : root.at("pipelines").list()) h.plan.pipelines.push_back(read_pipeline(n));
   for (const Node& n : root.at("groups").list()) h.plan.groups.push_back(read_group(n, m, features));
+  if ((features & kSharedFeature) != 0) h.base = read_base(root.at("base"));
   finish_plan(h.plan, h.dump, h.recognition);
   if ((features & ~h.plan.needs().features & kChainedFeature) != 0) {
     fail(ErrorCode::corrupt, "header: no group is chained, though the first 32 bytes say so");
@@ -351,6 +348,9 @@ std::string write_kvz_header(const KvzHeader& h) {
                 {"kv_heads", m.kv_heads},
                 {"head_dim", m.head_dim},
                 {"rope", rope_json(m.rope)}};
+  if (h.base) {
+    j["base"] = {{"file", h.base->file}, {"tokens", h.base->tokens}, {"bytes", h.base->bytes}, {"hash", h.base->hash}};
+  }
   j["tensors"] = Json::array();
   for (std::size_t i = 0; i < h.dump.tensors.size(); ++i) {
     const TensorInfo& info = h.dump.tensors[i];

@@ -2,12 +2,14 @@
 // The description at the front of a container: a JSON text (man/kvz.5, "Header").
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
 #include "formats/kvz/kvz_plan.hpp"
+#include "kvzip/container.hpp"
 
 namespace kvzip {
 
@@ -17,6 +19,7 @@ struct KvzHeader {
   Dump dump;
   Recognition recognition;
   Plan plan;  // finished
+  std::optional<KvzBase> base{};
 };
 
 std::string write_kvz_header(const KvzHeader& header);

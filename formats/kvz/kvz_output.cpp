@@ -12,8 +12,9 @@ namespace kvzip {
 namespace {
 
 /// The least that a reader of the file must know.
-PreludeInfo needed(const Plan& plan, const Tables& tables) {
-  PreludeInfo needs = plan.needs();
+PreludeInfo needed(const KvzHeader& header, const Tables& tables) {
+  PreludeInfo needs = header.plan.needs();
+  if (header.base) needs = {std::max(needs.minor, 1u), needs.features | kSharedFeature};
   if (!tables.empty()) needs.minor = std::max(needs.minor, 1u);
   return needs;
 }
@@ -44,7 +45,7 @@ void RecordAppender::end(std::uint16_t index_flags, ByteView index, std::uint64_
 
 KvzOutput::KvzOutput(Destination to, const KvzHeader& header, const Tables& tables)
     : out_(std::make_unique<OutputFile>(std::move(to))), records_(*out_) {
-  out_->append(make_prelude(needed(header.plan, tables)));
+  out_->append(make_prelude(needed(header, tables)));
   const std::string text = write_kvz_header(header);
   const Packed packed = pack_description(std::as_bytes(std::span(text)));
   records_.append(RecordType::header, packed.flags, packed.stored, text.size());

@@ -9,6 +9,7 @@
 #include "formats/kvz/kvz_appended.hpp"
 #include "formats/kvz/kvz_container.hpp"
 #include "formats/kvz/kvz_frames.hpp"
+#include "formats/kvz/kvz_shared.hpp"
 #include "formats/kvz/kvz_tables.hpp"
 #include "formats/kvz/part_cache.hpp"
 #include "formats/parts.hpp"
@@ -155,8 +156,8 @@ std::unique_ptr<KvzReader> open_kvz(ByteView bytes, std::string name) {
 
 namespace {
 
-std::unique_ptr<FiledContainer> open_one(InputFile file, std::uint64_t cache_bytes = PartCache::kBytes) {
-  return std::make_unique<FiledContainer>(read_head(std::move(file)), cache_bytes);
+std::unique_ptr<FiledContainer> open_one(InputFile file, std::uint64_t cache_bytes, bool shared = false) {
+  return std::make_unique<FiledContainer>(read_head(std::move(file), shared), cache_bytes);
 }
 
 /// A container to which others may have been appended, and none of whose tokens are passed over in silence.
@@ -180,14 +181,20 @@ void require_whole(const Segments& segments, std::uint64_t size) {
 }  // namespace
 
 std::unique_ptr<KvzReader> open_kvz(InputFile file) {
-  const std::string path = file.descriptor() >= 0 ? file.path() : std::string();  // nothing stands beside a source
+  std::string path = file.descriptor() >= 0 ? file.path() : std::string();  // nothing stands beside a source
+  return open_kvz(std::move(file), std::move(path));
+}
+
+std::unique_ptr<KvzReader> open_kvz(InputFile file, std::string path, unsigned depth) {
   const Segments segments = find_segments(file);
   const bool begins = !segments.all.empty() && (segments.all.size() > 1 || segments.all[0].sound || segments.headless);
   const bool plain = segments.all.size() == 1 && segments.end == file.size() && !segments.headless;
   if (!begins || plain) {
-    auto reader = open_one(std::move(file));
+    auto reader = open_one(std::move(file), PartCache::kBytes, !path.empty());
     if (!path.empty() && reader->lacks_tables()) reader->use_tables(tables_beside(path));
-    return reader;
+    const std::optional<KvzBase> base = reader->description().base;
+    if (!base) return reader;
+    return open_shared(std::move(reader), open_base(*base, path, depth));
   }
   require_whole(segments, file.size());
   const OpenSegment open = [](InputFile one, std::uint64_t cache_bytes) -> std::unique_ptr<KvzReader> {
@@ -198,11 +205,11 @@ std::unique_ptr<KvzReader> open_kvz(InputFile file) {
   return reader;
 }
 
-std::unique_ptr<KvzReader> open_kvz(InputStream& stream, bool appended) {
+std::unique_ptr<KvzReader> open_kvz(InputStream& stream, bool appended, bool shared) {
   RecordStream records(stream, appended);
   Prelude prelude;
   records.read(prelude);
-  const PreludeInfo info = check_prelude(prelude);
+  const PreludeInfo info = check_prelude(prelude, FileKind::container, shared);
   KvzHeader header = header_of(records.next(), info);
   return std::make_unique<PipedContainer>(std::move(records), std::move(header), info.minor);
 }

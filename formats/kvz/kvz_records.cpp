@@ -50,7 +50,7 @@ Prelude make_prelude(const PreludeInfo& info, FileKind kind) {
   return to_array<kPreludeBytes>(w);
 }
 
-PreludeInfo check_prelude(const Prelude& prelude, FileKind kind) {
+PreludeInfo check_prelude(const Prelude& prelude, FileKind kind, bool shared) {
   ByteReader in(prelude);
   const Magic& expected = kMagics[static_cast<std::size_t>(kind)];
   const auto magic = in.get<Magic>();
@@ -69,7 +69,13 @@ PreludeInfo check_prelude(const Prelude& prelude, FileKind kind) {
     fail(ErrorCode::corrupt, "the first 32 bytes are damaged");
   }
   const auto critical = in.get<std::uint32_t>();
-  if ((critical & ~kFeatures) != 0)
+  if ((critical & kSharedFeature) != 0 && !shared && kind == FileKind::container) {
+    fail(ErrorCode::unsupported,
+         "its first tokens stand in another container beside it: decompress it by its name, not from a pipe, and "
+         "compress it again to have all in one file");
+  }
+  const std::uint32_t known = kFeatures | (kind == FileKind::container ? kSharedFeature : 0u);
+  if ((critical & ~known) != 0)
     fail(ErrorCode::unsupported, "the file needs a feature of format {}.{} (flags {:#x})", major, minor, critical);
   in.get<std::uint32_t>();
   if (in.get<std::uint64_t>() != 0) fail(ErrorCode::corrupt, "reserved bytes of the prelude are not zero");

@@ -46,8 +46,9 @@ std::uint64_t hash64(ByteView bytes);  // XXH3-64
 enum Feature : std::uint32_t {
   kMembersFeature = 1,  // 1.1: groups whose slots state their heads, and stages that ask for a slot's role
   kChainedFeature = 2,  // 1.1: groups whose pipelines are chained, and their restart points
+  kSharedFeature = 4,   // 1.1: its first tokens are in another file
 };
-inline constexpr std::uint32_t kFeatures = kMembersFeature | kChainedFeature;
+inline constexpr std::uint32_t kFeatures = kMembersFeature | kChainedFeature;  // of what one file tells alone
 
 struct PreludeInfo {
   unsigned minor = 0;
@@ -55,7 +56,8 @@ struct PreludeInfo {
 };
 Prelude make_prelude(const PreludeInfo& info, FileKind kind = FileKind::container);
 /// Refuses other magics (naming text-mode damage), majors and unknown critical flags.
-PreludeInfo check_prelude(const Prelude& prelude, FileKind kind = FileKind::container);
+/// `shared`: whoever asks can read the first tokens from another file.
+PreludeInfo check_prelude(const Prelude& prelude, FileKind kind = FileKind::container, bool shared = false);
 
 RecordHeaderBytes make_record_header(const RecordHeader& header);
 /// fail(corrupt) unless sync, check and flags are right and the sequence number is the expected one (where one is

@@ -19,18 +19,18 @@ namespace kvzip {
 namespace {
 
 /// What a file's readers say of it: in any order, by its index, and front to back. Errors other than damage are thrown.
-std::optional<Error> damage_for_readers(const std::string& path, const Tables& beside, unsigned threads,
-                                        const Progress& progress) {
+std::optional<Error> damage_for_readers(const std::string& path, const std::string& name, const Tables& beside,
+                                        unsigned threads, const Progress& progress) {
   try {
     const InputFile file(path);
-    open_kvz(InputFile(file.reopen_path()))->check_cost();
+    open_kvz(InputFile(file.reopen_path()), name)->check_cost();
     const InputFile front_to_back(file.reopen_path());
     const Segments segments = find_segments(file);
     for (const Segment& segment : segments.all) {
       const auto begin = static_cast<off_t>(segment.begin);
       if (::lseek(front_to_back.descriptor(), begin, SEEK_SET) < 0) fail_errno(path, "read");
       InputStream stream(front_to_back.descriptor(), path, segment.bytes);
-      const std::unique_ptr<KvzReader> reader = open_kvz(stream, segment.begin > 0);
+      const std::unique_ptr<KvzReader> reader = open_kvz(stream, segment.begin > 0, segment.begin == 0);
       reader->use_tables(beside);
       for_each_part(*reader, {}, {}, threads, progress);
     }
@@ -60,7 +60,7 @@ std::vector<std::string> verify_kvz(const std::string& path, unsigned threads, c
   if (path == "-") return lines_of(recover_kvz(path, nothing, progress));
   const InputFile file(path);  // a pipe's bytes come once
   const std::string again = file.reopen_path();
-  const std::optional<Error> said = damage_for_readers(again, tables_beside(path), threads, progress);
+  const std::optional<Error> said = damage_for_readers(again, path, tables_beside(path), threads, progress);
   if (!said) return {};
   std::vector<std::string> lines;
   try {

@@ -64,7 +64,8 @@ std::unique_ptr<DumpWriter> create(Destination to, const Dump& dump, const Recog
                    options.user,
                    dump,
                    recognition,
-                   make_plan(dump, recognition, options.rules, options.chunk_tokens, &options.tables)};
+                   make_plan(dump, recognition, options.rules, options.chunk_tokens, &options.tables),
+                   options.base};
   auto encoder = std::make_unique<TileEncoder>(options.saliency);
   if (options.results) encoder = make_checked_encoder(std::move(encoder), *options.results);
   return std::make_unique<KvzWriter>(std::move(to), std::move(header), options.tables.stored, std::move(encoder));

@@ -46,6 +46,17 @@ struct KvzTables {
   Tables stored, beside;
 };
 
+/// The container in the same folder whose first tokens are those of another, which stores only what follows them
+/// (man/kvz.5, "Shared prefixes").
+struct KvzBase {
+  std::string file;  // its name, without a folder
+  std::uint64_t tokens = 0;
+  std::uint64_t bytes = 0, hash = 0;  // by which a changed one is known
+  bool operator==(const KvzBase&) const = default;
+};
+/// That of this container, of which `tokens` are shared. fail(io) where it cannot be read.
+KvzBase base_of(const std::string& path, std::uint64_t tokens);
+
 struct KvzOptions {
   RuleSet rules;
   std::optional<std::uint64_t> chunk_tokens;              // --chunk-tokens; 0 = all
@@ -56,6 +67,8 @@ struct KvzOptions {
   KvzTables tables{};
   /// Which tokens matter more, for pipelines that make use of it (measure_saliency()); null = not known.
   std::shared_ptr<const Saliency> saliency{};
+  /// Given: the dump is what follows these tokens, and its model's first position is that of its own first token.
+  std::optional<KvzBase> base{};
 };
 
 /// Makes the tables that the rules ask for, for `tables.stored`: those of klt:basis=tensor from a part of each tensor's
@@ -106,6 +119,7 @@ struct KvzSummary {
   std::uint64_t file_bytes = 0;       // 0 when read from a pipe
   std::uint64_t appended = 0;         // containers behind the first (append_kvz()), whose groups count with its own
   std::uint64_t unfinished = 0;       // bytes at the end, of an append that was not finished
+  std::optional<KvzBase> base{};      // its first tokens are there, and count in no group
   std::vector<KvzGroup> groups;
 };
 

@@ -68,27 +68,34 @@ void make_folder_of(const std::string& path) {
 
 Json outcome_json(const BatchFile& file, const Outcome& outcome, const std::string& error, double seconds) {
   const auto number = [](const std::optional<std::uint64_t>& n) { return n ? Json(*n) : Json(nullptr); };
-  return {{"schema", 1},
-          {"input", file.in},
-          {"output", file.out.empty() ? Json(nullptr) : Json(file.out)},
-          {"outcome", outcome.skipped           ? "skipped"
-                      : outcome.status == kDone ? "done"
-                                                : "failed"},
-          {"status", outcome.status},
-          {"error", error.empty() ? Json(nullptr) : Json(error)},
-          {"source_bytes", number(outcome.source_bytes)},
-          {"file_bytes", number(outcome.file_bytes)},
-          {"seconds", json_number(seconds)}};
+  Json out{{"schema", 1},
+           {"input", file.in},
+           {"output", file.out.empty() ? Json(nullptr) : Json(file.out)},
+           {"outcome", outcome.skipped           ? "skipped"
+                       : outcome.status == kDone ? "done"
+                                                 : "failed"},
+           {"status", outcome.status},
+           {"error", error.empty() ? Json(nullptr) : Json(error)},
+           {"source_bytes", number(outcome.source_bytes)},
+           {"file_bytes", number(outcome.file_bytes)},
+           {"seconds", json_number(seconds)}};
+  if (outcome.shared_tokens > 0) {
+    out["shared_tokens"] = outcome.shared_tokens;
+    out["shared_bytes"] = outcome.shared_bytes;
+  }
+  return out;
 }
 
 /// Counts for the line at the end.
 struct Summary {
   std::size_t done = 0, skipped = 0, failed = 0;
-  std::uint64_t source = 0, coded = 0;
+  std::uint64_t source = 0, coded = 0, shared = 0, tokens = 0;
 
   void add(const Outcome& outcome) {
     ++(outcome.skipped ? skipped : outcome.status == kDone ? done : failed);
     if (!outcome.source_bytes || !outcome.file_bytes) return;
+    shared += outcome.shared_bytes;
+    tokens += outcome.shared_tokens;
     source += *outcome.source_bytes;
     coded += *outcome.file_bytes;
   }
@@ -101,6 +108,7 @@ struct Summary {
       line += fmt::format("; {} in dumps, {} in containers ({:.2f}x)", size_text(source), size_text(coded),
                           ratio_of(source, coded).value_or(0));
     }
+    if (tokens > 0) line += fmt::format("; {} tokens, {} in dumps, stored once", tokens, size_text(shared));
     return line;
   }
 };

@@ -44,6 +44,8 @@ struct Outcome {
   int status = kDone;
   bool skipped = false;
   std::optional<std::uint64_t> source_bytes, file_bytes;  // of tensors, and of the container
+  unsigned bases = 0;                                     // containers that this one needs
+  std::uint64_t shared_tokens = 0, shared_bytes = 0;      // that another container has
 };
 /// Runs `one` on each file, whose output's folder is made: its errors are told and are its status, and end the batch
 /// unless it keeps going. With --json a line for each file; with several a summary. Returns the highest status.

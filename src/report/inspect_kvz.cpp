@@ -235,6 +235,9 @@ std::string own_text(const ModelInfo& model) {
 /// What stands behind the first container.
 std::string appended_text(const KvzSummary& summary) {
   std::string out;
+  if (summary.base) {
+    out += fmt::format("shared: its first {} tokens are those of {}\n", summary.base->tokens, summary.base->file);
+  }
   if (summary.appended > 0) out += fmt::format("grown: {} appended behind the first\n", summary.appended);
   if (summary.unfinished > 0) {
     out += fmt::format("{} bytes at the end are of an append that was not finished\n", summary.unfinished);
@@ -352,6 +355,7 @@ Json container_json(const std::string& name, const Dump& dump, const Recognition
   out["tables"] = tables != nullptr ? tables_json(*tables) : Json(nullptr);
   out["totals"] = totals_json(summary);
   if (summary.results) out["results"] = results_json(*summary.results);
+  if (summary.base) out["base"] = {{"file", summary.base->file}, {"tokens", summary.base->tokens}};
   if (summary.appended > 0) out["appended"] = summary.appended;
   if (summary.unfinished > 0) out["unfinished_bytes"] = summary.unfinished;
   return out;

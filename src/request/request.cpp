@@ -6,6 +6,7 @@
 #include <fstream>
 
 #include "codec/number.hpp"
+#include "codec/pipeline.hpp"
 
 namespace kvzip::tool {
 
@@ -96,6 +97,12 @@ std::optional<std::uint64_t> parse_chunk_tokens(const std::string& text) {
   if (!tokens) throw UsageError(fmt::format("--chunk-tokens {}: expected a number of tokens, or 'all'", text));
   if (*tokens == 0) throw UsageError("--chunk-tokens 0: a chunk holds at least one token; 'all' makes one chunk");
   return tokens;
+}
+
+bool is_exact(const RuleSet& rules) {
+  return std::ranges::all_of(rules.rules, [](const Rule& rule) {
+    return rule.role == Role::query || rule.role == Role::other || Pipeline::parse(rule.pipeline).exact();
+  });
 }
 
 }  // namespace kvzip::tool

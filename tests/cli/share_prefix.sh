@@ -1,0 +1,47 @@
+# Dumps that begin with the same tokens store them once.
+kvzip synth -o all.safetensors --layers 2 --heads 2 --head-dim 16 --tokens 96 --no-query
+kvzip synth -o other.safetensors --layers 2 --heads 2 --head-dim 16 --tokens 64 --no-query --seed 9
+kvzip compress -q all.safetensors -o all.kvz --preset lossless
+kvzip decompress -q all.kvz -o a.safetensors --tokens 0:40
+kvzip decompress -q all.kvz -o b.safetensors --tokens 0:70
+cp all.safetensors c.safetensors
+inputs=(a.safetensors b.safetensors c.safetensors other.safetensors)
+for preset in lossless kvzip-near kivi-2; do
+  expect_status 0 kvzip compress "${inputs[@]}" --output-dir $preset --share-prefix --chunk-tokens 16 --preset $preset
+  expect_in stderr "40 tokens of"
+  expect_in stderr "70 tokens of"
+  expect_in stderr "; 110 tokens, "
+  expect_in stderr "stored once"
+  expect_status 0 kvzip verify $preset/*.kvz
+  expect_status 0 kvzip decompress -q $preset/c.safetensors.kvz -o c-$preset.safetensors
+  expect_status 0 kvzip decompress -q $preset/c.safetensors.kvz -o part.safetensors --tokens 8:24
+  expect_status 0 kvzip decompress -q $preset/a.safetensors.kvz -o same.safetensors --tokens 8:24
+  expect_status 0 kvzip compare same.safetensors part.safetensors --max-abs 0
+done
+expect_status 0 kvzip compare all.safetensors c-lossless.safetensors --max-abs 0
+expect_status 0 kvzip compare other.safetensors lossless/other.safetensors.kvz --max-abs 0
+expect_status 0 kvzip inspect lossless/c.safetensors.kvz
+expect_in stdout "shared: its first 70 tokens are those of b.safetensors.kvz"
+expect_status 0 kvzip compress a.safetensors b.safetensors --output-dir json --share-prefix --chunk-tokens 16 --json
+expect_in stdout '"shared_tokens":40'
+# Too few tokens in common for a frame.
+expect_status 0 kvzip compress a.safetensors b.safetensors --output-dir few --share-prefix
+if grep -q shared stderr; then exit 1; fi
+# A pipe, and commands that take no such container.
+expect_status 1 bash -c 'kvzip decompress - -o piped.safetensors <lossless/b.safetensors.kvz'
+expect_in stderr "not from a pipe"
+expect_status 1 kvzip recover lossless/b.safetensors.kvz -o saved.kvz
+expect_status 1 kvzip cut lossless/b.safetensors.kvz -o less.kvz --share 0.5
+expect_status 1 kvzip append lossless/b.safetensors.kvz other.safetensors
+# The base was written again, has another name, or is not there.
+cp -r lossless changed
+kvzip compress -qf other.safetensors -o changed/a.safetensors.kvz
+expect_status 3 kvzip decompress changed/b.safetensors.kvz -o x.safetensors
+expect_in stderr "changed/a.safetensors.kvz: it has changed"
+expect_status 3 kvzip verify changed/c.safetensors.kvz
+rm changed/a.safetensors.kvz
+expect_status 1 kvzip decompress changed/c.safetensors.kvz -o x.safetensors
+expect_in stderr "a.safetensors.kvz"
+[ ! -e x.safetensors ]
+expect_status 2 kvzip compress a.safetensors b.safetensors -o one.kvz --share-prefix
+expect_status 2 kvzip compress a.safetensors b.safetensors --share-prefix --target-ratio 4
