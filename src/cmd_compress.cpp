@@ -20,6 +20,7 @@
 #include "src/commands.hpp"
 #include "src/measure/page_digests.hpp"
 #include "src/measure/saliency_source.hpp"
+#include "src/report/progress.hpp"
 #include "src/report/report.hpp"
 #include "src/tune/target.hpp"
 

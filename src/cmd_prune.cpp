@@ -9,6 +9,7 @@
 #include "formats/hdf5/hdf5.hpp"
 #include "src/commands.hpp"
 #include "src/prune/pruned_reader.hpp"
+#include "src/report/progress.hpp"
 #include "src/report/report.hpp"
 
 namespace kvzip::tool {
