@@ -126,6 +126,14 @@ void check_target(const Options& o) {
   }
 }
 
+/// -0 and -10 look like levels; as names of files they would fail in a way that says nothing.
+void check_names(const Options& o) {
+  for (const std::string& name : o.batch.in) {
+    if (name.size() < 2 || name[0] != '-' || name.find_first_not_of("0123456789", 1) != name.npos) continue;
+    throw UsageError(fmt::format("levels are -1 to -9; a file of this name is ./{}", name));
+  }
+}
+
 void check_removal(const Options& o) {
   if (!o.remove) return;
   if (o.common.unsynced) throw UsageError("--rm takes away what is safe elsewhere: not with --no-sync");
@@ -267,6 +275,7 @@ bool is_dump_name(std::string_view path) {
 }
 
 int compress(const Options& o) {
+  check_names(o);
   check_target(o);
   check_removal(o);
   KvzOptions options;

@@ -86,6 +86,7 @@ struct KvzGroup {
   std::optional<std::uint32_t> layer;  // the first one
   std::vector<KvzMember> members;      // in the order of `tensors`; none of what has no role, layer or values
   std::string pipeline;                // canonical text
+  bool exact = false;                  // the pipeline gives back every bit
   std::uint64_t chunk_rows = 0;        // tokens (or elements of a pass-through tensor) per frame
   std::uint64_t restart = 0;           // frames that are decoded one after the other; 0 = each by itself
   std::uint64_t values = 0;            // elements covered
