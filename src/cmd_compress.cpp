@@ -350,6 +350,7 @@ void add_compress(CLI::App& app, Action& action) {
     if (std::set<std::string>(level->results().begin(), level->results().end()).size() > 1) {
       throw CLI::ValidationError("one level, -1 to -9, not several");  // -19 would be two
     }
+    divide_threads(o->batch, o->common);
     if (o->batch.in.empty() && o->batch.names.empty()) o->batch.in.push_back(piped_input("IN"));
     action = [o] { return compress(*o); };
   });

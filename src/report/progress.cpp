@@ -21,6 +21,11 @@ int& told_descriptor() {
   return descriptor;
 }
 
+bool& hidden() {
+  static bool is = false;
+  return is;
+}
+
 double seconds(std::chrono::steady_clock::duration time) {
   return std::chrono::duration<double>(time).count();
 }
@@ -33,9 +38,13 @@ bool report_progress_to(int descriptor) {
   return true;
 }
 
+void hide_progress() {
+  hidden() = true;
+}
+
 ProgressLine::ProgressLine(std::string label, bool wanted)
     : label_(printable(label)),
-      wanted_(wanted && isatty(STDERR_FILENO) == 1),
+      wanted_(wanted && !hidden() && isatty(STDERR_FILENO) == 1),
       start_(Clock::now()),
       next_(start_ + kPatience),
       next_told_(start_) {}

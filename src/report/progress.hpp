@@ -15,6 +15,9 @@ namespace kvzip::tool {
 /// open.
 bool report_progress_to(int descriptor);
 
+/// No more lines for people: several processes share the terminal.
+void hide_progress();
+
 /// Shows how far the work is, on a terminal only and only when it takes a while. Clears its line at the end.
 class ProgressLine {
  public:
