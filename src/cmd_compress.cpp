@@ -16,6 +16,7 @@
 #include "formats/left_out.hpp"
 #include "src/cli/batch.hpp"
 #include "src/cli/measure_options.hpp"
+#include "src/cli/order.hpp"
 #include "src/cli/padding.hpp"
 #include "src/commands.hpp"
 #include "src/measure/page_digests.hpp"
@@ -34,7 +35,7 @@ struct Options {
   Goals goals;
   FidelityOptions fidelity;
   Batch batch;
-  std::string out, preset, key, value, chunk_tokens, tables, saliency;
+  std::string out, preset, key, value, chunk_tokens, tables, saliency, order;
   int level = 0;
   std::uint32_t pages = 0;  // tokens of one; 0 = none are stored
   bool remove = false;
@@ -108,7 +109,8 @@ void say_done(const Options& o, const Job& job, const RuleSet& rules, const Outc
   std::string after = fmt::format("{} ({:.2f}x", size_text(summary.file_bytes),
                                   ratio_of(*outcome.source_bytes, summary.file_bytes).value_or(0));
   if (const auto bits = bits_of(bytes, values)) after += fmt::format(", {:.2f} bits/value of K and V", *bits);
-  note(line + after + "), " + recipe(o, rules));
+  const std::string order = summary.appended == 0 ? "" : fmt::format(", {} containers of tokens", summary.appended + 1);
+  note(line + after + "), " + recipe(o, rules) + order);
   if (o.common.verbose == 0) return;
   for (const auto& [pipeline, coded] : pipelines) note(fmt::format("  {}: {}", pipeline, size_text(coded)));
 }
@@ -132,6 +134,13 @@ void check_names(const Options& o) {
     if (name.size() < 2 || name[0] != '-' || name.find_first_not_of("0123456789", 1) != name.npos) continue;
     throw UsageError(fmt::format("levels are -1 to -9; a file of this name is ./{}", name));
   }
+}
+
+void check_order(const Options& o) {
+  if (parse_order(o.order) == 0) return;
+  if (!o.goals.empty())
+    throw UsageError("a target is met by a container in the order of layers: not with --order token");
+  if (o.pages > 0) throw UsageError("--pages are of one container, and --order token makes several");
 }
 
 void check_removal(const Options& o) {
@@ -203,6 +212,12 @@ void remove_inputs(const Options& o, const Job& job, const std::vector<Seen>& re
 /// Writes the container. Pages are of what it decodes to, so with them it is first written aside and read again.
 void write_container(const Options& o, const Job& job, DumpReader& reader, const Recognition& recognition,
                      const KvzOptions& options) {
+  if (const std::uint64_t tokens = parse_order(o.order); tokens > 0) {
+    ProgressLine progress(inputs_name(job), !o.common.quiet);
+    compress_by_tokens(job.out, reader, recognition, options, tokens, o.common.threads, o.common.force,
+                       progress.callback());
+    return;
+  }
   const auto write = [&](DumpWriter& writer) {
     {
       ProgressLine progress(inputs_name(job), !o.common.quiet);
@@ -233,6 +248,10 @@ Outcome compress_job(const Options& o, const Job& job, KvzOptions options) {
   const auto reader = part ? open_selected(job.in, o.selecting, recognising, {}, options.user)
                            : open_inputs(job.in, o.selecting.mix, recognising);
   const Recognition recognition = part ? *reader->recognition() : recognise_input(*reader, recognising, options.user);
+  const bool by_tokens = parse_order(o.order) > 0;
+  if (by_tokens && reader->traits().once) {
+    throw UsageError("--order token reads a container out of order: give it as a file, not from a pipe");
+  }
   if (const auto lost = left_out_of(*reader); o.remove && !lost.empty()) {
     throw UsageError(fmt::format("--rm would lose what is left out: {}{}", lost[0],
                                  lost.size() == 1 ? "" : fmt::format("; and {} more", lost.size() - 1)));
@@ -251,11 +270,12 @@ Outcome compress_job(const Options& o, const Job& job, KvzOptions options) {
   if (o.common.verbose > 0 && !o.common.quiet && !saliency.said().empty()) note(saliency.said());
   if (!o.tables.empty()) options.tables.beside = load_tables(o.tables);
   // Blocks of a quantised cache are shorter than their values, and come back as they were.
-  const bool values = part || o.pages > 0 || !o.goals.empty() || !is_exact(options.rules);
+  const bool values = part || by_tokens || o.pages > 0 || !o.goals.empty() || !is_exact(options.rules);
   DumpReader* blocks = values ? nullptr : stored_blocks(*reader);
   DumpReader& source = blocks != nullptr ? *blocks : *reader;
   const Recognition stored = blocks != nullptr ? recognise(source.dump()) : recognition;
-  if (!source.traits().once) options.tables.stored = fit_tables(source, stored, options, o.common.threads);
+  if (!source.traits().once && !by_tokens)
+    options.tables.stored = fit_tables(source, stored, options, o.common.threads);
   write_container(o, job, source, stored, options);
   outcome.source_bytes = tensor_bytes(source.dump());
   if (!is_stream_output(job.out)) outcome.file_bytes = std::filesystem::file_size(job.out);
@@ -277,6 +297,7 @@ bool is_dump_name(std::string_view path) {
 int compress(const Options& o) {
   check_names(o);
   check_target(o);
+  check_order(o);
   check_removal(o);
   KvzOptions options;
   const std::string preset = o.level != 0 ? std::string(kLevels[static_cast<std::size_t>(o.level) - 1]) : o.preset;
@@ -316,8 +337,7 @@ void add_compress(CLI::App& app, Action& action) {
                         "    --to safetensors | kvzip compress - --preset kivi-2 -o cache.kvz"});
   auto o = std::make_shared<Options>();
   command->add_option("IN", o->batch.in, "dump or container to read");
-  add_text(*command, "-o,--output", o->out, "OUT",
-           "container to write, with the tensors of all inputs\n(default: IN.kvz for each)");
+  add_text(*command, "-o,--output", o->out, "OUT", "container of all inputs (default: IN.kvz for each)");
   add_stdout(*command, o->out);
   add_batch(*command, o->batch, true);
   command->add_flag("--rm", o->remove, "remove inputs once OUT has been read again");
@@ -331,6 +351,7 @@ void add_compress(CLI::App& app, Action& action) {
   command->add_option("--pages", o->pages, "store digests of the keys of every N tokens")
       ->option_text("N")
       ->check(CLI::Range(1u, kMostPageTokens));
+  add_order(*command, o->order);
   add_text(*command, "--saliency", o->saliency, "SOURCE", "which tokens matter: queries, proxy or none")
       ->check(CLI::IsMember({"queries", "proxy", "none"}));
   add_text(*command, "--tables", o->tables, "FILE", "tables (.kvzd) that pipelines name, as klt:basis=NAME");

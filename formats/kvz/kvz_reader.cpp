@@ -198,6 +198,10 @@ std::unique_ptr<KvzReader> open_kvz(InputFile file) {
   return reader;
 }
 
+std::unique_ptr<KvzReader> open_kvz_segment(InputFile file) {
+  return open_one(std::move(file));
+}
+
 std::unique_ptr<KvzReader> open_kvz(InputStream& stream, bool appended) {
   RecordStream records(stream, appended);
   Prelude prelude;
