@@ -84,7 +84,7 @@ for command in '' $commands; do
     grep -qE -- "(^|[^a-z-])$option([^a-z-]|$)" <<<"$text" && continue
     # Shared options are described once; the synopsis of the command shows those that have a letter.
     if grep -qE -- "-([a-z], -)?-?${option#--}([^a-z-]|$)" <<<"$shared"; then
-      [ "$option" = --help ] || [ "$option" = --memlimit ] || [ "$option" = --no-sync ] || [ "$option" = --trust ] ||
+      [[ $option =~ ^--(help|memlimit|progress-fd|no-sync|trust)$ ]] ||
         { [ -n "$short" ] && grep -qE -- "\[-[a-z]*$short" <<<"$synopsis"; } ||
         complain "kvzip.1: the synopsis of $command lacks $option"
     else

@@ -48,6 +48,16 @@ std::string printed(const T& part, Factory<T> make, std::string_view name, bool 
   return fmt::format("{}{}", name, print_fields(*part.clone(), *make(), all));
 }
 
+/// Stages that a pipeline may end with.
+std::vector<std::string_view> names_of_carriers() {
+  std::vector<std::string_view> names;
+  for (const StageRow& row : stage_table()) {
+    const auto* make = std::get_if<std::unique_ptr<Stage> (*)()>(&row.make);
+    if (make != nullptr && (*make)()->carries()) names.push_back(row.name);
+  }
+  return names;
+}
+
 }  // namespace
 
 void Pipeline::add_stage(const StageRow& row, std::span<const std::string_view> fields) {
@@ -130,9 +140,8 @@ void Pipeline::check_order() const {
   }
   if (!stages_.back()->carries()) {
     fail(ErrorCode::invalid_argument,
-         "a pipeline that ends with {} would drop the values; add quant, cast, lowrank, codebook or uniform before the "
-         "coder",
-         stages_.back().row->name);
+         "a pipeline that ends with {} would drop the values; add one of {} before the coder", stages_.back().row->name,
+         fmt::join(names_of_carriers(), ", "));
   }
 }
 

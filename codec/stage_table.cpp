@@ -8,7 +8,7 @@
 namespace kvzip {
 namespace {
 
-constexpr std::array<StageRow, 27> kStages{{
+constexpr StageRow kStages[] = {
     {1, "window", "1.0", "sink tokens and the recent window kept exact", make_window},
     {2, "outliers", "1.0", "a share of the values stored exactly, their place filled with the mean", make_outliers},
     {3, "quant", "1.0", "uniform quantisation in groups", make_quant},
@@ -36,16 +36,16 @@ constexpr std::array<StageRow, 27> kStages{{
     {25, "sort", "1.1", "tokens of a block in the order of their medians (PackKV)", make_sort},
     {26, "nested", "1.1", "heads along their own directions, the one of most energy first (MatryoshkaKV)", make_nested},
     {27, "predict", "1.1", "layers predicted from those before, the rest quantised (AQUA-KV)", make_predict},
-}};
+};
 
-constexpr std::array<CoderRow, 6> kCoders{{
+constexpr CoderRow kCoders[] = {
     {1, "pack", "1.0", "exact bits, no model", make_pack},
     {2, "ac", "1.0", "arithmetic coding: adaptive, static tables, or CacheGen's form", make_ac},
     {3, "zstd", "1.0", "zstd over symbol bytes and byte planes", make_zstd},
     {4, "rans", "1.0", "64 interleaved rANS lanes, one per channel, adaptive and with compact tables", make_rans},
     {5, "deflate", "1.0", "DEFLATE over packed symbols, as KVTC ends", make_deflate},
     {6, "packs", "1.1", "least symbol and as few bits as a few tokens of a channel need (PackKV)", make_packs},
-}};
+};
 
 template <typename Row>
 ComponentDoc describe(const Row& row, std::unique_ptr<Configurable> component) {

@@ -167,7 +167,7 @@ void sync_outputs(bool wanted);
 
 /// Fails where an open input file is not what it was when it was opened: what was read may be neither.
 void require_inputs_unchanged();
-/// $TMPDIR, or /tmp.
+/// $TMPDIR, or /tmp; fail(io) where nothing can be made in it.
 std::string temporary_directory();
 
 /// An output under construction: written beside its final name and given that name by commit(). For writers that

@@ -11,6 +11,7 @@
 #include "kvzip/container.hpp"
 #include "src/commands.hpp"
 #include "src/measure/saliency_source.hpp"
+#include "src/report/progress.hpp"
 #include "src/report/report.hpp"
 
 namespace kvzip::tool {

@@ -6,6 +6,7 @@
 
 #include "src/commands.hpp"
 #include "src/measure/attention_outputs.hpp"
+#include "src/report/progress.hpp"
 #include "src/report/report.hpp"
 
 namespace kvzip::tool {

@@ -6,6 +6,7 @@
 #include "src/bench/bench_io.hpp"
 #include "src/bench/bench_report.hpp"
 #include "src/commands.hpp"
+#include "src/report/progress.hpp"
 #include "src/sweep/settings.hpp"
 
 namespace kvzip::tool {

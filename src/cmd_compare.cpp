@@ -11,6 +11,7 @@
 #include "src/report/csv_fields.hpp"
 #include "src/report/fidelity_report.hpp"
 #include "src/report/inspect_kvz.hpp"
+#include "src/report/progress.hpp"
 #include "src/report/report.hpp"
 
 namespace kvzip::tool {

@@ -16,11 +16,13 @@
 #include "formats/left_out.hpp"
 #include "src/cli/batch.hpp"
 #include "src/cli/measure_options.hpp"
+#include "src/cli/order.hpp"
 #include "src/cli/padding.hpp"
 #include "src/cli/shared_prefix.hpp"
 #include "src/commands.hpp"
 #include "src/measure/page_digests.hpp"
 #include "src/measure/saliency_source.hpp"
+#include "src/report/progress.hpp"
 #include "src/report/report.hpp"
 #include "src/tune/target.hpp"
 
@@ -34,7 +36,7 @@ struct Options {
   Goals goals;
   FidelityOptions fidelity;
   Batch batch;
-  std::string out, preset, key, value, chunk_tokens, tables, saliency;
+  std::string out, preset, key, value, chunk_tokens, tables, saliency, order;
   int level = 0;
   std::uint32_t pages = 0;  // tokens of one; 0 = none are stored
   bool remove = false, share = false;
@@ -112,7 +114,8 @@ void say_done(const Options& o, const Job& job, const RuleSet& rules, const Outc
     after += fmt::format(", {} tokens of {} shared with {}", outcome.shared_tokens, size_text(outcome.shared_bytes),
                          summary.base->file);
   }
-  note(line + after + "), " + recipe(o, rules));
+  const std::string order = summary.appended == 0 ? "" : fmt::format(", {} containers of tokens", summary.appended + 1);
+  note(line + after + "), " + recipe(o, rules) + order);
   if (o.common.verbose == 0) return;
   for (const auto& [pipeline, coded] : pipelines) note(fmt::format("  {}: {}", pipeline, size_text(coded)));
 }
@@ -133,33 +136,19 @@ void check_target(const Options& o) {
 void check_sharing(const Options& o) {
   if (!o.share) return;
   if (!o.out.empty()) throw UsageError("--share-prefix makes a container of each dump: with --output-dir, not -o");
-  if (!o.goals.empty() || o.pages > 0 || o.remove || !o.selecting.selection().empty()) {
+  if (!o.goals.empty() || o.pages > 0 || o.remove || !o.selecting.selection().empty() || parse_order(o.order) > 0) {
     throw UsageError(
-        "--share-prefix takes whole dumps with one setting: not with targets, --pages, --rm, --layers, "
+        "--share-prefix takes whole dumps with one setting: not with targets, --pages, --rm, --order token, --layers, "
         "--tokens or --role");
   }
+  if (o.batch.jobs > 1) throw UsageError("--share-prefix takes one dump after the other: not with --jobs");
 }
 
-/// Of those before in the same folder the one that begins with most of the tokens, where these are worth it.
-std::optional<std::pair<SharedDump, std::uint64_t>> find_base(const Options& o, const Job& job, DumpReader& reader,
-                                                              const Recognition& roles, const KvzOptions& options,
-                                                              const std::vector<SharedDump>& before) {
-  if (reader.traits().once || stored_blocks(reader) != nullptr) return std::nullopt;
-  std::uint64_t most = options.chunk_tokens.value_or(0) == 0 ? kDefaultChunk - 1 : *options.chunk_tokens - 1;
-  std::optional<std::pair<SharedDump, std::uint64_t>> best;
-  const std::filesystem::path folder = std::filesystem::path(job.out).parent_path();
-  for (const SharedDump& one : before) {
-    const std::filesystem::path out(one.out);
-    if (out.parent_path() != folder || one.depth >= kMostBases || !is_base_name(out.filename().string())) continue;
-    const auto other = open_inputs({one.in}, o.selecting.mix, o.recognising);
-    if (stored_blocks(*other) != nullptr) continue;
-    const Recognition theirs = recognise_input(*other, o.recognising, options.user);
-    const std::uint64_t common = common_tokens(*other, theirs, reader, roles);
-    if (common <= most) continue;
-    most = common;
-    best = {one, common};
-  }
-  return best;
+void check_order(const Options& o) {
+  if (parse_order(o.order) == 0) return;
+  if (!o.goals.empty())
+    throw UsageError("a target is met by a container in the order of layers: not with --order token");
+  if (o.pages > 0) throw UsageError("--pages are of one container, and --order token makes several");
 }
 
 void check_removal(const Options& o) {
@@ -224,6 +213,12 @@ void remove_inputs(const Options& o, const Job& job, const std::vector<Seen>& re
 /// Writes the container. Pages are of what it decodes to, so with them it is first written aside and read again.
 void write_container(const Options& o, const Job& job, DumpReader& reader, const Recognition& recognition,
                      const KvzOptions& options) {
+  if (const std::uint64_t tokens = parse_order(o.order); tokens > 0) {
+    ProgressLine progress(inputs_name(job), !o.common.quiet);
+    compress_by_tokens(job.out, reader, recognition, options, tokens, o.common.threads, o.common.force,
+                       progress.callback());
+    return;
+  }
   const auto write = [&](DumpWriter& writer) {
     {
       ProgressLine progress(inputs_name(job), !o.common.quiet);
@@ -243,23 +238,6 @@ void write_container(const Options& o, const Job& job, DumpReader& reader, const
   out.finish();
 }
 
-/// Leaves in `reader` what a container before has not, and returns the whole, which must outlive it.
-std::unique_ptr<DumpReader> share_prefix(const Options& o, const Job& job, const std::vector<SharedDump>& before,
-                                         std::unique_ptr<DumpReader>& reader, Recognition& roles, KvzOptions& options,
-                                         Outcome& outcome) {
-  if (!o.share) return nullptr;
-  const auto base = find_base(o, job, *reader, roles, options, before);
-  outcome.bases = base ? base->first.depth + 1 : 0;
-  if (!base) return nullptr;
-  options.base = base_of(base->first.out, base->second);
-  Tail tail = tail_of(*reader, roles, base->second);
-  std::unique_ptr<DumpReader> whole = std::exchange(reader, std::move(tail.reader));
-  roles = std::move(tail.roles);
-  outcome.shared_tokens = base->second;
-  outcome.shared_bytes = tensor_bytes(whole->dump()) - tensor_bytes(reader->dump());
-  return whole;
-}
-
 Outcome compress_job(const Options& o, const Job& job, KvzOptions options, std::vector<SharedDump>& before) {
   const std::vector<Seen> to_remove = o.remove ? inputs_to_remove(job) : std::vector<Seen>();
   for (const std::string& in : job.in) refuse_same_file(in, job.out);
@@ -271,6 +249,10 @@ Outcome compress_job(const Options& o, const Job& job, KvzOptions options, std::
   auto reader = part ? open_selected(job.in, o.selecting, recognising, {}, options.user)
                      : open_inputs(job.in, o.selecting.mix, recognising);
   Recognition recognition = part ? *reader->recognition() : recognise_input(*reader, recognising, options.user);
+  const bool by_tokens = parse_order(o.order) > 0;
+  if (by_tokens && reader->traits().once) {
+    throw UsageError("--order token reads a container out of order: give it as a file, not from a pipe");
+  }
   if (const auto lost = left_out_of(*reader); o.remove && !lost.empty()) {
     throw UsageError(fmt::format("--rm would lose what is left out: {}{}", lost[0],
                                  lost.size() == 1 ? "" : fmt::format("; and {} more", lost.size() - 1)));
@@ -278,8 +260,13 @@ Outcome compress_job(const Options& o, const Job& job, KvzOptions options, std::
   const std::string padded = o.common.quiet ? std::string() : padding_text(*reader, recognition);
   if (!padded.empty()) note(padded);
   Outcome outcome;
-  outcome.source_bytes = tensor_bytes((stored_blocks(*reader) != nullptr ? *stored_blocks(*reader) : *reader).dump());
-  const std::unique_ptr<DumpReader> whole = share_prefix(o, job, before, reader, recognition, options, outcome);
+  const auto open = [&](const std::string& in) {
+    auto other = open_inputs({in}, o.selecting.mix, o.recognising);
+    Recognition theirs = recognise_input(*other, o.recognising, options.user);
+    return std::pair(std::move(other), std::move(theirs));
+  };
+  std::unique_ptr<DumpReader> whole;  // where `reader` is a part of it
+  if (o.share) whole = share_prefix(before, job.out, open, reader, recognition, options, outcome);
   const auto with_queries = open_with_queries(o, job, options.user);
   SaliencySource saliency(with_queries ? *with_queries : *reader,
                           with_queries ? *with_queries->recognition() : recognition, o.saliency, o.fidelity.queries,
@@ -291,12 +278,14 @@ Outcome compress_job(const Options& o, const Job& job, KvzOptions options, std::
   if (o.common.verbose > 0 && !o.common.quiet && !saliency.said().empty()) note(saliency.said());
   if (!o.tables.empty()) options.tables.beside = load_tables(o.tables);
   // Blocks of a quantised cache are shorter than their values, and come back as they were.
-  const bool values = part || o.pages > 0 || !o.goals.empty() || !is_exact(options.rules);
+  const bool values = part || by_tokens || o.pages > 0 || !o.goals.empty() || !is_exact(options.rules);
   DumpReader* blocks = values ? nullptr : stored_blocks(*reader);
   DumpReader& source = blocks != nullptr ? *blocks : *reader;
   const Recognition stored = blocks != nullptr ? recognise(source.dump()) : recognition;
-  if (!source.traits().once) options.tables.stored = fit_tables(source, stored, options, o.common.threads);
+  if (!source.traits().once && !by_tokens)
+    options.tables.stored = fit_tables(source, stored, options, o.common.threads);
   write_container(o, job, source, stored, options);
+  outcome.source_bytes = tensor_bytes((whole ? *whole : source).dump());
   before.push_back({job.in[0], job.out, outcome.bases});
   if (!is_stream_output(job.out)) outcome.file_bytes = std::filesystem::file_size(job.out);
   if (!o.common.quiet) {
@@ -315,7 +304,9 @@ bool is_dump_name(std::string_view path) {
 }
 
 int compress(const Options& o) {
+  check_level_words(o.batch.in);
   check_target(o);
+  check_order(o);
   check_removal(o);
   check_sharing(o);
   std::vector<SharedDump> before;
@@ -357,8 +348,7 @@ void add_compress(CLI::App& app, Action& action) {
                         "    --to safetensors | kvzip compress - --preset kivi-2 -o cache.kvz"});
   auto o = std::make_shared<Options>();
   command->add_option("IN", o->batch.in, "dump or container to read");
-  add_text(*command, "-o,--output", o->out, "OUT",
-           "container to write, with the tensors of all inputs\n(default: IN.kvz for each)");
+  add_text(*command, "-o,--output", o->out, "OUT", "container of all inputs (default: IN.kvz for each)");
   add_stdout(*command, o->out);
   add_batch(*command, o->batch, true);
   command->add_flag("--share-prefix", o->share, "tokens that dumps begin with alike are stored once");
@@ -373,6 +363,7 @@ void add_compress(CLI::App& app, Action& action) {
   command->add_option("--pages", o->pages, "store digests of the keys of every N tokens")
       ->option_text("N")
       ->check(CLI::Range(1u, kMostPageTokens));
+  add_order(*command, o->order);
   add_text(*command, "--saliency", o->saliency, "SOURCE", "which tokens matter: queries, proxy or none")
       ->check(CLI::IsMember({"queries", "proxy", "none"}));
   add_text(*command, "--tables", o->tables, "FILE", "tables (.kvzd) that pipelines name, as klt:basis=NAME");
@@ -392,6 +383,7 @@ void add_compress(CLI::App& app, Action& action) {
     if (std::set<std::string>(level->results().begin(), level->results().end()).size() > 1) {
       throw CLI::ValidationError("one level, -1 to -9, not several");  // -19 would be two
     }
+    divide_threads(o->batch, o->common);
     if (o->batch.in.empty() && o->batch.names.empty()) o->batch.in.push_back(piped_input("IN"));
     action = [o] { return compress(*o); };
   });

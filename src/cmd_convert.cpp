@@ -7,6 +7,7 @@
 #include "formats/ggml_values.hpp"
 #include "kvzip/container.hpp"
 #include "src/commands.hpp"
+#include "src/report/progress.hpp"
 #include "src/report/report.hpp"
 
 namespace kvzip::tool {

@@ -6,10 +6,17 @@
 #include <map>
 #include <memory>
 
+#include "codec/fail.hpp"
+#include "formats/format_table.hpp"
 #include "kvzip/container.hpp"
 #include "src/cli/batch.hpp"
 #include "src/commands.hpp"
+#include "src/measure/comparison.hpp"
+#include "src/report/gnuplot.hpp"
 #include "src/report/inspect_kvz.hpp"
+#include "src/report/layer_plot.hpp"
+#include "src/report/plot_style.hpp"
+#include "src/report/progress.hpp"
 #include "src/report/report.hpp"
 
 namespace kvzip::tool {
@@ -19,6 +26,7 @@ struct Options {
   Common common;
   Recognising recognising;
   std::vector<std::string> files;
+  std::string plot, original;
   bool json = false, why = false;
 };
 
@@ -96,6 +104,57 @@ std::string why_lines(const Dump& dump, const Recognition& recognition) {
   return out;
 }
 
+/// The command that gives the tensors back; a name that says no format needs one.
+std::string decoding_text(const std::string& name) {
+  const bool ends = name.ends_with(".kvz");
+  const std::string stem = ends ? name.substr(0, name.size() - 4) : name;
+  const std::string to = ends && !format_of_path(stem).empty() ? "" : " -o " + shell_word(stem + ".safetensors");
+  return "\nto decode: kvzip decompress " + shell_word(name) + to + "\n";
+}
+
+using Spots = std::map<std::pair<Role, std::uint32_t>, Distortion>;
+
+/// What became of the keys and values of each layer.
+Spots errors_by_layer(const Options& o, DumpReader& container) {
+  const auto original = with_file(o.original, [&] { return open_reader(o.original); });
+  const Recognition roles = with_file(o.original, [&] { return recognise_input(*original, o.recognising, {}); });
+  ProgressLine progress("errors", true);
+  Spots out;
+  for (const TensorComparison& t : compare_dumps(*original, container, roles, {}, progress.callback()).tensors) {
+    if (!t.layer) continue;
+    if (t.role != Role::pair) {
+      out[{t.role, *t.layer}].merge(t.half[0].distortion);
+    } else {
+      out[{Role::key, *t.layer}].merge(t.half[0].distortion);
+      out[{Role::value, *t.layer}].merge(t.half[1].distortion);
+    }
+  }
+  return out;
+}
+
+/// Members of a group have its rate.
+void plot(const Options& o, const std::string& name, DumpReader& reader, const KvzSummary& summary) {
+  std::map<std::pair<Role, std::uint32_t>, std::pair<double, std::uint64_t>> taken;  // bytes, values
+  for (const KvzGroup& group : summary.groups) {
+    for (const KvzMember& member : group.members) {
+      auto& [bytes, values] = taken[{member.role, member.layer}];
+      bytes += static_cast<double>(group.coded_bytes) * static_cast<double>(member.values) /
+               static_cast<double>(std::max<std::uint64_t>(group.values, 1));
+      values += member.values;
+    }
+  }
+  const Spots errors = o.original.empty() ? Spots() : errors_by_layer(o, reader);
+  std::map<Role, std::vector<LayerPoint>> roles;
+  for (const auto& [of, sum] : taken) {
+    LayerPoint point{of.second, sum.second > 0 ? 8 * sum.first / static_cast<double>(sum.second) : 0};
+    if (const auto error = errors.find(of); error != errors.end()) point.error = error->second.nrmse();
+    roles[of.first].push_back(point);
+  }
+  if (roles.empty()) fail_in(name, ErrorCode::invalid_argument, "no keys or values: there is nothing to draw");
+  const std::string title = fmt::format("{}, preset {}", name, summary.preset);
+  write_picture(o.plot, plot_layers(title, roles, plot_format(o.plot)), o.common.force);
+}
+
 int inspect_tables(const Options& o, const std::string& file, const std::string& name) {
   const Tables tables = load_tables(file);
   if (o.json) {
@@ -120,12 +179,20 @@ int inspect_file(const Options& o, const std::string& file) {
       // What frames take is known only to who can look at all of them, so not from a pipe.
       const bool once = reader->traits().once;
       const KvzSummary summary = once ? kvz->description() : kvz->summary();
+      if (!o.plot.empty()) {
+        if (once) throw UsageError("--plot reads a container twice: give it as a file, not from a pipe");
+        plot(o, name, *reader, summary);
+        return kDone;
+      }
       const Tables* tables = once ? nullptr : &kvz->stored_tables();
       if (o.json) {
         print_json(container_json(name, reader->dump(), recognition, summary, tables));
       } else {
-        print(container_text(name, reader->dump(), recognition, summary, tables, all));
+        print(container_text(name, reader->dump(), recognition, summary, tables, all) +
+              (once ? "" : decoding_text(name)));
       }
+    } else if (!o.plot.empty()) {
+      throw UsageError("--plot draws what a container's layers take; this is a dump");
     } else if (o.json) {
       print_json(dump_json(name, reader->dump(), recognition));
     } else {
@@ -170,8 +237,15 @@ int list_files(const Options& o) {
 
 int inspect(const Options& o) {
   if (o.why && o.json) throw UsageError("--why and --json: choose one, the JSON has the reasons, too");
+  if (o.plot.empty() && !o.original.empty()) throw UsageError("--original goes with --plot");
+  if (!o.plot.empty()) {
+    if (o.why || o.json) throw UsageError("--plot draws, --why and --json write: choose one");
+    as_typed("--plot", [&] { plot_format(o.plot); });
+    require_gnuplot();
+  }
   if (o.files.size() == 1) return inspect_file(o, o.files[0]);
-  if (o.why || o.json) throw UsageError("--why and --json are of one file; several are listed");
+  if (o.why || o.json || !o.plot.empty())
+    throw UsageError("--why, --json and --plot are of one file; several are listed");
   return list_files(o);
 }
 
@@ -181,11 +255,15 @@ void add_inspect(CLI::App& app, Action& action) {
   CLI::App* command =
       add_command(app, {"inspect", "show what a file holds and how it is coded", "kvzip inspect FILE... [OPTIONS]",
                         "  kvzip inspect cache.safetensors --layout BHTD\n"
-                        "  kvzip inspect cache.kvz --json | jq .totals"});
+                        "  kvzip inspect cache.kvz --json | jq .totals\n"
+                        "  kvzip inspect cache.kvz --plot layers.svg --original cache.safetensors"});
   auto o = std::make_shared<Options>();
   command->add_option("FILE", o->files, "dump, container or tables (.kvzd); several are listed");
   command->add_flag("--json", o->json, "everything, as JSON");
   command->add_flag("--why", o->why, "what every tensor was taken for, and why");
+  add_text(*command, "--plot", o->plot, "FILE", "draw bits per value by layer and role: .svg or .png");
+  add_text(*command, "--original", o->original, "DUMP", "and how far they are from those of this file");
+  command->add_flag("-f,--force", o->common.force, "replace an existing picture");
   add_recognising(*command, o->recognising);
   add_views(*command, o->recognising);
   command->add_flag("-v,--verbose", o->common.verbose, "every tensor, even when there are many");

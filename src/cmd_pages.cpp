@@ -7,6 +7,7 @@
 #include "codec/number.hpp"
 #include "src/commands.hpp"
 #include "src/measure/page_ranking.hpp"
+#include "src/report/progress.hpp"
 #include "src/report/report.hpp"
 
 namespace kvzip::tool {

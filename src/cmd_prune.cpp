@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <fmt/ranges.h>
 
+#include <algorithm>
+#include <array>
 #include <cmath>
 #include <map>
 #include <memory>
@@ -8,13 +10,16 @@
 #include "codec/number.hpp"
 #include "formats/hdf5/hdf5.hpp"
 #include "src/commands.hpp"
+#include "src/prune/merge.hpp"
 #include "src/prune/pruned_reader.hpp"
+#include "src/report/progress.hpp"
 #include "src/report/report.hpp"
 
 namespace kvzip::tool {
 namespace {
 
-enum class Policy : std::uint8_t { h2o, keyformer, streaming };
+enum class Policy : std::uint8_t { h2o, keyformer, kvmerger, streaming };
+constexpr std::array<std::string_view, 4> kPolicies{"h2o", "keyformer", "kvmerger", "streaming"};
 
 struct Options {
   Common common;
@@ -24,9 +29,7 @@ struct Options {
   std::uint64_t seed = 0;
   std::uint32_t queries_per_head = 0;
 
-  Policy policy() const {
-    return policy_name == "streaming" ? Policy::streaming : policy_name == "h2o" ? Policy::h2o : Policy::keyformer;
-  }
+  Policy policy() const { return static_cast<Policy>(std::ranges::find(kPolicies, policy_name) - kPolicies.begin()); }
   KeepBy by() const { return by_name == "head" ? KeepBy::head : by_name == "layer" ? KeepBy::layer : KeepBy::sequence; }
   bool scored() const { return mask.empty() && policy() != Policy::streaming; }
 };
@@ -49,11 +52,16 @@ Budget budget_of(const Options& o, std::uint64_t tokens) {
   constexpr std::uint64_t kStreamingSinks = 4;
   out.sinks = o.sinks.value_or(streaming ? std::min(kStreamingSinks, out.tokens) : 0);
   const std::uint64_t rest = out.tokens > out.sinks ? out.tokens - out.sinks : 0;
-  const std::uint64_t keyformer = rest / 10 * 3 + rest % 10 * 3 / 10;
-  out.window = streaming ? rest : o.window.value_or(o.policy() == Policy::h2o ? rest / 2 : keyformer);
+  std::uint64_t window = 0;
+  if (o.policy() == Policy::h2o) window = rest / 2;
+  if (o.policy() == Policy::keyformer) window = rest / 10 * 3 + rest % 10 * 3 / 10;
+  out.window = streaming ? rest : o.window.value_or(window);
   if (out.sinks > out.tokens || out.window > out.tokens - out.sinks) {
     throw UsageError(fmt::format("--keep {}: of {} tokens {} stay, fewer than {} sinks and a window of {}", o.keep,
                                  tokens, out.tokens, out.sinks, out.window));
+  }
+  if (o.policy() == Policy::kvmerger && out.tokens < tokens && out.tokens == out.sinks + out.window) {
+    throw UsageError(fmt::format("--keep {}: sinks and window leave no token for what is merged", o.keep));
   }
   return out;
 }
@@ -83,7 +91,9 @@ Kept choose(const Options& o, DumpReader& reader, const Recognition& roles) {
   scoring.seed = o.seed;
   scoring.threads = o.common.threads;
   ProgressLine progress("scores", !o.common.quiet);
-  return keep_by_scores(score_tokens(asking, scoring, progress.callback()), o.by(), budget);
+  const auto scores = score_tokens(asking, scoring, progress.callback());
+  if (o.policy() == Policy::kvmerger) return keep_by_merging(reader, asking.layers(), scores, o.by(), budget);
+  return keep_by_scores(scores, o.by(), budget);
 }
 
 void check(const Options& o) {
@@ -136,8 +146,8 @@ void add_prune(CLI::App& app, Action& action) {
   command->add_option("OUT", o->out, "file to write; its extension gives the format")->required();
   add_text(*command, "--to", o->to, "FORMAT", "safetensors, hdf5, npz or npy, whatever OUT is called");
   add_text(*command, "--keep", o->keep, "N|P%", "tokens that stay, of each list");
-  add_text(*command, "--policy", o->policy_name, "NAME", "h2o (the default), keyformer or streaming")
-      ->check(CLI::IsMember({"h2o", "keyformer", "streaming"}).description(""));
+  add_text(*command, "--policy", o->policy_name, "NAME", "h2o (default), keyformer, kvmerger or streaming")
+      ->check(CLI::IsMember({"h2o", "keyformer", "kvmerger", "streaming"}).description(""));
   add_text(*command, "--by", o->by_name, "UNIT", "a list for each layer or head; default sequence")
       ->check(CLI::IsMember({"sequence", "layer", "head"}).description(""));
   add_text(*command, "--mask", o->mask, "FILE", "a digit a token: 1 stays, 0 goes");

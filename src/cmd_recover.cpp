@@ -8,6 +8,7 @@
 #include "kvzip/recover.hpp"
 #include "src/cli/batch.hpp"
 #include "src/commands.hpp"
+#include "src/report/progress.hpp"
 #include "src/report/report.hpp"
 
 namespace kvzip::tool {

@@ -4,9 +4,10 @@
 #include "codec/fail.hpp"
 #include "src/cli/measure_options.hpp"
 #include "src/commands.hpp"
+#include "src/report/gnuplot.hpp"
 #include "src/report/machine.hpp"
+#include "src/report/plot_style.hpp"
 #include "src/report/report.hpp"
-#include "src/sweep/gnuplot.hpp"
 #include "src/sweep/sweep_report.hpp"
 #include "src/sweep/sweep_run.hpp"
 

@@ -3,6 +3,7 @@
 #include <memory>
 
 #include "src/commands.hpp"
+#include "src/report/progress.hpp"
 #include "src/report/report.hpp"
 #include "src/synth/synth.hpp"
 

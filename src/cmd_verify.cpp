@@ -11,6 +11,7 @@
 #include "kvzip/container.hpp"
 #include "src/cli/batch.hpp"
 #include "src/commands.hpp"
+#include "src/report/progress.hpp"
 #include "src/report/report.hpp"
 
 namespace kvzip::tool {
@@ -82,6 +83,7 @@ void add_verify(CLI::App& app, Action& action) {
   add_trust(*command);
   add_verbosity(*command, o->common);
   command->callback([o, &action] {
+    divide_threads(o->batch, o->common);
     if (o->batch.in.empty() && o->batch.names.empty()) o->batch.in.push_back(piped_input("FILE"));
     action = [o] { return verify(*o); };
   });

@@ -16,6 +16,8 @@ namespace kvzip {
 std::unique_ptr<KvzReader> open_kvz(InputFile file, std::string path, unsigned depth = 0);
 /// The same with the path that the file has.
 std::unique_ptr<KvzReader> open_kvz(InputFile file);
+/// One container of a file: a segment_file() of formats/kvz/kvz_segments.hpp, appended or not.
+std::unique_ptr<KvzReader> open_kvz_segment(InputFile file);
 /// A container from a stream, which must outlive the reader. `appended`: it stands behind another in its file;
 /// `shared`: its first tokens, if they are in another, are not asked for.
 std::unique_ptr<KvzReader> open_kvz(InputStream& stream, bool appended = false, bool shared = false);

@@ -31,6 +31,7 @@ KvzGroup describe(const PlanGroup& group, const KvzHeader& header) {
     d.rows = group.rows;
   }
   d.pipeline = header.plan.pipelines[group.pipeline].text();
+  d.exact = header.plan.pipelines[group.pipeline].exact();
   d.chunk_rows = group.chunk;
   const TensorInfo& info = header.dump.tensors[group.slots[0].tensor];
   d.source_bytes = group.tiled ? d.values * dtype_unit(info.dtype) : info.bytes();

@@ -45,7 +45,8 @@ void EndingCheck::take(Record record, std::uint64_t offset) {
     }
     return;
   }
-  const bool results = record.is(RecordType::results), pages = record.is(RecordType::pages);
+  const bool results = record.is(RecordType::results);
+  const bool pages = record.is(RecordType::pages) && record.header.flags == 0;
   if (record.header.type >= kAncillary && !results && !record.sound()) {
     return named("a record's checksum does not match");
   }

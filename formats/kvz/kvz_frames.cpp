@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "codec/fail.hpp"
+#include "formats/kvz/kvz_pages.hpp"
 #include "formats/kvz/kvz_tables.hpp"
 
 namespace kvzip {
@@ -154,7 +155,8 @@ Bytes StreamedFrames::fetch(std::uint64_t frame) {
   return coded;
 }
 
-/// Skips ancillary records, but for the results, which it takes, as it takes the tables before the first frame.
+/// Skips ancillary records, but for the results, which it takes, as it takes the tables before the first frame, and for
+/// the pages, which nobody but verification reads.
 Record StreamedFrames::next_known_record(bool results_may_stand_here) {
   for (;;) {
     Record record = records_.next();
@@ -171,6 +173,9 @@ Record StreamedFrames::next_known_record(bool results_may_stand_here) {
       results_ = read_results(record);
     } else if (!record.sound()) {
       fail(ErrorCode::corrupt, "a record's checksum does not match");
+    } else if (record.is(RecordType::pages) && record.header.flags == 0) {
+      if (std::exchange(has_pages_, true)) fail(ErrorCode::corrupt, "there are pages twice");
+      read_kvz_pages(record.payload);
     }
   }
 }

@@ -85,7 +85,7 @@ class StreamedFrames {
   std::vector<FrameAt> walked_;
   std::optional<KvzResults> results_;
   Tables tables_;
-  bool tables_may_stand_here_ = true;
+  bool tables_may_stand_here_ = true, has_pages_ = false;
 };
 
 }  // namespace kvzip

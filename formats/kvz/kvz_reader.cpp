@@ -205,6 +205,10 @@ std::unique_ptr<KvzReader> open_kvz(InputFile file, std::string path, unsigned d
   return reader;
 }
 
+std::unique_ptr<KvzReader> open_kvz_segment(InputFile file) {
+  return open_one(std::move(file), PartCache::kBytes);
+}
+
 std::unique_ptr<KvzReader> open_kvz(InputStream& stream, bool appended, bool shared) {
   RecordStream records(stream, appended);
   Prelude prelude;

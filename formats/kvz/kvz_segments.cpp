@@ -55,6 +55,28 @@ std::uint64_t described_at(const InputFile& file, std::uint64_t at) {
   }
 }
 
+/// All containers of a file that ends with one, by what footers say, from the last to the first: a part of a long file
+/// is read without the records of the rest. Nothing where one does not fit.
+std::optional<Segments> from_behind(const InputFile& file) {
+  Segments out;
+  std::optional<std::uint64_t> before;  // what the footer behind this one says of it
+  for (std::uint64_t end = file.size(); end > 0;) {
+    if (end < kPreludeBytes + kFooterBytes || out.all.size() >= kMostSegments) return std::nullopt;
+    const Footer footer = footer_before(file, end);
+    const std::optional<FooterInfo> said = said_by(footer);
+    if (!said || (before && hash64(footer) != *before)) return std::nullopt;
+    if (said->file_bytes < kPreludeBytes + kFooterBytes || said->file_bytes > end) return std::nullopt;
+    const std::uint64_t begin = end - said->file_bytes;
+    if (said->before.has_value() != (begin > 0) || !begins_container(file, begin)) return std::nullopt;
+    out.all.push_back({begin, said->file_bytes});
+    before = said->before;
+    end = begin;
+  }
+  std::reverse(out.all.begin(), out.all.end());
+  out.end = file.size();
+  return out;
+}
+
 struct Followed {
   Segments::Rest rest = Segments::Rest::nothing;  // why it has no end
   std::uint64_t end = 0;                          // behind its footer
@@ -130,6 +152,15 @@ Segments find_segments(const InputFile& file) {
     Segments whole{{{0, size}}, size};
     whole.described = described_at(file, 0);
     return whole;
+  }
+  if (auto all = from_behind(file)) {
+    for (const Segment& segment : std::exchange(all->all, {})) {
+      const std::uint64_t described = described_at(file, segment.begin);
+      check_room(*all, described);
+      all->described += described;
+      all->all.push_back(segment);
+    }
+    return *all;
   }
   std::optional<Footer> before;
   while (out.end < size) {

@@ -29,8 +29,8 @@ struct Segments {
   std::uint64_t described = 0;  // bytes of all their headers, unpacked
 };
 
-/// Reads the footer only of a file that ends as a container to which nothing was appended, else the headers of all
-/// records.
+/// Reads the footers only of a file that ends with a container, as long as each fits the one before; else the headers
+/// of all records.
 Segments find_segments(const InputFile& file);
 /// fail(limit) where headers of so many bytes are too many for one more container.
 void check_room(const Segments& segments, std::uint64_t header_bytes);

@@ -99,6 +99,7 @@ struct KvzGroup {
   std::optional<std::uint32_t> layer;  // the first one
   std::vector<KvzMember> members;      // in the order of `tensors`; none of what has no role, layer or values
   std::string pipeline;                // canonical text
+  bool exact = false;                  // the pipeline gives back every bit
   std::uint64_t chunk_rows = 0;        // tokens (or elements of a pass-through tensor) per frame
   std::uint64_t restart = 0;           // frames that are decoded one after the other; 0 = each by itself
   std::uint64_t values = 0;            // elements covered
@@ -131,6 +132,18 @@ struct KvzSummary {
 /// bytes of the file.
 std::uint64_t append_kvz(const std::string& path, DumpReader& more, const Recognition& roles, const KvzOptions& options,
                          unsigned threads, const Progress& progress = {});
+
+/// Compresses a dump so that its first `tokens` tokens of all layers stand together, then the next: a container of the
+/// first ones, with what has no tokens, and the others appended to it as by append_kvz(), in a file that appears when
+/// it is complete. `tokens` is rounded up to what is decoded by itself: whole frames, of chained pipelines those
+/// between two restart points. So values are those of a container in the order of layers, but for stages that look at
+/// the end of a sequence, and for tables, which are fitted to each. Returns the tokens that stand together; where that
+/// is all of them, the container is the one that create_kvz_writer() makes.
+/// Reads with random access. fail(invalid_argument) where keys, values and queries have not all as many tokens,
+/// fail(limit) for more than 65536 containers.
+std::uint64_t compress_by_tokens(const std::string& path, DumpReader& dump, const Recognition& roles,
+                                 const KvzOptions& options, std::uint64_t tokens, unsigned threads, bool overwrite,
+                                 const Progress& progress = {});
 
 class KvzReader : public DumpReader {
  public:

@@ -7,10 +7,14 @@
 
 #include <algorithm>
 #include <chrono>
+#include <memory>
+#include <tuple>
 
 #include "codec/fail.hpp"
 #include "formats/file.hpp"
+#include "formats/kvz/kvz.hpp"
 #include "formats/kvz/kvz_records.hpp"
+#include "formats/kvz/kvz_segments.hpp"
 #include "src/report/machine.hpp"
 
 namespace kvzip::tool {
@@ -62,10 +66,8 @@ Speed read_speed(const InputFile& file, const std::vector<Extent>& extents, bool
   return speed_of(bytes, seconds);
 }
 
-IoRow row_of(const InputFile& file, const std::vector<StoredFrame>& frames, std::string order, std::string read,
-             TokenRange tokens, const Effort& effort) {
-  const std::vector<Extent> extents = extents_for(frames, tokens);
-  IoRow row{std::move(order), std::move(read), tokens, 0, {}, {}, {}};
+IoRow row_of(const InputFile& file, const std::vector<StoredFrame>& frames, IoRow row, const Effort& effort) {
+  const std::vector<Extent> extents = extents_for(frames, row.tokens, row.layer);
   for (const Extent& extent : extents) {
     row.bytes += extent.bytes;
     row.extents.push_back(extent.bytes);
@@ -76,20 +78,54 @@ IoRow row_of(const InputFile& file, const std::vector<StoredFrame>& frames, std:
   return row;
 }
 
-void by_first_token(std::vector<StoredFrame>& frames) {
-  std::stable_sort(frames.begin(), frames.end(),
-                   [](const auto& a, const auto& b) { return a.tokens.first < b.tokens.first; });
-}
-
-/// Appends the frames' records in an order of their own.
-void write_copy(const InputFile& file, std::vector<StoredFrame> frames, Sink& out) {
-  by_first_token(frames);
+/// Appends the frames' records.
+void write_copy(const InputFile& file, const std::vector<StoredFrame>& frames, Sink& out) {
   Bytes record;
   for (const StoredFrame& frame : frames) {
     record.resize(frame.record.bytes);
     file.read_at(frame.record.offset, record);
     out.append(record);
   }
+}
+
+struct Stored {
+  std::vector<StoredFrame> frames;
+  std::uint64_t tokens = 0;
+  FrameOrder order = FrameOrder::layer;
+};
+
+/// The frames of a container and of those that were appended to it.
+Stored read_stored(const std::shared_ptr<const InputFile>& file) {
+  Stored out;
+  const Segments segments = find_segments(*file);
+  if (segments.all.size() > 1) out.order = FrameOrder::token;
+  for (const Segment& segment : segments.all) {
+    InputFile one = segment_file(file, segment);
+    const std::vector<Extent> records = frame_records(one);
+    const std::uint64_t before = out.tokens;
+    for (StoredFrame frame : stored_frames(records, open_kvz_segment(std::move(one))->summary())) {
+      frame.record.offset += segment.begin;
+      frame.tokens.first += before;
+      frame.tokens.second += before;
+      frame.until += before;
+      out.tokens = std::max(out.tokens, frame.tokens.second);
+      out.frames.push_back(frame);
+    }
+  }
+  return out;
+}
+
+std::pair<std::uint32_t, std::uint32_t> layers_of(const KvzGroup& group) {
+  const std::uint32_t own = group.layer.value_or(0);
+  std::pair<std::uint32_t, std::uint32_t> out{own, own};
+  for (const KvzMember& member : group.members) {
+    out = {std::min(out.first, member.layer), std::max(out.second, member.layer)};
+  }
+  return out;
+}
+
+std::string order_name(FrameOrder order) {
+  return order == FrameOrder::layer ? "layer" : "token";
 }
 
 std::string gigabytes(const Speed& speed) {
@@ -113,7 +149,7 @@ std::vector<Extent> joined(std::vector<Extent> extents) {
 
 std::vector<StoredFrame> stored_frames(const std::vector<Extent>& records, const KvzSummary& summary) {
   std::vector<StoredFrame> out;
-  std::size_t record = 0;
+  std::size_t record = 0, number = 0;
   for (const KvzGroup& group : summary.groups) {
     if (group.frames > records.size() - record) fail(ErrorCode::corrupt, "it has fewer frames than it says");
     const bool cache = group.rows > 0 && group.role != Role::query;
@@ -122,15 +158,23 @@ std::vector<StoredFrame> stored_frames(const std::vector<Extent>& records, const
       const std::uint64_t first = f * group.chunk_rows, restart = std::max<std::uint64_t>(group.restart, 1);
       const std::uint64_t last = std::min((f / restart + 1) * restart * group.chunk_rows, group.rows);
       const std::uint64_t end = std::min(first + group.chunk_rows, group.rows);
-      out.push_back({records[record], {first, end}, group.restart == 0 ? end : last});
+      out.push_back({records[record], {first, end}, group.restart == 0 ? end : last, layers_of(group), number});
     }
+    number += cache ? 1 : 0;
   }
   if (record != records.size()) fail(ErrorCode::corrupt, "it has more frames than it says");
   return out;
 }
 
-std::vector<StoredFrame> token_order(std::vector<StoredFrame> frames) {
-  by_first_token(frames);
+std::vector<StoredFrame> sorted(std::vector<StoredFrame> frames, FrameOrder order) {
+  std::stable_sort(frames.begin(), frames.end(), [&](const StoredFrame& a, const StoredFrame& b) {
+    const std::uint64_t t = a.tokens.first, u = b.tokens.first;
+    return order == FrameOrder::layer ? std::tie(a.group, t) < std::tie(b.group, u) : t < u;
+  });
+  return frames;
+}
+
+std::vector<StoredFrame> packed(std::vector<StoredFrame> frames) {
   std::uint64_t at = 0;
   for (StoredFrame& frame : frames) {
     frame.record.offset = at;
@@ -139,9 +183,11 @@ std::vector<StoredFrame> token_order(std::vector<StoredFrame> frames) {
   return frames;
 }
 
-std::vector<Extent> extents_for(const std::vector<StoredFrame>& frames, TokenRange tokens) {
+std::vector<Extent> extents_for(const std::vector<StoredFrame>& frames, TokenRange tokens,
+                                std::optional<std::uint32_t> layer) {
   std::vector<Extent> out;
   for (const StoredFrame& frame : frames) {
+    if (layer && (*layer < frame.layers.first || *layer > frame.layers.second)) continue;
     if (frame.tokens.first < tokens.second && tokens.first < frame.until) out.push_back(frame.record);
   }
   return joined(std::move(out));
@@ -153,28 +199,34 @@ BenchIo bench_io(const std::string& path, TokenRange range, const Effort& effort
   if (container == nullptr || reader->traits().once) {
     fail(ErrorCode::invalid_argument, "reads are measured of a container that is a file");
   }
-  const KvzSummary summary = container->summary();
-  if (summary.appended > 0 || summary.unfinished > 0) {
-    fail(ErrorCode::invalid_argument, "reads are measured of a container that nothing was appended to");
+  if (container->description().unfinished > 0) {
+    fail(ErrorCode::invalid_argument, "an append to it was not finished: the next one, or recover, takes that away");
   }
-  const InputFile file(path);
-  const std::vector<StoredFrame> frames = stored_frames(frame_records(file), summary);
-  BenchIo out{path, 0, {}};
-  for (const StoredFrame& frame : frames) out.tokens = std::max(out.tokens, frame.tokens.second);
+  const auto file = std::make_shared<const InputFile>(path);
+  const Stored stored = read_stored(file);
+  BenchIo out{path, stored.tokens, {}};
   if (out.tokens == 0) fail(ErrorCode::invalid_argument, "it holds no frames of keys and values");
-  if (range.second == 0) range.second = (out.tokens + 1) / 2;
+  if (range.second == 0) range.second = (out.tokens + 3) / 4;
   range.second = std::min(range.second, out.tokens);
   if (range.first >= range.second) fail(ErrorCode::invalid_argument, "it has {} tokens, none of these", out.tokens);
-  const TemporaryFile copy(path);
-  write_copy(file, frames, *copy.sink());
-  if (::fdatasync(copy.descriptor()) != 0) fail(ErrorCode::io, "cannot write a copy beside it");
-  const InputFile reordered = copy.input(path);
+  const FrameOrder other = stored.order == FrameOrder::layer ? FrameOrder::token : FrameOrder::layer;
+  const std::vector<StoredFrame> frames = sorted(stored.frames, other);
+  const TemporaryFile aside(path);
+  write_copy(*file, frames, *aside.sink());
+  if (::fdatasync(aside.descriptor()) != 0) fail(ErrorCode::io, "cannot write a copy beside it");
+  const InputFile copy = aside.input(path);
+  const std::vector<StoredFrame> copied = packed(frames);
+  const std::uint32_t layer = sorted(frames, FrameOrder::layer)[frames.size() / 2].layers.first;
   const TokenRange all{0, out.tokens};
-  const std::vector<StoredFrame> by_token = token_order(frames);
-  out.rows.push_back(row_of(file, frames, "layer", "all", all, effort));
-  out.rows.push_back(row_of(reordered, by_token, "token", "all", all, effort));
-  out.rows.push_back(row_of(file, frames, "layer", "range", range, effort));
-  out.rows.push_back(row_of(reordered, by_token, "token", "range", range, effort));
+  for (const IoRow& read : {IoRow{{}, "all", {}, all, 0, {}, {}, {}}, IoRow{{}, "layer", layer, all, 0, {}, {}, {}},
+                            IoRow{{}, "range", {}, range, 0, {}, {}, {}}}) {
+    for (const FrameOrder order : {FrameOrder::layer, FrameOrder::token}) {
+      IoRow row = read;
+      row.order = order_name(order);
+      const bool own = order == stored.order;
+      out.rows.push_back(row_of(own ? *file : copy, own ? stored.frames : copied, std::move(row), effort));
+    }
+  }
   return out;
 }
 
@@ -185,7 +237,8 @@ std::string bench_io_text(const std::vector<BenchIo>& files) {
     Table table(
         {"order", "read", ">tokens", ">bytes", ">extents", ">smallest", ">median", ">largest", ">cached", ">dropped"});
     for (const IoRow& row : file.rows) {
-      table.add({row.order, row.read, fmt::format("{}:{}", row.tokens.first, row.tokens.second), size_text(row.bytes),
+      const std::string read = row.layer ? fmt::format("layer {}", *row.layer) : row.read;
+      table.add({row.order, read, fmt::format("{}:{}", row.tokens.first, row.tokens.second), size_text(row.bytes),
                  std::to_string(row.extents.size()), size_text(row.extents.front()),
                  size_text(row.extents[row.extents.size() / 2]), size_text(row.extents.back()), gigabytes(row.cached),
                  gigabytes(row.dropped)});
@@ -202,6 +255,7 @@ Json bench_io_json(const std::vector<BenchIo>& files) {
     for (const IoRow& row : file.rows) {
       one["reads"].push_back({{"order", row.order},
                               {"read", row.read},
+                              {"layer", row.layer ? Json(*row.layer) : Json(nullptr)},
                               {"first", row.tokens.first},
                               {"end", row.tokens.second},
                               {"bytes", row.bytes},

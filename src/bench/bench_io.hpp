@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // How the frames of a container lie for whoever reads them: stretches of the file that are read in one go, and how
-// fast that is, as the file is and as it would be with its frames in the order of tokens.
+// fast that is, as the file is and as it would be with its frames in the other order, of layers or of tokens.
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -29,16 +30,24 @@ struct StoredFrame {
   Extent record;
   TokenRange tokens;
   std::uint64_t until = 0;  // tokens before this one need it: its own, and those of frames that are chained to it
+  std::pair<std::uint32_t, std::uint32_t> layers{};  // the first, and the last
+  std::size_t group = 0;                             // of keys or values, counted in the order of the file
 };
 /// In the order of the file. fail(corrupt) where the groups say something else than the records.
 std::vector<StoredFrame> stored_frames(const std::vector<Extent>& records, const KvzSummary& summary);
-/// The same frames one after the other by their first tokens, from the start of a file.
-std::vector<StoredFrame> token_order(std::vector<StoredFrame> frames);
-/// What a read of these tokens takes.
-std::vector<Extent> extents_for(const std::vector<StoredFrame>& frames, TokenRange tokens);
+/// What stands together: a layer, or all layers of some tokens.
+enum class FrameOrder : std::uint8_t { layer, token };
+/// The same frames one after the other, by group and then by their first tokens, or the other way round.
+std::vector<StoredFrame> sorted(std::vector<StoredFrame> frames, FrameOrder order);
+/// As they would stand from the start of a file on.
+std::vector<StoredFrame> packed(std::vector<StoredFrame> frames);
+/// What a read of these tokens takes, of all layers or of one.
+std::vector<Extent> extents_for(const std::vector<StoredFrame>& frames, TokenRange tokens,
+                                std::optional<std::uint32_t> layer = {});
 
 struct IoRow {
-  std::string order, read;  // "layer" or "token"; "all" or "range"
+  std::string order, read;  // "layer" or "token"; "all", "layer" or "range"
+  std::optional<std::uint32_t> layer;
   TokenRange tokens;
   std::uint64_t bytes = 0;
   std::vector<std::uint64_t> extents;  // their bytes, ascending
@@ -49,7 +58,8 @@ struct BenchIo {
   std::uint64_t tokens = 0;
   std::vector<IoRow> rows;
 };
-/// Writes a copy of the frames beside the file. `range` of {0, 0}: the first half of the tokens.
+/// Reads all, a layer from the middle, and a range of tokens; {0, 0} is the first quarter of them. Writes a copy of the
+/// frames beside the file.
 BenchIo bench_io(const std::string& path, TokenRange range, const Effort& effort);
 
 std::string bench_io_text(const std::vector<BenchIo>& files);

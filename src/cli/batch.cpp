@@ -12,8 +12,10 @@
 #include <map>
 #include <new>
 #include <set>
+#include <thread>
 
 #include "formats/file.hpp"
+#include "src/cli/workers.hpp"
 #include "src/report/report.hpp"
 
 namespace kvzip::tool {
@@ -113,6 +115,30 @@ struct Summary {
   }
 };
 
+/// One file of a batch: its errors are told, and its line is written.
+Outcome try_file(const Batch& batch, const BatchFile& file, const std::function<Outcome(const BatchFile&)>& one) {
+  // Each output is as private as its own input, not as the most private of all.
+  forget_inputs();
+  Outcome outcome;
+  const auto start = std::chrono::steady_clock::now();
+  const auto failure = failure_of([&] {
+    outcome.skipped = batch.skip_existing && !file.out.empty() && fs::exists(file.out);
+    if (outcome.skipped) return;
+    if (!batch.folder.empty()) make_folder_of(file.out);
+    outcome = one(file);
+  });
+  const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
+  if (failure) {
+    outcome.status = failure->status;
+    complain(failure->text);
+  }
+  if (batch.json) {
+    const Json line = outcome_json(file, outcome, failure ? failure->text : "", took.count());
+    print(line.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n");
+  }
+  return outcome;
+}
+
 }  // namespace
 
 std::optional<Failure> failure_of(const std::function<void()>& f) {
@@ -136,10 +162,26 @@ void add_batch(CLI::App& app, Batch& batch, bool outputs) {
   app.add_flag("-r,--recursive", batch.recursive, "folders: all files in them of a fitting name");
   add_text(app, "--files0-from", batch.names, "FILE", "more inputs: names that end with a zero byte");
   app.add_flag("--json", batch.json, "a line of JSON for each file");
+  app.add_option("--jobs", batch.jobs, "files at a time; 0 = as many as processors")
+      ->option_text("N")
+      ->check(CLI::Range(0u, 4096u));
   if (!outputs) return;
   app.add_flag("--keep-going", batch.keep_going, "after a file that fails, go on with the next");
   add_text(app, "--output-dir", batch.folder, "DIR", "where outputs go, in folders like the inputs'");
   app.add_flag("--skip-existing", batch.skip_existing, "leave out files whose output exists");
+}
+
+void divide_threads(Batch& batch, Common& common) {
+  const unsigned processors = std::max(1u, std::thread::hardware_concurrency());
+  if (batch.jobs == 0) batch.jobs = processors;
+  if (batch.jobs > 1 && common.threads == 0) common.threads = std::max(1u, processors / batch.jobs);
+}
+
+void check_level_words(const std::vector<std::string>& names) {
+  for (const std::string& name : names) {
+    if (name.size() < 2 || name[0] != '-' || name.find_first_not_of("0123456789", 1) != name.npos) continue;
+    throw UsageError(fmt::format("levels are -1 to -9; a file of this name is ./{}", name));
+  }
 }
 
 std::vector<BatchFile> batch_files(const Batch& batch, const std::function<bool(std::string_view path)>& wanted) {
@@ -184,33 +226,30 @@ int run_batch(const Batch& batch, const Common& common, const std::vector<BatchF
               const std::function<Outcome(const BatchFile&)>& one) {
   for (const BatchFile& file : files) {
     if (batch.json && is_standard_output(file.out)) throw UsageError("--json and an output share standard output");
+    if (batch.jobs > 1 && files.size() > 1 && is_standard_output(file.out)) {
+      throw UsageError("--jobs: outputs of several inputs would mix on standard output");
+    }
   }
   if (files.empty() && !common.quiet) note("there is no file of a fitting name");
+  const auto try_one = [&](std::size_t i) { return try_file(batch, files[i], one); };
+  std::vector<std::optional<Outcome>> outcomes(files.size());
+  if (batch.jobs > 1 && files.size() > 1) {
+    const auto killed = [&](std::size_t i, int signal) {
+      complain(fmt::format("{}: the process at work on it was ended by signal {}", input_name(files[i].in), signal));
+    };
+    outcomes = run_workers(batch.jobs, files.size(), batch.keep_going, try_one, killed);
+  } else {
+    for (std::size_t i = 0; i < files.size(); ++i) {
+      outcomes[i] = try_one(i);
+      if (outcomes[i]->status != kDone && !batch.keep_going) break;
+    }
+  }
   int worst = kDone;
   Summary summary;
-  for (const BatchFile& file : files) {
-    // Each output is as private as its own input, not as the most private of all.
-    forget_inputs();
-    Outcome outcome;
-    const auto start = std::chrono::steady_clock::now();
-    const auto failure = failure_of([&] {
-      outcome.skipped = batch.skip_existing && !file.out.empty() && fs::exists(file.out);
-      if (outcome.skipped) return;
-      if (!batch.folder.empty()) make_folder_of(file.out);
-      outcome = one(file);
-    });
-    const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
-    if (failure) {
-      outcome.status = failure->status;
-      complain(failure->text);
-    }
-    if (batch.json) {
-      const Json line = outcome_json(file, outcome, failure ? failure->text : "", took.count());
-      print(line.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n");
-    }
-    summary.add(outcome);
-    worst = std::max(worst, outcome.status);
-    if (outcome.status != kDone && !batch.keep_going) break;
+  for (const auto& outcome : outcomes) {
+    if (!outcome) continue;
+    summary.add(*outcome);
+    worst = std::max(worst, outcome->status);
   }
   if (files.size() > 1 && !common.quiet) note(summary.text(files.size()));
   return worst;

@@ -17,6 +17,7 @@ struct Batch {
   std::vector<std::string> in;  // as typed: files, and folders with -r
   std::string names, folder;    // --files0-from, --output-dir
   bool joins = false;           // a folder is one input
+  unsigned jobs = 1;            // files at a time
   bool recursive = false, keep_going = false, skip_existing = false, json = false;
 
   /// True where something was asked for that only many files need.
@@ -24,6 +25,11 @@ struct Batch {
 };
 /// `outputs`: also options about what is written.
 void add_batch(CLI::App& app, Batch& batch, bool outputs);
+/// Files at a time share the processors, where -j does not say how many threads each has.
+void divide_threads(Batch& batch, Common& common);
+
+/// UsageError for -0 and -10, which look like levels; as names of files they would fail in a way that says nothing.
+void check_level_words(const std::vector<std::string>& names);
 
 struct BatchFile {
   std::string in;
@@ -47,8 +53,9 @@ struct Outcome {
   unsigned bases = 0;                                     // containers that this one needs
   std::uint64_t shared_tokens = 0, shared_bytes = 0;      // that another container has
 };
-/// Runs `one` on each file, whose output's folder is made: its errors are told and are its status, and end the batch
-/// unless it keeps going. With --json a line for each file; with several a summary. Returns the highest status.
+/// Runs `one` on each file, in a process of its own where there are several jobs, whose output's folder is made: its
+/// errors are told and are its status, and end the batch unless it keeps going. With --json a line for each file; with
+/// several a summary. Returns the highest status.
 int run_batch(const Batch& batch, const Common& common, const std::vector<BatchFile>& files,
               const std::function<Outcome(const BatchFile&)>& one);
 

@@ -14,6 +14,7 @@
 #include "formats/file.hpp"
 #include "kvzip/trust.hpp"
 #include "src/cli/memory_limit.hpp"
+#include "src/report/progress.hpp"
 #include "src/report/report.hpp"
 
 namespace kvzip::tool {
@@ -82,6 +83,13 @@ CLI::App* add_command(CLI::App& app, const Page& page) {
 void add_verbosity(CLI::App& app, Common& common) {
   app.add_flag("-q,--quiet", common.quiet, "say nothing but errors");
   app.add_flag("-v,--verbose", common.verbose, "say more");
+  const auto tell = [](int descriptor) {
+    if (report_progress_to(descriptor)) return;
+    throw CLI::ValidationError("--progress-fd", fmt::format("{0} is not open; open it as in {0}>FILE", descriptor));
+  };
+  app.add_option_function<int>("--progress-fd", tell, "lines of progress as JSON to a descriptor")
+      ->option_text("N")
+      ->check(CLI::Range(1, 1 << 20));
 }
 
 void add_trust(CLI::App& app) {

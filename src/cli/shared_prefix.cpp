@@ -3,10 +3,15 @@
 
 #include <algorithm>
 #include <cstring>
+#include <filesystem>
 #include <map>
+#include <optional>
 
 #include "formats/borrowed_reader.hpp"
+#include "formats/ggml_values.hpp"
+#include "formats/kvz/kvz.hpp"
 #include "formats/kvz/kvz_growth.hpp"
+#include "formats/kvz/kvz_plan.hpp"
 #include "formats/parts.hpp"
 
 namespace kvzip::tool {
@@ -131,12 +136,54 @@ std::uint64_t common_tokens(DumpReader& a, const Recognition& roles_of_a, DumpRe
   return common;
 }
 
-Tail tail_of(DumpReader& inner, const Recognition& roles, std::uint64_t tokens) {
-  Tail out{nullptr, roles};
-  out.roles.model.rope.first_position += tokens;
-  for (auto& [layer, attention] : out.roles.model.own) attention.rope.first_position += tokens;
-  out.reader = std::make_unique<TailReader>(inner, out.roles, tokens);
-  return out;
+namespace {
+
+/// The base, and how many tokens of it.
+std::optional<std::pair<SharedDump, std::uint64_t>> find_base(const std::vector<SharedDump>& before,
+                                                              const std::string& out, const OpenDump& open,
+                                                              DumpReader& reader, const Recognition& roles,
+                                                              std::uint64_t least) {
+  if (reader.traits().once || stored_blocks(reader) != nullptr) return std::nullopt;
+  std::optional<std::pair<SharedDump, std::uint64_t>> best;
+  const std::filesystem::path folder = std::filesystem::path(out).parent_path();
+  for (const SharedDump& one : before) {
+    const std::filesystem::path theirs(one.out);
+    if (theirs.parent_path() != folder || one.depth >= kMostBases || !is_base_name(theirs.filename().string()))
+      continue;
+    const auto other = open(one.in);
+    if (other.first->traits().once || stored_blocks(*other.first) != nullptr) continue;
+    const std::uint64_t common = common_tokens(*other.first, other.second, reader, roles);
+    if (common < std::max<std::uint64_t>(least, best ? best->second + 1 : 1)) continue;
+    best = {one, common};
+  }
+  return best;
+}
+
+std::uint64_t bytes_of(const Dump& dump) {
+  std::uint64_t bytes = 0;
+  for (const TensorInfo& tensor : dump.tensors) bytes += tensor.bytes();
+  return bytes;
+}
+
+}  // namespace
+
+std::unique_ptr<DumpReader> share_prefix(const std::vector<SharedDump>& before, const std::string& out,
+                                         const OpenDump& open, std::unique_ptr<DumpReader>& reader, Recognition& roles,
+                                         KvzOptions& options, Outcome& outcome) {
+  std::uint64_t least = options.chunk_tokens.value_or(0);
+  if (least == 0) least = kDefaultChunk;
+  const auto base = find_base(before, out, open, *reader, roles, least);
+  if (!base) return nullptr;
+  const auto [dump, tokens] = *base;
+  options.base = base_of(dump.out, tokens);
+  roles.model.rope.first_position += tokens;
+  for (auto& own : roles.model.own) own.second.rope.first_position += tokens;
+  std::unique_ptr<DumpReader> whole = std::exchange(reader, nullptr);
+  reader = std::make_unique<TailReader>(*whole, roles, tokens);
+  outcome.bases = dump.depth + 1;
+  outcome.shared_tokens = tokens;
+  outcome.shared_bytes = bytes_of(whole->dump()) - bytes_of(reader->dump());
+  return whole;
 }
 
 }  // namespace kvzip::tool

@@ -2,12 +2,14 @@
 // Dumps of a batch that begin with the same tokens.
 #pragma once
 
+#include <functional>
 #include <memory>
-#include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "kvzip/container.hpp"
+#include "src/cli/batch.hpp"
 
 namespace kvzip::tool {
 
@@ -21,11 +23,14 @@ struct SharedDump {
 /// `b`. 0 where tensors differ in more than their tokens, or the models do, or elements are no floats.
 std::uint64_t common_tokens(DumpReader& a, const Recognition& roles_of_a, DumpReader& b, const Recognition& roles_of_b);
 
-/// What follows the first tokens; what is no key, value or query is whole.
-struct Tail {
-  std::unique_ptr<DumpReader> reader;
-  Recognition roles;
-};
-Tail tail_of(DumpReader& inner, const Recognition& roles, std::uint64_t tokens);
+using OpenDump = std::function<std::pair<std::unique_ptr<DumpReader>, Recognition>(const std::string& in)>;
+
+/// Looks among dumps whose containers stand in the folder of `out` for the one that begins with most of the tokens of
+/// `reader`. Where these are as many as a chunk has, leaves in `reader` and `roles` what follows them, names the base
+/// in `options`, counts in `outcome`, and returns the whole, which must outlive `reader`; else null. `open` reads a
+/// dump again.
+std::unique_ptr<DumpReader> share_prefix(const std::vector<SharedDump>& before, const std::string& out,
+                                         const OpenDump& open, std::unique_ptr<DumpReader>& reader, Recognition& roles,
+                                         KvzOptions& options, Outcome& outcome);
 
 }  // namespace kvzip::tool

@@ -38,17 +38,21 @@ std::uint64_t common_tokens(const HeadMap& heads) {
   return *tokens;
 }
 
-Kept keep_by_scores(const std::map<Asking::Layer, LayerScores>& scores, KeepBy by, const Budget& budget) {
-  std::map<std::array<std::uint64_t, 3>, std::vector<double>> sums;
+std::map<Kept::Place, std::vector<double>> add_scores(const std::map<Asking::Layer, LayerScores>& scores, KeepBy by) {
+  std::map<Kept::Place, std::vector<double>> sums;
   for (const auto& [layer, heads] : scores) {
     for (std::size_t head = 0; head < heads.size(); ++head) {
-      auto& sum = sums[{layer.second, by == KeepBy::sequence ? 0 : layer.first, by == KeepBy::head ? head : 0}];
+      auto& sum = sums[Kept::place(by, layer.second, layer.first, head)];
       sum.resize(heads[head].size());
       for (std::size_t t = 0; t < sum.size(); ++t) sum[t] += heads[head][t];
     }
   }
+  return sums;
+}
+
+Kept keep_by_scores(const std::map<Asking::Layer, LayerScores>& scores, KeepBy by, const Budget& budget) {
   Kept out{by, budget.tokens, {}};
-  for (const auto& [place, sum] : sums) out.lists.emplace(place, choose_tokens(sum, budget));
+  for (const auto& [place, sum] : add_scores(scores, by)) out.lists.emplace(place, choose_tokens(sum, budget));
   return out;
 }
 

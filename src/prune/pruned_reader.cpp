@@ -131,7 +131,8 @@ void PrunedReader::read(const Slice& slice, std::span<std::byte> out) {
 void PrunedReader::read_kept(const Source& source, const Slice& slice, std::span<std::byte> out) {
   const Axes& axes = source.role.axes;
   const auto cuts = [&](char axis) {
-    return axis == 'B' || (axis == 'L' && kept_.by != KeepBy::sequence) || (axis == 'H' && kept_.by == KeepBy::head);
+    return axis == 'B' || (axis == '2' && !kept_.runs.empty()) || (axis == 'L' && kept_.by != KeepBy::sequence) ||
+           (axis == 'H' && kept_.by == KeepBy::head);
   };
   if (slice.elements() == 0) return;
   Slice box = slice;
@@ -144,7 +145,12 @@ void PrunedReader::read_kept(const Source& source, const Slice& slice, std::span
     };
     const bool heads = kept_.by == KeepBy::head;
     const std::uint64_t layer = index('L', source.role.layer.value_or(0));
-    read_box(source, slice, box, kept_.of(index('B', 0), layer, heads ? index('H', 0) : 0), out);
+    const Kept::Place place = Kept::place(kept_.by, index('B', 0), layer, heads ? index('H', 0) : 0);
+    if (kept_.runs.empty()) {
+      read_box(source, slice, box, kept_.lists.at(place), out);
+    } else {
+      read_runs(source, slice, box, kept_.runs.at(place), out);
+    }
     std::size_t a = axes.size();  // one past the axis that moves
     for (; a > 0; --a) {
       if (!cuts(axes[a - 1])) continue;
@@ -184,6 +190,52 @@ void PrunedReader::read_box(const Source& source, const Slice& slice, const Slic
       for_each_run(slice.count, to, [&](std::uint64_t at, std::uint64_t done, std::uint64_t count) {
         std::memcpy(out.data() + at * unit, token.data() + done * unit, count * unit);
       });
+    }
+  }
+}
+
+/// Reads tokens in order, and puts the sum of each run to its place in `out`.
+void PrunedReader::read_runs(const Source& source, const Slice& slice, const Slice& box, const Kept::Runs& runs,
+                             std::span<std::byte> out) {
+  const Axes& axes = source.role.axes;
+  const DType dtype = inner_.dump().tensors[source.tensor].dtype;
+  const std::size_t axis = axes.find('T'), unit = dtype_unit(dtype);
+  const bool values = source.role.role == Role::value || (axes.has('2') && box.start[axes.find('2')] == 1);
+  std::uint64_t run = box.start[axis];
+  const std::uint64_t end = runs.begins[run + box.count[axis]];
+  Slice row = box, to = box;  // one token: of what was read, and of what is wanted
+  row.start.assign(box.start.size(), 0);
+  for (std::size_t a = 0; a < box.start.size(); ++a) to.start[a] -= slice.start[a];
+  row.count[axis] = to.count[axis] = 1;
+  std::vector<double> sum(row.elements());
+  std::vector<float> floats;
+  Bytes some, token(sum.size() * unit);
+  for (std::uint64_t t = runs.begins[run]; t < end;) {
+    Slice from = box;
+    from.tensor = source.tensor;
+    from.start[axis] = t;
+    from.count[axis] = std::min(kSpan, end - t);
+    some.resize(from.elements() * unit);
+    floats.resize(from.elements());
+    inner_.read(from, some);
+    to_float(dtype, some, floats);
+    for (const std::uint64_t last = t + from.count[axis]; t < last; ++t) {
+      row.start[axis] = t - from.start[axis];
+      for_each_run(from.count, row, [&](std::uint64_t at, std::uint64_t done, std::uint64_t count) {
+        if (runs.weights[t] == 0) return;  // of what is not finite, too
+        for (std::uint64_t e = 0; e < count; ++e) sum[done + e] += runs.weights[t] * double{floats[at + e]};
+      });
+      if (t + 1 < runs.begins[run + 1]) continue;
+      const auto times = static_cast<double>(values ? runs.begins[run + 1] - runs.begins[run] : 1);
+      std::vector<float> merged(sum.size());
+      for (std::size_t e = 0; e < sum.size(); ++e) merged[e] = static_cast<float>(times * sum[e]);
+      from_float(dtype, merged, token);
+      to.start[axis] = run - slice.start[axis];
+      for_each_run(slice.count, to, [&](std::uint64_t at, std::uint64_t done, std::uint64_t count) {
+        std::memcpy(out.data() + at * unit, token.data() + done * unit, count * unit);
+      });
+      sum.assign(sum.size(), 0);
+      ++run;
     }
   }
 }

@@ -11,9 +11,10 @@
 
 namespace kvzip::tool {
 
-/// Keys and values with the tokens that stay, and a tensor of their numbers in the original, I64: batch entries, where
-/// there are several, x layers and heads, where these have lists of their own, x tokens. Other tensors are as they
-/// were, but for queries, which ask at places that no longer are.
+/// Keys and values with the tokens that stay, or with the weighted means of runs, of values times a run's length, and a
+/// tensor of their numbers in the original, I64: batch entries, where there are several, x layers and heads, where
+/// these have lists of their own, x tokens. Other tensors are as they were, but for queries, which ask at places that
+/// no longer are.
 class PrunedReader : public DumpReader {
  public:
   /// `inner` must outlive it. fail(invalid_argument) when the layout has no place for the lists.
@@ -38,6 +39,8 @@ class PrunedReader : public DumpReader {
   void read_kept(const Source& source, const Slice& slice, std::span<std::byte> out);
   void read_box(const Source& source, const Slice& slice, const Slice& box, const std::vector<std::uint64_t>& list,
                 std::span<std::byte> out);
+  void read_runs(const Source& source, const Slice& slice, const Slice& box, const Kept::Runs& runs,
+                 std::span<std::byte> out);
 
   DumpReader& inner_;
   Kept kept_;

@@ -9,6 +9,7 @@
 #include <set>
 
 #include "formats/attribute_text.hpp"
+#include "formats/kvz/kvz_growth.hpp"
 #include "formats/kvz/kvz_results.hpp"
 #include "kvzip/error.hpp"
 
@@ -232,6 +233,25 @@ std::string own_text(const ModelInfo& model) {
   return out;
 }
 
+/// How much of the context there is, and what of it is no more what it was.
+std::string loss_text(const Dump& dump, const Recognition& recognition, const KvzSummary& summary) {
+  std::set<Role> lossy;
+  bool some_exact = false;
+  for (const KvzGroup& group : summary.groups) {
+    some_exact |= group.exact;
+    if (group.exact) continue;
+    lossy.insert(group.role);
+    for (const KvzMember& member : group.members) lossy.insert(member.role);
+  }
+  std::vector<std::string> names;
+  for (const Role role : lossy) names.push_back(std::string(role_name(role)));
+  std::string out;
+  if (const std::uint64_t tokens = tokens_of(dump, recognition); tokens > 0) out = fmt::format("{} tokens; ", tokens);
+  if (names.empty()) return out + "every bit comes back\n";
+  return out +
+         fmt::format("lossy: {}{}\n", fmt::join(names, ", "), some_exact ? "; the rest comes back bit for bit" : "");
+}
+
 /// What stands behind the first container.
 std::string appended_text(const KvzSummary& summary) {
   std::string out;
@@ -343,6 +363,7 @@ Json container_json(const std::string& name, const Dump& dump, const Recognition
              {"role", role_name(group.role)},
              {"layer", json_layer(layer_of(group, recognition))},
              {"pipeline", group.pipeline},
+             {"exact", group.exact},
              {"chunk_rows", group.chunk_rows}};
     if (group.restart != 0) one["restart"] = group.restart;
     Sums sums;
@@ -365,7 +386,7 @@ std::string container_text(const std::string& name, const Dump& dump, const Reco
                            const KvzSummary& summary, const Tables* tables, bool all) {
   std::string out = fmt::format("{}: kvz {}.{}, written by {}, preset {}\n", printable(name), summary.major,
                                 summary.minor, printable(summary.writer), printable(summary.preset));
-  out += model_text(recognition.model);
+  out += model_text(recognition.model) + loss_text(dump, recognition, summary);
   for (const auto& [key, value] : summary.user) out += fmt::format("{} = {}\n", printable(key), printable(value));
   if (summary.results) out += results_text(*summary.results);
   out += restart_text(summary) + appended_text(summary);

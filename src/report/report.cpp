@@ -14,10 +14,6 @@
 namespace kvzip::tool {
 namespace {
 
-using namespace std::chrono_literals;
-constexpr auto kPatience = 500ms, kRefresh = 200ms;
-constexpr auto kSettled = 2s;  // from then on the time left is worth saying
-
 /// Columns a terminal gives the text: one per UTF-8 sequence.
 std::size_t width_of(std::string_view text) {
   return static_cast<std::size_t>(
@@ -244,41 +240,6 @@ std::string Table::markdown() const {
     out += '\n';
   }
   return out;
-}
-
-ProgressLine::ProgressLine(std::string label, bool wanted)
-    : label_(printable(label)),
-      wanted_(wanted && isatty(STDERR_FILENO) == 1),
-      start_(std::chrono::steady_clock::now()),
-      next_(start_ + kPatience) {}
-
-void ProgressLine::label(std::string_view text) {
-  label_ = printable(text);
-}
-
-ProgressLine::~ProgressLine() {
-  if (shown_) std::fputs("\r\033[K", stderr);
-}
-
-Progress ProgressLine::callback() {
-  if (!wanted_) return {};
-  return [this](std::uint64_t done, std::uint64_t total) { show(done, total); };
-}
-
-void ProgressLine::show(std::uint64_t done, std::uint64_t total) {
-  const auto now = std::chrono::steady_clock::now();
-  if (now < next_) return;
-  next_ = now + kRefresh;
-  shown_ = true;
-  const double share = total == 0 ? 1 : static_cast<double>(done) / static_cast<double>(total);
-  std::string line = fmt::format("\r{}: {} of {} ({:.0f} %)", label_, size_text(done), size_text(total), 100 * share);
-  if (share > 0.01 && now - start_ > kSettled) {
-    const double spent = std::chrono::duration<double>(now - start_).count();
-    line += fmt::format(", {:.0f} s left", std::ceil(spent / share - spent));
-  }
-  line += "\033[K";
-  std::fwrite(line.data(), 1, line.size(), stderr);
-  std::fflush(stderr);
 }
 
 }  // namespace kvzip::tool

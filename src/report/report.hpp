@@ -2,7 +2,6 @@
 // What people and scripts read: tables, sizes, JSON, and a line of progress.
 #pragma once
 
-#include <chrono>
 #include <cstdint>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -65,25 +64,6 @@ class Table {
  private:
   std::vector<bool> right_;
   std::vector<std::vector<std::string>> rows_;
-};
-
-/// Shows how far the work is, on a terminal only and only when it takes a while. Clears its line at the end.
-class ProgressLine {
- public:
-  ProgressLine(std::string label, bool wanted);
-  ~ProgressLine();
-  ProgressLine(const ProgressLine&) = delete;
-  ProgressLine& operator=(const ProgressLine&) = delete;
-  Progress callback();
-  void label(std::string_view text);
-
- private:
-  void show(std::uint64_t done, std::uint64_t total);
-
-  std::string label_;
-  bool wanted_, shown_ = false;
-  std::chrono::steady_clock::time_point start_;
-  std::chrono::steady_clock::time_point next_;
 };
 
 }  // namespace kvzip::tool

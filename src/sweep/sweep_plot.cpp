@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
 #include <iterator>
 
-#include "codec/fail.hpp"
-#include "formats/file.hpp"
+#include "src/report/gnuplot.hpp"
 #include "src/report/markup.hpp"
-#include "src/sweep/gnuplot.hpp"
+#include "src/report/plot_style.hpp"
 #include "src/sweep/plot_labels.hpp"
 #include "src/sweep/sweep_report.hpp"
 
@@ -18,16 +18,6 @@ namespace {
 constexpr double kWidth = 860, kHeight = 500, kLeft = 74, kRight = 24, kTop = 62, kBottom = 54;
 constexpr std::size_t kLongest = 48;  // letters of a name
 
-// Colours that people with any kind of colour vision tell apart, dark enough for text on white, and their counterparts
-// on black. Markers differ too: the number of one kind is prime to that of the other's.
-struct Ink {
-  std::string_view light, dark;
-};
-constexpr Ink kInks[] = {{"#0072b2", "#5ab4e6"}, {"#d55e00", "#ff9a52"}, {"#117733", "#62c77c"},
-                         {"#aa4499", "#e79cdb"}, {"#332288", "#aaa0ff"}, {"#8a6d00", "#e3c34a"},
-                         {"#882255", "#f08fb4"}, {"#2a8a80", "#5fd3c6"}};
-constexpr Ink kText{"#222222", "#e8e8e8"}, kFaint{"#5f5f5f", "#a8a8a8"}, kAxis{"#444444", "#bcbcbc"},
-    kGrid{"#e6e6e6", "#30363c"}, kFront{"#d4d4d4", "#4d545b"}, kPaper{"#ffffff", "#14171a"};
 constexpr unsigned kOpen[] = {6, 4, 8, 12, 10};  // circle, square, triangle, diamond, inverted triangle
 constexpr unsigned filled(unsigned open) {
   return open + 1;
@@ -290,16 +280,7 @@ std::string panel_script(const SweepDump& dump, const Measure& measure, std::siz
 std::string script_of(const Sweep& sweep, const Measure& measure, bool png) {
   const std::size_t count = std::max<std::size_t>(sweep.dumps.size(), 1);
   const double height = kHeight * static_cast<double>(count);
-  std::string out = "set encoding utf8\n";
-  if (png) {
-    // Twice the pixels, for print. gnuplot's points are larger than pixels there.
-    out += fmt::format(
-        "set terminal pngcairo size {},{} fontscale 1.5 linewidth 2 pointscale 2.4 font 'Helvetica,12' background "
-        "'{}'\n",
-        2 * kWidth, 2 * height, kPaper.light);
-  } else {
-    out += fmt::format("set terminal svg size {},{} dynamic font 'Helvetica,12'\n", kWidth, height);
-  }
+  std::string out = plot_terminal(kWidth, height, png);
   // Names are text, never markup.
   out += "set termoption noenhanced\nset samples 2\nunset key\nset logscale x 2\nset logscale y 10\n";
   out += fmt::format("set border 3 lc rgb '{}'\nset tics out scale 0.6\n", kAxis.light);
@@ -311,83 +292,15 @@ std::string script_of(const Sweep& sweep, const Measure& measure, bool png) {
   return out + "unset multiplot\n";
 }
 
-/// Rules for dark surroundings: gnuplot writes colours as attributes, which style sheets overrule.
-std::string style_of() {
-  std::string dark;
-  const auto add = [&](const Ink& ink) {
-    for (const char* property : {"stroke", "fill", "color"}) {
-      dark += fmt::format(".kvzip-plot [{0}=\"{1}\"]{{{0}:{2}}}", property, ink.light, ink.dark);
-    }
-  };
-  for (const Ink& ink : kInks) add(ink);
-  for (const Ink& ink : {kText, kFaint, kAxis, kGrid, kFront}) add(ink);
-  return fmt::format(
-      "<style>.kvzip-plot{{background:{};font-family:Helvetica,Arial,\"Liberation Sans\",sans-serif}}"
-      "@media screen and (prefers-color-scheme:dark){{.kvzip-plot{{background:{}}}{}}}</style>\n",
-      kPaper.light, kPaper.dark, dark);
-}
-
-/// gnuplot writes "rgb( 68,  68,  68)"; the style sheet's rules look for "#444444".
-std::string with_hex_colours(std::string_view svg) {
-  std::string out;
-  for (std::size_t at = 0; at < svg.size();) {
-    const std::size_t next = svg.find("rgb(", at);
-    const std::size_t end = next == svg.npos ? svg.npos : svg.find(')', next);
-    unsigned r = 0, g = 0, b = 0;
-    const std::string text(end == svg.npos ? std::string_view() : svg.substr(next, end - next + 1));
-    if (std::sscanf(text.c_str(), "rgb(%u ,%u ,%u)", &r, &g, &b) != 3 || r > 255 || g > 255 || b > 255) {
-      const std::size_t stop = next == svg.npos ? svg.size() : next + 4;
-      out += svg.substr(at, stop - at);
-      at = stop;
-      continue;
-    }
-    out += svg.substr(at, next - at);
-    out += fmt::format("#{:02x}{:02x}{:02x}", r, g, b);
-    at = end + 1;
-  }
-  return out;
-}
-
-void replace_all(std::string& text, std::string_view from, std::string_view to) {
-  for (std::size_t at = text.find(from); at != text.npos; at = text.find(from, at + to.size())) {
-    text.replace(at, from.size(), to);
-  }
-}
-
-std::string finish_svg(std::string svg, const Measure& measure) {
-  const std::size_t start = svg.find("<svg"), title = svg.find("<title>Gnuplot</title>");
-  if (start == svg.npos || title == svg.npos) fail(ErrorCode::io, "gnuplot wrote something else than an SVG picture");
-  const std::string about = fmt::format("Rate against {}", escape_markup(measure.label));
-  svg.replace(title, std::string_view("<title>Gnuplot</title>").size(),
-              fmt::format("<title>{}</title>\n{}", about, style_of()));
-  svg.insert(start + 4, fmt::format(" class=\"kvzip-plot\" role=\"img\" aria-label=\"{}\"", about));
-  constexpr std::string_view kFonts = "font-family=\"Helvetica,Arial,'Liberation Sans',sans-serif\"";
-  replace_all(svg, "font-family=\"Helvetica\"", kFonts);
-  replace_all(svg, "font-family=\"Helvetica:Bold\"", fmt::format("{} font-weight=\"bold\"", kFonts));
-  return with_hex_colours(svg);
-}
-
 }  // namespace
-
-std::string_view plot_format(std::string_view path) {
-  for (const std::string_view format : {"svg", "png"}) {
-    if (path.size() > format.size() && path.ends_with(format) && path[path.size() - format.size() - 1] == '.')
-      return format;
-  }
-  fail(ErrorCode::invalid_argument, "{}: plots are .svg or .png", path);
-}
 
 std::string plot_sweep(const Sweep& sweep, const Measure& measure, std::string_view extension) {
   const std::string drawn = run_gnuplot(script_of(sweep, measure, extension == "png"));
-  return extension == "png" ? drawn : finish_svg(drawn, measure);
+  return extension == "png" ? drawn : finish_svg(drawn, fmt::format("Rate against {}", measure.label));
 }
 
 void write_plot(const std::string& path, const Sweep& sweep, const Measure& measure, bool overwrite) {
-  const std::string_view format = plot_format(path);
-  OutputFile out(path, overwrite);
-  const std::string drawn = plot_sweep(sweep, measure, format);
-  out.append(std::as_bytes(std::span(drawn)));
-  out.finish();
+  write_picture(path, plot_sweep(sweep, measure, plot_format(path)), overwrite);
 }
 
 }  // namespace kvzip::tool

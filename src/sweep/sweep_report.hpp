@@ -42,9 +42,6 @@ std::string sweep_csv(const Sweep& sweep, const Measure& measure);
 
 /// Rate against `measure`, one panel for each dump, drawn by gnuplot. `extension` is "svg" or "png".
 std::string plot_sweep(const Sweep& sweep, const Measure& measure, std::string_view extension);
-/// "svg" or "png", by the name; fail(invalid_argument) on any other. For checks before the work, as is
-/// require_gnuplot().
-std::string_view plot_format(std::string_view path);
 void write_plot(const std::string& path, const Sweep& sweep, const Measure& measure, bool overwrite);
 
 /// One page that needs no other file and no network.

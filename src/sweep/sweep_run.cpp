@@ -15,6 +15,7 @@
 #include "kvzip/container.hpp"
 #include "src/bench/bench.hpp"
 #include "src/measure/saliency_source.hpp"
+#include "src/report/progress.hpp"
 #include "src/request/request.hpp"
 #include "src/sweep/sweep_rows.hpp"
 

@@ -10,6 +10,7 @@
 #include "formats/file.hpp"
 #include "formats/kvz/kvz.hpp"
 #include "kvzip/container.hpp"
+#include "src/report/progress.hpp"
 #include "src/report/report.hpp"
 
 namespace kvzip::tool {

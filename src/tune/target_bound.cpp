@@ -5,6 +5,7 @@
 #include <array>
 #include <limits>
 
+#include "src/report/progress.hpp"
 #include "src/report/report.hpp"
 
 namespace kvzip::tool {

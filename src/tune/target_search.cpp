@@ -8,6 +8,7 @@
 #include <limits>
 #include <utility>
 
+#include "src/report/progress.hpp"
 #include "src/report/report.hpp"
 #include "src/tune/allocate.hpp"
 #include "src/tune/target_attention.hpp"

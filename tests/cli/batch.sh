@@ -136,3 +136,44 @@ expect_status 2 kvzip compress l.safetensors --role keys -o x.kvz
 expect_in stderr "kvzip: --role: "
 expect_status 2 kvzip compress l.safetensors --layers 3-1 -o x.kvz
 expect_in stderr "kvzip: --layers: layers '3-1': the first comes after the last"
+
+# Files side by side: the same outputs and lines, in any order; one that fails or is killed fails alone.
+mkdir many
+for n in 1 2 3 4 5 6; do kvzip synth -q -o many/$n.safetensors --layers 2 --heads 2 --head-dim 32 --tokens 200 --seed $n --no-query; done
+kvzip compress -q -r many --output-dir one-by-one --json | sort | sed 's/"seconds":.*//; s/one-by-one//' >first
+expect_status 0 kvzip compress -r many --output-dir together --json --jobs 3
+expect_in stderr "6 files: 6 done"
+sort stdout | sed 's/"seconds":.*//; s/together//' | cmp - first
+diff -r one-by-one together
+expect_status 0 kvzip verify -r together --jobs 0
+expect_in stderr "6 files: 6 done"
+head -c 3000 many/4.safetensors >many/cut.safetensors
+expect_status 3 kvzip compress -r many --output-dir other --jobs 2 --keep-going
+expect_in stderr "7 files: 6 done, 1 failed"
+expect_status 3 kvzip compress many/cut.safetensors many/[1-6].safetensors --output-dir less --jobs 2 -j 1
+expect_in stderr "1 failed"
+expect_in stderr "not tried"
+expect_status 2 kvzip decompress -c one-by-one/1.safetensors.kvz one-by-one/2.safetensors.kvz --jobs 2
+
+# A worker that waits for a pipe is killed; and who ends the batch ends its workers.
+mkfifo waiting
+sleep 60 >waiting &
+writer=$!
+kvzip compress waiting many/1.safetensors --output-dir killed --jobs 2 --keep-going 2>said &
+batch=$!
+for _ in $(seq 100); do [ ! -e killed/1.safetensors.kvz ] || break; sleep 0.1; done
+kill -KILL $(cat /proc/$batch/task/$batch/children)
+status=0
+wait $batch || status=$?
+[ $status = 1 ]
+grep -qF "waiting: the process at work on it was ended by signal 9" said
+kvzip verify -q killed/1.safetensors.kvz
+[ "$(ls -A killed)" = 1.safetensors.kvz ]
+kvzip compress waiting many/1.safetensors --output-dir ended --jobs 2 2>said &
+batch=$!
+for _ in $(seq 100); do [ ! -e ended/1.safetensors.kvz ] || break; sleep 0.1; done
+worker=$(tr -d " " </proc/$batch/task/$batch/children)
+kill -TERM $batch
+for _ in $(seq 50); do kill -0 "$worker" 2>/dev/null || break; sleep 0.1; done
+if kill -0 "$worker" 2>/dev/null; then exit 1; fi
+kill $writer

@@ -65,12 +65,23 @@ expect_status 0 bash -c "kvzip bench - $quick --presets int4 <a.safetensors"
 
 # Reads of a container: what they take, in both orders, and nothing is left behind.
 kvzip compress -q -f a.safetensors -o io.kvz --preset int8 --chunk-tokens 100
+kvzip compress -q -f a.safetensors -o by-token.kvz --preset int8 --chunk-tokens 100 --order token:100 --role key,value
 before=$(ls -A)
 expect_status 0 kvzip bench --io io.kvz $quick
 expect_in stdout "io.kvz: 300 tokens"
 grep -qE '^layer +all +0:300 .* kB +2 ' stdout # queries lie between the layers
-grep -qE '^layer +range +0:150 .* kB +4 ' stdout # two frames of the keys and of the values of each layer
-grep -qE '^token +range +0:150 .* kB +1 ' stdout
+grep -qE '^layer +layer 1 +0:300 .* kB +1 ' stdout
+grep -qE '^token +layer 1 +0:300 .* kB +3 ' stdout # one for each frame
+grep -qE '^layer +range +0:75 .* kB +4 ' stdout # a frame of the keys and of the values of each layer
+grep -qE '^token +range +0:75 .* kB +1 ' stdout
+# A file in the order of tokens is measured as it is, its copy in that of layers.
+expect_status 0 kvzip bench --io by-token.kvz $quick
+expect_in stdout "by-token.kvz: 300 tokens"
+grep -qE '^layer +all +0:300 .* kB +1 ' stdout
+grep -qE '^token +all +0:300 .* kB +3 ' stdout # what ends a container and begins the next lies between
+grep -qE '^token +layer 1 +0:300 .* kB +3 ' stdout
+grep -qE '^layer +range +0:75 .* kB +4 ' stdout
+grep -qE '^token +range +0:75 .* kB +1 ' stdout
 expect_status 0 kvzip bench --io io.kvz $quick --tokens 250: --json
 expect_in stdout '"first": 250'
 [ "$before" = "$(ls -A)" ]

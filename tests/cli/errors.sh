@@ -70,6 +70,16 @@ one_line
 head -c 3000 a.safetensors >cut.safetensors
 expect_status 3 kvzip compress cut.safetensors -o out.kvz
 one_line
+# A folder for temporary files that is none, and what looks like a level and is none.
+status=0
+TMPDIR=$PWD/nowhere kvzip compress - -o out.kvz < <(cat a.safetensors) >stdout 2>stderr || status=$?
+[ $status = 5 ]
+one_line
+expect_in stderr "TMPDIR"
+for word in -0 -10; do
+  expect_status 2 kvzip compress $word a.safetensors
+  expect_in stderr "levels are -1 to -9"
+done
 # A senseless pipeline is refused before data is read.
 expect_status 2 kvzip compress a.safetensors -o out.kvz --key pack,quant:bits=2
 one_line

@@ -17,7 +17,7 @@ for command in compress decompress append inspect verify recover cut compare dif
   expect_in top "  $command"
   expect_status 0 kvzip $command --help
   [ ! -s stderr ]
-  [ "$(wc -l <stdout)" -le 58 ]
+  [ "$(wc -l <stdout)" -le 61 ]
   expect_in stdout "Usage: kvzip $command"
   [ "$(grep -c "^  kvzip " stdout)" -ge 2 ]
   cat stdout >>top

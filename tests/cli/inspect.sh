@@ -83,3 +83,33 @@ PY
   expect_status 0 kvzip compress open.safetensors -o x.kvz --strict --map '*.key=key:HTD' --map '*.value=other:'
 fi
 expect_status 2 kvzip inspect a.safetensors --why --json
+
+# What is lost, and how to get at the rest.
+expect_status 0 kvzip inspect a.kvz
+expect_in stdout "lossy: key, value"
+expect_in stdout "to decode: kvzip decompress a.kvz -o a.safetensors"
+kvzip compress -q a.safetensors -o "all of it.safetensors.kvz" --preset lossless
+expect_status 0 kvzip inspect "all of it.safetensors.kvz"
+expect_in stdout "every bit comes back"
+bash -c "$(sed -n 's/^to decode: //p' stdout)"
+kvzip compare -q a.safetensors "all of it.safetensors" --max-abs 0 >stdout
+
+# A picture of layers; of one file, and never over another.
+expect_status 0 kvzip inspect a.kvz --plot rate.svg
+[ ! -s stdout ]
+expect_in rate.svg "bits per value"
+if grep -q nrmse rate.svg; then exit 1; fi
+expect_status 0 kvzip inspect a.kvz --plot both.svg --original a.safetensors
+expect_in both.svg "error (nrmse)"
+expect_status 0 kvzip inspect a.kvz --plot both.png --original a.safetensors
+head -c 8 both.png | cmp - <(printf '\x89PNG\r\n\x1a\n')
+expect_status 1 kvzip inspect a.kvz --plot rate.svg
+expect_status 0 kvzip inspect a.kvz --plot rate.svg -f
+expect_status 2 kvzip inspect a.kvz --plot rate.pdf
+expect_status 2 kvzip inspect a.safetensors --plot x.svg
+expect_status 2 kvzip inspect a.kvz a.kvz --plot x.svg
+expect_status 2 kvzip inspect a.kvz --original a.safetensors
+status=0
+kvzip inspect - --plot x.svg < <(cat a.kvz) 2>stderr || status=$?
+[ $status = 2 ]
+[ ! -e x.svg ]

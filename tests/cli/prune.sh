@@ -41,6 +41,24 @@ kvzip prune -q a.safetensors few.safetensors --keep 100 --queries-per-head 20 --
 kvzip prune -q a.safetensors all.safetensors --keep 1000
 kvzip compare a.safetensors all.safetensors --common --max-abs 0
 
+# KVMerger: runs of similar keys become one token each, by sequence, layer or head, between sinks and window.
+for by in sequence layer head; do
+  kvzip prune -q a.safetensors m.$by.safetensors --policy kvmerger --by $by --keep 25% --sinks 2 --window 10
+  kvzip prune -q a.kvz one.safetensors --policy kvmerger --by $by --keep 100 --sinks 2 --window 10 -j 1 -f
+  kvzip compare m.$by.safetensors one.safetensors --max-abs 0
+done
+kvzip inspect m.sequence.safetensors --json | grep -A9 '"positions"' | tr -d ' \n' | grep -q '"shape":\[100\]'
+kvzip inspect m.head.safetensors --json | grep -A9 '"positions"' | tr -d ' \n' | grep -q '"shape":\[3,2,100\]'
+kvzip compress -q m.head.safetensors -o ends.kvz --preset lossless --tokens 90:100 --role key,value
+kvzip compress -q a.safetensors -o window.kvz --preset lossless --tokens 390:400 --role key,value
+kvzip compare --mix window.kvz ends.kvz --max-abs 0
+kvzip prune -q a.safetensors every.safetensors --policy kvmerger --keep 100%
+kvzip compare a.safetensors every.safetensors --common --max-abs 0
+expect_status 0 kvzip compress -q m.head.safetensors -o m.kvz --preset kivi-4
+kvzip attend -q m.kvz --queries q.safetensors -o m-out.safetensors
+expect_status 2 kvzip prune a.safetensors x.safetensors --policy kvmerger --keep 10 --sinks 5 --window 5
+expect_in stderr "leave no token for what is merged"
+
 # The shorter cache is a dump like any other; it is not rotated by the number of its rows.
 expect_status 0 kvzip compress h2o.head.safetensors -o small.kvz --preset kivi-4
 kvzip prune -q a.safetensors small.h5 --keep 100 --by head --sinks 2
@@ -52,6 +70,8 @@ expect_status 1 kvzip prune h2o.head.safetensors x.safetensors --keep 50 --queri
 expect_in stderr "left out before"
 kvzip synth -q -o noq.safetensors --layers 2 --heads 2 --head-dim 32 --tokens 100 --no-query
 expect_status 1 kvzip prune noq.safetensors x.safetensors --keep 50
+expect_in stderr "no queries"
+expect_status 1 kvzip prune noq.safetensors x.safetensors --keep 50 --policy kvmerger
 expect_in stderr "no queries"
 kvzip prune -q noq.safetensors fine.safetensors --keep 50 --policy streaming
 expect_status 2 kvzip prune a.safetensors x.safetensors

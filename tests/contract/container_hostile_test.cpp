@@ -246,7 +246,7 @@ TEST_CASE("an index cannot lead to frames hidden in a record that others skip") 
   inside.put_bytes(make_record_header({hidden[1].type, 0, hidden[1].payload.size(), hidden[1].payload.size(), 1}));
   inside.put_bytes(hidden[1].payload);
   inside.put(hash64(hidden[1].payload));
-  records.insert(records.begin() + 2, {0x8002, 0, inside.bytes(), {}});
+  records.insert(records.begin() + 2, {0x8003, 0, inside.bytes(), {}});
   records[3] = {records[3].type, 0, {}, {}};
   records[4] = {records[4].type, 0, {}, {}};
   ByteWriter index;

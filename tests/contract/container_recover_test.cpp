@@ -268,6 +268,30 @@ TEST_CASE("recover: files of any format, and verify's lines") {
   }
 }
 
+TEST_CASE("recover: pages that cannot be are told of, and the values come back all the same") {
+  const Bytes sample = sample_container();
+  auto records = take_apart(sample);
+  const auto index = std::find_if(records.begin(), records.end(),
+                                  [](const RawRecord& r) { return r.type == record_type(RecordType::index); });
+  RawRecord pages;
+  pages.type = record_type(RecordType::pages);
+  pages.payload = Bytes(8);  // pages of no tokens
+  records.insert(index, pages);
+  for (RawRecord& r : records) {
+    if (r.type == record_type(RecordType::index) || r.type == record_type(RecordType::end))
+      r = RawRecord{r.type, 0, {}, {}};
+  }
+  const MemoryFile file(put_together(records, load<std::uint8_t>(sample, 10), load<std::uint32_t>(sample, 12)));
+  CHECK(values_of(*open_kvz(file.path())).size() == 4);
+  const auto lines = verify_kvz(file.path(), 1, {});
+  REQUIRE(lines.size() == 1);
+  CHECK(lines[0].find("pages: 0 tokens are no page") != std::string::npos);
+  const auto got = recovered(file, true);
+  REQUIRE(got);
+  CHECK(got->damage.lost == 0);
+  CHECK(got->damage.others.size() == 1);
+}
+
 TEST_CASE("recover: a header that claims much is refused before anything is filled") {
   auto reader = sample_reader({{"k", DType::f16, {1, 64, 8}, Role::key, 0, "HTD"}});
   auto records = take_apart(compressed(*reader, options_of("key = quant:bits=4,pack", 16)));

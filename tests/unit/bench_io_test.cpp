@@ -20,8 +20,11 @@ KvzSummary summary(std::uint64_t restart) {
   keys.frames = 3;
   keys.restart = restart;
   other.frames = 1;
+  KvzGroup next = keys;
+  keys.layer = 0;
+  next.layer = 1;
   KvzSummary out;
-  out.groups = {keys, other, keys};
+  out.groups = {keys, other, next};
   return out;
 }
 
@@ -52,10 +55,18 @@ TEST_CASE("bench io: what a read takes, in the order of layers and of tokens") {
   CHECK(extents_for(frames, {0, 5}) == std::vector<Extent>{{32, 300}, {1032, 1100}});
   CHECK(extents_for(frames, {9, 10}) == std::vector<Extent>{{332, 300}, {2132, 700}});
   CHECK(extents_for(frames, {10, 12}).empty());
-  const std::vector<StoredFrame> by_token = token_order(frames);
+  const std::vector<StoredFrame> by_token = packed(sorted(frames, FrameOrder::token));
   CHECK(extents_for(by_token, {0, 10}) == std::vector<Extent>{{0, 2400}});
   CHECK(extents_for(by_token, {0, 5}) == std::vector<Extent>{{0, 1400}});  // 100 + 500 + 200 + 600
   CHECK(extents_for(by_token, {9, 10}) == std::vector<Extent>{{1400, 1000}});
+  // A layer: one stretch, or one for each chunk of tokens.
+  CHECK(extents_for(frames, {0, 10}, 1) == std::vector<Extent>{{1032, 1800}});
+  CHECK(extents_for(by_token, {0, 10}, 1) == std::vector<Extent>{{100, 500}, {800, 600}, {1700, 700}});
+  CHECK(extents_for(by_token, {0, 10}, 2).empty());
+  // And back.
+  const std::vector<StoredFrame> by_layer = packed(sorted(by_token, FrameOrder::layer));
+  CHECK(extents_for(by_layer, {0, 10}, 0) == std::vector<Extent>{{0, 600}});
+  CHECK(extents_for(by_layer, {0, 10}, 1) == std::vector<Extent>{{600, 1800}});
 }
 
 TEST_CASE("bench io: chained frames are read from their restart point on") {

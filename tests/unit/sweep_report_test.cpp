@@ -5,8 +5,9 @@
 #include <algorithm>
 
 #include "kvzip/error.hpp"
+#include "src/report/gnuplot.hpp"
 #include "src/report/markup.hpp"
-#include "src/sweep/gnuplot.hpp"
+#include "src/report/plot_style.hpp"
 #include "src/sweep/plot_labels.hpp"
 #include "src/sweep/sweep_report.hpp"
 #include "tests/support/made_up_sweep.hpp"

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "src/sweep/gnuplot.hpp"
+#include "src/report/gnuplot.hpp"
 
 #include <spawn.h>
 #include <sys/wait.h>

@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "src/cli/order.hpp"
+
+#include "codec/number.hpp"
+
+namespace kvzip::tool {
+
+std::uint64_t parse_order(const std::string& text) {
+  constexpr std::string_view kToken = "token";
+  if (text.empty() || text == "layer") return 0;
+  if (text == kToken) return kOrderTokens;
+  if (text.starts_with("token:")) {
+    if (const auto tokens = parse_number<std::uint64_t>(std::string_view(text).substr(kToken.size() + 1), 1)) {
+      return *tokens;
+    }
+  }
+  throw UsageError(fmt::format("--order {}: expected layer, token, or token:N for N tokens at a time", text));
+}
+
+void add_order(CLI::App& app, std::string& order) {
+  add_text(app, "--order", order, "layer|token[:N]", "what stands together in OUT (default: layer)");
+}
+
+}  // namespace kvzip::tool
