@@ -2,6 +2,7 @@
 #include "formats/kvz/kvz_shared.hpp"
 
 #include <algorithm>
+#include <filesystem>
 #include <map>
 #include <utility>
 
@@ -203,6 +204,13 @@ std::unique_ptr<KvzReader> open_base(const KvzBase& stated, const std::string& p
     fail(ErrorCode::limit, "more than {} containers begin with tokens of each other", kMostBases);
   const std::string beside = path.substr(0, path.rfind('/') + 1) + stated.file;
   return in_file(beside, [&] {
+    // A pipe of that name would be waited for.
+    std::error_code error;
+    const auto status = std::filesystem::status(beside, error);
+    if (!std::filesystem::exists(status)) {
+      fail(ErrorCode::io, "not here, and the first {} tokens of {} are in it", stated.tokens, path);
+    }
+    if (!std::filesystem::is_regular_file(status)) fail(ErrorCode::io, "is no file");
     InputFile file(beside);
     if (identify(file, stated) != stated) {
       fail(ErrorCode::corrupt, "it has changed since its first {} tokens were shared with {}", stated.tokens, path);

@@ -45,3 +45,25 @@ expect_in stderr "a.safetensors.kvz"
 [ ! -e x.safetensors ]
 expect_status 2 kvzip compress a.safetensors b.safetensors -o one.kvz --share-prefix
 expect_status 2 kvzip compress a.safetensors b.safetensors --share-prefix --target-ratio 4
+expect_status 2 kvzip compress a.safetensors b.safetensors --share-prefix --jobs 2
+expect_status 2 kvzip compress a.safetensors b.safetensors --share-prefix --order token
+
+# A name that is a pipe is not waited for.
+cp -r lossless piped
+rm piped/a.safetensors.kvz
+mkfifo piped/a.safetensors.kvz
+expect_status 5 timeout 20 kvzip decompress piped/b.safetensors.kvz -o x.safetensors
+
+# Dumps that begin alike, each with one token more: as many bases behind one another as are allowed, and no more.
+mkdir chain
+for n in $(seq 20 39); do kvzip decompress -q all.kvz -o chain/$n.safetensors --tokens 0:$n; done
+expect_status 0 kvzip compress chain/*.safetensors --output-dir chained --share-prefix --chunk-tokens 4 --preset lossless
+for n in 20 30 39; do
+  expect_status 0 kvzip compare chain/$n.safetensors chained/$n.safetensors.kvz --max-abs 0
+done
+expect_status 0 kvzip verify chained/*.kvz
+
+# Without the option nothing changes.
+kvzip compress -q b.safetensors -o alone.kvz --preset int8
+kvzip compress -q other.safetensors b.safetensors --output-dir none --share-prefix --preset int8
+cmp alone.kvz none/b.safetensors.kvz
