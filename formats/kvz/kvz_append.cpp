@@ -160,8 +160,9 @@ std::uint64_t append_kvz(const std::string& path, DumpReader& more, const Recogn
   {
     // Refuses what is damaged, so that all segments are sound below.
     const auto known = open_kvz(reading(file.get(), path));
-    if (known->description().base)
-      fail(ErrorCode::unsupported, "its first tokens are in another file: compress it again");
+    if (known->description().base) {
+      fail_in(path, ErrorCode::unsupported, "its first tokens are in another file, and nothing is appended to it");
+    }
     tensors = growing(*known, more, roles);
     const Subset added(more, roles, tensors);
     plan_growth(known->dump(), *known->recognition(), added.dump(), *added.recognition());

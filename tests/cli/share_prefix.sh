@@ -14,8 +14,8 @@ for preset in lossless kvzip-near kivi-2; do
   expect_in stderr "stored once"
   expect_status 0 kvzip verify $preset/*.kvz
   expect_status 0 kvzip decompress -q $preset/c.safetensors.kvz -o c-$preset.safetensors
-  expect_status 0 kvzip decompress -q $preset/c.safetensors.kvz -o part.safetensors --tokens 8:24
-  expect_status 0 kvzip decompress -q $preset/a.safetensors.kvz -o same.safetensors --tokens 8:24
+  expect_status 0 kvzip decompress -qf $preset/c.safetensors.kvz -o part.safetensors --tokens 8:24
+  expect_status 0 kvzip decompress -qf $preset/a.safetensors.kvz -o same.safetensors --tokens 8:24
   expect_status 0 kvzip compare same.safetensors part.safetensors --max-abs 0
 done
 expect_status 0 kvzip compare all.safetensors c-lossless.safetensors --max-abs 0
@@ -28,11 +28,12 @@ expect_in stdout '"shared_tokens":40'
 expect_status 0 kvzip compress a.safetensors b.safetensors --output-dir few --share-prefix
 if grep -q shared stderr; then exit 1; fi
 # A pipe, and commands that take no such container.
-expect_status 1 bash -c 'kvzip decompress - -o piped.safetensors <lossless/b.safetensors.kvz'
+expect_status 4 bash -c 'kvzip decompress - -o piped.safetensors <lossless/b.safetensors.kvz'
 expect_in stderr "not from a pipe"
-expect_status 1 kvzip recover lossless/b.safetensors.kvz -o saved.kvz
-expect_status 1 kvzip cut lossless/b.safetensors.kvz -o less.kvz --share 0.5
-expect_status 1 kvzip append lossless/b.safetensors.kvz other.safetensors
+expect_status 4 kvzip recover lossless/b.safetensors.kvz -o saved.kvz
+expect_status 4 kvzip cut lossless/b.safetensors.kvz -o less.kvz --share 0.5
+expect_status 4 kvzip append lossless/b.safetensors.kvz other.safetensors --preset lossless --mix
+expect_in stderr "nothing is appended"
 # The base was written again, has another name, or is not there.
 cp -r lossless changed
 kvzip compress -qf other.safetensors -o changed/a.safetensors.kvz
@@ -40,7 +41,7 @@ expect_status 3 kvzip decompress changed/b.safetensors.kvz -o x.safetensors
 expect_in stderr "changed/a.safetensors.kvz: it has changed"
 expect_status 3 kvzip verify changed/c.safetensors.kvz
 rm changed/a.safetensors.kvz
-expect_status 1 kvzip decompress changed/c.safetensors.kvz -o x.safetensors
+expect_status 5 kvzip decompress changed/c.safetensors.kvz -o x.safetensors
 expect_in stderr "a.safetensors.kvz"
 [ ! -e x.safetensors ]
 expect_status 2 kvzip compress a.safetensors b.safetensors -o one.kvz --share-prefix
