@@ -130,7 +130,8 @@ std::uint64_t common_tokens(DumpReader& a, const Recognition& roles_of_a, DumpRe
       a.read(box, left);
       box.tensor = pair.b;
       b.read(box, right);
-      common = std::min(common, at + first_difference(left, right, box, pair.axis, slice_unit(info)));
+      const std::uint64_t same = first_difference(left, right, box, pair.axis, slice_unit(info));
+      if (same < box.count[pair.axis]) common = at + same;
     }
   }
   return common;

@@ -64,6 +64,14 @@ for n in 20 30 39; do
 done
 expect_status 0 kvzip verify chained/*.kvz
 
+# More tokens than are compared at a time.
+kvzip synth -q -o long.safetensors --layers 2 --heads 1 --head-dim 8 --tokens 900 --no-query
+kvzip compress -q long.safetensors -o long.kvz --preset lossless
+kvzip decompress -q long.kvz -o front.safetensors --tokens 0:700
+expect_status 0 kvzip compress front.safetensors long.safetensors --output-dir longer --share-prefix --preset int8
+expect_in stderr "700 tokens of"
+expect_status 0 kvzip compare long.safetensors longer/long.safetensors.kvz --max-nrmse 0.05
+
 # Without the option nothing changes.
 kvzip compress -q b.safetensors -o alone.kvz --preset int8
 kvzip compress -q other.safetensors b.safetensors --output-dir none --share-prefix --preset int8
