@@ -144,7 +144,7 @@ TEST_CASE("what a later version introduced is unsupported, and named") {
   patch(container, 0, 8, std::uint16_t{2});
   check_refused(container, ErrorCode::unsupported, "newer");
   container = put_together(sample_records());
-  patch(container, 0, 12, std::uint32_t{4});
+  patch(container, 0, 12, std::uint32_t{8});
   check_refused(container, ErrorCode::unsupported, "flags");
   check_refused(with_records([](auto& r) {
                   r.insert(r.begin() + 3, {9, 0, Bytes(5), {}});
