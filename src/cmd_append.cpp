@@ -17,7 +17,7 @@
 namespace kvzip::tool {
 namespace {
 
-struct Options {
+struct AppendArguments {
   Common common;
   Recognising recognising;
   Selecting selecting;
@@ -40,7 +40,7 @@ bool made_by(const RuleSet& rules, std::optional<std::uint64_t> chunk_tokens, co
 }
 
 /// The preset that the container was made with, unless another is asked for.
-RuleSet rules_for(const Options& o, std::optional<std::uint64_t> chunk_tokens, const KvzReader& container) {
+RuleSet rules_for(const AppendArguments& o, std::optional<std::uint64_t> chunk_tokens, const KvzReader& container) {
   if (!o.preset.empty()) return load_rules(o.preset, o.key, o.value);
   const std::string& preset = container.description().preset;
   const auto known = builtin_presets();
@@ -58,7 +58,8 @@ RuleSet rules_for(const Options& o, std::optional<std::uint64_t> chunk_tokens, c
 }
 
 /// What the new tokens do not say of the model is as in the container; they stand behind those that it has.
-void place_behind(const Options& o, KvzReader& container, DumpReader& more, const KeyValues& meta, Recognition& roles) {
+void place_behind(const AppendArguments& o, KvzReader& container, DumpReader& more, const KeyValues& meta,
+                  Recognition& roles) {
   const ModelInfo& model = container.recognition()->model;
   const std::uint64_t tokens = tokens_of(container.dump(), *container.recognition());
   if (o.selecting.tokens.empty() && !o.selecting.mix && tokens > 1 && repeats_token_ids(container, tokens, more)) {
@@ -78,7 +79,7 @@ void place_behind(const Options& o, KvzReader& container, DumpReader& more, cons
   roles.model.rope.first_position = next;
 }
 
-int append(const Options& o) {
+int append(const AppendArguments& o) {
   for (const std::string& in : o.in) refuse_same_file(in, o.container);
   KvzOptions options;
   options.user = parse_meta(o.recognising.meta);
@@ -124,7 +125,7 @@ void add_append(CLI::App& app, Action& action) {
       add_command(app, {"append", "add tokens that come next to a container", "kvzip append CONTAINER NEW... [OPTIONS]",
                         "  kvzip append cache.kvz turn-2.safetensors\n"
                         "  kvzip append cache.kvz whole.safetensors --tokens 400:"});
-  auto o = std::make_shared<Options>();
+  auto o = std::make_shared<AppendArguments>();
   command->add_option("CONTAINER", o->container, "container that grows")->required();
   command->add_option("NEW", o->in, "dump of the tokens that follow")->required();
   add_text(*command, "--tokens", o->selecting.tokens, "A:B", "only these tokens of NEW, from A to B - 1");

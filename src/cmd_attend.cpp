@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <memory>
 
+#include "src/cli/measure_options.hpp"
 #include "src/commands.hpp"
 #include "src/measure/attention_outputs.hpp"
 #include "src/report/progress.hpp"
@@ -12,9 +13,7 @@
 namespace kvzip::tool {
 namespace {
 
-constexpr double kLeastScale = 1e-6, kMostScale = 1e6;
-
-struct Options {
+struct AttendArguments {
   Common common;
   Recognising recognising;
   std::string in, out, to, queries;
@@ -43,7 +42,7 @@ Part part_of(const TensorInfo& tensor, std::size_t index, const std::vector<floa
   return part;
 }
 
-int attend_file(const Options& o) {
+int attend_file(const AttendArguments& o) {
   const std::string format = output_format(o.out, o.to);
   refuse_same_file(o.in, o.out);
   if (!o.queries.empty()) refuse_same_file(o.queries, o.out);
@@ -93,7 +92,7 @@ void add_attend(CLI::App& app, Action& action) {
                         "  kvzip attend cache.safetensors -o outputs.h5\n\n"
                         "OUT has a tensor of F32 for each layer: query heads x queries x channels. Never\n"
                         "more than some chunks of one layer are decoded at a time."});
-  auto o = std::make_shared<Options>();
+  auto o = std::make_shared<AttendArguments>();
   command->add_option("FILE", o->in, "any file kvzip reads")->required();
   add_text(*command, "-o,--output", o->out, "OUT", "file to write; its extension gives the format")->required();
   add_text(*command, "--to", o->to, "FORMAT", "safetensors, hdf5, npz or npy, whatever OUT is called");
@@ -101,9 +100,7 @@ void add_attend(CLI::App& app, Action& action) {
   command->add_option("--pages", o->pages, "each query attends to its first K pages only")
       ->option_text("K")
       ->check(CLI::PositiveNumber);
-  command->add_option("--attention-scale", o->scale, "of logits; default 1/sqrt(head_dim)")
-      ->option_text("X")
-      ->check(finite_range(kLeastScale, kMostScale));
+  add_attention_scale(*command, o->scale);
   add_recognising(*command, o->recognising);
   add_threads(*command, o->common);
   add_trust(*command);

@@ -15,7 +15,7 @@ namespace {
 // One of each kind: exact, near exact, plain, KIVI, GEAR, CacheGen.
 constexpr std::string_view kDefaultPresets = "lossless,near-lossless,int4,kivi-2,gear-2,cachegen-2";
 
-struct Options {
+struct BenchArguments {
   Common common;
   Recognising recognising;
   std::vector<std::string> files, pipelines;
@@ -25,7 +25,7 @@ struct Options {
   Effort effort;
 };
 
-std::vector<Setting> wanted_codecs(const Options& o) {
+std::vector<Setting> wanted_codecs(const BenchArguments& o) {
   std::vector<Setting> out;
   std::string list = o.presets;
   if (list.empty() && o.pipelines.empty()) list = kDefaultPresets;
@@ -56,7 +56,7 @@ BenchRow bench_peer(const std::string& name, std::unique_ptr<Codec> codec, const
   return row;
 }
 
-BenchRow bench_rules(const Setting& wanted, DumpReader& reader, const Options& o) {
+BenchRow bench_rules(const Setting& wanted, DumpReader& reader, const BenchArguments& o) {
   TiledDump dump(reader, *reader.recognition(), wanted.rules, parse_chunk_tokens(o.chunk_tokens));
   BenchRow row{wanted.rules.name, wanted.kind, measure(dump, o.effort), dump.steps(), 0, {}};
   row.errors = dump.errors(row.measured.decoded);
@@ -65,7 +65,7 @@ BenchRow bench_rules(const Setting& wanted, DumpReader& reader, const Options& o
   return row;
 }
 
-BenchFile bench_file(const Options& o, const std::string& path, const std::vector<Setting>& codecs) {
+BenchFile bench_file(const BenchArguments& o, const std::string& path, const std::vector<Setting>& codecs) {
   const auto reader = open_selected({path}, o.selecting, o.recognising, {Role::key, Role::value});
   BenchFile file{input_name(path), reader->dump().tensors.size(), 0, 0, {}};
   for (const TensorInfo& info : reader->dump().tensors) {
@@ -105,7 +105,7 @@ void say_if_busy(const Bench& bench) {
                    100 * waited / seconds));
 }
 
-int bench_reads(const Options& o) {
+int bench_reads(const BenchArguments& o) {
   const Selection parts = o.selecting.selection();
   const bool coding = !o.presets.empty() || !o.pipelines.empty() || !o.chunk_tokens.empty() || !o.target.empty();
   if (coding || o.csv || o.markdown || parts.layers || parts.last_tokens || !parts.roles.empty()) {
@@ -123,7 +123,7 @@ int bench_reads(const Options& o) {
   return kDone;
 }
 
-int bench(const Options& o) {
+int bench(const BenchArguments& o) {
   if (o.io) return bench_reads(o);
   if (o.json + o.csv + o.markdown > 1) throw UsageError("--json, --csv and --markdown: choose one");
   const std::vector<Setting> codecs = wanted_codecs(o);
@@ -157,7 +157,7 @@ void add_bench(CLI::App& app, Action& action) {
                         "In memory, on one thread, keys and values only; memcpy and zstd on the same\n"
                         "bytes. The round trip is checked. Each codec runs until there are --runs passes\n"
                         "or they took --min-time together."});
-  auto o = std::make_shared<Options>();
+  auto o = std::make_shared<BenchArguments>();
   command->add_option("FILE", o->files, "any file kvzip reads")->required();
   add_text(*command, "--presets", o->presets, "LIST|all", "presets or preset files, with commas between");
   add_texts(*command, "--pipeline", o->pipelines, "SPEC", "a pipeline for keys and values");

@@ -23,7 +23,7 @@ struct Limits {
   double max_abs = 0, max_rmse = 0, max_nrmse = 0, min_snr = 0, min_cosine = 0, max_attention = 0, max_kl = 0;
 };
 
-struct Options {
+struct CompareArguments {
   Common common;
   Recognising recognising;
   std::string a, b;
@@ -41,7 +41,7 @@ struct Options {
 };
 
 /// One sentence for each limit that is missed. Every limit holds for the total of every role.
-std::vector<std::string> missed(const Options& o, const Comparison& comparison) {
+std::vector<std::string> missed(const CompareArguments& o, const Comparison& comparison) {
   std::vector<std::string> out;
   if (!o.any_limit()) return out;
   for (const auto& [role, c] : comparison.roles) {
@@ -67,7 +67,7 @@ std::vector<std::string> missed(const Options& o, const Comparison& comparison) 
 }
 
 /// The same for attention, of each set of queries; proxies meet no limit.
-void add_missed(const Options& o, const Fidelity& fidelity, std::vector<std::string>& out) {
+void add_missed(const CompareArguments& o, const Fidelity& fidelity, std::vector<std::string>& out) {
   const auto check = [&](std::string_view name, const std::optional<AttentionFigures>& figures) {
     if (!figures) return;
     // Not above the limit, rather than above it: no number is no pass.
@@ -114,7 +114,7 @@ Json measures_json(const Compared& c) {
   return out;
 }
 
-Json comparison_json(const Options& o, const Dump& dump, const Comparison& comparison,
+Json comparison_json(const CompareArguments& o, const Dump& dump, const Comparison& comparison,
                      const std::optional<Fidelity>& fidelity, const std::optional<BoundCheck>& bound,
                      const std::vector<std::string>& misses) {
   Json out{{"schema", 1}, {"original", input_name(o.a)}, {"other", input_name(o.b)}};
@@ -178,7 +178,7 @@ void add_row(Table& table, std::string name, std::string role, const Compared& c
   table.add(std::move(row));
 }
 
-std::string comparison_text(const Options& o, const Dump& dump, const Comparison& comparison) {
+std::string comparison_text(const CompareArguments& o, const Dump& dump, const Comparison& comparison) {
   Table table(
       {"tensor", "role", ">max_abs", ">rmse", ">nrmse", ">snr dB", ">cos min", ">cos mean", ">bits", ">ratio", ""});
   const bool each = o.common.verbose > 0 || comparison.tensors.size() <= kManyRows;
@@ -194,7 +194,8 @@ std::string comparison_text(const Options& o, const Dump& dump, const Comparison
   return out;
 }
 
-std::optional<Fidelity> measure_attention(const Options& o, DumpReader& a, DumpReader& b, const Recognition& roles) {
+std::optional<Fidelity> measure_attention(const CompareArguments& o, DumpReader& a, DumpReader& b,
+                                          const Recognition& roles) {
   if (!o.attention) return {};
   FidelityOptions options = o.fidelity;
   options.proxies = false;  // only where there are no queries
@@ -208,7 +209,7 @@ std::optional<Fidelity> measure_attention(const Options& o, DumpReader& a, DumpR
   return with_file(o.b, measure);
 }
 
-std::string all_text(const Options& o, const Dump& dump, const Comparison& comparison,
+std::string all_text(const CompareArguments& o, const Dump& dump, const Comparison& comparison,
                      const std::optional<Fidelity>& fidelity, const std::optional<BoundCheck>& bound) {
   if (o.csv) {
     return comparison_csv(dump, comparison) + (fidelity ? "\n" + fidelity_csv(*fidelity) : std::string());
@@ -218,7 +219,7 @@ std::string all_text(const Options& o, const Dump& dump, const Comparison& compa
   return fidelity ? text + "\n" + fidelity_text(*fidelity, o.fidelity, o.common.verbose > 0) : text;
 }
 
-int compare(const Options& o) {
+int compare(const CompareArguments& o) {
   if (o.json && o.csv) throw UsageError("--json and --csv: choose one");
   if (o.a == "-" && o.b == "-") throw UsageError("only one of the two files can be standard input");
   const auto a = with_file(o.a, [&] { return open_reader(o.a); });
@@ -258,7 +259,7 @@ void add_compare(CLI::App& app, Action& action) {
             "that are not floats must be equal, too. Exit status 6 says that one is missed.\n"
             "Without limits differences are only shown. Cosines are of vectors of head_dim.\n"
             "A bound that OTHER holds (compress --max-error) is checked always."});
-  auto o = std::make_shared<Options>();
+  auto o = std::make_shared<CompareArguments>();
   command->add_option("ORIGINAL", o->a, "any file kvzip reads")->required();
   command->add_option("OTHER", o->b, "any file kvzip reads")->required();
   command->add_flag("--json", o->json, "everything, as JSON");

@@ -63,7 +63,7 @@ std::vector<std::string> operand_choices(const CLI::App& app) {
   return out;
 }
 
-/// Options by all of their names: "-o", "--output".
+/// CompletionArguments by all of their names: "-o", "--output".
 std::vector<Word> options_of(const CLI::App& app) {
   std::vector<Word> out;
   for (const CLI::Option* option : app.get_options()) {

@@ -29,7 +29,7 @@
 namespace kvzip::tool {
 namespace {
 
-struct Options {
+struct CompressArguments {
   Common common;
   Recognising recognising;
   Selecting selecting;
@@ -84,7 +84,7 @@ std::uint64_t tensor_bytes(const Dump& dump) {
 }
 
 /// "preset near-lossless, --key ..., --value ...".
-std::string recipe(const Options& o, const RuleSet& rules) {
+std::string recipe(const CompressArguments& o, const RuleSet& rules) {
   std::string text = (o.goals.empty() ? "preset " : "") + rules.name;
   if (!o.key.empty()) text += ", key " + o.key;
   if (!o.value.empty()) text += ", value " + o.value;
@@ -92,7 +92,7 @@ std::string recipe(const Options& o, const RuleSet& rules) {
 }
 
 /// What was done, measured on the finished file. A pipe cannot be looked at again.
-void say_done(const Options& o, const Job& job, const RuleSet& rules, const Outcome& outcome) {
+void say_done(const CompressArguments& o, const Job& job, const RuleSet& rules, const Outcome& outcome) {
   const std::string line = fmt::format("{}: {} -> ", inputs_name(job), size_text(*outcome.source_bytes));
   if (!outcome.file_bytes) {
     note(line + fmt::format("{}, {}", is_standard_output(job.out) ? "standard output" : job.out, recipe(o, rules)));
@@ -120,7 +120,7 @@ void say_done(const Options& o, const Job& job, const RuleSet& rules, const Outc
   for (const auto& [pipeline, coded] : pipelines) note(fmt::format("  {}: {}", pipeline, size_text(coded)));
 }
 
-void check_target(const Options& o) {
+void check_target(const CompressArguments& o) {
   if (o.level != 0 && !o.preset.empty()) throw UsageError("-1 to -9 are presets: leave out the level or --preset");
   if (o.goals.size() > 1)
     throw UsageError("one target at a time: --target-ratio, -bits, -nrmse, -attention or --max-error");
@@ -133,7 +133,7 @@ void check_target(const Options& o) {
   }
 }
 
-void check_sharing(const Options& o) {
+void check_sharing(const CompressArguments& o) {
   if (!o.share) return;
   if (!o.out.empty()) throw UsageError("--share-prefix makes a container of each dump: with --output-dir, not -o");
   if (!o.goals.empty() || o.pages > 0 || o.remove || !o.selecting.selection().empty() || parse_order(o.order) > 0) {
@@ -144,14 +144,14 @@ void check_sharing(const Options& o) {
   if (o.batch.jobs > 1) throw UsageError("--share-prefix takes one dump after the other: not with --jobs");
 }
 
-void check_order(const Options& o) {
+void check_order(const CompressArguments& o) {
   if (parse_order(o.order) == 0) return;
   if (!o.goals.empty())
     throw UsageError("a target is met by a container in the order of layers: not with --order token");
   if (o.pages > 0) throw UsageError("--pages are of one container, and --order token makes several");
 }
 
-void check_removal(const Options& o) {
+void check_removal(const CompressArguments& o) {
   if (!o.remove) return;
   if (o.common.unsynced) throw UsageError("--rm takes away what is safe elsewhere: not with --no-sync");
   if (!o.selecting.selection().empty())
@@ -159,7 +159,7 @@ void check_removal(const Options& o) {
 }
 
 /// The input with its queries, where what is stored leaves them out; null otherwise. A pipe comes but once.
-std::unique_ptr<DumpReader> open_with_queries(const Options& o, const Job& job, const KeyValues& meta) {
+std::unique_ptr<DumpReader> open_with_queries(const CompressArguments& o, const Job& job, const KeyValues& meta) {
   const std::vector<Role> roles = o.selecting.selection().roles;
   const bool piped = std::find(job.in.begin(), job.in.end(), "-") != job.in.end();
   if (roles.empty() || piped || std::find(roles.begin(), roles.end(), Role::query) != roles.end()) return nullptr;
@@ -169,7 +169,7 @@ std::unique_ptr<DumpReader> open_with_queries(const Options& o, const Job& job, 
 }
 
 /// Puts the target's setting into `options`; false when it is not met.
-bool reach_target(const Options& o, const Job& job, DumpReader& reader, const Recognition& recognition,
+bool reach_target(const CompressArguments& o, const Job& job, DumpReader& reader, const Recognition& recognition,
                   const FidelityOptions& fidelity, SaliencySource& saliency, KvzOptions& options) {
   if (reader.traits().once) {
     throw UsageError("a target reads a container several times: give it as a file, not from a pipe");
@@ -199,7 +199,7 @@ std::vector<Seen> inputs_to_remove(const Job& job) {
 
 /// Takes the inputs away once what was written has been read again from end to end. A name that stands for something
 /// else by now keeps it.
-void remove_inputs(const Options& o, const Job& job, const std::vector<Seen>& read) {
+void remove_inputs(const CompressArguments& o, const Job& job, const std::vector<Seen>& read) {
   const std::vector<std::string> damage = verify_kvz(job.out, o.common.threads, {});
   if (!damage.empty()) fail_in(job.out, ErrorCode::corrupt, "read again, it is damaged, so inputs stay: {}", damage[0]);
   for (std::size_t i = 0; i < job.in.size(); ++i) {
@@ -211,7 +211,7 @@ void remove_inputs(const Options& o, const Job& job, const std::vector<Seen>& re
 }
 
 /// Writes the container. Pages are of what it decodes to, so with them it is first written aside and read again.
-void write_container(const Options& o, const Job& job, DumpReader& reader, const Recognition& recognition,
+void write_container(const CompressArguments& o, const Job& job, DumpReader& reader, const Recognition& recognition,
                      const KvzOptions& options) {
   if (const std::uint64_t tokens = parse_order(o.order); tokens > 0) {
     ProgressLine progress(inputs_name(job), !o.common.quiet);
@@ -238,7 +238,7 @@ void write_container(const Options& o, const Job& job, DumpReader& reader, const
   out.finish();
 }
 
-Outcome compress_job(const Options& o, const Job& job, KvzOptions options, std::vector<SharedDump>& before) {
+Outcome compress_job(const CompressArguments& o, const Job& job, KvzOptions options, std::vector<SharedDump>& before) {
   const std::vector<Seen> to_remove = o.remove ? inputs_to_remove(job) : std::vector<Seen>();
   for (const std::string& in : job.in) refuse_same_file(in, job.out);
   FidelityOptions fidelity = o.fidelity;
@@ -303,7 +303,7 @@ bool is_dump_name(std::string_view path) {
   return !format.empty() && format != "kvz";
 }
 
-int compress(const Options& o) {
+int compress(const CompressArguments& o) {
   check_level_words(o.batch.in);
   check_target(o);
   check_order(o);
@@ -346,7 +346,7 @@ void add_compress(CLI::App& app, Action& action) {
                         "  kvzip compress -r dumps --output-dir packed --keep-going\n"
                         "  kvzip synth --layers 8 --heads 2 --head-dim 128 --tokens 1024 -o - \\\n"
                         "    --to safetensors | kvzip compress - --preset kivi-2 -o cache.kvz"});
-  auto o = std::make_shared<Options>();
+  auto o = std::make_shared<CompressArguments>();
   command->add_option("IN", o->batch.in, "dump or container to read");
   add_text(*command, "-o,--output", o->out, "OUT", "container of all inputs (default: IN.kvz for each)");
   add_stdout(*command, o->out);

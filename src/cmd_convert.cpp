@@ -13,14 +13,14 @@
 namespace kvzip::tool {
 namespace {
 
-struct Options {
+struct ConvertArguments {
   Common common;
   Recognising recognising;
   std::string in, out, to;
 };
 
 /// A container's own tables, for other files to name by hash.
-int convert_tables(const Options& o) {
+int convert_tables(const ConvertArguments& o) {
   if (!o.to.empty()) throw UsageError("--to is of tensors, and a .kvzd holds tables");
   refuse_same_file(o.in, o.out);
   return with_file(o.in, [&] {
@@ -37,7 +37,7 @@ int convert_tables(const Options& o) {
   });
 }
 
-int convert(const Options& o) {
+int convert(const ConvertArguments& o) {
   if (names_tables(o.out)) return convert_tables(o);
   const std::string format = output_format(o.out, o.to);
   refuse_same_file(o.in, o.out);
@@ -68,7 +68,7 @@ void add_convert(CLI::App& app, Action& action) {
       add_command(app, {"convert", "copy tensors from one file format to another", "kvzip convert IN OUT [OPTIONS]",
                         "  kvzip convert cache.h5 cache.safetensors\n"
                         "  kvzip convert cache.safetensors - --to hdf5 > cache.h5"});
-  auto o = std::make_shared<Options>();
+  auto o = std::make_shared<ConvertArguments>();
   command->add_option("IN", o->in, "any file kvzip reads")->required();
   command->add_option("OUT", o->out, "file to write; its extension gives the format")->required();
   add_text(*command, "--to", o->to, "FORMAT", "safetensors, hdf5, npz, npy or llama,\nwhatever OUT is called");

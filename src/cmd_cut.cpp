@@ -12,13 +12,13 @@
 namespace kvzip::tool {
 namespace {
 
-struct Options {
+struct CutArguments {
   Common common;
   std::string in, out;
   double share = 0;
 };
 
-int cut_file(const Options& o) {
+int cut_file(const CutArguments& o) {
   refuse_same_file(o.in, o.out);
   refuse_existing(o.out, o.common.force);
   cut_kvz(o.in, o.out, o.share, o.common.force);
@@ -38,7 +38,7 @@ void add_cut(CLI::App& app, Action& action) {
                         "  kvzip cut cache.kvz -o - --share 0.1 | ssh host 'cat >small.kvz'\n\n"
                         "For pipelines that end with the stage nested, such as those of the preset\n"
                         "matryoshka. No value is decoded, and nothing is fitted anew."});
-  auto o = std::make_shared<Options>();
+  auto o = std::make_shared<CutArguments>();
   command->add_option("FILE", o->in, "container to read")->required();
   add_text(*command, "-o,--output", o->out, "OUT", "container to write")->required();
   command->add_option("--share", o->share, "components to keep, as a share of channels, 0 to 1")

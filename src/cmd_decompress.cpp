@@ -17,7 +17,7 @@
 namespace kvzip::tool {
 namespace {
 
-struct Options {
+struct DecompressArguments {
   Common common;
   Batch batch;
   std::string out, to, tables, like;
@@ -37,7 +37,7 @@ std::string output_for(const std::string& in, const std::string& to) {
 }
 
 /// Every key and value has its counterpart in the other file, of the same type and but for its tokens of its shape.
-void require_like(DumpReader& reader, const Options& o) {
+void require_like(DumpReader& reader, const DecompressArguments& o) {
   const auto like = with_file(o.like, [&] { return open_reader(o.like); });
   require_belonging(reader, *like, Belonging::model, o.selecting.mix);
   const Recognition& recognition = *reader.recognition();
@@ -65,7 +65,7 @@ bool has_frame(const Dump& dump) {
   return std::ranges::find(dump.tensors, kHdf5Frame, &TensorInfo::name) != dump.tensors.end();
 }
 
-Outcome decompress_file(const Options& o, const std::string& in, const std::string& out) {
+Outcome decompress_file(const DecompressArguments& o, const std::string& in, const std::string& out) {
   const std::string format = output_format(out, o.to);
   const Selection selection = o.selecting.selection();
   refuse_same_file(in, out);
@@ -106,7 +106,7 @@ Outcome decompress_file(const Options& o, const std::string& in, const std::stri
   return outcome;
 }
 
-int decompress(const Options& o) {
+int decompress(const DecompressArguments& o) {
   std::vector<BatchFile> files =
       batch_files(o.batch, [](std::string_view path) { return format_of_path(path) == "kvz"; });
   if (o.out.empty()) {
@@ -128,7 +128,7 @@ void add_decompress(CLI::App& app, Action& action) {
       app, {"decompress", "decode a .kvz container into a dump", "kvzip decompress IN... [-o OUT] [OPTIONS]",
             "  kvzip decompress cache.kvz -o cache.safetensors\n"
             "  kvzip decompress cache.kvz -o part.h5 --layers 0-3 --tokens 0:256 --role key"});
-  auto o = std::make_shared<Options>();
+  auto o = std::make_shared<DecompressArguments>();
   command->add_option("IN", o->batch.in, "container to read");
   add_text(*command, "-o,--output", o->out, "OUT",
            "file to write; its extension gives the format\n"

@@ -16,7 +16,7 @@
 namespace kvzip::tool {
 namespace {
 
-struct Options {
+struct DiffArguments {
   std::string a, b;
   bool json = false;
 };
@@ -130,7 +130,7 @@ std::string difference_text(const Difference& d) {
   return out + "\n";
 }
 
-int diff(const Options& o) {
+int diff(const DiffArguments& o) {
   if (o.a == "-" && o.b == "-") throw UsageError("only one of both can be standard input");
   const std::vector<Difference> found = differences(settings_of(o.a), settings_of(o.b));
   if (o.json) {
@@ -154,7 +154,7 @@ void add_diff(CLI::App& app, Action& action) {
                         "  kvzip diff a.kvz b.kvz >changes || echo settings differ\n\n"
                         "Shapes, pipelines, chunks, targets and attributes are compared, not values or\n"
                         "sizes. Exit status: 0 the same, 1 different."});
-  auto o = std::make_shared<Options>();
+  auto o = std::make_shared<DiffArguments>();
   command->add_option("A", o->a, "a container")->required();
   command->add_option("B", o->b, "another")->required();
   command->add_flag("--json", o->json, "as JSON");

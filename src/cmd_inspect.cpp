@@ -22,7 +22,7 @@
 namespace kvzip::tool {
 namespace {
 
-struct Options {
+struct InspectArguments {
   Common common;
   Recognising recognising;
   std::vector<std::string> files;
@@ -115,7 +115,7 @@ std::string decoding_text(const std::string& name) {
 using Spots = std::map<std::pair<Role, std::uint32_t>, Distortion>;
 
 /// What became of the keys and values of each layer.
-Spots errors_by_layer(const Options& o, DumpReader& container) {
+Spots errors_by_layer(const InspectArguments& o, DumpReader& container) {
   const auto original = with_file(o.original, [&] { return open_reader(o.original); });
   const Recognition roles = with_file(o.original, [&] { return recognise_input(*original, o.recognising, {}); });
   ProgressLine progress("errors", true);
@@ -133,7 +133,7 @@ Spots errors_by_layer(const Options& o, DumpReader& container) {
 }
 
 /// Members of a group have its rate.
-void plot(const Options& o, const std::string& name, DumpReader& reader, const KvzSummary& summary) {
+void plot(const InspectArguments& o, const std::string& name, DumpReader& reader, const KvzSummary& summary) {
   std::map<std::pair<Role, std::uint32_t>, std::pair<double, std::uint64_t>> taken;  // bytes, values
   for (const KvzGroup& group : summary.groups) {
     for (const KvzMember& member : group.members) {
@@ -155,7 +155,7 @@ void plot(const Options& o, const std::string& name, DumpReader& reader, const K
   write_picture(o.plot, plot_layers(title, roles, plot_format(o.plot)), o.common.force);
 }
 
-int inspect_tables(const Options& o, const std::string& file, const std::string& name) {
+int inspect_tables(const InspectArguments& o, const std::string& file, const std::string& name) {
   const Tables tables = load_tables(file);
   if (o.json) {
     print_json({{"schema", 1}, {"file", name}, {"kind", "kvzd"}, {"tables", tables_json(tables)}});
@@ -165,7 +165,7 @@ int inspect_tables(const Options& o, const std::string& file, const std::string&
   return kDone;
 }
 
-int inspect_file(const Options& o, const std::string& file) {
+int inspect_file(const InspectArguments& o, const std::string& file) {
   const std::string name = input_name(file);
   if (names_tables(file)) return inspect_tables(o, file, name);
   return with_file(file, [&] {
@@ -222,7 +222,7 @@ std::vector<std::string> listed(const std::string& file) {
   });
 }
 
-int list_files(const Options& o) {
+int list_files(const InspectArguments& o) {
   Table table({"file", ">tensors", ">source", ">file bytes", ">ratio", "preset"});
   int worst = kDone;
   for (const std::string& file : o.files) {
@@ -235,7 +235,7 @@ int list_files(const Options& o) {
   return worst;
 }
 
-int inspect(const Options& o) {
+int inspect(const InspectArguments& o) {
   if (o.why && o.json) throw UsageError("--why and --json: choose one, the JSON has the reasons, too");
   if (o.plot.empty() && !o.original.empty()) throw UsageError("--original goes with --plot");
   if (!o.plot.empty()) {
@@ -257,7 +257,7 @@ void add_inspect(CLI::App& app, Action& action) {
                         "  kvzip inspect cache.safetensors --layout BHTD\n"
                         "  kvzip inspect cache.kvz --json | jq .totals\n"
                         "  kvzip inspect cache.kvz --plot layers.svg --original cache.safetensors"});
-  auto o = std::make_shared<Options>();
+  auto o = std::make_shared<InspectArguments>();
   command->add_option("FILE", o->files, "dump, container or tables (.kvzd); several are listed");
   command->add_flag("--json", o->json, "everything, as JSON");
   command->add_flag("--why", o->why, "what every tensor was taken for, and why");

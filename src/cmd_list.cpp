@@ -12,7 +12,7 @@
 namespace kvzip::tool {
 namespace {
 
-struct Options {
+struct ListArguments {
   Common common;
   std::string what;
 };
@@ -61,7 +61,7 @@ std::string formats() {
   return table.text();
 }
 
-int list(const Options& o) {
+int list(const ListArguments& o) {
   const bool all = o.what.empty();
   std::string out;
   const auto section = [&](std::string_view name, auto&& text) {
@@ -84,7 +84,7 @@ void add_list(CLI::App& app, Action& action) {
                                         "kvzip list [stages|coders|presets|formats] [OPTIONS]",
                                         "  kvzip list presets\n"
                                         "  kvzip list presets -v | less"});
-  auto o = std::make_shared<Options>();
+  auto o = std::make_shared<ListArguments>();
   command->add_option("WHAT", o->what, "one section")->check(CLI::IsMember({"stages", "coders", "presets", "formats"}));
   command->add_flag("-v,--verbose", o->common.verbose, "with presets: their texts");
   command->callback([o, &action] { action = [o] { return list(*o); }; });

@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <memory>
 
-#include "codec/number.hpp"
+#include "src/cli/measure_options.hpp"
 #include "src/commands.hpp"
 #include "src/measure/page_ranking.hpp"
 #include "src/report/progress.hpp"
@@ -13,9 +13,7 @@
 namespace kvzip::tool {
 namespace {
 
-constexpr double kLeastScale = 1e-6, kMostScale = 1e6;
-
-struct Options {
+struct PagesArguments {
   Common common;
   Recognising recognising;
   std::string in, queries;
@@ -31,7 +29,7 @@ struct Measured {
   PageRecall all{1};                                         // means
 };
 
-Measured measure(const Options& o, DumpReader& reader, Asking& asking) {
+Measured measure(const PagesArguments& o, DumpReader& reader, Asking& asking) {
   Measured out{stored_pages(reader, o.in), 0, 0, {}, PageRecall(1)};
   out.digest_bytes = write_kvz_pages(out.pages).size();
   std::uint64_t most = 1;
@@ -79,7 +77,7 @@ Json json_of(const PageRecall& recall) {
   return {{"queries", recall.queries}, {"recall", std::move(rows)}};
 }
 
-Json json_of(const Options& o, const Measured& m, const Asking& asking) {
+Json json_of(const PagesArguments& o, const Measured& m, const Asking& asking) {
   Json out{
       {"file", printable(o.in)},        {"queries", printable(asking.from())}, {"page_tokens", m.pages.page_tokens},
       {"digest_bytes", m.digest_bytes}, {"key_values", m.key_values},          {"all", json_of(m.all)},
@@ -92,7 +90,7 @@ Json json_of(const Options& o, const Measured& m, const Asking& asking) {
   return out;
 }
 
-int pages(const Options& o) {
+int pages(const PagesArguments& o) {
   return with_file(o.in, [&] {
     const auto reader = open_reader(o.in);
     if (reader->traits().once) throw UsageError("pages reads layer by layer: give a container as a file, not a pipe");
@@ -116,19 +114,11 @@ void add_pages(CLI::App& app, Action& action) {
                                         "kvzip pages FILE [--queries FILE] [OPTIONS]",
                                         "  kvzip compress cache.safetensors -o cache.kvz --pages 16\n"
                                         "  kvzip pages cache.kvz --queries queries.safetensors"});
-  auto o = std::make_shared<Options>();
+  auto o = std::make_shared<PagesArguments>();
   command->add_option("FILE", o->in, "a container that has pages")->required();
   add_text(*command, "--queries", o->queries, "FILE", "queries from another file than the container");
-  const auto per_head = [o](const std::string& text) {
-    const auto n = text == "all" ? 0 : parse_number<std::uint32_t>(text, 1);
-    if (!n) throw CLI::ValidationError("--queries-per-head", text + ": expected a number, or 'all'");
-    o->queries_per_head = *n;
-  };
-  command->add_option_function<std::string>("--queries-per-head", per_head, "evenly spaced; default 256")
-      ->option_text("N|all");
-  command->add_option("--attention-scale", o->scale, "of logits; default 1/sqrt(head_dim)")
-      ->option_text("X")
-      ->check(finite_range(kLeastScale, kMostScale));
+  add_queries_per_head(*command, o->queries_per_head);
+  add_attention_scale(*command, o->scale);
   command->add_flag("--json", o->json, "also each layer, as JSON");
   add_recognising(*command, o->recognising);
   add_threads(*command, o->common);

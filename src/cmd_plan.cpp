@@ -15,7 +15,7 @@ namespace {
 
 constexpr double kMega = 1e6;
 
-struct Options {
+struct PlanArguments {
   std::vector<std::string> files;
   std::string trace, policy = "both", measure, dump, settings;
   double slo = 0, recompute_ms = 0, initial_mbps = 0, decode_mbs = 0;
@@ -44,7 +44,7 @@ BandwidthTrace read_trace(const std::string& path) {
   });
 }
 
-LoadSource read_source(const Options& o) {
+LoadSource read_source(const PlanArguments& o) {
   const bool sweep = o.files.size() == 1 && with_file(o.files[0], [&] { return is_sweep_text(o.files[0]); });
   if (sweep) {
     return read_sweep_levels(o.files[0], {o.dump, o.measure, split_list(o.settings)}, o.chunk_tokens);
@@ -55,7 +55,7 @@ LoadSource read_source(const Options& o) {
   return read_containers(o.files, o.chunk_tokens);
 }
 
-LoadProblem problem_of(const Options& o, const LoadSource& source) {
+LoadProblem problem_of(const PlanArguments& o, const LoadSource& source) {
   LoadProblem out{source.chunks, source.levels, o.slo, o.recompute_ms / 1000, {}, 0};
   if (o.initial_mbps > 0) out.initial = o.initial_mbps * kMega;
   if (o.decode_mbs > 0) {
@@ -76,7 +76,7 @@ std::optional<double> quality(const LoadSource& source, const LoadSchedule& sche
   return source.measure.empty() ? std::nullopt : std::optional<double>(schedule.error);
 }
 
-std::string schedule_text(const Options& o, const LoadSource& source, const LoadSchedule& schedule) {
+std::string schedule_text(const PlanArguments& o, const LoadSource& source, const LoadSchedule& schedule) {
   Table table({">chunk", ">tokens", "choice", ">bytes", ">start s", ">end s", ">ready s", ">Mbit/s", ">estimate"});
   for (std::size_t c = 0; c < schedule.steps.size(); ++c) {
     const LoadStep& step = schedule.steps[c];
@@ -94,7 +94,7 @@ std::string schedule_text(const Options& o, const LoadSource& source, const Load
   return out + "\n";
 }
 
-std::string plan_text(const Options& o, const LoadSource& source, const std::vector<LoadSchedule>& schedules) {
+std::string plan_text(const PlanArguments& o, const LoadSource& source, const std::vector<LoadSchedule>& schedules) {
   std::string out =
       fmt::format("{} tokens in {} chunks; qualities, best first:\n", source.tokens, source.chunks.size());
   Table levels({"quality", ">bytes", fmt::format(">{}", source.measure.empty() ? "error" : source.measure)});
@@ -135,7 +135,7 @@ Json step_json(const LoadSource& source, const LoadStep& step, const LoadChunk& 
           {"estimate_mbps", json_number(mbps(step.estimate))}};
 }
 
-Json plan_json(const Options& o, const LoadSource& source, const std::vector<LoadSchedule>& schedules) {
+Json plan_json(const PlanArguments& o, const LoadSource& source, const std::vector<LoadSchedule>& schedules) {
   Json out{{"schema", 1},
            {"slo", o.slo},
            {"tokens", source.tokens},
@@ -166,7 +166,7 @@ Json plan_json(const Options& o, const LoadSource& source, const std::vector<Loa
   return out;
 }
 
-int plan(const Options& o) {
+int plan(const PlanArguments& o) {
   if (o.json && o.csv) throw UsageError("--json and --csv: choose one");
   for (const double value : {o.slo, o.recompute_ms, o.initial_mbps, o.decode_mbs}) {
     if (!std::isfinite(value)) throw UsageError("times and speeds are finite numbers");
@@ -199,7 +199,7 @@ void add_plan(CLI::App& app, Action& action) {
        "kvzip plan FILE... --bandwidth TRACE --slo S --recompute-ms-per-token X",
        "  kvzip plan high.kvz low.kvz --bandwidth trace.txt --slo 2 \\\n      --recompute-ms-per-token 0.4\n"
        "  kvzip plan sweep.json --bandwidth trace.txt --slo 2 \\\n      --recompute-ms-per-token 0.4 --policy paper"});
-  auto o = std::make_shared<Options>();
+  auto o = std::make_shared<PlanArguments>();
   command->add_option("FILE", o->files, "containers of one cache, or a sweep's JSON")->required();
   add_text(*command, "--bandwidth", o->trace, "TRACE", "lines of SECONDS MBIT_PER_S")->required();
   const auto number = [&](const char* name, double& value, const char* unit, const char* help) {

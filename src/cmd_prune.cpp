@@ -21,7 +21,7 @@ namespace {
 enum class Policy : std::uint8_t { h2o, keyformer, kvmerger, streaming };
 constexpr std::array<std::string_view, 4> kPolicies{"h2o", "keyformer", "kvmerger", "streaming"};
 
-struct Options {
+struct PruneArguments {
   Common common;
   Recognising recognising;
   std::string in, out, to, queries, mask, keep, by_name, policy_name = "h2o";
@@ -46,7 +46,7 @@ std::uint64_t tokens_to_keep(const std::string& text, std::uint64_t tokens) {
 }
 
 /// H2O keeps as many recent tokens as heavy hitters.
-Budget budget_of(const Options& o, std::uint64_t tokens) {
+Budget budget_of(const PruneArguments& o, std::uint64_t tokens) {
   Budget out{tokens_to_keep(o.keep, tokens), 0, 0};
   const bool streaming = o.policy() == Policy::streaming;
   constexpr std::uint64_t kStreamingSinks = 4;
@@ -66,7 +66,7 @@ Budget budget_of(const Options& o, std::uint64_t tokens) {
   return out;
 }
 
-Kept choose(const Options& o, DumpReader& reader, const Recognition& roles) {
+Kept choose(const PruneArguments& o, DumpReader& reader, const Recognition& roles) {
   const HeadMap heads = find_heads(reader.dump(), roles, 0);
   const std::uint64_t tokens = common_tokens(heads);
   if (!o.mask.empty()) {
@@ -96,7 +96,7 @@ Kept choose(const Options& o, DumpReader& reader, const Recognition& roles) {
   return keep_by_scores(scores, o.by(), budget);
 }
 
-void check(const Options& o) {
+void check(const PruneArguments& o) {
   if (o.mask.empty() && o.keep.empty())
     throw UsageError("--keep or --mask is required: how many tokens stay, or which");
   if (!o.mask.empty() && !o.keep.empty()) throw UsageError("--keep and --mask: choose one");
@@ -108,7 +108,7 @@ void check(const Options& o) {
   }
 }
 
-int prune(const Options& o) {
+int prune(const PruneArguments& o) {
   check(o);
   const std::string format = output_format(o.out, o.to);
   refuse_same_file(o.in, o.out);
@@ -141,7 +141,7 @@ void add_prune(CLI::App& app, Action& action) {
                                         "kvzip prune IN OUT --keep N|P% | --mask FILE [OPTIONS]",
                                         "  kvzip prune cache.h5 small.h5 --keep 20% --policy keyformer --by head\n"
                                         "  kvzip prune cache.safetensors - --to hdf5 --keep 512 --policy streaming"});
-  auto o = std::make_shared<Options>();
+  auto o = std::make_shared<PruneArguments>();
   command->add_option("IN", o->in, "any file kvzip reads")->required();
   command->add_option("OUT", o->out, "file to write; its extension gives the format")->required();
   add_text(*command, "--to", o->to, "FORMAT", "safetensors, hdf5, npz or npy, whatever OUT is called");

@@ -14,13 +14,13 @@
 namespace kvzip::tool {
 namespace {
 
-struct Options {
+struct RecoverArguments {
   Common common;
   std::string in, out, to, tables;
   bool json = false;
 };
 
-Json json_damage(const Options& o, const KvzDamage& damage) {
+Json json_damage(const RecoverArguments& o, const KvzDamage& damage) {
   Json holes = Json::array();
   for (const KvzHole& hole : damage.holes) {
     Json slices = Json::array();
@@ -44,7 +44,7 @@ std::string share_text(std::uint64_t part, std::uint64_t all) {
   return fmt::format("{:.2f} %", std::min(99.99, 100 * static_cast<double>(part) / static_cast<double>(all)));
 }
 
-int recover_file(const Options& o) {
+int recover_file(const RecoverArguments& o) {
   RecoverOptions options{o.out, {}, o.common.force, o.tables, o.common.threads};
   std::string format;
   if (o.json && o.out == "-") throw UsageError("--json and an output of - would both be standard output");
@@ -82,7 +82,7 @@ void add_recover(CLI::App& app, Action& action) {
                         "  kvzip recover cut.kvz -o rest.safetensors --json >holes.json\n\n"
                         "Frames whose checksums hold are kept, whatever became of the index. What is lost\n"
                         "is NaN, or 0 where no float is. Exit status: 0 no value is lost, 3 some are."});
-  auto o = std::make_shared<Options>();
+  auto o = std::make_shared<RecoverArguments>();
   command->add_option("FILE", o->in, "container to read");
   add_text(*command, "-o,--output", o->out, "OUT",
            "dump or container to write; its extension gives\n"

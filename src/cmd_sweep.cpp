@@ -14,7 +14,7 @@
 namespace kvzip::tool {
 namespace {
 
-struct Options {
+struct SweepArguments {
   Common common;
   SweepRequest request;
   std::vector<std::string> dumps;
@@ -22,7 +22,7 @@ struct Options {
   bool json = false, csv = false, markdown = false;
 };
 
-std::vector<Setting> wanted_settings(const Options& o) {
+std::vector<Setting> wanted_settings(const SweepArguments& o) {
   std::vector<Setting> out;
   if (!o.presets.empty() || o.pipelines.empty()) {
     out = preset_settings(o.presets.empty() ? "all" : o.presets, "--presets");
@@ -36,7 +36,7 @@ std::vector<Setting> wanted_settings(const Options& o) {
 }
 
 /// What cannot be written is said before hours of measuring.
-void check_outputs(const Options& o) {
+void check_outputs(const SweepArguments& o) {
   if (o.json + o.csv + o.markdown > 1) throw UsageError("--json, --csv and --markdown: choose one");
   if (!o.plot.empty()) as_typed("--plot", [&] { plot_format(o.plot); });
   as_typed("--measure", [&] { find_measure(o.measure, {}); });
@@ -57,7 +57,7 @@ void make_folder(const std::string& path) {
   if (!std::filesystem::is_directory(path)) fail(ErrorCode::io, "{}: cannot make this folder", path);
 }
 
-int sweep(Options& o) {
+int sweep(SweepArguments& o) {
   check_outputs(o);
   o.request.settings = wanted_settings(o);
   parse_chunk_tokens(o.request.chunk_tokens);
@@ -92,7 +92,7 @@ void add_sweep(CLI::App& app, Action& action) {
                         "    --grid 'quant.bits=2,3,4;lowrank.rank=0,4' --report sweep.html\n\n"
                         "Each setting is written to a container, decoded, and compared: values, and what\n"
                         "attention makes of them. Keys and values only; bytes are those of the whole file."});
-  auto o = std::make_shared<Options>();
+  auto o = std::make_shared<SweepArguments>();
   command->add_option("DUMP", o->dumps, "any file kvzip reads")->required();
   add_text(*command, "--presets", o->presets, "LIST|all",
            "presets or preset files, with commas between\n(default: all)");

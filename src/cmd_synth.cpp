@@ -10,7 +10,7 @@
 namespace kvzip::tool {
 namespace {
 
-struct Options {
+struct SynthArguments {
   Common common;
   SynthOptions synth;
   std::string out, to, dtype = "f16";
@@ -24,7 +24,7 @@ DType parse_float_type(const std::string& text) {
   return DType::f32;
 }
 
-int synth(const Options& o) {
+int synth(const SynthArguments& o) {
   const std::string format = output_format(o.out, o.to);
   SynthOptions options = o.synth;
   options.dtype = parse_float_type(o.dtype);
@@ -49,7 +49,7 @@ void add_synth(CLI::App& app, Action& action) {
                         "  kvzip synth -o small.h5 --layers 8 --heads 2 --head-dim 128 --tokens 1024\n"
                         "  kvzip synth -o llama.h5 --layers 32 --heads 8 --head-dim 128 --tokens 8192 \\\n"
                         "    --dtype bf16 --no-query --seed 1"});
-  auto o = std::make_shared<Options>();
+  auto o = std::make_shared<SynthArguments>();
   add_text(*command, "-o,--output", o->out, "OUT", "file to write; its extension gives the format")->required();
   command->add_option("--layers", o->synth.layers, "layers")->option_text("N")->required();
   command->add_option("--heads", o->synth.heads, "heads of keys and values")->option_text("H")->required();

@@ -17,7 +17,7 @@
 namespace kvzip::tool {
 namespace {
 
-struct Options {
+struct VerifyArguments {
   Common common;
   Batch batch;
 };
@@ -31,7 +31,7 @@ bool looks_like_container(const std::string& path) {
   return probe_format(first, path).name == "kvz";
 }
 
-Outcome verify_file(const Options& o, const std::string& name) {
+Outcome verify_file(const VerifyArguments& o, const std::string& name) {
   ProgressLine progress(input_name(name), !o.common.quiet);
   // A pipe with a name shows its bytes once, so they are copied first.
   std::optional<InputFile> copy;
@@ -60,7 +60,7 @@ Outcome verify_file(const Options& o, const std::string& name) {
   return outcome;
 }
 
-int verify(const Options& o) {
+int verify(const VerifyArguments& o) {
   const auto files = batch_files(o.batch, [](std::string_view path) { return !format_of_path(path).empty(); });
   return run_batch(o.batch, o.common, files,
                    [&](const BatchFile& file) { return with_file(file.in, [&] { return verify_file(o, file.in); }); });
@@ -75,7 +75,7 @@ void add_verify(CLI::App& app, Action& action) {
                         "  kvzip verify -q *.kvz && echo all sound\n\n"
                         "Of a container every damaged frame is named. A dump has no checksums: it is read\n"
                         "from end to end. Of several files the exit status is the highest."});
-  auto o = std::make_shared<Options>();
+  auto o = std::make_shared<VerifyArguments>();
   command->add_option("FILE", o->batch.in, "files to check");
   o->batch.keep_going = true;
   add_batch(*command, o->batch, false);

@@ -11,25 +11,30 @@ constexpr double kLeastScale = 1e-6, kMostScale = 1e6;
 
 }  // namespace
 
+void add_attention_scale(CLI::App& app, double& scale) {
+  app.add_option("--attention-scale", scale, "of logits; default 1/sqrt(head_dim)")
+      ->option_text("X")
+      ->check(finite_range(kLeastScale, kMostScale));
+}
+
+void add_queries_per_head(CLI::App& app, std::uint32_t& most) {
+  const auto parse = [&most](const std::string& text) {
+    const auto n = text == "all" ? 0 : parse_number<std::uint32_t>(text, 1);
+    if (!n) throw CLI::ValidationError("--queries-per-head", text + ": expected a number, or 'all'");
+    most = *n;
+  };
+  app.add_option_function<std::string>("--queries-per-head", parse, "evenly spaced; default 256")->option_text("N|all");
+}
+
 void add_fidelity(CLI::App& app, FidelityOptions& options) {
   add_text(app, "--queries", options.queries, "FILE", "queries from another file than the dump");
   add_text(app, "--queries2", options.queries2, "FILE", "a second, later set of queries, measured apart");
   app.add_option("--split", options.split, "tokens from N on stay the original's")->option_text("N");
-  const auto per_head = [&options](const std::string& text) {
-    const auto n = text == "all" ? 0 : parse_number<std::uint32_t>(text, 1);
-    if (!n) {
-      throw CLI::ValidationError("--queries-per-head", text + ": expected a number, or 'all'");
-    }
-    options.queries_per_head = *n;
-  };
-  app.add_option_function<std::string>("--queries-per-head", per_head, "evenly spaced; default 256")
-      ->option_text("N|all");
+  add_queries_per_head(app, options.queries_per_head);
   app.add_option("--top-k", options.top_k, "tokens whose overlap is measured; default 16")
       ->option_text("K")
       ->check(CLI::Range(1u, kMostTop));
-  app.add_option("--attention-scale", options.scale, "of logits; default 1/sqrt(head_dim)")
-      ->option_text("X")
-      ->check(finite_range(kLeastScale, kMostScale));
+  add_attention_scale(app, options.scale);
 }
 
 void add_goals(CLI::App& app, Goals& goals) {

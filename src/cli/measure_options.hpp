@@ -7,6 +7,10 @@
 
 namespace kvzip::tool {
 
+/// Of logits. 0, which no user can give, stands for 1/sqrt(head_dim).
+void add_attention_scale(CLI::App& app, double& scale);
+/// 0 stands for all.
+void add_queries_per_head(CLI::App& app, std::uint32_t& most);
 /// --queries, --queries2, --split, --queries-per-head, --top-k, --attention-scale.
 void add_fidelity(CLI::App& app, FidelityOptions& options);
 /// An option for each kind of goal. More than one may be given.
