@@ -33,16 +33,16 @@ struct alignas(32) Model {
  private:
   using Row = std::array<std::int16_t, N>;
   void approach(const Row& target, unsigned shift) {
-    for (int i = 0; i < N; ++i) {
+    for (std::size_t i = 0; i < N; ++i) {
       const auto difference = static_cast<std::int16_t>(target[i] - c[i]);
       c[i] = static_cast<std::int16_t>(c[i] + static_cast<std::int16_t>(difference >> shift));
     }
   }
   static constexpr std::array<Row, N> kTargets = [] {
     std::array<Row, N> rows{};
-    for (int s = 0; s < N; ++s) {
-      for (int i = 0; i < N; ++i) {
-        rows[s][i] = static_cast<std::int16_t>(i <= s ? i : static_cast<int>(kFrequencyTotal) - (N - i));
+    for (std::size_t s = 0; s < N; ++s) {
+      for (std::size_t i = 0; i < N; ++i) {
+        rows[s][i] = static_cast<std::int16_t>(i <= s ? i : kFrequencyTotal - (N - i));
       }
     }
     return rows;
@@ -78,7 +78,7 @@ struct Decode {
     const auto value = static_cast<std::int16_t>(coder.peek());
     alignas(32) std::array<std::int16_t, N> bound;
     std::int16_t found = -1;
-    for (int i = 0; i < N; ++i) {
+    for (std::size_t i = 0; i < N; ++i) {
       bound[i] = static_cast<std::int16_t>(static_cast<std::uint16_t>(a.c[i] + b.c[i]) >> 1);
       found = static_cast<std::int16_t>(found + (bound[i] <= value));
     }
