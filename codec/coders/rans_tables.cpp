@@ -87,7 +87,6 @@ kernels::RansBounds rans_bounds(std::span<const std::uint64_t> weights) {
   for (const std::uint64_t w : weights) sum += w;
   kernels::RansBounds bounds;
   for (std::size_t i = 0; i < kernels::kRansSymbols; ++i) {
-    // NOLINTNEXTLINE(clang-analyzer-core.DivideZero): no symbol weighs nothing
     const std::uint64_t share = i < symbols ? below * (kernels::kRansTotal - symbols) / sum : 0;
     bounds.below[i] = static_cast<std::uint16_t>(i < symbols ? share + i : kernels::kRansTotal - 1);
     if (i < symbols) below += weights[i];

@@ -78,9 +78,8 @@ bool static_encode(const Stream& s, TablePer per, Bytes& table, Bytes& body) {
     const std::uint64_t total = std::uint64_t{s.rows} * std::min<std::uint64_t>(width, s.cols - c * width);
     for (std::size_t i = 0; i < m.rows; ++i) {
       const std::uint64_t n = counts[i * m.cols + c];
-      if (n == 0) continue;  // else there are rows
-      // NOLINTNEXTLINE(clang-analyzer-core.DivideZero)
-      m.data[i * m.cols + c] = code_of(std::max<std::uint32_t>(1, static_cast<std::uint32_t>(n * 16384 / total)));
+      if (n != 0)
+        m.data[i * m.cols + c] = code_of(std::max<std::uint32_t>(1, static_cast<std::uint32_t>(n * 16384 / total)));
     }
   }
   adaptive_encode(m, Context::both, table);

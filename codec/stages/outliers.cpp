@@ -97,7 +97,7 @@ class Picker {
       sampled_.push_back(static_cast<std::uint32_t>(s * v.length / sample_ + s * 5 % apart));
     }
     samples_.resize(std::size_t{sample_} * together_);
-    kept_.resize(2 * which_ * kernels::kMostLanes);
+    kept_.resize(std::size_t{2} * which_ * kernels::kMostLanes);
     least_.resize(together_);
     most_.resize(together_);
     low_.resize(v.stride == 1 ? 0 : together_);
