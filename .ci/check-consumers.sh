@@ -18,7 +18,7 @@ for header in "$work"/prefix/include/kvzip/*.hpp; do
   if grep -HnE '#include *[<"](fmt|nlohmann|hdf5|H5|oneapi|tbb|Eigen|hwy|zstd|codec|formats|src)' "$header" >&2; then exit 1; fi
 done >"$work/headers"
 while IFS= read -r line; do
-  g++ -std=c++20 -Wall -Wextra -Werror -fsyntax-only -I"$work/prefix/include" -x c++ - <<<"$line"
+  g++ -std=c++20 -Wall -Wextra -Wpedantic -Wconversion -Wsign-conversion -Werror -fsyntax-only -I"$work/prefix/include" -x c++ - <<<"$line"
 done <"$work/headers"
 
 configure=(cmake -G Ninja -DCMAKE_BUILD_TYPE=Debug -S tests/consumers/memory)

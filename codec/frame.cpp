@@ -148,7 +148,7 @@ Bytes Pipeline::encode_floats(const TileContext& context, TileShape shape, ByteV
   Bytes best;
   // Every combination of optional stages; a pipeline has one or two of them, so this is two or four encodings.
   for (std::uint64_t left_out = trials;; left_out = (left_out - 1) & trials) {
-    Tile tile = left_out == 0 ? std::move(source) : source;  // the last use
+    Tile tile = left_out == 0 ? std::move(source) : source;  // NOLINT(bugprone-use-after-move): the last use
     ByteWriter out;
     out.put(std::uint8_t{0});
     out.put_varint(left_out);

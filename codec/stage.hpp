@@ -87,6 +87,7 @@ class Stage : public Configurable {
   virtual std::string_view lacks_table() const { return {}; }
   /// Gives it the table, which its text calls `reference` from then on. A stage whose table of these nobody made is
   /// given none, and does without.
+  // NOLINTNEXTLINE(performance-unnecessary-value-param): overrides keep the pointer
   virtual void use_table(std::shared_ptr<const Table>, std::string_view) {}
   /// A table from rows that stand for all of the group's.
   virtual Table fit_table(const Tile&) const { return {}; }

@@ -49,7 +49,7 @@ std::optional<FileIdentity> file_identity(const std::string& path) {
 
 std::string temporary_directory() {
   const char* directory = std::getenv("TMPDIR");
-  const std::string path = directory != nullptr && *directory != '\0' ? directory : "/tmp";
+  std::string path = directory != nullptr && *directory != '\0' ? directory : "/tmp";
   if (::access(path.c_str(), W_OK | X_OK) != 0) {
     fail_in(path, ErrorCode::io, "temporary files cannot be made here ({}): TMPDIR names another folder",
             std::strerror(errno));

@@ -185,7 +185,8 @@ std::unique_ptr<DumpReader> open_file(InputFile file) {
   Bytes first(std::min<std::uint64_t>(file.size(), kProbeBytes));
   file.read_at(0, first);
   if (is_hdf5_behind(file)) return open_hdf5_file(std::move(file));
-  return ggml_values(probe_format(first, file.path()).open(std::move(file)));
+  const Format& format = probe_format(first, file.path());
+  return ggml_values(format.open(std::move(file)));
 }
 
 std::unique_ptr<DumpWriter> create(Destination to, std::string_view format, const Dump& dump) {

@@ -344,7 +344,7 @@ void install_signal_cleanup() {
     if (::sigaction(signal, nullptr, &action) != 0 || action.sa_handler == SIG_IGN) continue;  // nohup stays nohup
     action = {};
     action.sa_handler = remove_temporaries;
-    action.sa_flags = SA_RESETHAND;
+    action.sa_flags = static_cast<int>(SA_RESETHAND);
     ::sigemptyset(&action.sa_mask);
     ::sigaction(signal, &action, nullptr);
   }

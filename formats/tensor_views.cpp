@@ -181,7 +181,7 @@ MapText parse_map_text(std::string_view text) {
   return {{fmt::format("{}.key=key{}", pattern, axes), fmt::format("{}.value=value{}", pattern, axes)}, view};
 }
 
-std::unique_ptr<DumpReader> view(std::unique_ptr<DumpReader> inner, std::vector<TensorView> views) {
+std::unique_ptr<DumpReader> view(std::unique_ptr<DumpReader> inner, const std::vector<TensorView>& views) {
   if (views.empty()) return inner;
   if (inner->traits().once) fail(ErrorCode::invalid_argument, "a pipe cannot be read in another way than it comes");
   return std::make_unique<ViewReader>(std::move(inner), views);

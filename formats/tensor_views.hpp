@@ -33,6 +33,6 @@ MapText parse_map_text(std::string_view text);
 
 /// The dump as the first fitting view of each tensor shows it. fail(invalid_argument) where a view does not fit its
 /// tensor, or the names that come out are not distinct.
-std::unique_ptr<DumpReader> view(std::unique_ptr<DumpReader> inner, std::vector<TensorView> views);
+std::unique_ptr<DumpReader> view(std::unique_ptr<DumpReader> inner, const std::vector<TensorView>& views);
 
 }  // namespace kvzip

@@ -38,7 +38,10 @@ struct PruneArguments {
 std::uint64_t tokens_to_keep(const std::string& text, std::uint64_t tokens) {
   if (!text.empty() && text.back() == '%') {
     const auto share = parse_number<double>(std::string_view(text).substr(0, text.size() - 1), 0, 100);
-    if (share) return std::clamp<std::uint64_t>(std::llround(*share / 100 * static_cast<double>(tokens)), 1, tokens);
+    if (share) {
+      const double kept = std::round(*share / 100 * static_cast<double>(tokens));
+      return kept < static_cast<double>(tokens) ? std::max<std::uint64_t>(static_cast<std::uint64_t>(kept), 1) : tokens;
+    }
   } else if (const auto n = parse_number<std::uint64_t>(text, 1)) {
     return std::min(*n, tokens);
   }

@@ -143,7 +143,7 @@ int perform(const Action& action) {
 
 }  // namespace
 
-int main(int argc, char** argv) {
+int main(int argc, char** argv) {  // NOLINT(bugprone-exception-escape): what gets out ends in give_up()
   limit_memory(machine_memory());
   std::set_terminate(give_up);
   keep_large_blocks();

@@ -42,9 +42,9 @@ struct alignas(32) Model {
   }
   static constexpr std::array<Row, N> kTargets = [] {
     std::array<Row, N> rows{};
-    for (int s = 0; s < N; ++s) {
-      for (int i = 0; i < N; ++i) {
-        rows[s][i] = static_cast<std::int16_t>(i <= s ? i : static_cast<int>(kFrequencyTotal) - (N - i));
+    for (std::size_t s = 0; s < N; ++s) {
+      for (std::size_t i = 0; i < N; ++i) {
+        rows[s][i] = static_cast<std::int16_t>(i <= s ? i : kFrequencyTotal - (N - i));
       }
     }
     return rows;

@@ -16,14 +16,14 @@ struct Interval {
   std::uint64_t low, high;
 };
 Interval interval(std::span<const std::uint16_t> cdf, std::size_t symbol) {
-  return {cdf[symbol], symbol + 2 == cdf.size() ? 65536u : cdf[symbol + 1]};
+  return {cdf[symbol], symbol + 2 == cdf.size() ? 65536u : std::uint32_t{cdf[symbol + 1]}};
 }
 
 class BigEndianBits {
  public:
   explicit BigEndianBits(Bytes& out) : out_(out) {}
   void put(unsigned bit) {
-    cache_ = static_cast<std::uint8_t>(cache_ << 1 | bit);
+    cache_ = static_cast<std::uint8_t>(unsigned{cache_} << 1 | bit);
     if (++count_ == 8) flush();
   }
   void put_with_pending(unsigned bit, std::uint32_t& pending) {

@@ -96,9 +96,9 @@ std::vector<std::uint8_t> rans_pair_steps(kernels::RansShape shape, const std::u
     std::size_t i = r * shape.width;
     const std::size_t end = std::min(shape.count, i + shape.width);
     for (; i + 4 <= end; i += 4) {
-      for (std::size_t j = 0; j < 4; ++j) ++parts[j][upper[i + j - shape.width] << 4 | upper[i + j]];
+      for (std::size_t j = 0; j < 4; ++j) ++parts[j][std::size_t{upper[i + j - shape.width]} << 4 | upper[i + j]];
     }
-    for (; i < end; ++i) ++parts[0][upper[i - shape.width] << 4 | upper[i]];
+    for (; i < end; ++i) ++parts[0][std::size_t{upper[i - shape.width]} << 4 | upper[i]];
   }
   std::vector<std::uint8_t> steps;
   for (unsigned c = 0; c < uppers; ++c) {

@@ -31,7 +31,7 @@ std::uint32_t unordered(std::uint32_t place, std::uint32_t width) {
 }  // namespace
 
 bool range_encode(const Stream& s, Bytes& body) {
-  if (s.width > 4 || s.count() == 0) return false;
+  if (s.width == 0 || s.width > 4 || s.count() == 0) return false;
   std::vector<std::uint32_t> places(s.count());
   for (std::size_t i = 0; i < places.size(); ++i) {
     std::uint32_t bits = 0;
@@ -55,7 +55,7 @@ bool range_encode(const Stream& s, Bytes& body) {
 void range_decode(Stream& s, ByteView body) {
   ByteReader in(body);
   const auto bits = in.get<std::uint8_t>();
-  if (s.width > 4 || bits > 8 * s.width) fail(ErrorCode::corrupt, "distances of {} bits", bits);
+  if (s.width == 0 || s.width > 4 || bits > 8 * s.width) fail(ErrorCode::corrupt, "distances of {} bits", bits);
   std::uint32_t smallest = 0;
   for (std::uint32_t b = 0; b < s.width; ++b) smallest |= std::uint32_t{in.get<std::uint8_t>()} << 8 * b;
   const ByteView distances = in.take(in.left());

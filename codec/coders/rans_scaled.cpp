@@ -221,7 +221,7 @@ void rans_scaled_decode(Stream& s, ByteView table, ByteView body) {
   kernels::RansTable bounds;
   if ((choice.flags & kTabled) != 0) {
     kernels::RansBounds sum;
-    rans_table(rans_get_steps(table, kContexts * kClasses), kContexts, kClasses, bounds, sum);
+    rans_table(rans_get_steps(table, std::size_t{kContexts} * kClasses), kContexts, kClasses, bounds, sum);
   } else {
     if (!table.empty()) fail(ErrorCode::corrupt, "a table for a stream without one");
     plain_table(choice, bounds);

@@ -25,10 +25,9 @@ unsigned folded(int difference) {
 std::uint8_t rans_step(std::uint64_t count) {
   if (count == 0) return 0;
   unsigned step = 2 * static_cast<unsigned>(std::bit_width(count)) - 1;  // of 2^(bit width - 1)
+  const auto weight = [](unsigned s) { return rans_weight(static_cast<std::uint8_t>(s)); };
   // Upwards where the next step's value is nearer.
-  while (step + 1 < kRansSteps && rans_weight(static_cast<std::uint8_t>(step + 1)) + rans_weight(step) <= 8 * count) {
-    ++step;
-  }
+  while (step + 1 < kRansSteps && weight(step + 1) + weight(step) <= 8 * count) ++step;
   return static_cast<std::uint8_t>(step);
 }
 
@@ -72,7 +71,7 @@ std::vector<std::uint8_t> rans_get_steps(ByteView table, std::size_t count) {
   int before = 0;
   for (std::size_t i = 0; i < count; ++i) {
     const std::uint64_t ones = bits.get_ones();
-    if (ones > 2 * kRansSteps) fail(ErrorCode::corrupt, "a table's step beyond {}", kRansSteps);
+    if (ones > std::uint64_t{2} * kRansSteps) fail(ErrorCode::corrupt, "a table's step beyond {}", kRansSteps);
     const auto v = static_cast<int>(ones << k | bits.get(k));
     before += v % 2 == 1 ? -(v + 1) / 2 : v / 2;
     if (before < 0 || before >= static_cast<int>(kRansSteps)) fail(ErrorCode::corrupt, "a table's step of {}", before);

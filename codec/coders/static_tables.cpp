@@ -75,7 +75,7 @@ bool static_encode(const Stream& s, TablePer per, Bytes& table, Bytes& body) {
   std::vector<std::uint64_t> counts(m.count());
   for (std::size_t i = 0; i < s.data.size(); ++i) ++counts[s.data[i] * m.cols + i % s.cols / width];
   for (std::size_t c = 0; c < m.cols; ++c) {
-    const std::uint64_t total = std::uint64_t{s.rows} * std::min(width, s.cols - static_cast<std::uint32_t>(c) * width);
+    const std::uint64_t total = std::uint64_t{s.rows} * std::min<std::uint64_t>(width, s.cols - c * width);
     for (std::size_t i = 0; i < m.rows; ++i) {
       const std::uint64_t n = counts[i * m.cols + c];
       if (n != 0)

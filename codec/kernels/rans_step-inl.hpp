@@ -126,7 +126,6 @@ class Contexts {
     index_ = context;
 #else
     const Du16 d;
-    const hn::Repartition<std::uint8_t, Du16> d8;
     // Bytes 2c and 2c + 1 of 32: two shuffles of 16 bytes, the second for contexts 8 and above.
     index_ = hn::And(hn::Add(hn::Mul(context, hn::Set(d, 0x0202)), hn::Set(d, 0x0100)), hn::Set(d, 0x0f0f));
     in_upper_ = hn::RebindMask(d, hn::Gt(hn::BitCast(Di16(), context), hn::Set(Di16(), 7)));

@@ -97,7 +97,7 @@ class Picker {
       sampled_.push_back(static_cast<std::uint32_t>(s * v.length / sample_ + s * 5 % apart));
     }
     samples_.resize(std::size_t{sample_} * together_);
-    kept_.resize(2 * which_ * kernels::kMostLanes);
+    kept_.resize(std::size_t{2} * which_ * kernels::kMostLanes);
     least_.resize(together_);
     most_.resize(together_);
     low_.resize(v.stride == 1 ? 0 : together_);
@@ -241,7 +241,10 @@ class Picker {
     const std::uint64_t first = std::max(high, *low_last + 1);
     const auto high_last = nth(candidates, half, kDescending, [&](std::uint64_t c) { return c >= first; });
     if (!high_last) return false;
-    keep(candidates, [&](std::uint64_t c) { return (c <= *low_last) | ((c ^ kDescending) <= *high_last); });
+    keep(candidates, [&](std::uint64_t c) {
+      // No `||`, which may branch.
+      return (static_cast<unsigned>(c <= *low_last) | static_cast<unsigned>((c ^ kDescending) <= *high_last)) != 0;
+    });
     return true;
   }
 

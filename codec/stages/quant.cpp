@@ -72,7 +72,7 @@ class Quant final : public Cloned<Quant, Stage> {
     std::vector<float> low(count), high(count);
     measure(tile, g, low, high);
     std::vector<float> scale(count);
-    const float m = static_cast<float>((levels() - 1) / 2);
+    const float m = middle();
     for (std::size_t i = 0; i < count; ++i) {
       const float absmax = std::max(std::fabs(low[i]), std::fabs(high[i]));
       const double range =
@@ -118,7 +118,10 @@ class Quant final : public Cloned<Quant, Stage> {
   }
 
  private:
-  float middle() const { return static_cast<float>((levels() - 1) / 2); }
+  float middle() const {
+    const auto code = (levels() - 1) / 2;
+    return static_cast<float>(code);
+  }
 
   /// A band's numbers spread over the columns, so that every axis runs through the same loops.
   class Columns {

@@ -29,7 +29,7 @@ int make_dump(kvzip_dump** out, Make&& make) {
 }
 
 /// Fills the buffer with a box of a tensor: all of it but for [begin, end) along `axis`.
-void read_box(kvzip_dump& dump, std::size_t tensor, Slice box, void* buffer, std::size_t size) {
+void read_box(kvzip_dump& dump, std::size_t tensor, const Slice& box, void* buffer, std::size_t size) {
   const std::uint64_t bytes = slice_bytes(dump.dump(), box);
   if (bytes > size) {
     fail(ErrorCode::invalid_argument, "{}: a buffer of {} bytes for {}", quoted(dump.dump().tensors[tensor].name), size,

@@ -87,7 +87,8 @@ std::optional<ElementType> read_complex(Id type, std::size_t size) {
   std::optional<ElementType> parts[2];
   for (unsigned m = 0; m < 2; ++m) {
     const Handle member = own(H5Tget_member_type(type, m), H5Tclose, kBad, "cannot read a compound type");
-    if (H5Tget_class(member.get()) != H5T_FLOAT || H5Tget_member_offset(type, m) != 4 * m) return std::nullopt;
+    if (H5Tget_class(member.get()) != H5T_FLOAT || H5Tget_member_offset(type, m) != std::size_t{4} * m)
+      return std::nullopt;
     parts[m] = read_float(member.get(), H5Tget_size(member.get()));
     if (!parts[m] || parts[m]->dtype != DType::f32) return std::nullopt;
   }

@@ -13,7 +13,7 @@ namespace kvzip {
 
 /// `path`: where the file stands, beside which those are whose first tokens or tables it shares; empty = nowhere.
 /// `depth`: files that were opened for tokens of this one.
-std::unique_ptr<KvzReader> open_kvz(InputFile file, std::string path, unsigned depth = 0);
+std::unique_ptr<KvzReader> open_kvz(InputFile file, const std::string& path, unsigned depth = 0);
 /// The same with the path that the file has.
 std::unique_ptr<KvzReader> open_kvz(InputFile file);
 /// One container of a file: a segment_file() of formats/kvz/kvz_segments.hpp, appended or not.

@@ -291,7 +291,7 @@ PlanGroup read_group(const Node& n, const ModelInfo& model, std::uint32_t featur
 }
 
 KvzBase read_base(const Node& n) {
-  const KvzBase base{n.at("file").text(), n.at("tokens").number(), n.at("bytes").number(), n.at("hash").number()};
+  KvzBase base{n.at("file").text(), n.at("tokens").number(), n.at("bytes").number(), n.at("hash").number()};
   if (base.tokens == 0 || !is_base_name(base.file)) {
     fail(ErrorCode::corrupt, "header: no file in this folder is called {}", quoted(base.file));
   }

@@ -181,11 +181,11 @@ void require_whole(const Segments& segments, std::uint64_t size) {
 }  // namespace
 
 std::unique_ptr<KvzReader> open_kvz(InputFile file) {
-  std::string path = file.descriptor() >= 0 ? file.path() : std::string();  // nothing stands beside a source
-  return open_kvz(std::move(file), std::move(path));
+  const std::string path = file.descriptor() >= 0 ? file.path() : std::string();  // nothing stands beside a source
+  return open_kvz(std::move(file), path);
 }
 
-std::unique_ptr<KvzReader> open_kvz(InputFile file, std::string path, unsigned depth) {
+std::unique_ptr<KvzReader> open_kvz(InputFile file, const std::string& path, unsigned depth) {
   const Segments segments = find_segments(file);
   const bool begins = !segments.all.empty() && (segments.all.size() > 1 || segments.all[0].sound || segments.headless);
   const bool plain = segments.all.size() == 1 && segments.end == file.size() && !segments.headless;

@@ -35,7 +35,7 @@ void fill_hole(DType dtype, std::span<std::byte> elements) {
   std::array<std::byte, 8> nan{};
   const float value = std::numeric_limits<float>::quiet_NaN();
   from_float(dtype, {&value, 1}, std::span(nan).first(unit));
-  for (std::size_t i = 0; i < elements.size(); i += unit) std::copy_n(nan.begin(), unit, elements.begin() + i);
+  for (std::size_t i = 0; i < elements.size(); i += unit) std::copy_n(nan.begin(), unit, elements.subspan(i).begin());
 }
 
 class Salvaged final : public SalvageReader {

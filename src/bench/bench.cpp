@@ -139,7 +139,7 @@ double median_of(std::vector<double> values) {
   return values.size() % 2 == 1 ? values[middle] : (values[middle - 1] + values[middle]) / 2;
 }
 
-Speed speed_of(std::uint64_t bytes, std::vector<double> seconds) {
+Speed speed_of(std::uint64_t bytes, const std::vector<double>& seconds) {
   std::vector<double> speeds;
   for (const double s : seconds) speeds.push_back(s > 0 ? static_cast<double>(bytes) / s / 1e9 : 0);
   if (speeds.empty()) return {};

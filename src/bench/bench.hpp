@@ -28,7 +28,7 @@ struct Speed {
   double median = 0, min = 0, max = 0;
   std::size_t passes = 0;
 };
-Speed speed_of(std::uint64_t bytes, std::vector<double> seconds);
+Speed speed_of(std::uint64_t bytes, const std::vector<double>& seconds);
 /// The median of an even number of values is the mean of the middle two; 0 of none.
 double median_of(std::vector<double> values);
 

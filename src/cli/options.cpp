@@ -188,7 +188,7 @@ std::string output_format(const std::string& path, const std::string& to) {
   if (is_standard_output(path)) {
     throw UsageError("standard output has no extension to tell the format: give it with --to (safetensors, hdf5 ...)");
   }
-  const std::string format(format_of_path(path));
+  std::string format(format_of_path(path));
   if (format.empty()) {
     throw UsageError(
         fmt::format("{}: no known format has this extension: name it .safetensors, .h5 or .npz, or give --to "

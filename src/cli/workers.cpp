@@ -107,7 +107,8 @@ std::vector<std::optional<Outcome>> run_workers(std::size_t workers, std::size_t
     for (std::size_t i = 0; i < count; ++i) {
       Slot& slot = board.slot(i);
       if (slot.worker != child || slot.state != Slot::State::taken) continue;
-      slot.outcome = {.status = kError};
+      slot.outcome = {};
+      slot.outcome.status = kError;
       slot.state = Slot::State::done;
       killed(i, WIFSIGNALED(status) ? WTERMSIG(status) : 0);
       if (!goes_on) board.stop();

@@ -38,6 +38,17 @@ bool usable(const float* x, std::size_t n) {
   return good;
 }
 
+/// exp(), where what is far below the largest weight is none.
+double weight_of(double logit) {
+  constexpr double kLeast = -700;
+  return logit < kLeast ? 0 : portable::exp(std::min(logit, -kLeast));
+}
+
+}  // namespace
+
+// Of these types are members of State, which is not of this file alone: hence a name.
+namespace meter {
+
 /// The tokens with the largest logits; of equal ones the earlier.
 class TopTokens {
  public:
@@ -100,12 +111,6 @@ struct LineAllocator {
 };
 using Lines = std::vector<float, LineAllocator<float>>;
 
-/// exp(), where what is far below the largest weight is none.
-double weight_of(double logit) {
-  constexpr double kLeast = -700;
-  return logit < kLeast ? 0 : portable::exp(std::min(logit, -kLeast));
-}
-
 struct Query {
   bool finite = true, any = false;
   float m = 0, r = 0;
@@ -142,6 +147,12 @@ struct Query {
     return std::max(second / weights - (x - portable::log1p(x)), 0.0);
   }
 };
+
+}  // namespace meter
+
+using meter::Lines, meter::Query;
+
+namespace {
 
 /// How many of these ascending positions are not above `position`.
 std::size_t up_to(std::uint64_t position, std::span<const std::uint64_t> positions) {

@@ -60,13 +60,13 @@ std::string table_text(const Fidelity& fidelity, const FidelityOptions& options,
   const std::string mark = kind.proxy ? "proxy " : "";
   std::vector<std::string> columns{"layer"};
   const bool with_batch = batches(fidelity);
-  if (with_batch) columns.push_back("batch");
-  if (heads) columns.push_back("head");
+  if (with_batch) columns.emplace_back("batch");
+  if (heads) columns.emplace_back("head");
   for (const std::string& name : {std::string("logits nrmse"), std::string("KL"), fmt::format("top-{}", options.top_k),
                                   std::string("output nrmse"), std::string("output cos")}) {
     columns.push_back(fmt::format(">{}{}", mark, name));
   }
-  if (kind.proxy) columns.push_back(">proxy pair nrmse");
+  if (kind.proxy) columns.emplace_back(">proxy pair nrmse");
   Table table(std::move(columns));
   const auto add = [&](std::string layer, std::string batch, std::string head, const FidelitySummary& all) {
     if (!(all.*kind.figures)) return;

@@ -14,8 +14,6 @@
 #include "src/report/markup.hpp"
 #include "src/report/report.hpp"
 
-extern char** environ;
-
 namespace kvzip::tool {
 namespace {
 

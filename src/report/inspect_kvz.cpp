@@ -244,7 +244,7 @@ std::string loss_text(const Dump& dump, const Recognition& recognition, const Kv
     for (const KvzMember& member : group.members) lossy.insert(member.role);
   }
   std::vector<std::string> names;
-  for (const Role role : lossy) names.push_back(std::string(role_name(role)));
+  for (const Role role : lossy) names.emplace_back(role_name(role));
   std::string out;
   if (const std::uint64_t tokens = tokens_of(dump, recognition); tokens > 0) out = fmt::format("{} tokens; ", tokens);
   if (names.empty()) return out + "every bit comes back\n";

@@ -37,6 +37,7 @@ std::string with_hex_colours(std::string_view svg) {
     const std::size_t end = next == svg.npos ? svg.npos : svg.find(')', next);
     unsigned r = 0, g = 0, b = 0;
     const std::string text(end == svg.npos ? std::string_view() : svg.substr(next, end - next + 1));
+    // NOLINTNEXTLINE(cert-err34-c): numbers of three digits, by gnuplot
     if (std::sscanf(text.c_str(), "rgb(%u ,%u ,%u)", &r, &g, &b) != 3 || r > 255 || g > 255 || b > 255) {
       const std::size_t stop = next == svg.npos ? svg.size() : next + 4;
       out += svg.substr(at, stop - at);

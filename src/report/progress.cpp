@@ -42,7 +42,7 @@ void hide_progress() {
   hidden() = true;
 }
 
-ProgressLine::ProgressLine(std::string label, bool wanted)
+ProgressLine::ProgressLine(std::string_view label, bool wanted)
     : label_(printable(label)),
       wanted_(wanted && !hidden() && isatty(STDERR_FILENO) == 1),
       start_(Clock::now()),

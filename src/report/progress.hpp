@@ -21,7 +21,7 @@ void hide_progress();
 /// Shows how far the work is, on a terminal only and only when it takes a while. Clears its line at the end.
 class ProgressLine {
  public:
-  ProgressLine(std::string label, bool wanted);
+  ProgressLine(std::string_view label, bool wanted);
   ~ProgressLine();
   ProgressLine(const ProgressLine&) = delete;
   ProgressLine& operator=(const ProgressLine&) = delete;

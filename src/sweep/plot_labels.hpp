@@ -21,7 +21,7 @@ class LabelSpace {
  public:
   LabelSpace(Spot upper_left, Spot lower_right) : from_(upper_left), to_(lower_right) {}
   void add_point(Spot at) { points_.push_back(at); }
-  void add_line(Spot from, Spot to) { lines_.push_back({from, to}); }
+  void add_line(Spot from, Spot to) { lines_.emplace_back(from, to); }
   /// The place next to one of the spots (the first is the best) that hides least; nothing when that is more than
   /// `most_cost` and the label may be left out. `size` is of the type, in pixels.
   std::optional<PlacedLabel> place(const std::string& text, double size, const std::vector<Spot>& spots,

@@ -26,10 +26,10 @@ std::string number(std::optional<std::uint64_t> value) {
 
 /// Measures of attention stand with the ones first that people look at.
 void put_outputs_first(CsvColumns& columns) {
-  constexpr std::array<std::string_view, 5> kOrder{"output_nrmse", "output_cosine", "kl", "top_overlap",
-                                                   "logits_nrmse"};
+  constexpr std::array<std::string_view, 5> kOrder{"_output_nrmse", "_output_cosine", "_kl", "_top_overlap",
+                                                   "_logits_nrmse"};
   const auto place = [&](const CsvColumn& column) {
-    const auto in = [&](std::string_view name) { return column.name.ends_with("_" + std::string(name)); };
+    const auto in = [&](std::string_view name) { return column.name.ends_with(name); };
     return std::find_if(kOrder.begin(), kOrder.end(), in) - kOrder.begin();
   };
   for (auto first = columns.begin(); first != columns.end(); ++first) {

@@ -144,7 +144,7 @@ SweepTable attention_table(const SweepDump& dump, Attention which, std::string t
                {"setting", ">output nrmse", ">output cosine", ">KL", ">top-k overlap", ">logits nrmse"},
                {},
                !proxies || has_attention(dump)};
-  if (proxies) t.columns.push_back(">pair nrmse");
+  if (proxies) t.columns.emplace_back(">pair nrmse");
   for (const std::size_t i : by_bytes(dump)) {
     const FidelitySummary& all = dump.settings[i].all;
     Cells row{dump.settings[i].name};

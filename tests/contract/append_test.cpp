@@ -234,7 +234,7 @@ TEST_CASE("what is damaged in a container that grew is lost alone, and told by i
       for (std::size_t t = 0; t < tensors.size(); ++t) {
         const auto known = std::ranges::find(third->dump().tensors, tensors[t].name, &TensorInfo::name);
         if (tensors[t].name != "layers.0.key")
-          CHECK(values_of(*reader)[t] == good[known - third->dump().tensors.begin()]);
+          CHECK(values_of(*reader)[t] == good[static_cast<std::size_t>(known - third->dump().tensors.begin())]);
       }
     }
   }

@@ -2,6 +2,8 @@
 // What a file may cost: memory only for what its bytes have earned; and writers stay within what readers allow.
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "tests/contract/hostile_containers.hpp"
 
 namespace kvzip::test {
@@ -11,7 +13,8 @@ TEST_CASE("a kilobyte cannot buy a large header") {
     return with_records([&](auto& r) {
       // As numbers: free bytes that unfold as far as some of these stay plain.
       Stream s = element_stream(StreamLabel::codes, 1, static_cast<std::uint32_t>(text.size()), 1);
-      s.data.assign(text.begin(), text.end());
+      s.data.resize(text.size());
+      std::ranges::copy(text, reinterpret_cast<char*>(s.data.data()));
       Bytes table, body;
       for (const auto& row : coder_table()) {
         if (row.name == "zstd") row.make()->encode(s, table, body);

@@ -104,7 +104,8 @@ inline Weights direct(const Direct& d) {
   for (auto& role : w) role.assign(kHeads, std::vector<double>(tokens));
   std::vector<double> count(tokens);
   for (const std::size_t at : d.positions) {
-    for (std::size_t t = 0; t + 16 <= at && t < tokens; ++t) count[t] += d.sees(at, t) ? kGroup : 0;
+    for (std::size_t t = 0; t + 16 <= at && t < tokens; ++t)
+      count[t] += d.sees(at, t) ? static_cast<double>(kGroup) : 0;
   }
   double energy = 0, seen = 0;
   for (std::size_t j = 0; j < kHeads * kGroup; ++j) {

@@ -122,7 +122,7 @@ TEST_CASE("errors belong to the role of the channels they are in, whatever the w
     const PlanGroup& group = plan.groups[0];
     const TileShape shape = plan.shape(reader->dump(), group, 0);
     std::vector<float> a(std::size_t{shape.rows} * shape.cols, 2.0f), b = a;
-    const std::uint32_t values_from = shape.cols * kKeyDim / (kKeyDim + kValueDim);
+    const std::size_t values_from = shape.cols * kKeyDim / (kKeyDim + kValueDim);
     for (std::size_t i = 0; i < b.size(); ++i) b[i] += i % shape.cols < values_from ? 0.5f : -0.25f;
     Bytes original(2 * a.size()), decoded(2 * a.size());
     from_float(DType::f16, a, original);

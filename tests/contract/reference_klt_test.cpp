@@ -295,8 +295,8 @@ TEST_CASE("klt: damaged tables of groups are refused") {
   };
   CHECK_FALSE(refused([](std::vector<Stream>&) {}));
   REQUIRE(good.all.at(3).data.size() > 0);
-  for (const std::uint8_t entry : {0, 4, 8, 20, 23, 255}) {  // no type; no such size
-    CHECK(refused([&](std::vector<Stream>& s) { s[3].data[0] = entry; }));
+  for (const unsigned entry : {0u, 4u, 8u, 20u, 23u, 255u}) {  // no type; no such size
+    CHECK(refused([&](std::vector<Stream>& s) { s[3].data[0] = static_cast<std::uint8_t>(entry); }));
   }
   CHECK(refused([](std::vector<Stream>& s) { s[3].data[0] = 4 * 2 + 1; }));  // 64 of at most 32 components
   CHECK(refused([](std::vector<Stream>& s) { s[2].data[3] = 0xff; }));       // 2^32 groups

@@ -162,7 +162,8 @@ Stream classes(std::uint32_t rows, std::uint32_t cols, Law law, bool gains) {
   for (std::size_t i = 0; i < s.count(); ++i) {
     const std::size_t c = i % cols;
     const float gain = gains ? reference::half_octaves(s.gains[i / cols]) : 1;
-    const double size = law == Law::spread ? std::exp2(static_cast<double>(c % 16)) / 32 : 0.3 * (1 + c % 5);
+    const double size =
+        law == Law::spread ? std::exp2(static_cast<double>(c % 16)) / 32 : 0.3 * static_cast<double>(1 + c % 5);
     const double u = static_cast<double>(random.next() >> 11) * 0x1p-53;
     const auto magnitude = static_cast<unsigned>(std::min(-std::log(1 - u) * size * gain, 16703.0));
     unsigned symbol = 0;

@@ -27,7 +27,8 @@ std::vector<Matrix> similar_layers(std::uint64_t seed) {
     for (std::size_t r = 0; r < kTokens; ++r) {
       for (std::size_t c = 0; c < cols; ++c) {
         double x = 0.4 * random.normal();
-        for (std::size_t k = 0; k < shared; ++k) x += tokens[r * shared + k] * direction[k * cols + c] / (k + 1.0);
+        for (std::size_t k = 0; k < shared; ++k)
+          x += tokens[r * shared + k] * direction[k * cols + c] / static_cast<double>(k + 1);
         m.at(r, c) = ref::saturated(x, ref::kHalf);
       }
     }

@@ -28,7 +28,7 @@ TEST_CASE("saliency: fewer queries than keys are of the last tokens, wherever th
 }
 
 TEST_CASE("saliency: where attention has a window, tokens count for the queries that see them") {
-  for (const std::size_t window : {20, 37, 128, 149}) {
+  for (const std::size_t window : {20u, 37u, 128u, 149u}) {
     CAPTURE(window);
     const auto reader = made(2, kTokens);
     reader->stated->model.own[1] = {.rope = {}, .window = window};

@@ -44,7 +44,8 @@ inline tool::SettingResult made_up_setting(std::string name, std::string family,
   for (std::uint32_t layer = 0; layer < 4; ++layer) {
     LayerResult one{
         layer, 4096, 4096, s.file_bytes / 8, s.file_bytes / 8, made_up_errors(nrmse * (1 + layer % 3), queries), {}};
-    for (int head = 0; head < 2; ++head) one.heads.push_back(made_up_errors(nrmse * (1 + head * layer), queries));
+    for (std::uint32_t head = 0; head < 2; ++head)
+      one.heads.push_back(made_up_errors(nrmse * (1 + head * layer), queries));
     s.layers.push_back(std::move(one));
   }
   s.worst_layer = 2;

@@ -33,7 +33,7 @@ std::vector<Choices> random_units(std::mt19937& random, std::size_t units, std::
 
 TEST_CASE("allocation: the dynamic programme against every pick there is") {
   std::mt19937 random(7);
-  for (int turn = 0; turn < 300; ++turn) {
+  for (unsigned turn = 0; turn < 300; ++turn) {
     const auto units = random_units(random, 1 + turn % 5, 1 + turn % 6);
     const double limit = 60.0 * (turn % 17) / 17;
     const auto best = brute_force(units, limit);
@@ -95,7 +95,7 @@ TEST_CASE("allocation: nothing fits, everything fits, no room at all") {
 TEST_CASE("allocation: the Lagrangian search against every pick there is") {
   std::mt19937 random(23);
   double worst = 1;
-  for (int turn = 0; turn < 300; ++turn) {
+  for (unsigned turn = 0; turn < 300; ++turn) {
     const auto units = random_units(random, 2 + turn % 4, 2 + turn % 5);
     const double limit = 80.0 * (1 + turn % 13) / 13;
     const auto best = brute_force(units, limit);

@@ -149,7 +149,7 @@ TEST_CASE("attention outputs: what is left of a cache is seen by the positions i
   for (const KeepBy by : {KeepBy::sequence, KeepBy::layer, KeepBy::head}) {
     CAPTURE(static_cast<int>(by));
     Kept kept{by, 40, {}};
-    for (const std::uint64_t b : {0, 1}) {
+    for (const std::uint64_t b : {0u, 1u}) {
       for (std::uint64_t l = 0; l < (by == KeepBy::sequence ? 1 : kLayers); ++l) {
         for (std::uint64_t h = 0; h < (by == KeepBy::head ? kHeads : 1); ++h) {
           for (std::uint64_t t = 0; t < 40; ++t) kept.lists[{b, l, h}].push_back(3 * t + b + 2 * l + 4 * h + t / 20);

@@ -103,11 +103,11 @@ TEST_CASE("attention: streamed measures are those of the definitions, for all sh
 }
 
 TEST_CASE("attention: of a window only, and what is left out counts within it") {
-  for (const std::uint64_t window : {1, 16, 100, 128, 200, 299, 1000}) {
+  for (const std::uint64_t window : {1u, 16u, 100u, 128u, 200u, 299u, 1000u}) {
     CAPTURE(window);
     DirectHead h = make_head(300, 32, 16, 0.1f, 6);
     h.window = window;
-    for (const std::size_t t : {0, 40, 170, 290}) h.keys[t * 32] = std::numeric_limits<float>::infinity();
+    for (const std::size_t t : {0u, 40u, 170u, 290u}) h.keys[t * 32] = std::numeric_limits<float>::infinity();
     const std::vector<float> queries = normal(30 * 32, 9);
     const std::vector<std::uint64_t> positions = ascending(30, 20, 12);
     for (const std::size_t piece : {std::size_t{7}, std::size_t{128}, std::size_t{4096}}) {

@@ -132,7 +132,7 @@ TEST_CASE("split_contiguous cuts into consecutive pieces") {
   for (const Shape& shape : shapes) {
     for (const DType dtype : {DType::u8, DType::f16, DType::f64}) {
       const TensorInfo info{"t", dtype, shape};
-      for (const std::uint64_t max_bytes : {0, 1, 7, 8, 16, 50, 100000}) {
+      for (const std::uint64_t max_bytes : {0u, 1u, 7u, 8u, 16u, 50u, 100000u}) {
         std::uint64_t at = 0;
         for (const Slice& slice : split_contiguous(info, 3, max_bytes)) {
           REQUIRE(slice.tensor == 3);

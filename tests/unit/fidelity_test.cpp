@@ -216,7 +216,7 @@ TEST_CASE("fidelity: queries are spread evenly") {
     const std::vector<float> all = s.query.head(0, 0, j);
     std::vector<float> q;
     const std::vector<std::uint64_t> tokens = spread(112, kTokens, 5);
-    for (const std::uint64_t t : tokens) q.insert(q.end(), all.begin() + t * kDim, all.begin() + (t + 1) * kDim);
+    for (const std::uint64_t t : tokens) q.insert(q.end(), all.data() + t * kDim, all.data() + (t + 1) * kDim);
     want.merge(direct(direct_head(s, 0, 0, 0, 112), q, tokens));
   }
   check_same(*got.layers[0].heads[0].attention, want);

@@ -24,7 +24,7 @@ struct Unknown {
 TEST_CASE("formats are recognised by content") {
   CHECK(probed("\x89KVZ\r\n\x1a\n......"s) == "kvz");
   CHECK(probed("\x89HDF\r\n\x1a\n......"s) == "hdf5");
-  for (const std::size_t offset : {512, 1024, 2048}) {
+  for (const std::size_t offset : {512u, 1024u, 2048u}) {
     CHECK(probed(std::string(offset, '\0') + "\x89HDF\r\n\x1a\n"s) == "hdf5");
   }
   CHECK(probed("\x93NUMPY\x01\0"s) == "npy");

@@ -212,8 +212,8 @@ TEST_CASE("hdf5: names and attributes that HDF5 cannot hold are refused") {
 TEST_CASE("hdf5: boxes cover a dataset once, chunk by chunk") {
   const std::vector<std::vector<std::uint64_t>> shapes{{17}, {7, 9}, {5, 6, 7}, {1, 1, 4}, {3, 1, 2, 5}};
   for (const auto& shape : shapes) {
-    for (const std::uint64_t step : {0, 1, 2, 3, 50}) {
-      for (const std::uint64_t limit : {1, 2, 7, 12, 40, 1000}) {
+    for (const std::uint64_t step : {0u, 1u, 2u, 3u, 50u}) {
+      for (const std::uint64_t limit : {1u, 2u, 7u, 12u, 40u, 1000u}) {
         const std::vector<std::uint64_t> chunk(step == 0 ? 0 : shape.size(), step);
         const hdf5::BoxGrid plan(shape, chunk, 2, limit * 2);
         std::uint64_t total = 1, covered = 0;

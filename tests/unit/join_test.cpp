@@ -94,7 +94,7 @@ Dump one_tensor(std::string name, std::vector<Attribute> attributes = {}) {
 
 TEST_CASE("join: what was selected apart is whole again") {
   const MemoryReader whole(sample());
-  for (const std::uint64_t part_bytes : {2, 10, 24, 1000}) {
+  for (const std::uint64_t part_bytes : {2u, 10u, 24u, 1000u}) {
     CAPTURE(part_bytes);
     const auto layers =
         join(two(selected(part_bytes, "0-1", "key,value,other"), selected(part_bytes, "2-3", "key,value")));
@@ -252,7 +252,7 @@ TEST_CASE("join: frames of HDF5 files stay behind, and what stays behind is said
     dump.tensors.insert(dump.tensors.begin(), {"kvzip.hdf5", DType::u8, {100}});
     return dump;
   };
-  for (const std::uint64_t part_bytes : {24, 1000}) {
+  for (const std::uint64_t part_bytes : {24u, 1000u}) {
     const MemoryReader a(framed("layers/0/key")), b(framed("layers/0/value"));
     const auto joined = join(two(memory(a.dump(), part_bytes, 3), memory(b.dump(), part_bytes, 3)));
     CHECK(joined->dump().tensors == std::vector<TensorInfo>{a.dump().tensors[1], b.dump().tensors[1]});

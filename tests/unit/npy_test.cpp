@@ -276,7 +276,7 @@ TEST_CASE("a checksum does not depend on the order in which bytes come") {
   const std::string text = "the checksum of a member is that of its bytes in their order";
   ZipChecksum whole, parts;
   whole.add(0, view(text));
-  for (const std::size_t at : {20, 0, 50, 40, 10, 30})
+  for (const std::size_t at : {20u, 0u, 50u, 40u, 10u, 30u})
     parts.add(at, view(text).subspan(at, std::min<std::size_t>(10, text.size() - at)));
   CHECK(parts.value() == whole.value());
   ZipChecksum check;  // the check value of CRC-32/ISO-HDLC

@@ -108,7 +108,7 @@ TEST_CASE("pages: keys that are not finite are not there, the largest floats are
   for (std::size_t i = 0; i < 10; ++i) {
     const std::span<const float> q = std::span(queries).subspan(i * dims, dims);
     CHECK(page_bound(list, 0, 0, q, PageBy::both) == -std::numeric_limits<double>::infinity());
-    for (const std::size_t p : {1, 2}) {
+    for (const std::size_t p : {1u, 2u}) {
       const Exact want = exact(keys.data() + p * 4 * dims, 4, dims, q.data());
       CHECK(page_bound(list, 0, p, q, PageBy::box) >= want.most);
       CHECK(page_bound(list, 0, p, q, PageBy::sphere) >= want.most);
@@ -314,8 +314,8 @@ TEST_CASE("pages: the record comes back, and hostile ones are refused") {
   CHECK(edited(0, kMostPageTokens + 1));
   CHECK(edited(4, std::uint32_t{3}));  // lists
   CHECK(edited(4, std::uint32_t{1}));
-  CHECK(edited(8, std::uint32_t{7}));      // layers in order
-  for (const std::size_t at : {20, 24}) {  // heads, channels
+  CHECK(edited(8, std::uint32_t{7}));        // layers in order
+  for (const std::size_t at : {20u, 24u}) {  // heads, channels
     CHECK(edited(at, std::uint32_t{0}));
     CHECK(edited(at, ~std::uint32_t{0}));
   }

@@ -189,7 +189,7 @@ TEST_CASE("limits of the header") {
   std::string many = R"({"__metadata__":{)";
   for (int i = 0; i <= 1 << 20; ++i) many += (i == 0 ? "\"" : ",\"") + std::to_string(i) + "\":\"\"";
   check_refused({(many + "}}").c_str(), 0, ErrorCode::limit, "more than 1048576 entries"});
-  for (const std::size_t size : {0, 1, 7}) {
+  for (const std::size_t size : {0u, 1u, 7u}) {
     CHECK(error_of([&] { open_text(std::string(size, '\0')); })->code() == ErrorCode::truncated);
   }
   const auto with_length = [](std::uint64_t length) {

@@ -137,8 +137,8 @@ TEST_CASE("layers of tensors with a layer number") {
 }
 
 TEST_CASE("tokens") {
-  for (const std::uint64_t part_bytes : {2, 10, 24, 80, 1000}) {
-    for (const std::size_t slices : {1, 3}) {
+  for (const std::uint64_t part_bytes : {2u, 10u, 24u, 80u, 1000u}) {
+    for (const std::size_t slices : {1u, 3u}) {
       const Selected selected = select_from(sample(), "", "3:7", "", part_bytes, slices);
       const Dump& dump = selected.reader->dump();
       REQUIRE(dump.tensors.size() == 14);
@@ -193,7 +193,7 @@ TEST_CASE("tokens of a ring are cut by rows, and that is said") {
 }
 
 TEST_CASE("a range of tokens is advised against padding only where it fits every layer") {
-  for (const std::uint64_t rows : {10, 6}) {
+  for (const std::uint64_t rows : {10u, 6u}) {
     Dump dump{.tensors = {{"layers/0/key", DType::f16, {2, 10, 4}}, {"layers/1/key", DType::f16, {2, rows, 4}}},
               .attributes = {}};
     MemoryReader reader(dump);

@@ -171,7 +171,7 @@ TEST_CASE("synth: the seed decides") {
   SynthOptions other = small();
   other.seed = 8;
   SynthReader c(other);
-  for (const std::size_t tensor : {0, 1, 2, 9}) {
+  for (const std::size_t tensor : {0u, 1u, 2u, 9u}) {
     CHECK(read_whole(a, tensor) == read_whole(b, tensor));
     CHECK(read_whole(a, tensor) != read_whole(c, tensor));
   }

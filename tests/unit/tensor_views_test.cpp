@@ -4,6 +4,8 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
+
 #include "formats/raw.hpp"
 #include "kvzip/error.hpp"
 #include "kvzip/layout.hpp"
@@ -60,8 +62,9 @@ TEST_CASE("keys and values side by side in the last axis are two tensors") {
   CHECK(reader->dump().attributes.size() == 3);  // both halves have the note
   const Bytes keys = all_of(*reader, 0), values = all_of(*reader, 1);
   for (std::size_t row = 0; row < 6; ++row) {
-    CHECK(std::equal(keys.begin() + row * 8, keys.begin() + row * 8 + 8, whole.begin() + row * 16));
-    CHECK(std::equal(values.begin() + row * 8, values.begin() + row * 8 + 8, whole.begin() + row * 16 + 8));
+    const ByteView both = ByteView(whole).subspan(row * 16, 16);
+    CHECK(std::ranges::equal(ByteView(keys).subspan(row * 8, 8), both.first(8)));
+    CHECK(std::ranges::equal(ByteView(values).subspan(row * 8, 8), both.last(8)));
   }
   Bytes some(2 * 2);
   reader->read({1, {2, 1, 1}, {1, 1, 2}}, some);

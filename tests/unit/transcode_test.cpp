@@ -81,7 +81,7 @@ class UnevenReader : public MemoryReader {
 
 TEST_CASE("everything arrives, in order, whatever the threads") {
   for (const unsigned threads : {0u, 1u, 2u, 5u, 100000u}) {
-    for (const std::uint64_t plan_bytes : {0, 40, 100000}) {
+    for (const std::uint64_t plan_bytes : {0u, 40u, 100000u}) {
       CAPTURE(threads);
       CAPTURE(plan_bytes);
       UnevenReader reader(sample(), 32, 2);
@@ -104,7 +104,7 @@ TEST_CASE("a dump without parts") {
 
 TEST_CASE("progress counts source bytes") {
   for (const unsigned threads : {1u, 3u}) {
-    for (const std::uint64_t plan_bytes : {0, 50}) {
+    for (const std::uint64_t plan_bytes : {0u, 50u}) {
       MemoryReader reader(sample(), 64);
       MemoryWriter writer(sample(), plan_bytes);
       std::uint64_t last = 0, all = 0, calls = 0;
