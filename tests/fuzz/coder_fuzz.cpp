@@ -71,7 +71,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   if (s.type == StreamType::symbols && data[5] >= 128) s.alphabet = 16, s.magnitudes = true;
   if (s.type == StreamType::positions) s.cols = static_cast<std::uint32_t>(std::min<std::uint64_t>(s.cols, s.alphabet));
   // Few bytes to code for most inputs, so that there can be many.
-  const std::uint32_t most = (data[7] == 255 ? 32768 : 768) / (s.cols * (s.type == StreamType::elements ? s.width : 1));
+  const std::uint32_t most = (data[7] == 255 ? 2048 : 256) / (s.cols * (s.type == StreamType::elements ? s.width : 1));
   s.rows = std::min(data[3] % 128 + 1u, std::max(most, 1u));
   const ByteView rest = std::as_bytes(std::span(data, size)).subspan(12);
   for (std::size_t r = 0; s.magnitudes && data[6] >= 128 && r < s.rows; ++r) {
