@@ -76,6 +76,8 @@ void take_strays(std::span<float> values, std::size_t cols, float largest, std::
   const auto middle = static_cast<std::ptrdiff_t>(at.size());
   at.insert(at.end(), strays.begin(), strays.end());
   std::inplace_merge(at.begin(), at.begin() + middle, at.end());
+  // What was not finite had the value above it in its place, which may have been a stray.
+  at.erase(std::unique(at.begin(), at.end()), at.end());
 }
 
 }  // namespace kvzip

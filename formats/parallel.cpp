@@ -11,6 +11,8 @@
 #include <algorithm>
 #include <optional>
 
+#include "formats/thread_order.hpp"
+
 namespace kvzip {
 namespace {
 
@@ -44,7 +46,15 @@ void parallel_for(std::size_t count, unsigned threads, const std::function<void(
     more.emplace(tbb::global_control::max_allowed_parallelism, threads);
   }
   tbb::task_arena arena(static_cast<int>(threads));
-  arena.execute([&] { tbb::parallel_for(std::size_t{0}, count, [&](std::size_t i) { run(i); }); });
+  comes_before(&arena);
+  arena.execute([&] {
+    tbb::parallel_for(std::size_t{0}, count, [&](std::size_t i) {
+      comes_after(&arena);
+      run(i);
+      comes_before(&count);
+    });
+  });
+  comes_after(&count);
 }
 
 }  // namespace kvzip

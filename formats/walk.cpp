@@ -18,6 +18,7 @@
 
 #include "formats/file.hpp"
 #include "formats/parallel.hpp"
+#include "formats/thread_order.hpp"
 #include "kvzip/memory.hpp"
 
 namespace kvzip {
@@ -28,25 +29,26 @@ struct Item {
   std::exception_ptr error;
 };
 
-/// Items that have gone through. Their arrays serve the parts to come: fresh ones would cost the kernel a page fault
-/// for every 4 KiB that moves.
-class Spares {
+/// All items. Arrays of those that have gone through serve the parts to come: fresh ones would cost the kernel a page
+/// fault for every 4 KiB that moves.
+class Items {
  public:
-  std::shared_ptr<Item> take() {
+  Item* take() {
     const std::lock_guard lock(mutex_);
-    if (items_.empty()) return std::make_shared<Item>();
-    auto item = std::move(items_.back());
-    items_.pop_back();
+    if (spare_.empty()) return all_.emplace_back(std::make_unique<Item>()).get();
+    Item* item = spare_.back();
+    spare_.pop_back();
     return item;
   }
-  void give(std::shared_ptr<Item> item) {
+  void give(Item* item) {
     const std::lock_guard lock(mutex_);
-    items_.push_back(std::move(item));
+    spare_.push_back(item);
   }
 
  private:
   std::mutex mutex_;
-  std::vector<std::shared_ptr<Item>> items_;
+  std::vector<std::unique_ptr<Item>> all_;
+  std::vector<Item*> spare_;
 };
 
 /// Runs a step on an item; an item with an error takes no further steps.
@@ -70,38 +72,44 @@ void run_serial(const Walk& steps) {
 }
 
 void run_pipeline(const Walk& steps, unsigned threads) {
-  using ItemPtr = std::shared_ptr<Item>;
   std::uint64_t next = 0;
   std::exception_ptr first_error;
   std::atomic<bool> stop = false;
-  Spares spares;
-  const auto fetch = tbb::make_filter<void, ItemPtr>(tbb::filter_mode::serial_in_order, [&](tbb::flow_control& flow) {
+  Items items;
+  const auto fetch = tbb::make_filter<void, Item*>(tbb::filter_mode::serial_in_order, [&](tbb::flow_control& flow) {
+    const OrderedStep turn(&next);
     if (stop || next == steps.parts) {
       flow.stop();
-      return ItemPtr();
+      return static_cast<Item*>(nullptr);
     }
-    ItemPtr item = spares.take();
+    Item* item = items.take();
+    const OrderedStep own(item);
     guarded(*item, [&](Part& part) { steps.fetch(part, next); });
     ++next;
     if (item->error) stop = true;
     return item;
   });
-  const auto visit = tbb::make_filter<ItemPtr, ItemPtr>(tbb::filter_mode::parallel, [&](ItemPtr item) {
+  const auto visit = tbb::make_filter<Item*, Item*>(tbb::filter_mode::parallel, [&](Item* item) {
+    const OrderedStep own(item);
     guarded(*item, steps.visit);
     if (item->error) stop = true;
     return item;
   });
-  const auto merge = tbb::make_filter<ItemPtr, void>(tbb::filter_mode::serial_in_order, [&](const ItemPtr& item) {
+  const auto merge = tbb::make_filter<Item*, void>(tbb::filter_mode::serial_in_order, [&](Item* item) {
+    const OrderedStep turn(&first_error), own(item);
     if (first_error) return;
     guarded(*item, steps.merge);
     first_error = item->error;
     if (first_error) {
       stop = true;
     } else {
-      spares.give(item);
+      items.give(item);
     }
   });
+  comes_before(&next);
   tbb::parallel_pipeline(2 * std::size_t{threads}, fetch & visit & merge);
+  comes_after(&next);
+  comes_after(&first_error);
   if (first_error) std::rethrow_exception(first_error);
 }
 

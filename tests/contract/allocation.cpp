@@ -2,10 +2,10 @@
 // Counts what operator new gives out, for the whole test program.
 #include "tests/contract/allocation.hpp"
 
-#if defined(__SANITIZE_ADDRESS__)
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define KVZIP_NO_COUNTING 1
 #elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
 #define KVZIP_NO_COUNTING 1
 #endif
 #endif

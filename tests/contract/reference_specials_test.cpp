@@ -228,3 +228,16 @@ TEST_CASE("specials: a value far beyond all others comes back bit for bit and le
     }
   }
 }
+
+TEST_CASE("specials: what is not finite below a value far beyond all others is stored once") {
+  for (const float hole : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
+    Matrix m = ref::synthetic(100, 2, 64, ref::kSingle, 75);
+    const std::size_t at = 50 * m.cols() + 4, below = at + m.cols();
+    m.v[at] = 1e18f;
+    m.v[below] = m.v[below + m.cols()] = hole;
+    const Decoded out = coded({"int8", 1}, Role::key, m, DType::f32, elements_of(m.v, DType::f32));
+    CHECK(out.values[at] == 1e18f);
+    CHECK(std::memcmp(&out.values[below], &hole, sizeof hole) == 0);
+    CHECK(std::memcmp(&out.values[below + m.cols()], &hole, sizeof hole) == 0);
+  }
+}

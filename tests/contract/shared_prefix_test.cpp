@@ -6,6 +6,7 @@
 
 #include "formats/kvz/kvz.hpp"
 #include "tests/contract/hostile_containers.hpp"
+#include "tests/unit/scratch_directory.hpp"
 
 namespace kvzip::test {
 namespace {
@@ -54,6 +55,48 @@ TEST_CASE("shared prefixes: headers that lie about a base are refused") {
   // Without the flag nobody looks; from a pipe there is nowhere to look.
   CHECK_FALSE(by_index(naming("../a", 2, 0)).code.has_value());
   CHECK(as_stream(naming("a.kvz", 2)).code == ErrorCode::unsupported);
+}
+
+TEST_CASE("shared prefixes: damage to a container or its base is refused or changes no value") {
+  const ScratchDirectory scratch;
+  auto first = sample_reader(sample_specs(1, 6)), rest = sample_reader(sample_specs(1, 3));
+  const std::string a = scratch.file("a.kvz"), b = scratch.file("b.kvz");
+  KvzOptions options = options_of("key = quant:bits=4,pack\nvalue = planes,ac", 2);
+  const auto write = [&](const std::string& path, ByteView bytes) {
+    scratch.file(path.substr(path.rfind('/') + 1), {reinterpret_cast<const char*>(bytes.data()), bytes.size()});
+  };
+  const Bytes base = compressed(*first, options);
+  write(a, base);
+  options.base = base_of(a, 5);
+  rest->stated->model.rope.first_position = 5;
+  const Bytes own = compressed(*rest, options);
+  write(b, own);
+  const std::vector<Bytes> good = values_of(*open_kvz(b));
+  CHECK(good.at(1).size() == 2 * 8 * 4 * 2);
+  for (const bool of_base : {false, true}) {
+    CAPTURE(of_base);
+    const Bytes& whole = of_base ? base : own;
+    std::size_t refused = 0, changes = 0;
+    const auto check = [&](ByteView bad) {
+      write(of_base ? a : b, bad);
+      ++changes;
+      try {
+        CHECK(values_of(*open_kvz(b)) == good);
+      } catch (const Error&) {
+        ++refused;
+      }
+    };
+    for (std::size_t at = 0; at < whole.size(); at += 5) {  // files written again wait for the disk
+      CAPTURE(at);
+      Bytes bad = whole;
+      bad[at] ^= std::byte{1} << (at % 8);
+      check(bad);
+      if (at % 3 == 0) check(ByteView(whole).first(at));
+    }
+    CHECK(refused > changes * 3 / 4);
+    write(of_base ? a : b, whole);
+  }
+  CHECK(values_of(*open_kvz(b)) == good);
 }
 
 }  // namespace kvzip::test

@@ -65,12 +65,14 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   Stream s;
   s.type = static_cast<StreamType>(data[1] % 3);
   s.alphabet = data[2] + 1u;
-  s.rows = data[3] % 128 + 1u;
   s.cols = data[4] % 80 + 1u;
   s.width = 1u << data[5] % 4;
   s.head_dim = data[6] % 2 == 0 ? 0 : data[7] % s.cols + 1;
   if (s.type == StreamType::symbols && data[5] >= 128) s.alphabet = 16, s.magnitudes = true;
   if (s.type == StreamType::positions) s.cols = static_cast<std::uint32_t>(std::min<std::uint64_t>(s.cols, s.alphabet));
+  // Few bytes to code for most inputs, so that there can be many.
+  const std::uint32_t most = (data[7] == 255 ? 2048 : 256) / (s.cols * (s.type == StreamType::elements ? s.width : 1));
+  s.rows = std::min(data[3] % 128 + 1u, std::max(most, 1u));
   const ByteView rest = std::as_bytes(std::span(data, size)).subspan(12);
   for (std::size_t r = 0; s.magnitudes && data[6] >= 128 && r < s.rows; ++r) {
     s.gains.push_back(static_cast<std::int8_t>(data[r % size] % 63 - 31));

@@ -105,4 +105,27 @@ TEST_CASE("what is no header of a chunk is not taken for one, and what is cut is
   CHECK(refusal(chunk({1, 2, 3}, 0)) == ErrorCode::corrupt);
 }
 
+TEST_CASE("a changed bit of a chunk's header is refused or gives a dump that can be read whole") {
+  const Bytes whole = chunk({4 * 6 + 2 * 10, 1, kF32, 2, 1, 3, 1, kBf16, 2, 1, 5, 1}, 44);
+  std::size_t refused = 0;
+  for (std::size_t bit = 0; bit < (whole.size() - 44) * 8; ++bit) {
+    Bytes bad = whole;
+    bad[bit / 8] ^= std::byte{1} << (bit % 8);
+    try {
+      const auto reader = open_lmcache(InputFile(ByteView(bad), "chunk"));
+      for (const TensorInfo& tensor : reader->dump().tensors) {
+        const std::uint64_t bytes = tensor.bytes();
+        REQUIRE(bytes <= bad.size());
+        Bytes values(bytes);
+        const auto index = static_cast<std::size_t>(&tensor - reader->dump().tensors.data());
+        reader->read({index, std::vector<std::uint64_t>(tensor.shape.size(), 0), tensor.shape}, values);
+      }
+    } catch (const Error& error) {
+      CHECK((error.code() == ErrorCode::corrupt || error.code() == ErrorCode::truncated));
+      ++refused;
+    }
+  }
+  CHECK(refused > 200);
+}
+
 }  // namespace kvzip

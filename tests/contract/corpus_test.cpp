@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the fuzzers keep, and some of what they would make of it: each reader, stage, coder and parser meets it in every
+// build. A target that finds something ends the process.
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <string>
+
+#include "tests/contract/sample_dumps.hpp"
+
+// tests/fuzz/NAME_fuzz.cpp, under names of their own.
+extern "C" {
+int kvzip_fuzz_coder(const std::uint8_t* data, std::size_t size);
+int kvzip_fuzz_container(const std::uint8_t* data, std::size_t size);
+int kvzip_fuzz_container_start(int* count, char*** arguments);
+int kvzip_fuzz_dump(const std::uint8_t* data, std::size_t size);
+int kvzip_fuzz_pipeline(const std::uint8_t* data, std::size_t size);
+int kvzip_fuzz_safetensors(const std::uint8_t* data, std::size_t size);
+int kvzip_fuzz_tile(const std::uint8_t* data, std::size_t size);
+}
+
+namespace kvzip::test {
+namespace {
+
+class Numbers {
+ public:
+  std::size_t below(std::size_t end) {
+    state_ = state_ * 6364136223846793005u + 1442695040888963407u;
+    return static_cast<std::size_t>(state_ >> 33) % end;
+  }
+
+ private:
+  std::uint64_t state_ = 1;
+};
+
+/// A flipped bit, a byte of extremes, bytes left out, moved or repeated, or an end of another input.
+Bytes changed(Bytes bytes, const Bytes& other, Numbers& numbers) {
+  if (bytes.empty()) return other;
+  const std::size_t at = numbers.below(bytes.size());
+  const std::size_t length = 1 + numbers.below(std::min<std::size_t>(32, bytes.size() - at));
+  const auto from = bytes.begin() + static_cast<std::ptrdiff_t>(at), to = from + static_cast<std::ptrdiff_t>(length);
+  switch (numbers.below(6)) {
+    case 0:
+      *from ^= std::byte{1} << numbers.below(8);
+      break;
+    case 1:
+      *from = std::byte{numbers.below(2) == 0 ? std::uint8_t{0xff} : std::uint8_t{0}};
+      break;
+    case 2:
+      bytes.erase(from, to);
+      break;
+    case 3:
+      std::rotate(bytes.begin() + static_cast<std::ptrdiff_t>(numbers.below(at + 1)), from, to);
+      break;
+    case 4: {
+      const Bytes again(from, to);
+      bytes.insert(from, again.begin(), again.end());
+      break;
+    }
+    default: {
+      const auto cut = static_cast<std::ptrdiff_t>(numbers.below(other.size() + 1));
+      bytes.erase(from, bytes.end());
+      bytes.insert(bytes.end(), other.begin() + cut, other.end());
+    }
+  }
+  return bytes;
+}
+
+void meet(const std::string& name, int (*target)(const std::uint8_t*, std::size_t)) {
+  std::vector<std::string> paths;
+  for (const auto& entry : std::filesystem::directory_iterator(KVZIP_TEST_DIR "/fuzz/corpus/" + name)) {
+    paths.push_back(entry.path().string());
+  }
+  REQUIRE(!paths.empty());
+  std::sort(paths.begin(), paths.end());
+  const auto run = [&](const Bytes& input) {
+    CHECK(target(reinterpret_cast<const std::uint8_t*>(input.data()), input.size()) == 0);
+  };
+  Numbers numbers;
+  Bytes before = file_bytes(paths.back());
+  for (const std::string& path : paths) {
+    CAPTURE(path);
+    Bytes input = file_bytes(path);
+    run(input);
+    for (int i = 0; i < 4; ++i) {
+      Bytes bad = changed(input, before, numbers);
+      run(bad);
+      run(changed(std::move(bad), input, numbers));
+    }
+    before = std::move(input);
+  }
+}
+
+}  // namespace
+
+TEST_CASE("corpus: containers") {
+  kvzip_fuzz_container_start(nullptr, nullptr);
+  meet("container", kvzip_fuzz_container);
+}
+TEST_CASE("corpus: coders") {
+  meet("coder", kvzip_fuzz_coder);
+}
+TEST_CASE("corpus: dumps") {
+  meet("dump", kvzip_fuzz_dump);
+}
+TEST_CASE("corpus: pipelines and rules") {
+  meet("pipeline", kvzip_fuzz_pipeline);
+}
+TEST_CASE("corpus: safetensors") {
+  meet("safetensors", kvzip_fuzz_safetensors);
+}
+TEST_CASE("corpus: tiles") {
+  meet("tile", kvzip_fuzz_tile);
+}
+
+}  // namespace kvzip::test
