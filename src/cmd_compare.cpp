@@ -164,7 +164,7 @@ void add_row(Table& table, std::string name, std::string role, const Compared& c
     row.push_back(std::isinf(d.snr_db()) && d.snr_db() > 0 ? "exact" : fmt::format("{:.2f}", d.snr_db()));
     for (const double x : {d.cosine_min(), d.cosine_mean()}) row.push_back(fmt::format("{:.6f}", x));
   } else {
-    for (int i = 0; i < 6; ++i) row.push_back("-");
+    for (int i = 0; i < 6; ++i) row.emplace_back("-");
     if (c.unlike == 0) row[5] = "same";
   }
   row.push_back(number_text(c.bits()));

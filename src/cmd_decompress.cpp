@@ -28,7 +28,7 @@ struct DecompressArguments {
 std::string output_for(const std::string& in, const std::string& to) {
   if (in == "-") return "-";
   constexpr std::string_view kExtension = ".kvz";
-  const std::string out = in.ends_with(kExtension) ? in.substr(0, in.size() - kExtension.size()) : std::string();
+  std::string out = in.ends_with(kExtension) ? in.substr(0, in.size() - kExtension.size()) : std::string();
   const std::string_view format = format_of_path(out);
   if (out.empty() || format == "kvz" || (format.empty() && to.empty())) {
     throw UsageError(fmt::format("{}: its name does not tell what to write: give the output with -o", in));

@@ -17,7 +17,7 @@ std::uint32_t all_ones(std::uint32_t width) {
 }
 
 std::uint32_t sign_of(std::uint32_t width) {
-  return 1u << (8 * width - 1);
+  return (all_ones(width) >> 1) + 1;
 }
 
 std::uint32_t ordered(std::uint32_t bits, std::uint32_t width) {

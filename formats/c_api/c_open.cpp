@@ -193,7 +193,7 @@ int kvzip_read(kvzip_dump* dump, size_t tensor, void* buffer, size_t size) {
   return call([&] {
     Slice box = whole(given(dump, "dump"), tensor);
     if (size != 0) given(static_cast<std::byte*>(buffer), "buffer");
-    read_box(*dump, tensor, std::move(box), buffer, size);
+    read_box(*dump, tensor, box, buffer, size);
   });
 }
 
@@ -209,7 +209,7 @@ int kvzip_read_tokens(kvzip_dump* dump, size_t tensor, uint64_t begin, uint64_t 
     }
     box.start[axis] = begin;
     box.count[axis] = end - begin;
-    read_box(*dump, tensor, std::move(box), buffer, size);
+    read_box(*dump, tensor, box, buffer, size);
   });
 }
 

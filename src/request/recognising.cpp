@@ -79,7 +79,7 @@ std::unique_ptr<DumpReader> viewed(std::unique_ptr<DumpReader> reader, const Rec
     MapText map = as_typed("--map", [&] { return parse_map_text(text); });
     if (map.view) views.push_back(std::move(*map.view));
   }
-  return view(std::move(reader), std::move(views));
+  return view(std::move(reader), views);
 }
 
 RecogniseOptions recognise_options(const Recognising& options) {
