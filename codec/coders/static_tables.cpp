@@ -73,7 +73,7 @@ bool static_encode(const Stream& s, TablePer per, Bytes& table, Bytes& body) {
   Stream m = code_matrix(s, per);
   m.data.assign(m.count(), 0);
   std::vector<std::uint64_t> counts(m.count());
-  for (std::size_t i = 0; i < s.data.size(); ++i) ++counts[s.data[i] * m.cols + i % s.cols / width];
+  for (std::size_t i = 0; i < s.data.size(); ++i) ++counts[std::size_t{s.data[i]} * m.cols + i % s.cols / width];
   for (std::size_t c = 0; c < m.cols; ++c) {
     const std::uint64_t total = std::uint64_t{s.rows} * std::min<std::uint64_t>(width, s.cols - c * width);
     for (std::size_t i = 0; i < m.rows; ++i) {

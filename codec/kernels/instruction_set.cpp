@@ -25,7 +25,7 @@ std::vector<InstructionSet> instruction_sets() {
 std::vector<std::string_view> compiled_instruction_sets() {
   std::vector<std::string_view> out;
   for (std::int64_t left = HWY_ATTAINABLE_TARGETS; left != 0; left &= left - 1) {
-    out.push_back(hwy::TargetName(left & -left));
+    out.emplace_back(hwy::TargetName(left & -left));
   }
   return out;
 }

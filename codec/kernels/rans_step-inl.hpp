@@ -335,7 +335,7 @@ inline HWY_ATTR Vu16 next_words(hn::Mask<Du16> needed, const std::uint8_t*& at) 
   for (std::size_t b = 0; b < hn::Lanes(d) / 8; ++b) {
     const auto words = hn::TableLookupBytes(hn::LoadU(block, at), hn::Load(block, kShuffles.spread[bits[b]]));
     hn::Store(words, block, reinterpret_cast<std::uint8_t*>(out + 8 * b));
-    at += 2 * std::popcount(bits[b]);
+    at += std::ptrdiff_t{2} * std::popcount(bits[b]);
   }
   return hn::Load(d, out);
 #endif
