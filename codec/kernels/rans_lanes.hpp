@@ -58,7 +58,7 @@ inline float rans_magnitude(unsigned symbol) {
   const unsigned above = symbol < 8 ? 0 : symbol - 8;
   return static_cast<float>(symbol + above * above);
 }
-/// 2^(half_octaves / 2), as a float.
+/// 2^(half_octaves / 2), as a float; half_octaves is from -250 to 250.
 float rans_gain(int half_octaves);
 
 struct RansModel {

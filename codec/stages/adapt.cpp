@@ -44,8 +44,9 @@ int mean_gain(std::uint32_t rows) {
 
 /// Where the run of tokens after `begin` ends: the basis is refreshed there. Wide ones wait longer, because a refresh
 /// costs the cube of the width.
-std::uint32_t run_end(std::uint32_t begin, std::uint32_t rows, std::uint32_t width) {
-  const std::uint32_t length = std::max({kLeastRun, width / 4, begin / 2});
+std::uint32_t run_end(std::uint32_t begin, std::uint32_t rows, std::uint32_t width, double growth) {
+  const double grown = std::min(std::floor(growth * begin), static_cast<double>(rows));
+  const std::uint32_t length = std::max({kLeastRun, width / 4, static_cast<std::uint32_t>(grown)});
   return rows - begin <= length ? rows : begin + length;
 }
 
@@ -63,6 +64,8 @@ class Adapt final : public Cloned<Adapt, Stage> {
     v.real("level", level_, 0, 2, "the same for the tile's mean saliency among all tiles");
     v.text("repeats", repeats_, "none|dump|NAME|HASH",
            "tokens that came before predict those that are alike: none, those of the dump, or of a table");
+    v.since("1.1");  // so that it is stated where it is not the default, as files before it have it
+    v.real("growth", growth_, 0.25, 16, "tokens between two refreshes of the bases, over the tokens before them");
   }
 
   std::string_view lacks_table() const override {
@@ -81,7 +84,7 @@ class Adapt final : public Cloned<Adapt, Stage> {
     if (width_ == 0) return 0;
     const auto width = static_cast<std::uint32_t>(std::min<std::uint64_t>(width_, in.cols));
     std::uint32_t runs = 0;
-    for (std::uint32_t at = 0; at < in.rows; at = run_end(at, in.rows, width)) ++runs;
+    for (std::uint32_t at = 0; at < in.rows; at = run_end(at, in.rows, width, growth_)) ++runs;
     const double products = repeats_ == kNoRepeats ? 2 : 3;
     return static_cast<double>(in.cols) * width * (products * in.rows + 3.0 * runs * width) / 16;
   }
@@ -93,56 +96,58 @@ class Adapt final : public Cloned<Adapt, Stage> {
     std::vector<float> x = measure(tile, side);
     side.gains = gains(tile, x, repeats);
     pass_side(to.out, shape, side);
-    const std::vector<Channels> parts = parts_of(*tile.context, shape);
-    Buffer<std::int16_t> codes(x.size());
-    Buffer<float> approximation(x.size());
-    for (const Channels part : parts) {
-      std::int16_t* of_part = codes.data() + part.at(0, shape);
+    Codes codes(shape, repeats);
+    codes.make_room();
+    Buffer<float> approximation(to.wanted ? x.size() : 0);
+    for (const Channels part : parts_of(*tile.context, shape)) {
+      const std::size_t width = part.width();
       const auto begin = [&](Run run, AdaptBasis& basis, float* z) {
         basis.project(x.data() + std::size_t{run.first} * shape.cols + part.first, shape.cols, run.last - run.first, z);
       };
       const auto code = [&](std::uint32_t r, float* z, const float* predicted) {
-        const std::size_t width = part.width();
         if (predicted != nullptr) kernels::add_multiple(predicted, width, -1, z);
-        quantise(step_of(step_, side.gains[r]), width, z, of_part + r * width);
+        quantise(step_of(step_, side.gains[r]), width, z, codes.row(r) + part.first);
         if (predicted != nullptr) kernels::add_multiple(predicted, width, 1, z);
       };
-      code_part(shape, part, repeats, begin, code, approximation.data() + part.at(0, shape));
+      const auto end = [&](Run run, const float* rows) {
+        for (std::size_t r = run.first; r < run.last; ++r, rows += width) {
+          std::copy_n(rows, width, approximation.data() + r * shape.cols + part.first);
+        }
+      };
+      code_part(shape, part, repeats, to.wanted, begin, code, end);
     }
-    pass_codes(to.out, shape, parts, side.gains, repeats, codes);
-    if (to.wanted) subtract(tile, side, parts, approximation);
+    codes.pass(to.out, side.gains);
+    if (to.wanted) subtract(tile, side, approximation);
   }
 
   void decode(Tile& tile, TileShape shape, DecodeContext& from) const override {
     const RepeatRows repeats = repeat_rows(*tile.context, shape);
     Side side;
     pass_side(from.in, shape, side);
-    const std::vector<Channels> parts = parts_of(*tile.context, shape);
-    Buffer<std::int16_t> codes;
-    pass_codes(from.in, shape, parts, side.gains, repeats, codes);
-    Buffer<float> approximation(codes.size());
-    for (const Channels part : parts) {
+    Codes codes(shape, repeats);
+    codes.pass(from.in, side.gains);
+    for (const Channels part : parts_of(*tile.context, shape)) {
       const std::size_t width = part.width();
-      const std::int16_t* of_part = codes.data() + part.at(0, shape);
       const auto begin = [&](Run run, AdaptBasis&, float* z) {
         for (std::uint32_t r = run.first; r < run.last; ++r, z += width) {
-          dequantise(step_of(step_, side.gains[r]), of_part + r * width, width, z);
+          dequantise(step_of(step_, side.gains[r]), codes.row(r) + part.first, width, z);
         }
       };
       const auto code = [&](std::uint32_t, float* z, const float* predicted) {
         if (predicted != nullptr) kernels::add_multiple(predicted, width, 1, z);
       };
-      code_part(shape, part, repeats, begin, code, approximation.data() + part.at(0, shape));
-    }
-    for (std::uint32_t r = 0; r < shape.rows; ++r) {
-      float* out = tile.row(r);
-      for (const Channels part : parts) {
-        const float* a = approximation.data() + part.at(r, shape) - part.first;
-        for (std::size_t c = part.first; c < part.last; ++c) {
-          const float value = a[c] * side.rms + side.mean[c];
-          out[c] = from.blank ? value : out[c] + value;
+      const auto end = [&](Run run, const float* rows) {
+        const float* mean = side.mean.data() + part.first;
+        for (std::size_t r = run.first; r < run.last; ++r, rows += width) {
+          float* out = tile.row(r) + part.first;
+          if (from.blank) {
+            for (std::size_t c = 0; c < width; ++c) out[c] = rows[c] * side.rms + mean[c];
+          } else {
+            for (std::size_t c = 0; c < width; ++c) out[c] += rows[c] * side.rms + mean[c];
+          }
         }
-      }
+      };
+      code_part(shape, part, repeats, true, begin, code, end);
     }
   }
 
@@ -153,14 +158,40 @@ class Adapt final : public Cloned<Adapt, Stage> {
     std::vector<std::int8_t> gains;  // one a row
   };
 
-  /// The channels of a part. Codes and what they stand for are kept part by part, each row by row.
   struct Channels {
     std::uint32_t first, last;  // the one after
     std::size_t width() const { return last - first; }
-    std::size_t at(std::size_t r, TileShape shape) const { return first * std::size_t{shape.rows} + r * width(); }
   };
   struct Run {
     std::uint32_t first, last;  // rows; the one after
+  };
+
+  /// Predicted rows stand after the others, since their magnitudes are smaller.
+  class Codes {
+   public:
+    Codes(TileShape shape, const RepeatRows& repeats) : cols_(shape.cols), repeats_(repeats), place_(shape.rows) {
+      for (std::uint32_t r = 0; r < shape.rows; ++r) place_[r] = count_[repeats.predicted(r)]++;
+    }
+    void make_room() {
+      for (const bool predicted : {false, true}) codes_[predicted].resize(std::size_t{count_[predicted]} * cols_);
+    }
+    std::int16_t* row(std::uint32_t r) { return codes_[repeats_.predicted(r)].data() + std::size_t{place_[r]} * cols_; }
+    void pass(StreamPort& port, const std::vector<std::int8_t>& gains) {
+      for (const bool predicted : {false, true}) {
+        if (predicted && repeats_.contexts == 0) return;
+        std::vector<std::int8_t> own;
+        for (std::uint32_t r = 0; r < gains.size(); ++r) {
+          if (repeats_.predicted(r) == predicted) own.push_back(gains[r]);
+        }
+        pass_magnitudes(port, count_[predicted], cols_, own, codes_[predicted]);
+      }
+    }
+
+   private:
+    std::uint32_t cols_, count_[2] = {0, 0};
+    const RepeatRows& repeats_;
+    std::vector<std::uint32_t> place_;
+    Buffer<std::int16_t> codes_[2];  // those of predicted rows are the second ones
   };
 
   RepeatRows repeat_rows(const TileContext& context, TileShape shape) const {
@@ -188,34 +219,6 @@ class Adapt final : public Cloned<Adapt, Stage> {
     port.pass(s);
     if (port.writes()) return;
     for (const std::uint8_t g : s.data) gains.push_back(static_cast<std::int8_t>(g - kMostGain));
-  }
-
-  /// Predicted rows after the others, since their magnitudes are smaller.
-  static void pass_codes(StreamPort& port, TileShape shape, const std::vector<Channels>& parts,
-                         const std::vector<std::int8_t>& gains, const RepeatRows& repeats,
-                         Buffer<std::int16_t>& codes) {
-    codes.resize(std::size_t{shape.rows} * shape.cols);
-    for (const bool predicted : {false, true}) {
-      if (predicted && repeats.contexts == 0) return;
-      std::vector<std::uint32_t> rows;
-      std::vector<std::int8_t> of_rows;
-      for (std::uint32_t r = 0; r < shape.rows; ++r) {
-        if (repeats.predicted(r) != predicted) continue;
-        rows.push_back(r);
-        of_rows.push_back(gains[r]);
-      }
-      Buffer<std::int16_t> some(port.writes() ? rows.size() * shape.cols : 0);
-      const auto each = [&](auto&& copy) {
-        for (std::size_t i = 0; i < rows.size(); ++i) {
-          for (const Channels part : parts) {
-            copy(codes.data() + part.at(rows[i], shape), some.data() + i * shape.cols + part.first, part.width());
-          }
-        }
-      };
-      if (port.writes()) each([](const auto* code, auto* to, std::size_t n) { std::copy_n(code, n, to); });
-      pass_magnitudes(port, static_cast<std::uint32_t>(rows.size()), shape.cols, of_rows, some);
-      if (!port.writes()) each([](auto* code, const auto* from, std::size_t n) { std::copy_n(from, n, code); });
-    }
   }
 
   static std::int16_t whole(float x) {
@@ -317,19 +320,21 @@ class Adapt final : public Cloned<Adapt, Stage> {
     return parts;
   }
 
-  /// Run by run: `begin` may set the coefficients of its rows; `code` makes of each row what a reader will see. They
-  /// become rows of the approximation, from which the basis and the predictions learn.
-  template <typename Begin, typename Code>
-  void code_part(TileShape shape, Channels part, const RepeatRows& repeats, Begin&& begin, Code&& code,
-                 float* approximation) const {
+  /// Run by run: `begin` may set the coefficients of its rows; `code` makes of each row what a reader will see; `end`
+  /// takes rows of the approximation, where it is wanted, a few at a time. The basis and the predictions learn from it.
+  template <typename Begin, typename Code, typename End>
+  void code_part(TileShape shape, Channels part, const RepeatRows& repeats, bool wanted, Begin&& begin, Code&& code,
+                 End&& end) const {
+    constexpr std::uint32_t kRows = 128;  // at once: they stay in the cache
     const auto width = static_cast<std::uint32_t>(part.width());
     AdaptBasis basis(width, static_cast<float>(step_ * step_ / 12));
     RepeatPredictor predictor(repeats, width);
-    Buffer<float> z;
+    Buffer<float> z, rows(std::size_t{kRows} * width);
     std::vector<std::uint8_t> usual;
+    const bool predicts = repeats.contexts != 0;
     for (std::uint32_t from = 0; from < shape.rows;) {
-      const std::uint32_t to = run_end(from, shape.rows, width);
-      const bool learns = width_ != 0 && to < shape.rows, predicts = repeats.contexts != 0;
+      const std::uint32_t to = run_end(from, shape.rows, width, growth_);
+      const bool learns = width_ != 0 && to < shape.rows;
       z.resize(std::size_t{to - from} * width);
       usual.assign(to - from, 0);
       begin(Run{from, to}, basis, z.data());
@@ -341,9 +346,12 @@ class Adapt final : public Cloned<Adapt, Stage> {
         usual[r - from] = is_usual(row, width) ? 1 : 0;
         if (predicts && usual[r - from] != 0) predictor.learn(r, row);
       }
-      float* rows = approximation + std::size_t{from} * width;
-      basis.combine(z.data(), to - from, rows);
-      if (predicts) predictor.end_run(rows, usual);
+      for (std::uint32_t r = from; r < to && (wanted || predicts); r += kRows) {
+        const std::uint32_t some = std::min(kRows, to - r);
+        basis.combine(z.data() + std::size_t{r - from} * width, some, rows.data());
+        if (predicts) predictor.add_rows(r, rows.data(), std::span(usual).subspan(r - from, some));
+        if (wanted) end(Run{r, r + some}, rows.data());
+      }
       if (learns) {
         basis.observe(z.data(), usual);
         basis.refresh();
@@ -361,19 +369,16 @@ class Adapt final : public Cloned<Adapt, Stage> {
     kernels::from_cells(codes, n, step, static_cast<float>(0.5 - round_), z);
   }
 
-  static void subtract(Tile& tile, const Side& side, const std::vector<Channels>& parts,
-                       const Buffer<float>& approximation) {
+  static void subtract(Tile& tile, const Side& side, const Buffer<float>& approximation) {
     std::vector<float> row(tile.shape.cols);
     for (std::size_t r = 0; r < tile.shape.rows; ++r) {
-      for (const Channels part : parts) {
-        const float* a = approximation.data() + part.at(r, tile.shape) - part.first;
-        for (std::size_t c = part.first; c < part.last; ++c) row[c] = a[c] * side.rms + side.mean[c];
-      }
+      const float* a = approximation.data() + r * row.size();
+      for (std::size_t c = 0; c < row.size(); ++c) row[c] = a[c] * side.rms + side.mean[c];
       tile.subtract_row(r, row);
     }
   }
 
-  double step_ = 0.5, round_ = 0.4, gamma_ = 0.6, level_ = 0.85;
+  double step_ = 0.5, round_ = 0.4, gamma_ = 0.6, level_ = 0.85, growth_ = 0.5;
   std::uint64_t width_ = 256;
   static constexpr std::string_view kNoRepeats = "none";
   std::string repeats_{kNoRepeats};

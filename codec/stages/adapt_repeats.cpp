@@ -28,33 +28,19 @@ RepeatRows::RepeatRows(ByteView table, const TileContext& context, TileShape sha
     return;
   }
   token.resize(shape.rows);
-  std::vector<std::uint32_t> pair(shape.rows, kNone);
-  std::map<std::pair<std::uint32_t, std::uint32_t>, std::uint32_t> pairs;
-  std::vector<bool> met;  // by context: an earlier row had it
+  std::vector<std::uint32_t> count;  // of each token
   for (std::uint32_t r = 0; r < shape.rows; ++r) {
     const std::uint32_t distance = distance_at(table, shape.first_token + r);
     if (distance != 0 && distance <= r) {
       token[r] = token[r - distance];
+      rows[r].source = token[r];
+      ++count[token[r]];
     } else {
       token[r] = contexts++;
-      met.push_back(false);
+      count.push_back(1);
     }
-    if (r > 0) {
-      const auto [at, is_new] = pairs.try_emplace({token[r - 1], token[r]}, contexts);
-      pair[r] = at->second;
-      if (is_new) {
-        ++contexts;
-        met.push_back(false);
-      }
-    }
-    if (pair[r] != kNone && met[pair[r]]) {
-      rows[r].source = pair[r];
-    } else if (met[token[r]]) {
-      rows[r].source = token[r];
-    }
-    met[token[r]] = true;
-    if (pair[r] != kNone) met[pair[r]] = true;
   }
+  const std::vector<std::uint32_t> pair = pairs_of(count);
   // Contexts that predict something, numbered anew.
   std::vector<std::uint32_t> number(contexts, kNone);
   contexts = 0;
@@ -67,6 +53,28 @@ RepeatRows::RepeatRows(ByteView table, const TileContext& context, TileShape sha
     rows[r].feeds[0] = number[token[r]];
     rows[r].feeds[1] = pair[r] == kNone ? kNone : number[pair[r]];
   }
+}
+
+std::vector<std::uint32_t> RepeatRows::pairs_of(const std::vector<std::uint32_t>& count) {
+  struct Place {
+    std::uint64_t tokens;  // both
+    std::uint32_t row;
+  };
+  std::vector<Place> places;
+  for (std::uint32_t r = 1; r < token.size(); ++r) {
+    if (count[token[r - 1]] < 2 || count[token[r]] < 2) continue;  // there is no other one
+    places.push_back({std::uint64_t{token[r - 1]} << 32 | token[r], r});
+  }
+  std::sort(places.begin(), places.end(),
+            [](const Place& a, const Place& b) { return a.tokens != b.tokens ? a.tokens < b.tokens : a.row < b.row; });
+  std::vector<std::uint32_t> pair(token.size(), kNone);
+  for (std::size_t i = 1; i < places.size(); ++i) {
+    const Place &before = places[i - 1], &at = places[i];
+    if (before.tokens != at.tokens) continue;
+    if (pair[before.row] == kNone) pair[before.row] = contexts++;
+    pair[at.row] = rows[at.row].source = pair[before.row];
+  }
+  return pair;
 }
 
 std::vector<float> repeat_gains(const RepeatRows& repeats, const float* x, std::size_t cols) {
@@ -111,8 +119,6 @@ RepeatPredictor::RepeatPredictor(const RepeatRows& repeats, std::uint32_t width)
       of_mean_(width, 1.0f) {}
 
 void RepeatPredictor::begin_run(std::uint32_t from, std::uint32_t to, AdaptBasis& basis) {
-  from_ = from;
-  to_ = to;
   std::fill(place_.begin(), place_.end(), RepeatRows::kNone);
   before_.clear();
   std::uint32_t places = 0;
@@ -149,13 +155,12 @@ void RepeatPredictor::learn(std::size_t r, const float* coefficients) {
   }
 }
 
-void RepeatPredictor::end_run(const float* rows, std::span<const std::uint8_t> usual) {
-  for (std::uint32_t r = from_; r < to_; ++r) {
-    if (usual[r - from_] == 0) continue;
-    for (const std::uint32_t context : repeats_.rows[r].feeds) {
+void RepeatPredictor::add_rows(std::uint32_t first, const float* rows, std::span<const std::uint8_t> usual) {
+  for (std::size_t i = 0; i < usual.size(); ++i) {
+    if (usual[i] == 0) continue;
+    for (const std::uint32_t context : repeats_.rows[first + i].feeds) {
       if (context == RepeatRows::kNone) continue;
-      kernels::add_multiple(rows + std::size_t{r - from_} * width_, width_, 1,
-                            sums_.data() + std::size_t{context} * width_);
+      kernels::add_multiple(rows + i * width_, width_, 1, sums_.data() + std::size_t{context} * width_);
     }
   }
 }

@@ -31,6 +31,11 @@ struct RepeatRows {
   /// rows are not consecutive tokens.
   RepeatRows(ByteView table, const TileContext& context, TileShape shape);
   bool predicted(std::size_t r) const { return rows[r].source != kNone; }
+
+ private:
+  /// The context that each row is of with the row before it, where several are, or kNone; such rows but for the first
+  /// one take it for their source. `count`: how many rows have a token.
+  std::vector<std::uint32_t> pairs_of(const std::vector<std::uint32_t>& count);
 };
 
 /// For the encoder: by how many half octaves finer the steps of rows of x, cols wide, should be because others are
@@ -50,12 +55,13 @@ class RepeatPredictor {
   const float* predict(std::size_t r);
   /// Row r, a usual one, became these coefficients. Rows come in their order, each after its prediction.
   void learn(std::size_t r, const float* coefficients);
-  /// The run's rows as they were decoded, and which of them are usual.
-  void end_run(const float* rows, std::span<const std::uint8_t> usual);
+  /// Rows of the run from `first` on as they were decoded, and which of them are usual. All of the run's come in their
+  /// order, after the last prediction.
+  void add_rows(std::uint32_t first, const float* rows, std::span<const std::uint8_t> usual);
 
  private:
   const RepeatRows& repeats_;
-  std::uint32_t width_, from_ = 0, to_ = 0;
+  std::uint32_t width_;
   std::vector<std::uint32_t> counts_;  // rows in the sums of each context
   std::vector<float> sums_;            // of each context, contexts x width: of rows before the run
   std::vector<std::uint32_t> place_;   // of each context in run_sums_, for this run; or kNone

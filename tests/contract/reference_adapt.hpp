@@ -13,7 +13,7 @@
 namespace kvzip::reference {
 
 struct AdaptFields {
-  double step = 0.5, round = 0.4;
+  double step = 0.5, round = 0.4, growth = 0.5;
   std::size_t width = 256;
   std::vector<std::uint32_t> repeats{};  // of each row: how far above it its token stood last; empty: none
 };
