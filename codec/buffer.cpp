@@ -4,8 +4,10 @@
 #include <array>
 #include <atomic>
 #include <bit>
+#include <memory>
 #include <mutex>
 #include <new>
+#include <utility>
 #include <vector>
 
 #if defined(__linux__)
@@ -93,8 +95,17 @@ class Kept {
     bytes_ += bytes;
     return true;
   }
+  std::shared_ptr<const Turns> turns() {
+    const std::lock_guard lock(mutex_);
+    return turns_;
+  }
+  void set_turns(std::shared_ptr<const Turns> turns) {
+    const std::lock_guard lock(mutex_);
+    if (keepers != 0) turns_.swap(turns);
+  }
   void release_all() {
     const std::lock_guard lock(mutex_);
+    turns_.reset();
     for (std::size_t i = 0; i < count_; ++i) release(blocks_[i].memory, blocks_[i].bytes);
     count_ = bytes_ = 0;
   }
@@ -112,6 +123,7 @@ class Kept {
   }
 
   std::mutex mutex_;
+  std::shared_ptr<const Turns> turns_;
   std::array<Block, kBlocks> blocks_;
   std::size_t count_ = 0, bytes_ = 0;
 };
@@ -149,6 +161,14 @@ void give_memory(void* memory, std::size_t bytes) noexcept {
   if (bytes < kSmall) return ::operator delete(memory);
   if (kKeeps && keepers != 0 && kept.give(memory, rounded(bytes))) return;
   release(memory, rounded(bytes));
+}
+
+std::shared_ptr<const Turns> kept_turns() {
+  return kept.turns();
+}
+
+void keep_turns(std::shared_ptr<const Turns> turns) {
+  if (kKeeps && keepers != 0) kept.set_turns(std::move(turns));
 }
 
 }  // namespace kvzip

@@ -16,6 +16,11 @@ namespace kvzip {
 void* take_memory(std::size_t bytes);
 void give_memory(void* memory, std::size_t bytes) noexcept;
 
+/// The sines of rotary.cpp that this thread had last, since every layer asks for the same ones: kept as memory is.
+struct Turns;
+std::shared_ptr<const Turns> kept_turns();
+void keep_turns(std::shared_ptr<const Turns> turns);
+
 template <typename T>
 struct BufferAllocator {
   static_assert(std::is_trivial_v<T>);

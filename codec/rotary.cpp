@@ -5,13 +5,24 @@
 #include <cmath>
 #include <functional>
 
+#include "codec/buffer.hpp"
 #include "codec/fail.hpp"
 #include "codec/kernels/sines.hpp"
 #include "codec/portable_math.hpp"
 
 namespace kvzip {
+
+/// Of each row the sines of all pairs, and then the cosines.
+struct Turns {
+  std::vector<double> frequency;
+  std::uint64_t first;
+  std::size_t rows;
+  Buffer<float> values;
+};
+
 namespace {
 
+constexpr std::size_t kMostKept = std::size_t{1} << 18;  // pairs: two megabytes
 constexpr double kPi = 3.14159265358979323846;
 constexpr std::uint64_t kMostPositions = std::uint64_t{1} << 30;
 
@@ -68,14 +79,35 @@ Rotary::Rotary(const Rope& rope) {
   partner_ = interleaved ? 1 : half;
 }
 
+std::shared_ptr<const Turns> Rotary::turns(std::uint64_t first, std::size_t rows) const {
+  const std::size_t half = frequency_.size();
+  if (rows * half > kMostKept) return nullptr;
+  std::shared_ptr<const Turns> kept = kept_turns();
+  if (kept != nullptr && kept->first == first && kept->rows >= rows && kept->frequency == frequency_) return kept;
+  const auto made = std::make_shared<Turns>(Turns{frequency_, first, rows, {}});
+  made->values.resize(2 * rows * half);
+  for (std::size_t t = 0; t < rows; ++t) {
+    float* row = made->values.data() + 2 * t * half;
+    kernels::sines(static_cast<double>(first + t), frequency_.data(), half, row, row + half);
+  }
+  keep_turns(made);
+  return made;
+}
+
 void Rotary::turn(std::uint64_t first, int direction, std::size_t rows, std::size_t heads, std::size_t head_dim,
                   float* x, std::size_t stride) const {
   if (stride == 0) stride = heads * head_dim;
   const std::size_t half = frequency_.size();
-  std::vector<float> cosine(half), sine(half);
+  std::vector<float> own(2 * half);
+  const std::shared_ptr<const Turns> all = turns(first, rows);
   for (std::size_t t = 0; t < rows; ++t, x += stride) {
-    kernels::sines(static_cast<double>(first + t), frequency_.data(), half, sine.data(), cosine.data());
-    if (direction < 0) std::transform(sine.begin(), sine.end(), sine.begin(), std::negate<>());
+    if (all == nullptr) {
+      kernels::sines(static_cast<double>(first + t), frequency_.data(), half, own.data(), own.data() + half);
+    } else {
+      std::copy_n(all->values.data() + 2 * t * half, 2 * half, own.data());
+    }
+    float *sine = own.data(), *cosine = sine + half;
+    if (direction < 0) std::transform(sine, cosine, sine, std::negate<>());
     for (std::size_t h = 0; h < heads; ++h) {
       float* head = x + h * head_dim;
       for (std::size_t i = 0; i < half; ++i) {

@@ -6,11 +6,14 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "kvzip/rope.hpp"
 
 namespace kvzip {
+
+struct Turns;
 
 /// fail() unless heads of `head_dim` at positions below `positions` can be turned: all parameters are set (dims not 0)
 /// and every angle stays where portable::sincos() holds. State and first_position are not looked at.
@@ -26,6 +29,8 @@ class Rotary {
             std::size_t stride = 0) const;
 
  private:
+  std::shared_ptr<const Turns> turns(std::uint64_t first, std::size_t rows) const;
+
   std::vector<double> frequency_;
   std::size_t step_, partner_;  // pair i is channels i * step_ and i * step_ + partner_
 };

@@ -45,8 +45,9 @@ int mean_gain(std::uint32_t rows) {
 /// Where the run of tokens after `begin` ends: the basis is refreshed there. Wide ones wait longer, because a refresh
 /// costs the cube of the width.
 std::uint32_t run_end(std::uint32_t begin, std::uint32_t rows, std::uint32_t width, double growth) {
-  const double grown = std::min(std::floor(growth * begin), static_cast<double>(rows));
-  const std::uint32_t length = std::max({kLeastRun, width / 4, static_cast<std::uint32_t>(grown)});
+  const double grown = std::floor(growth * std::max(width / 2, begin));
+  const std::uint32_t length =
+      std::max(kLeastRun, static_cast<std::uint32_t>(std::min(grown, static_cast<double>(rows))));
   return rows - begin <= length ? rows : begin + length;
 }
 

@@ -49,9 +49,14 @@ RepeatRows::RepeatRows(ByteView table, const TileContext& context, TileShape sha
     if (number[row.source] == kNone) number[row.source] = contexts++;
     row.source = number[row.source];
   }
-  for (std::uint32_t r = 0; r < shape.rows; ++r) {
-    rows[r].feeds[0] = number[token[r]];
-    rows[r].feeds[1] = pair[r] == kNone ? kNone : number[pair[r]];
+  last_use.assign(contexts, 0);
+  for (std::uint32_t r = shape.rows; r-- > 0;) {
+    const auto fed = [&](std::uint32_t context) {
+      return context != kNone && number[context] != kNone && last_use[number[context]] > r ? number[context] : kNone;
+    };
+    rows[r].feeds[0] = fed(token[r]);
+    rows[r].feeds[1] = fed(pair[r]);
+    if (rows[r].source != kNone) last_use[rows[r].source] = std::max(last_use[rows[r].source], r);
   }
 }
 
@@ -119,6 +124,7 @@ RepeatPredictor::RepeatPredictor(const RepeatRows& repeats, std::uint32_t width)
       of_mean_(width, 1.0f) {}
 
 void RepeatPredictor::begin_run(std::uint32_t from, std::uint32_t to, AdaptBasis& basis) {
+  run_end_ = to;
   std::fill(place_.begin(), place_.end(), RepeatRows::kNone);
   before_.clear();
   std::uint32_t places = 0;
@@ -159,7 +165,7 @@ void RepeatPredictor::add_rows(std::uint32_t first, const float* rows, std::span
   for (std::size_t i = 0; i < usual.size(); ++i) {
     if (usual[i] == 0) continue;
     for (const std::uint32_t context : repeats_.rows[first + i].feeds) {
-      if (context == RepeatRows::kNone) continue;
+      if (context == RepeatRows::kNone || repeats_.last_use[context] < run_end_) continue;
       kernels::add_multiple(rows + i * width_, width_, 1, sums_.data() + std::size_t{context} * width_);
     }
   }

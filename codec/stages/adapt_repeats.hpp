@@ -20,11 +20,12 @@ struct RepeatRows {
   static constexpr std::uint32_t kNone = 0xffffffff;
   struct Row {
     std::uint32_t source = kNone;          // the context that predicts it
-    std::uint32_t feeds[2]{kNone, kNone};  // the contexts it is one of, where later rows are predicted from them
+    std::uint32_t feeds[2]{kNone, kNone};  // the contexts it is one of that later rows are predicted from
   };
   std::vector<Row> rows;
-  std::vector<std::uint32_t> token;  // of each row, a number for its token
-  std::uint32_t contexts = 0;        // numbered from 0
+  std::vector<std::uint32_t> token;     // of each row, a number for its token
+  std::uint32_t contexts = 0;           // numbered from 0
+  std::vector<std::uint32_t> last_use;  // of each context, the last row that is predicted from it
 
   /// `table`: for each token of the sequence a little-endian u32, how many tokens before it the last one that is the
   /// same stands; 0 where there is none. No row is predicted where the table does not count the sequence's tokens or
@@ -61,7 +62,7 @@ class RepeatPredictor {
 
  private:
   const RepeatRows& repeats_;
-  std::uint32_t width_;
+  std::uint32_t width_, run_end_ = 0;
   std::vector<std::uint32_t> counts_;  // rows in the sums of each context
   std::vector<float> sums_;            // of each context, contexts x width: of rows before the run
   std::vector<std::uint32_t> place_;   // of each context in run_sums_, for this run; or kNone
