@@ -50,6 +50,20 @@ void FromCells(const std::int16_t* codes, std::size_t n, float step, float shift
   }
 }
 
+void ScaleRow(const float* x, std::size_t n, float factor, const float* offset, bool blank, float* out) {
+  const hn::ScalableTag<float> f;
+  const std::size_t lanes = hn::Lanes(f);
+  std::size_t i = 0;
+  for (; i + lanes <= n; i += lanes) {
+    const auto value = hn::Add(hn::Mul(hn::LoadU(f, x + i), hn::Set(f, factor)), hn::LoadU(f, offset + i));
+    hn::StoreU(blank ? value : hn::Add(hn::LoadU(f, out + i), value), f, out + i);
+  }
+  for (; i < n; ++i) {
+    const float value = x[i] * factor + offset[i];
+    out[i] = blank ? value : out[i] + value;
+  }
+}
+
 }  // namespace kvzip::kernels::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
@@ -58,12 +72,16 @@ namespace kvzip::kernels {
 
 HWY_EXPORT(ToCells);
 HWY_EXPORT(FromCells);
+HWY_EXPORT(ScaleRow);
 
 void to_cells(const float* x, std::size_t n, float step, float round, float most, std::int16_t* codes) {
   HWY_DYNAMIC_DISPATCH(ToCells)(x, n, step, round, most, codes);
 }
 void from_cells(const std::int16_t* codes, std::size_t n, float step, float shift, float* x) {
   HWY_DYNAMIC_DISPATCH(FromCells)(codes, n, step, shift, x);
+}
+void scale_row(const float* x, std::size_t n, float factor, const float* offset, bool blank, float* out) {
+  HWY_DYNAMIC_DISPATCH(ScaleRow)(x, n, factor, offset, blank, out);
 }
 
 }  // namespace kvzip::kernels

@@ -11,5 +11,7 @@ namespace kvzip::kernels {
 void to_cells(const float* x, std::size_t n, float step, float round, float most, std::int16_t* codes);
 /// x[i] = (codes[i] + sign(codes[i]) shift) step
 void from_cells(const std::int16_t* codes, std::size_t n, float step, float shift, float* x);
+/// out[i] = x[i] factor + offset[i] where it is blank, and else that more.
+void scale_row(const float* x, std::size_t n, float factor, const float* offset, bool blank, float* out);
 
 }  // namespace kvzip::kernels

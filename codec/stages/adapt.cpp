@@ -138,14 +138,9 @@ class Adapt final : public Cloned<Adapt, Stage> {
         if (predicted != nullptr) kernels::add_multiple(predicted, width, 1, z);
       };
       const auto end = [&](Run run, const float* rows) {
-        const float* mean = side.mean.data() + part.first;
         for (std::size_t r = run.first; r < run.last; ++r, rows += width) {
-          float* out = tile.row(r) + part.first;
-          if (from.blank) {
-            for (std::size_t c = 0; c < width; ++c) out[c] = rows[c] * side.rms + mean[c];
-          } else {
-            for (std::size_t c = 0; c < width; ++c) out[c] += rows[c] * side.rms + mean[c];
-          }
+          kernels::scale_row(rows, width, side.rms, side.mean.data() + part.first, from.blank,
+                             tile.row(r) + part.first);
         }
       };
       code_part(shape, part, repeats, true, begin, code, end);
