@@ -42,14 +42,15 @@ struct Case {
   const TileContext* other_context = nullptr;
 
   std::string text() const {
-    return fmt::format("adapt:step={}:round={}:width={}{}", fields.step, fields.round, fields.width,
-                       fields.repeats.empty() ? "" : ":repeats=dump");
+    return fmt::format("adapt:step={}:round={}:width={}:growth={}{}", fields.step, fields.round, fields.width,
+                       fields.growth, fields.repeats.empty() ? "" : ":repeats=dump");
   }
   std::unique_ptr<Stage> stage() const {
     auto stage = make_adapt();
     const std::string step = fmt::format("step={}", fields.step), round = fmt::format("round={}", fields.round);
     const std::string width = fmt::format("width={}", fields.width);
-    const std::vector<std::string_view> items{step, round, width};
+    const std::string growth = fmt::format("growth={}", fields.growth);
+    const std::vector<std::string_view> items{step, round, width, growth};
     parse_fields(*stage, "adapt", items);
     if (!fields.repeats.empty()) stage->use_table(table(), "repeats");
     return stage;

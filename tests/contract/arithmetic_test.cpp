@@ -129,6 +129,25 @@ TEST_CASE("kernels: values to cells and back, as plain loops") {
   }
 }
 
+TEST_CASE("kernels: rows scaled to their place, or added to what is there, as plain loops") {
+  for (const std::size_t n : {0u, 1u, 7u, 16u, 37u, 200u}) {
+    const std::vector<float> x = awkward(n, n + 1), offset = normal(n, n + 2), before = normal(n, n + 3);
+    for (const bool blank : {false, true}) {
+      std::vector<float> expected;
+      for (std::size_t i = 0; i < n; ++i) {
+        const float value = x[i] * 0.3f + offset[i];
+        expected.push_back(blank ? value : before[i] + value);
+      }
+      const std::vector<float> found = on_every_instruction_set([&] {
+        std::vector<float> out = before;
+        kernels::scale_row(x.data(), n, 0.3f, offset.data(), blank, out.data());
+        return out;
+      });
+      CHECK(std::memcmp(found.data(), expected.data(), n * sizeof(float)) == 0);
+    }
+  }
+}
+
 TEST_CASE("kernels: predictions and their factors, as plain loops") {
   for (const std::size_t n : {0u, 1u, 7u, 16u, 37u, 64u}) {
     const std::vector<float> sum = normal(n, n + 1), x = normal(n, n + 2), numerator = normal(n, n + 3);

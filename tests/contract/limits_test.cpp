@@ -160,6 +160,8 @@ TEST_CASE("limits: the work of a tile follows from what is declared, as the manu
   double runs = 0;
   for (std::uint32_t at = 0; at < 700; at += std::max({16u, 256u / 4, at / 2})) ++runs;
   CHECK(work("adapt:width=256,rans") == 300.0 * 256 * (2 * 700 + 3 * runs * 256) / 16);
+  // 64 rows, as many again, twice as many, ..
+  CHECK(work("adapt:width=128:growth=1,rans") == 300.0 * 128 * (2 * 700 + 3 * 5 * 128) / 16);
 }
 
 TEST_CASE("limits: files that earn their work are read, others are refused before any of it") {

@@ -13,8 +13,9 @@
 namespace kvzip::reference {
 
 struct AdaptFields {
-  double step = 0.5, round = 0.4, growth = 0.5;
+  double step = 0.5, round = 0.4;
   std::size_t width = 256;
+  double growth = 0.5;
   std::vector<std::uint32_t> repeats{};  // of each row: how far above it its token stood last; empty: none
 };
 
@@ -272,7 +273,8 @@ inline std::vector<float> adapt_decoded(const std::vector<Stream>& streams, std:
     Basis<float> basis(end - begin, static_cast<float>(fields.step * fields.step / 12));
     Predictions predictions(end - begin, cols, begin);
     for (std::size_t from = 0, to = 0; from < rows; from = to) {
-      to = std::min(rows, from + std::max<std::size_t>({16, (end - begin) / 4, from / 2}));
+      const double grown = fields.growth * static_cast<double>(std::max((end - begin) / 2, from));
+      to = std::min(rows, from + std::max<std::size_t>(16, static_cast<std::size_t>(grown)));
       for (std::size_t t = from; t < to; ++t) {
         if (!of[t].empty()) predictions.predict(t, from, of[t], basis, y, z);
         predictions.learn(t, !of[t].empty(), z);

@@ -26,6 +26,8 @@ std::vector<Case> cases() {
         c.fields.round = 0.25;
         c.saliency = weights(m.rows, width + m.rows);
         all.push_back(c);
+        c.fields.growth = step == 0.5 ? 1 : width == 8 ? 0.25 : 3;
+        all.push_back(c);
       }
     }
   }
@@ -35,6 +37,7 @@ std::vector<Case> cases() {
       c.saliency.clear();
       all.push_back(c);
       c.saliency = weights(c.m.rows, width);
+      c.fields.growth = width == 8 ? 2.5 : 1;
       all.push_back(c);
     }
   }
