@@ -316,42 +316,39 @@ class Adapt final : public Cloned<Adapt, Stage> {
     return parts;
   }
 
-  /// Run by run: `begin` may set the coefficients of its rows; `code` makes of each row what a reader will see; `end`
-  /// takes rows of the approximation, where it is wanted, a few at a time. The basis and the predictions learn from it.
+  /// A few rows at a time, which stay in the cache: `begin` may set their coefficients; `code` makes of each row what a
+  /// reader will see; `end` takes their approximation, where it is wanted. The basis and the predictions learn from it.
   template <typename Begin, typename Code, typename End>
   void code_part(TileShape shape, Channels part, const RepeatRows& repeats, bool wanted, Begin&& begin, Code&& code,
                  End&& end) const {
-    constexpr std::uint32_t kRows = 128;  // at once: they stay in the cache
+    constexpr std::uint32_t kRows = 128;
     const auto width = static_cast<std::uint32_t>(part.width());
     AdaptBasis basis(width, static_cast<float>(step_ * step_ / 12));
     RepeatPredictor predictor(repeats, width);
-    Buffer<float> z, rows(std::size_t{kRows} * width);
+    Buffer<float> z(std::size_t{kRows} * width), rows(z.size());
     std::vector<std::uint8_t> usual;
     const bool predicts = repeats.contexts != 0;
     for (std::uint32_t from = 0; from < shape.rows;) {
       const std::uint32_t to = run_end(from, shape.rows, width, growth_);
       const bool learns = width_ != 0 && to < shape.rows;
-      z.resize(std::size_t{to - from} * width);
-      usual.assign(to - from, 0);
-      begin(Run{from, to}, basis, z.data());
       if (predicts) predictor.begin_run(from, to, basis);
-      for (std::uint32_t r = from; r < to; ++r) {
-        float* row = z.data() + std::size_t{r - from} * width;
-        code(r, row, predicts ? predictor.predict(r) : nullptr);
-        if (!learns && !predicts) continue;
-        usual[r - from] = is_usual(row, width) ? 1 : 0;
-        if (predicts && usual[r - from] != 0) predictor.learn(r, row);
+      for (std::uint32_t first = from; first < to; first += kRows) {
+        const Run some{first, std::min(to, first + kRows)};
+        usual.assign(some.last - first, 0);
+        begin(some, basis, z.data());
+        for (std::uint32_t r = first; r < some.last; ++r) {
+          float* row = z.data() + std::size_t{r - first} * width;
+          code(r, row, predicts ? predictor.predict(r) : nullptr);
+          if (!learns && !predicts) continue;
+          usual[r - first] = is_usual(row, width) ? 1 : 0;
+          if (predicts && usual[r - first] != 0) predictor.learn(r, row);
+        }
+        if (wanted || predicts) basis.combine(z.data(), some.last - first, rows.data());
+        if (predicts) predictor.add_rows(first, rows.data(), usual);
+        if (wanted) end(some, rows.data());
+        if (learns) basis.observe(z.data(), usual);
       }
-      for (std::uint32_t r = from; r < to && (wanted || predicts); r += kRows) {
-        const std::uint32_t some = std::min(kRows, to - r);
-        basis.combine(z.data() + std::size_t{r - from} * width, some, rows.data());
-        if (predicts) predictor.add_rows(r, rows.data(), std::span(usual).subspan(r - from, some));
-        if (wanted) end(Run{r, r + some}, rows.data());
-      }
-      if (learns) {
-        basis.observe(z.data(), usual);
-        basis.refresh();
-      }
+      if (learns) basis.refresh();
       from = to;
     }
   }
