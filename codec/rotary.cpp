@@ -23,6 +23,7 @@ struct Turns {
 namespace {
 
 constexpr std::size_t kMostKept = std::size_t{1} << 18;  // pairs: two megabytes
+constexpr std::size_t kLeastRows = 64;                   // fewer are not worth it
 constexpr double kPi = 3.14159265358979323846;
 constexpr std::uint64_t kMostPositions = std::uint64_t{1} << 30;
 
@@ -81,7 +82,7 @@ Rotary::Rotary(const Rope& rope) {
 
 std::shared_ptr<const Turns> Rotary::turns(std::uint64_t first, std::size_t rows) const {
   const std::size_t half = frequency_.size();
-  if (rows * half > kMostKept) return nullptr;
+  if (rows < kLeastRows || rows * half > kMostKept) return nullptr;
   std::shared_ptr<const Turns> kept = kept_turns();
   if (kept != nullptr && kept->first == first && kept->rows >= rows && kept->frequency == frequency_) return kept;
   const auto made = std::make_shared<Turns>(Turns{frequency_, first, rows, {}});
