@@ -12,6 +12,7 @@
 #include "formats/query_set.hpp"
 #include "formats/saliency_layer.hpp"
 #include "formats/saliency_proxy.hpp"
+#include "formats/token_positions.hpp"
 
 namespace kvzip {
 namespace {
@@ -94,6 +95,7 @@ class Measuring {
 
   Saliency run(HeadMap heads) {
     std::erase_if(heads, [](const auto& layer) { return !pairs_up(layer.second); });
+    positions_ = TokenPositions(dump_, heads, model_.rope.first_position, TokenPositions::Odd::ignore);
     for (const auto& [layer, place] : heads) measure(layer, place);
     Saliency out;
     out.from_queries = asked_;
@@ -112,13 +114,38 @@ class Measuring {
     const HeadRows& keys = place.keys[0];
     const LayerQueries* queries = queries_ ? queries_->of(layer) : nullptr;
     const auto [rope, window] = model_.attention(layer.first);
-    std::uint64_t end = rope.first_position + keys.tokens;
+    std::uint64_t end = positions_.stored() ? positions_.behind(keys.tokens) : rope.first_position + keys.tokens;
     if (queries != nullptr) end = std::max(end, queries->first_position + queries->tokens);
     const std::optional<Rotary> rotary = rotary_of(rope, keys.dims, end);
-    SaliencyLayer of{dump_, keys, place.values[0], rope.first_position, nullptr, nullptr, options_.threads, window};
+    SaliencyLayer of{dump_,
+                     keys,
+                     place.values[0],
+                     rope.first_position,
+                     nullptr,
+                     nullptr,
+                     options_.threads,
+                     window,
+                     positions_of(layer, keys)};
     if (rotary && rope.state == Rope::State::pre) of.turn = &*rotary;
     if (rotary && rope.state == Rope::State::post) of.turn_back = &*rotary;
     if (queries == nullptr || !ask(layer, of, *queries)) use_proxy(layer, of);
+  }
+
+  /// Empty where no token was left out.
+  SaliencyLayer::Positions positions_of(const Layer& layer, const HeadRows& keys) const {
+    SaliencyLayer::Positions out;
+    for (std::uint64_t head = 0; positions_.stored() && head < keys.heads; ++head)
+      out.push_back(positions_.of(layer, head, 0, keys.tokens));
+    return out;
+  }
+
+  /// Queries of a dump that tokens were left out of are of the tokens that stay, the last ones where they are fewer:
+  /// their positions. Nothing where these differ by head.
+  static std::vector<std::uint64_t> kept_positions(const SaliencyLayer& of, const LayerQueries& queries) {
+    const std::vector<std::uint64_t>& kept = of.positions[0];
+    const bool shared = std::ranges::all_of(of.positions, [&](const auto& list) { return list == kept; });
+    if (!shared || queries.tokens > kept.size()) return {};
+    return {kept.end() - static_cast<std::ptrdiff_t>(queries.tokens), kept.end()};
   }
 
   /// False when its queries do not fit the layer, or none sees a token.
@@ -132,11 +159,16 @@ class Measuring {
     }
     std::uint64_t most = options_.queries_per_head;
     if (most == 0 && queries.tokens > kLittleWork / std::max<std::uint64_t>(1, of.keys.tokens)) most = kManyQueries;
-    const std::vector<std::uint64_t> chosen = queries_->choose(queries, of.first_position, most);
+    const bool kept = options_.queries == nullptr && !of.positions.empty();
+    const std::vector<std::uint64_t> own = kept ? kept_positions(of, queries) : std::vector<std::uint64_t>();
+    const std::vector<std::uint64_t> chosen =
+        kept ? spread(0, own.size(), most) : queries_->choose(queries, of.first_position, most);
     if (chosen.empty()) return false;
-    const std::vector<float> rows = queries_->read(queries, chosen, of.turn);
+    std::vector<float> rows = queries_->read(queries, chosen, nullptr);
     std::vector<std::uint64_t> positions;
-    for (const std::uint64_t token : chosen) positions.push_back(queries.first_position + token);
+    for (const std::uint64_t token : chosen) positions.push_back(kept ? own[token] : queries.first_position + token);
+    for (std::size_t i = 0; of.turn != nullptr && i < queries.heads * chosen.size(); ++i)
+      of.turn->turn(positions[i % chosen.size()], 1, 1, 1, queries.dims, rows.data() + i * queries.dims);
     const TokenWeights weights = weigh_tokens(of, {rows, positions, queries.heads});
     for (std::uint64_t head = 0; head < of.keys.heads; ++head) {
       asked_heads_.add_weights({Role::key, layer.first, layer.second, head}, weights.keys[head]);
@@ -159,6 +191,7 @@ class Measuring {
   const ModelInfo& model_;
   const SaliencyOptions& options_;
   std::optional<QuerySet> queries_;
+  TokenPositions positions_;
   Heads asked_heads_, other_heads_;
   bool asked_ = false;
 };
