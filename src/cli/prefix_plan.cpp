@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <map>
 #include <string>
+#include <system_error>
 #include <utility>
 
 #include "formats/format_table.hpp"
@@ -99,6 +100,8 @@ std::vector<PrefixPlan> plan_prefixes(const Batch& batch, const std::vector<Batc
                                       std::uint64_t least) {
   PrefixPlanner planner(files, open, least);
   for (std::size_t i = 0; i < files.size(); ++i) {
+    std::error_code ignored;
+    if (!std::filesystem::is_regular_file(files[i].in, ignored)) continue;  // a pipe gives its bytes once
     if (batch.skip_existing && std::filesystem::exists(files[i].out)) continue;
     try {
       planner.add(i);

@@ -24,7 +24,7 @@ struct PrefixPlan {
 
 /// For each file the earlier one with most tokens in common, at least `least`, whose container stands in the same
 /// folder; of several the first. Each token is read and hashed once, and of dumps that go apart soon only the first
-/// ones. Files that cannot be read, and those whose output is kept, share nothing.
+/// ones. Pipes, files that cannot be read, and those whose output is kept share nothing.
 std::vector<PrefixPlan> plan_prefixes(const Batch& batch, const std::vector<BatchFile>& files, const OpenDump& open,
                                       std::uint64_t least);
 

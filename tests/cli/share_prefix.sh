@@ -58,6 +58,14 @@ diff -r lossless named/again
 expect_status 0 kvzip compress "${inputs[@]}" -o jobs --share-prefix --chunk-tokens 16 --preset lossless --jobs 3
 expect_in stderr "; 110 tokens, "
 diff -r lossless jobs
+# A pipe gives its bytes once: it shares nothing, whichever it is.
+kvzip compress - -q --share-prefix --preset lossless --chunk-tokens 16 <a.safetensors | cmp - lossless/a.safetensors.kvz
+mkfifo pipe.safetensors
+cat a.safetensors >pipe.safetensors &
+expect_status 0 timeout 60 kvzip compress pipe.safetensors b.safetensors -o of-pipe --share-prefix --chunk-tokens 16 --preset lossless
+wait
+if grep -q "shared with" stderr; then exit 1; fi
+expect_status 0 kvzip compare a.safetensors of-pipe/pipe.safetensors.kvz --max-abs 0
 # A base that fails is none.
 mkdir -p failing/a.safetensors.kvz
 for jobs in 1 3; do
