@@ -115,7 +115,7 @@ class Measuring {
     const LayerQueries* queries = queries_ ? queries_->of(layer) : nullptr;
     const auto [rope, window] = model_.attention(layer.first);
     std::uint64_t end = positions_.stored() ? positions_.behind(keys.tokens) : rope.first_position + keys.tokens;
-    if (queries != nullptr) end = std::max(end, queries->first_position + queries->tokens);
+    if (queries != nullptr) end = std::max(end, queries_->end_position());
     const std::optional<Rotary> rotary = rotary_of(rope, keys.dims, end);
     SaliencyLayer of{dump_,
                      keys,
@@ -139,15 +139,6 @@ class Measuring {
     return out;
   }
 
-  /// Queries of a dump that tokens were left out of are of the tokens that stay, the last ones where they are fewer:
-  /// their positions. Nothing where these differ by head.
-  static std::vector<std::uint64_t> kept_positions(const SaliencyLayer& of, const LayerQueries& queries) {
-    const std::vector<std::uint64_t>& kept = of.positions[0];
-    const bool shared = std::ranges::all_of(of.positions, [&](const auto& list) { return list == kept; });
-    if (!shared || queries.tokens > kept.size()) return {};
-    return {kept.end() - static_cast<std::ptrdiff_t>(queries.tokens), kept.end()};
-  }
-
   /// False when its queries do not fit the layer, or none sees a token.
   bool ask(const Layer& layer, const SaliencyLayer& of, const LayerQueries& queries) {
     const bool rotation_unknown = model_.attention(layer.first).rope.state == Rope::State::pre && of.turn == nullptr;
@@ -159,16 +150,11 @@ class Measuring {
     }
     std::uint64_t most = options_.queries_per_head;
     if (most == 0 && queries.tokens > kLittleWork / std::max<std::uint64_t>(1, of.keys.tokens)) most = kManyQueries;
-    const bool kept = options_.queries == nullptr && !of.positions.empty();
-    const std::vector<std::uint64_t> own = kept ? kept_positions(of, queries) : std::vector<std::uint64_t>();
-    const std::vector<std::uint64_t> chosen =
-        kept ? spread(0, own.size(), most) : queries_->choose(queries, of.first_position, most);
+    const std::vector<std::uint64_t> chosen = queries_->choose(queries, of.first_position, most);
     if (chosen.empty()) return false;
-    std::vector<float> rows = queries_->read(queries, chosen, nullptr);
+    const std::vector<float> rows = queries_->read(queries, chosen, of.turn);
     std::vector<std::uint64_t> positions;
-    for (const std::uint64_t token : chosen) positions.push_back(kept ? own[token] : queries.first_position + token);
-    for (std::size_t i = 0; of.turn != nullptr && i < queries.heads * chosen.size(); ++i)
-      of.turn->turn(positions[i % chosen.size()], 1, 1, 1, queries.dims, rows.data() + i * queries.dims);
+    for (const std::uint64_t token : chosen) positions.push_back(queries.position(token));
     const TokenWeights weights = weigh_tokens(of, {rows, positions, queries.heads});
     for (std::uint64_t head = 0; head < of.keys.heads; ++head) {
       asked_heads_.add_weights({Role::key, layer.first, layer.second, head}, weights.keys[head]);

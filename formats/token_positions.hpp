@@ -9,8 +9,8 @@
 #include <utility>
 #include <vector>
 
+#include "codec/rotary.hpp"
 #include "formats/head_rows.hpp"
-#include "formats/query_set.hpp"
 
 namespace kvzip {
 

@@ -5,6 +5,7 @@
 #include "codec/rotary.hpp"
 #include "codec/stages/stages.hpp"
 #include "formats/kvz/tile_saliency.hpp"
+#include "formats/query_set.hpp"
 #include "formats/saliency_proxy.hpp"
 #include "tests/contract/direct_saliency.hpp"
 #include "tests/contract/every_instruction_set.hpp"
@@ -227,6 +228,14 @@ TEST_CASE("saliency: queries of a dump that tokens were left out of are of those
     d.queries = turned(d.queries, kHeads * kGroup, d.positions);
     check_same(measured(*reader), finish({direct(d)}));
   }
+  const auto reader = pruned(40, {list});
+  const QuerySet set(*reader, *reader->recognition());
+  const LayerQueries& queries = *set.of({0, 0});
+  CHECK(queries.position(0) == list[kTokens - 40]);
+  CHECK(set.first_position() == list[kTokens - 40]);
+  CHECK(set.end_position() == list.back() + 1);
+  CHECK(set.choose(queries, list[kTokens - 3], 0) == std::vector<std::uint64_t>{37, 38, 39});
+  CHECK(set.choose(queries, 0, 0).size() == 40);
   // Heads that keep other tokens leave open whose the queries are.
   CHECK_FALSE(measured(*pruned(kTokens, {gaps(0, 4), gaps(2, 7)})).from_queries);
 }
