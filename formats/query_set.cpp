@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "codec/fail.hpp"
+#include "formats/token_positions.hpp"
 
 namespace kvzip {
 namespace {
@@ -76,7 +77,8 @@ void QuerySet::open(const RecogniseOptions& options, const Rope& keys) {
 }
 
 void QuerySet::find(const Recognition& recognition) {
-  for (const auto& [layer, heads] : find_heads(reader_->dump(), recognition, 0)) {
+  const HeadMap all = find_heads(reader_->dump(), recognition, 0);
+  for (const auto& [layer, heads] : all) {
     if (heads.queries.empty()) continue;
     if (heads.queries.size() > 1) {
       fail(ErrorCode::invalid_argument, "{} and {} are both queries of layer {}",
@@ -88,17 +90,40 @@ void QuerySet::find(const Recognition& recognition) {
     const std::uint64_t before = tokens > rows.tokens ? tokens - rows.tokens : 0;
     layers_.emplace(layer, LayerQueries{rows, recognition.model.rope.first_position + before});
   }
+  if (!other_ && !layers_.empty() && !reader_->traits().once) place(all, recognition.model.rope.first_position);
+}
+
+/// Says where queries of a dump stand that tokens were left out of.
+void QuerySet::place(const HeadMap& heads, std::uint64_t first) {
+  const TokenPositions positions(*reader_, heads, first, TokenPositions::Odd::ignore);
+  if (!positions.stored()) return;
+  for (const auto& [layer, place] : heads) {
+    const auto found = layers_.find(layer);
+    if (found == layers_.end() || !pairs_up(place)) continue;
+    LayerQueries& queries = found->second;
+    const HeadRows& keys = place.keys[0];
+    const std::vector<std::uint64_t> list = positions.of(layer, 0, 0, keys.tokens);
+    bool known = queries.tokens <= keys.tokens;
+    for (std::uint64_t head = 1; known && head < keys.heads; ++head)
+      known = positions.of(layer, head, 0, keys.tokens) == list;
+    if (known) {
+      queries.kept.assign(list.end() - static_cast<std::ptrdiff_t>(queries.tokens), list.end());
+    } else {
+      layers_.erase(found);
+    }
+  }
 }
 
 std::uint64_t QuerySet::first_position() const {
   std::uint64_t first = ~std::uint64_t{0};
-  for (const auto& [layer, rows] : layers_) first = std::min(first, rows.first_position);
+  for (const auto& [layer, rows] : layers_) first = std::min(first, rows.position(0));
   return first;
 }
 
 std::uint64_t QuerySet::end_position() const {
   std::uint64_t end = 0;
-  for (const auto& [layer, rows] : layers_) end = std::max(end, rows.first_position + rows.tokens);
+  for (const auto& [layer, rows] : layers_)
+    end = std::max(end, rows.kept.empty() ? rows.first_position + rows.tokens : rows.kept.back() + 1);
   return end;
 }
 
@@ -108,7 +133,11 @@ const LayerQueries* QuerySet::of(std::pair<std::uint32_t, std::uint64_t> layer) 
 }
 
 std::vector<std::uint64_t> QuerySet::choose(const LayerQueries& rows, std::uint64_t position, std::uint64_t n) const {
-  const std::uint64_t first = position > rows.first_position ? position - rows.first_position : 0;
+  std::uint64_t first = position > rows.first_position ? position - rows.first_position : 0;
+  if (!rows.kept.empty()) {
+    const auto from = std::lower_bound(rows.kept.begin(), rows.kept.end(), position);
+    first = static_cast<std::uint64_t>(from - rows.kept.begin());
+  }
   return spread(std::min(first, rows.tokens), rows.tokens, n);
 }
 
@@ -117,7 +146,7 @@ std::vector<float> QuerySet::read(const LayerQueries& rows, const std::vector<st
   const auto read = [&] { return rows.pick(*reader_, rows.tensor, chosen); };
   std::vector<float> out = other_ ? in_file(from_, read) : read();
   for (std::size_t i = 0; rotary != nullptr && i < rows.heads * chosen.size(); ++i) {
-    rotary->turn(rows.first_position + chosen[i % chosen.size()], 1, 1, 1, rows.dims, out.data() + i * rows.dims);
+    rotary->turn(rows.position(chosen[i % chosen.size()]), 1, 1, 1, rows.dims, out.data() + i * rows.dims);
   }
   return out;
 }

@@ -17,13 +17,17 @@ namespace kvzip {
 /// `n` numbers evenly spaced in [first, end), the middles of equal parts; all when there are no more, or n is 0.
 std::vector<std::uint64_t> spread(std::uint64_t first, std::uint64_t end, std::uint64_t n);
 
-/// The queries of a layer: one a token, from `first_position` on.
+/// The queries of a layer: one a token, from `first_position` on, or at these positions, which ascend.
 struct LayerQueries : HeadRows {
   std::uint64_t first_position = 0;
+  std::vector<std::uint64_t> kept{};
+
+  std::uint64_t position(std::uint64_t query) const { return kept.empty() ? first_position + query : kept[query]; }
 };
 
 /// Positions are those that the metadata state. Where a file has fewer queries than keys of a layer, they are of the
-/// last tokens.
+/// last tokens. Where tokens were left out of the dump itself, its queries are of those that stay, and none are its own
+/// where heads keep different ones.
 class QuerySet {
  public:
   /// Of the dump itself; without queries when it holds none.
@@ -51,6 +55,7 @@ class QuerySet {
  private:
   void open(const RecogniseOptions& options, const Rope& keys);
   void find(const Recognition& recognition);
+  void place(const HeadMap& heads, std::uint64_t first);
 
   std::unique_ptr<DumpReader> file_;
   DumpReader* reader_ = nullptr;

@@ -12,6 +12,7 @@
 #include "formats/query_set.hpp"
 #include "formats/saliency_layer.hpp"
 #include "formats/saliency_proxy.hpp"
+#include "formats/token_positions.hpp"
 
 namespace kvzip {
 namespace {
@@ -94,6 +95,7 @@ class Measuring {
 
   Saliency run(HeadMap heads) {
     std::erase_if(heads, [](const auto& layer) { return !pairs_up(layer.second); });
+    positions_ = TokenPositions(dump_, heads, model_.rope.first_position, TokenPositions::Odd::ignore);
     for (const auto& [layer, place] : heads) measure(layer, place);
     Saliency out;
     out.from_queries = asked_;
@@ -112,13 +114,29 @@ class Measuring {
     const HeadRows& keys = place.keys[0];
     const LayerQueries* queries = queries_ ? queries_->of(layer) : nullptr;
     const auto [rope, window] = model_.attention(layer.first);
-    std::uint64_t end = rope.first_position + keys.tokens;
-    if (queries != nullptr) end = std::max(end, queries->first_position + queries->tokens);
+    std::uint64_t end = positions_.stored() ? positions_.behind(keys.tokens) : rope.first_position + keys.tokens;
+    if (queries != nullptr) end = std::max(end, queries_->end_position());
     const std::optional<Rotary> rotary = rotary_of(rope, keys.dims, end);
-    SaliencyLayer of{dump_, keys, place.values[0], rope.first_position, nullptr, nullptr, options_.threads, window};
+    SaliencyLayer of{dump_,
+                     keys,
+                     place.values[0],
+                     rope.first_position,
+                     nullptr,
+                     nullptr,
+                     options_.threads,
+                     window,
+                     positions_of(layer, keys)};
     if (rotary && rope.state == Rope::State::pre) of.turn = &*rotary;
     if (rotary && rope.state == Rope::State::post) of.turn_back = &*rotary;
     if (queries == nullptr || !ask(layer, of, *queries)) use_proxy(layer, of);
+  }
+
+  /// Empty where no token was left out.
+  SaliencyLayer::Positions positions_of(const Layer& layer, const HeadRows& keys) const {
+    SaliencyLayer::Positions out;
+    for (std::uint64_t head = 0; positions_.stored() && head < keys.heads; ++head)
+      out.push_back(positions_.of(layer, head, 0, keys.tokens));
+    return out;
   }
 
   /// False when its queries do not fit the layer, or none sees a token.
@@ -136,7 +154,7 @@ class Measuring {
     if (chosen.empty()) return false;
     const std::vector<float> rows = queries_->read(queries, chosen, of.turn);
     std::vector<std::uint64_t> positions;
-    for (const std::uint64_t token : chosen) positions.push_back(queries.first_position + token);
+    for (const std::uint64_t token : chosen) positions.push_back(queries.position(token));
     const TokenWeights weights = weigh_tokens(of, {rows, positions, queries.heads});
     for (std::uint64_t head = 0; head < of.keys.heads; ++head) {
       asked_heads_.add_weights({Role::key, layer.first, layer.second, head}, weights.keys[head]);
@@ -159,6 +177,7 @@ class Measuring {
   const ModelInfo& model_;
   const SaliencyOptions& options_;
   std::optional<QuerySet> queries_;
+  TokenPositions positions_;
   Heads asked_heads_, other_heads_;
   bool asked_ = false;
 };

@@ -12,6 +12,7 @@
 #include "codec/buffer.hpp"
 #include "codec/kernels/attention.hpp"
 #include "codec/portable_math.hpp"
+#include "formats/channel_variance.hpp"
 #include "formats/parallel.hpp"
 
 namespace kvzip {
@@ -19,8 +20,6 @@ namespace {
 
 using kernels::kQueryTile, kernels::kTokenBlock, kernels::kTokenPanel;
 
-/// Larger numbers count as not finite: products of four of them must stay floats.
-constexpr float kLargestNumber = 1e8f;
 /// Queries that are nearer than this to a token say nothing of it: what it is to its neighbours ends with them, and
 /// what reads a cache comes later. It would also drown the rest where only some queries ask.
 constexpr std::uint64_t kNearest = 16;
@@ -43,39 +42,6 @@ double square_of(const float* x, std::size_t n) {
 std::size_t panels_end(std::size_t tokens) {
   return (tokens + kTokenPanel - 1) / kTokenPanel * kTokenPanel;
 }
-
-/// Variance of each channel of a head over tokens, from sums about its first number.
-class Variance {
- public:
-  explicit Variance(std::size_t dims) : channels_(dims) {}
-  void add(const float* rows, std::size_t count) {
-    for (std::size_t t = 0; t < count; ++t) {
-      for (Channel& c : channels_) {
-        const float x = *rows++;
-        if (!(std::fabs(x) <= kLargestNumber)) continue;
-        if (c.count++ == 0) c.first = x;
-        const double d = double{x} - c.first;
-        c.sum += d;
-        c.squares += d * d;
-      }
-    }
-  }
-  /// Of all channels together.
-  double sum() const {
-    double all = 0;
-    for (const Channel& c : channels_) {
-      if (c.count != 0) all += std::max(0.0, (c.squares - c.sum * c.sum / c.count) / c.count);
-    }
-    return all;
-  }
-
- private:
-  struct Channel {
-    float first = 0;
-    double count = 0, sum = 0, squares = 0;
-  };
-  std::vector<Channel> channels_;
-};
 
 /// One query of one head.
 struct Query {
@@ -104,17 +70,25 @@ class LayerWeigher {
   void ask(std::size_t head, std::size_t tile);
   void finish_queries();
   void weigh(std::size_t head, std::size_t begin);
-  std::vector<double> finish_head(const std::vector<double>& sums, double factor) const;
+  std::vector<double> finish_head(std::size_t head, const std::vector<double>& sums, double factor) const;
   void weigh_tile(std::size_t head, std::size_t tile, std::size_t begin, std::size_t count, double* sums) const;
-  /// Tokens of `count` from position `first` on that a query at this position sees.
-  static std::size_t seen(std::uint64_t position, std::uint64_t first, std::size_t count) {
-    return position < first ? 0 : static_cast<std::size_t>(std::min<std::uint64_t>(position - first + 1, count));
+  /// Of a head's `count` tokens from `token` on, those at this position and before it: what a query sees.
+  std::size_t seen(std::uint64_t position, std::size_t head, std::uint64_t token, std::size_t count) const {
+    if (l_.positions.empty()) {
+      const std::uint64_t first = l_.first_position + token;
+      return position < first ? 0 : static_cast<std::size_t>(std::min<std::uint64_t>(position - first + 1, count));
+    }
+    const auto from = l_.positions[head].begin() + static_cast<std::ptrdiff_t>(token);
+    const auto end = from + static_cast<std::ptrdiff_t>(count);
+    return static_cast<std::size_t>(std::upper_bound(from, end, position) - from);
   }
-  /// Tokens of `count` from position `first` on that the window has passed: their logits become no numbers.
-  void hide(float* logits, std::uint64_t position, std::uint64_t first, std::size_t count) const {
+  /// Those that the window has passed: their logits become no numbers.
+  void hide(float* logits, std::uint64_t position, std::size_t head, std::uint64_t token, std::size_t count) const {
     if (l_.window == 0 || position < l_.window) return;
-    std::fill_n(logits, seen(position - l_.window, first, count), std::numeric_limits<float>::quiet_NaN());
+    std::fill_n(logits, seen(position - l_.window, head, token, count), std::numeric_limits<float>::quiet_NaN());
   }
+  void turn(const Rotary& rotary, int sign, std::size_t head, std::uint64_t token, std::size_t count,
+            float* keys) const;
   std::uint64_t last_position(std::size_t tile) const {
     return q_.positions[std::min(q_.positions.size(), (tile + 1) * kQueryTile) - 1];
   }
@@ -129,7 +103,7 @@ class LayerWeigher {
   std::vector<float> keys_, values_;
   std::uint64_t first_ = 0, count_ = 0;  // tokens in keys_ and values_
   std::vector<HeadBlock> blocks_;
-  std::vector<Variance> key_variance_, value_variance_;
+  std::vector<ChannelVariance> key_variance_, value_variance_;
   TokenWeights weights_;
 };
 
@@ -142,8 +116,8 @@ LayerWeigher::LayerWeigher(const SaliencyLayer& layer, const SaliencyQueries& qu
       group_(queries.heads / heads_),
       tiles_((queries.positions.size() + kQueryTile - 1) / kQueryTile),
       blocks_(heads_),
-      key_variance_(heads_, Variance(dim_)),
-      value_variance_(heads_, Variance(vdim_)) {
+      key_variance_(heads_, ChannelVariance(dim_)),
+      value_variance_(heads_, ChannelVariance(vdim_)) {
   const std::size_t each = q_.positions.size();
   state_.resize(q_.heads * tiles_ * kQueryTile);
   queries_.assign(state_.size() * dim_, 0.0f);
@@ -169,30 +143,30 @@ TokenWeights LayerWeigher::run() {
   for_each_block(false);
   finish_queries();
   for_each_block(true);
-  const auto mean_variance = [&](const std::vector<Variance>& heads, std::size_t dims) {
+  const auto mean_variance = [&](const std::vector<ChannelVariance>& heads, std::size_t dims) {
     double sum = 0;
-    for (const Variance& head : heads) sum += head.sum();
+    for (const ChannelVariance& head : heads) sum += head.sum();
     return sum / static_cast<double>(heads_ * dims);
   };
   const double unit = energy_ > 0 ? 1 / energy_ : 0;
   const double key = mean_variance(key_variance_, dim_) * unit;
   const double value = mean_variance(value_variance_, vdim_) * static_cast<double>(vdim_) * unit;
   for (std::size_t head = 0; head < heads_; ++head) {
-    weights_.keys[head] = finish_head(weights_.keys[head], key);
-    weights_.values[head] = finish_head(weights_.values[head], value);
+    weights_.keys[head] = finish_head(head, weights_.keys[head], key);
+    weights_.values[head] = finish_head(head, weights_.values[head], value);
   }
   return std::move(weights_);
 }
 
 /// Sums over the queries of a head to means over those that count.
-std::vector<double> LayerWeigher::finish_head(const std::vector<double>& sums, double factor) const {
+std::vector<double> LayerWeigher::finish_head(std::size_t head, const std::vector<double>& sums, double factor) const {
   const auto& positions = q_.positions;
   std::vector<double> asking(sums.size()), out(sums.size());
   double all = 0, all_asking = 0;
   for (std::size_t t = 0; t < sums.size(); ++t) {
-    const auto first = std::lower_bound(positions.begin(), positions.end(), l_.first_position + t + kNearest);
-    const auto end =
-        l_.window == 0 ? positions.end() : std::lower_bound(first, positions.end(), l_.first_position + t + l_.window);
+    const std::uint64_t at = l_.position(head, t);
+    const auto first = std::lower_bound(positions.begin(), positions.end(), at + kNearest);
+    const auto end = l_.window == 0 ? positions.end() : std::lower_bound(first, positions.end(), at + l_.window);
     asking[t] = static_cast<double>(group_) * static_cast<double>(end - first);
     if (t < kSinkTokens || std::isnan(sums[t])) continue;
     all += sums[t];
@@ -224,6 +198,12 @@ void LayerWeigher::for_each_block(bool second) {
   }
 }
 
+void LayerWeigher::turn(const Rotary& rotary, int sign, std::size_t head, std::uint64_t token, std::size_t count,
+                        float* keys) const {
+  if (l_.positions.empty()) return rotary.turn(l_.first_position + token, sign, count, 1, dim_, keys);
+  for (std::size_t t = 0; t < count; ++t) rotary.turn(l_.position(head, token + t), sign, 1, 1, dim_, keys + t * dim_);
+}
+
 /// Tokens of a head to what the loops work on. The logits of a token that is left out are no numbers, and its value is
 /// zero.
 void LayerWeigher::take(std::size_t head, bool second) {
@@ -232,7 +212,7 @@ void LayerWeigher::take(std::size_t head, bool second) {
   const float* values = values_.data() + head * count_ * vdim_;
   const std::size_t blocks = (count_ + kTokenBlock - 1) / kTokenBlock, room = blocks * kTokenBlock;
   if (!second) add_variance(head);
-  if (l_.turn != nullptr) l_.turn->turn(l_.first_position + first_, 1, count_, 1, dim_, keys);
+  if (l_.turn != nullptr) turn(*l_.turn, 1, head, first_, count_, keys);
   block.values.assign(room * vdim_, 0.0f);
   block.squares.assign(room, 0.0f);
   for (std::size_t t = 0; t < count_; ++t) {
@@ -266,7 +246,7 @@ void LayerWeigher::add_variance(std::size_t head) {
     const float* values = values_.data() + (head * count_ + first - first_) * vdim_;
     const float* keys = keys_.data() + (head * count_ + first - first_) * dim_;
     Buffer<float> plain(keys, keys + (end - first) * dim_);
-    if (l_.turn_back != nullptr) l_.turn_back->turn(l_.first_position + first, -1, end - first, 1, dim_, plain.data());
+    if (l_.turn_back != nullptr) turn(*l_.turn_back, -1, head, first, end - first, plain.data());
     key_variance_[head].add(plain.data(), end - first);
     value_variance_[head].add(values, end - first);
   }
@@ -279,16 +259,17 @@ void LayerWeigher::ask(std::size_t head, std::size_t tile) {
   const HeadBlock& block = blocks_[head / group_];
   const std::size_t base = (head * tiles_ + tile) * kQueryTile;
   for (std::size_t begin = 0; begin < count_; begin += kTokenBlock) {
-    const std::uint64_t first = l_.first_position + first_ + begin;
-    const std::size_t some = seen(last_position(tile), first, std::min<std::size_t>(kTokenBlock, count_ - begin));
+    const std::uint64_t token = first_ + begin;
+    const std::size_t some =
+        seen(last_position(tile), head / group_, token, std::min<std::size_t>(kTokenBlock, count_ - begin));
     if (some == 0) return;
     const std::size_t width = panels_end(some);
     kernels::tile_logits(queries_.data() + base * dim_, block.key_panels.data() + begin * dim_, dim_, some, s.data());
     for (std::size_t i = 0; i < kQueryTile; ++i) {
       Query& query = state_[base + i];
       float* row = s.data() + i * kTokenBlock;
-      const std::size_t sees = query.asks ? seen(q_.positions[tile * kQueryTile + i], first, some) : 0;
-      hide(row, q_.positions[std::min(tile * kQueryTile + i, q_.positions.size() - 1)], first, some);
+      const std::size_t sees = query.asks ? seen(q_.positions[tile * kQueryTile + i], head / group_, token, some) : 0;
+      hide(row, q_.positions[std::min(tile * kQueryTile + i, q_.positions.size() - 1)], head / group_, token, some);
       const float largest = kernels::mask_logits(row, sees, width);
       factors[i] = 1;
       if (largest == kernels::kNoLogit) {
@@ -339,17 +320,20 @@ void LayerWeigher::weigh_tile(std::size_t head, std::size_t tile, std::size_t be
   alignas(64) std::array<float, kBlockSums> added{};
   const HeadBlock& block = blocks_[head / group_];
   const std::size_t base = (head * tiles_ + tile) * kQueryTile;
-  const std::uint64_t first = l_.first_position + first_ + begin + kNearest;
-  const std::size_t some = seen(last_position(tile), first, count), width = panels_end(some);
+  // What a query that comes later by kNearest sees.
+  const auto seen_by = [&](std::uint64_t position, std::size_t most) {
+    return position < kNearest ? 0 : seen(position - kNearest, head / group_, first_ + begin, most);
+  };
+  const std::size_t some = seen_by(last_position(tile), count), width = panels_end(some);
   if (some == 0) return;
   kernels::tile_logits(queries_.data() + base * dim_, block.key_panels.data() + begin * dim_, dim_, some, s.data());
   kernels::tile_logits(outputs_.data() + base * vdim_, block.value_panels.data() + begin * vdim_, vdim_, some,
                        products.data());
   for (std::size_t i = 0; i < kQueryTile; ++i) {
     const Query& query = state_[base + i];
-    const std::size_t sees = query.any ? seen(q_.positions[tile * kQueryTile + i], first, some) : 0;
+    const std::size_t sees = query.any ? seen_by(q_.positions[tile * kQueryTile + i], some) : 0;
     float* row = s.data() + i * kTokenBlock;
-    if (sees > 0) hide(row, q_.positions[tile * kQueryTile + i], first - kNearest, some);
+    if (sees > 0) hide(row, q_.positions[tile * kQueryTile + i], head / group_, first_ + begin, some);
     if (sees == 0 || kernels::mask_logits(row, sees, width) == kernels::kNoLogit) continue;
     kernels::add_error_weights(row, products.data() + i * kTokenBlock, block.squares.data() + begin, width, query.share,
                                added.data(), added.data() + kTokenBlock);

@@ -13,6 +13,9 @@ namespace kvzip {
 
 /// Keys and values of a layer that pair up.
 struct SaliencyLayer {
+  /// Of each head's tokens, ascending; empty where one follows the other from `first_position` on.
+  using Positions = std::vector<std::vector<std::uint64_t>>;
+
   DumpReader& reader;
   const HeadRows &keys, &values;
   std::uint64_t first_position = 0;   // of token 0
@@ -20,6 +23,11 @@ struct SaliencyLayer {
   const Rotary* turn_back = nullptr;  // by which they are turned back to have their variance taken
   unsigned threads = 0;
   std::uint64_t window = 0;  // tokens that a query sees, its own among them; 0 = all up to its own
+  Positions positions{};
+
+  std::uint64_t position(std::size_t head, std::uint64_t token) const {
+    return positions.empty() ? first_position + token : positions[head][token];
+  }
 };
 
 /// Queries of it, turned as its keys are: heads x positions.size() x channels. Positions ascend.

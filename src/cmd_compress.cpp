@@ -8,16 +8,17 @@
 #include <memory>
 #include <optional>
 #include <set>
+#include <utility>
 
-#include "formats/file.hpp"
 #include "formats/ggml_values.hpp"
 #include "formats/kvz/kvz.hpp"
-#include "formats/kvz/kvz_plan.hpp"
 #include "formats/left_out.hpp"
 #include "src/cli/batch.hpp"
+#include "src/cli/input_removal.hpp"
 #include "src/cli/measure_options.hpp"
 #include "src/cli/order.hpp"
 #include "src/cli/padding.hpp"
+#include "src/cli/prefix_plan.hpp"
 #include "src/cli/shared_prefix.hpp"
 #include "src/commands.hpp"
 #include "src/measure/page_digests.hpp"
@@ -47,23 +48,6 @@ struct Job {
   std::vector<std::string> in;
   std::string out;
 };
-
-/// What a name stands for, and when it was last written to.
-struct Seen {
-  FileIdentity file;
-  std::uintmax_t bytes = 0;
-  std::filesystem::file_time_type written;
-  bool operator==(const Seen&) const = default;
-};
-/// Nothing for what is no regular file.
-std::optional<Seen> seen(const std::string& path) {
-  std::error_code error, ignored;
-  if (!std::filesystem::is_regular_file(path, error)) return std::nullopt;
-  const auto file = file_identity(path);
-  Seen out{file.value_or(FileIdentity{}), std::filesystem::file_size(path, error),
-           std::filesystem::last_write_time(path, ignored)};
-  return file && !error && !ignored ? std::optional(out) : std::nullopt;
-}
 
 /// From the most that is kept to the smallest; 6 is the default.
 constexpr std::array<std::string_view, 9> kLevels{"lossless",       "int8",           "near-lossless",
@@ -135,13 +119,13 @@ void check_target(const CompressArguments& o) {
 
 void check_sharing(const CompressArguments& o) {
   if (!o.share) return;
-  if (!o.out.empty()) throw UsageError("--share-prefix makes a container of each dump: with --output-dir, not -o");
-  if (!o.goals.empty() || o.pages > 0 || o.remove || !o.selecting.selection().empty() || parse_order(o.order) > 0) {
-    throw UsageError(
-        "--share-prefix takes whole dumps with one setting: not with targets, --pages, --rm, --order token, --layers, "
-        "--tokens or --role");
+  if (o.pages > 0 || !o.selecting.selection().empty() || parse_order(o.order) > 0) {
+    throw UsageError("--share-prefix takes whole dumps: not with --pages, --order token, --layers, --tokens or --role");
   }
-  if (o.batch.jobs > 1) throw UsageError("--share-prefix takes one dump after the other: not with --jobs");
+  if (!o.goals.empty() && o.goals[0]->needs_queries()) {
+    throw UsageError(
+        "--share-prefix: attention looks at shared tokens, too, so --target-attention has no cache to ask");
+  }
 }
 
 void check_order(const CompressArguments& o) {
@@ -175,39 +159,15 @@ bool reach_target(const CompressArguments& o, const Job& job, DumpReader& reader
     throw UsageError("a target reads a container several times: give it as a file, not from a pipe");
   }
   refuse_existing(job.out, o.common.force);
+  // Settings are tried beside no other container.
+  const std::optional<KvzBase> base = std::exchange(options.base, std::nullopt);
   TargetOutcome outcome =
       find_target(reader, recognition, *o.goals[0], fidelity, options, o.common.threads, o.common.quiet, &saliency);
   options = std::move(outcome.options);
+  options.base = base;
   if (!outcome.met) complain(fmt::format("{}: {}", inputs_name(job), outcome.said));
   if (outcome.met && !o.common.quiet) note(outcome.said);
   return outcome.met;
-}
-
-/// As they are before they are read.
-std::vector<Seen> inputs_to_remove(const Job& job) {
-  std::vector<Seen> out;
-  for (const std::string& in : job.in) {
-    if (std::filesystem::is_directory(in)) throw UsageError("--rm takes files away, not folders");
-    const std::optional<Seen> now = seen(in);
-    if (in == "-" || is_stream_output(job.out) || !now) {
-      throw UsageError("--rm: what comes from a pipe or goes into one stays as it is");
-    }
-    out.push_back(*now);
-  }
-  return out;
-}
-
-/// Takes the inputs away once what was written has been read again from end to end. A name that stands for something
-/// else by now keeps it.
-void remove_inputs(const CompressArguments& o, const Job& job, const std::vector<Seen>& read) {
-  const std::vector<std::string> damage = verify_kvz(job.out, o.common.threads, {});
-  if (!damage.empty()) fail_in(job.out, ErrorCode::corrupt, "read again, it is damaged, so inputs stay: {}", damage[0]);
-  for (std::size_t i = 0; i < job.in.size(); ++i) {
-    const std::string& in = job.in[i];
-    std::error_code error;
-    if (seen(in) != read[i]) fail_in(in, ErrorCode::io, "it is not the file that was read any more, so it stays");
-    if (!std::filesystem::remove(in, error)) fail_in(in, ErrorCode::io, "cannot remove it: {}", error.message());
-  }
 }
 
 /// Writes the container. Pages are of what it decodes to, so with them it is first written aside and read again.
@@ -238,8 +198,17 @@ void write_container(const CompressArguments& o, const Job& job, DumpReader& rea
   out.finish();
 }
 
-Outcome compress_job(const CompressArguments& o, const Job& job, KvzOptions options, std::vector<SharedDump>& before) {
-  const std::vector<Seen> to_remove = o.remove ? inputs_to_remove(job) : std::vector<Seen>();
+/// Opens a dump as compress_job() does.
+std::pair<std::unique_ptr<DumpReader>, Recognition> open_whole(const CompressArguments& o, const std::string& in,
+                                                               const KeyValues& meta) {
+  auto reader = open_inputs({in}, o.selecting.mix, o.recognising);
+  Recognition roles = recognise_input(*reader, o.recognising, meta);
+  return {std::move(reader), std::move(roles)};
+}
+
+/// `base`: whose container may have the first tokens; null = none.
+Outcome compress_job(const CompressArguments& o, const Job& job, KvzOptions options, const SharedDump* base = nullptr) {
+  const std::vector<Seen> to_remove = o.remove ? inputs_to_remove(job.in, job.out) : std::vector<Seen>();
   for (const std::string& in : job.in) refuse_same_file(in, job.out);
   FidelityOptions fidelity = o.fidelity;
   fidelity.recognise = recognise_options(o.recognising);
@@ -260,13 +229,11 @@ Outcome compress_job(const CompressArguments& o, const Job& job, KvzOptions opti
   const std::string padded = o.common.quiet ? std::string() : padding_text(*reader, recognition);
   if (!padded.empty()) note(padded);
   Outcome outcome;
-  const auto open = [&](const std::string& in) {
-    auto other = open_inputs({in}, o.selecting.mix, o.recognising);
-    Recognition theirs = recognise_input(*other, o.recognising, options.user);
-    return std::pair(std::move(other), std::move(theirs));
-  };
   std::unique_ptr<DumpReader> whole;  // where `reader` is a part of it
-  if (o.share) whole = share_prefix(before, job.out, open, reader, recognition, options, outcome);
+  if (base != nullptr) {
+    const auto open = [&](const std::string& in) { return open_whole(o, in, options.user); };
+    whole = share_prefix(*base, open, reader, recognition, options, outcome);
+  }
   const auto with_queries = open_with_queries(o, job, options.user);
   SaliencySource saliency(with_queries ? *with_queries : *reader,
                           with_queries ? *with_queries->recognition() : recognition, o.saliency, o.fidelity.queries,
@@ -280,20 +247,22 @@ Outcome compress_job(const CompressArguments& o, const Job& job, KvzOptions opti
   // Blocks of a quantised cache are shorter than their values, and come back as they were.
   const bool values = part || by_tokens || o.pages > 0 || !o.goals.empty() || !is_exact(options.rules);
   DumpReader* blocks = values ? nullptr : stored_blocks(*reader);
+  if (by_tokens && !o.common.quiet && stored_blocks(*reader) != nullptr && is_exact(options.rules))
+    note("its quantised blocks have no order of tokens, so their values are stored, which takes more");
   DumpReader& source = blocks != nullptr ? *blocks : *reader;
   const Recognition stored = blocks != nullptr ? recognise(source.dump()) : recognition;
   if (!source.traits().once && !by_tokens)
     options.tables.stored = fit_tables(source, stored, options, o.common.threads);
   write_container(o, job, source, stored, options);
   outcome.source_bytes = tensor_bytes((whole ? *whole : source).dump());
-  before.push_back({job.in[0], job.out, outcome.bases});
   if (!is_stream_output(job.out)) outcome.file_bytes = std::filesystem::file_size(job.out);
   if (!o.common.quiet) {
     say_done(o, job, options.rules, outcome);
     if (recognition.recognised == 0)
       note("nothing was recognised as key or value, so everything was stored losslessly");
   }
-  if (o.remove && outcome.status == kDone) remove_inputs(o, job, to_remove);
+  // Later dumps are compared with those that they share tokens with.
+  if (o.remove && !o.share && outcome.status == kDone) remove_inputs(job.in, to_remove, job.out, o.common.threads);
   return outcome;
 }
 
@@ -303,36 +272,69 @@ bool is_dump_name(std::string_view path) {
   return !format.empty() && format != "kvz";
 }
 
+/// A container of each, of which some have their first tokens in an earlier one.
+int compress_shared(const CompressArguments& o, const Batch& batch, const std::vector<BatchFile>& files,
+                    const KvzOptions& options) {
+  const auto open = [&](const std::string& in) { return open_whole(o, in, options.user); };
+  const std::vector<PrefixPlan> plans = plan_prefixes(batch, files, open, least_shared(options));
+  std::vector<std::optional<Seen>> read(files.size());
+  for (std::size_t i = 0; i < files.size() && o.remove; ++i) read[i] = seen(files[i].in);
+  std::vector<bool> done(files.size());
+  Turns turns;
+  for (const PrefixPlan& plan : plans) turns.rank.push_back(plan.depth);
+  turns.done = [&](std::size_t i, const Outcome& outcome) { done[i] = outcome.status == kDone && !outcome.skipped; };
+  const auto one = [&](const BatchFile& file) {
+    const PrefixPlan& plan = plans[static_cast<std::size_t>(&file - files.data())];
+    const bool shares = plan.base && done[*plan.base];
+    const SharedDump base = shares ? SharedDump{files[*plan.base].in, files[*plan.base].out} : SharedDump{};
+    return with_file(file.in, [&] {
+      return compress_job(o, {{file.in}, file.out}, options, shares ? &base : nullptr);
+    });
+  };
+  int status = run_batch(batch, o.common, files, one, turns);
+  for (std::size_t i = 0; i < files.size() && o.remove; ++i) {
+    if (!done[i] || !read[i]) continue;
+    const auto failure = failure_of([&] { remove_inputs({files[i].in}, {*read[i]}, files[i].out, o.common.threads); });
+    if (!failure) continue;
+    complain(failure->text);
+    status = std::max(status, failure->status);
+  }
+  return status;
+}
+
 int compress(const CompressArguments& o) {
   check_level_words(o.batch.in);
   check_target(o);
   check_order(o);
   check_removal(o);
   check_sharing(o);
-  std::vector<SharedDump> before;
   KvzOptions options;
   const std::string preset = o.level != 0 ? std::string(kLevels[static_cast<std::size_t>(o.level) - 1]) : o.preset;
   if (o.goals.empty())
     options.rules = load_rules(preset.empty() ? std::string(kDefaultPreset) : preset, o.key, o.value);
   options.chunk_tokens = parse_chunk_tokens(o.chunk_tokens);
   options.user = parse_meta(o.recognising.meta);
+  const bool joins = !o.out.empty() && !o.share;
+  if (!o.out.empty() && !o.batch.folder.empty())
+    throw UsageError("-o names one output, --output-dir a folder for many: choose one");
   Batch batch = o.batch;
-  batch.joins = !o.out.empty();
+  batch.joins = joins;
+  if (o.share) batch.folder = sharing_folder(o.out, o.batch.folder);
   std::vector<BatchFile> files = batch_files(batch, is_dump_name);
-  if (o.out.empty()) {
-    name_outputs(o.batch, files, [](const std::string& in) { return in == "-" ? in : in + ".kvz"; });
-    return run_batch(o.batch, o.common, files, [&](const BatchFile& file) {
-      return with_file(file.in, [&] { return compress_job(o, {{file.in}, file.out}, options, before); });
+  if (!joins) {
+    name_outputs(batch, files, [](const std::string& in) { return in == "-" ? in : in + ".kvz"; });
+    if (o.share) return compress_shared(o, batch, files, options);
+    return run_batch(batch, o.common, files, [&](const BatchFile& file) {
+      return with_file(file.in, [&] { return compress_job(o, {{file.in}, file.out}, options); });
     });
   }
-  if (!o.batch.folder.empty()) throw UsageError("-o names one output, --output-dir a folder for many: choose one");
   if (files.empty()) return kDone;
   // One container of all inputs.
   Job job{{}, o.out};
   for (const BatchFile& file : files) job.in.push_back(file.in);
   const BatchFile whole{inputs_name(job), {}, o.out};
   return run_batch(o.batch, o.common, {whole}, [&](const BatchFile&) {
-    return with_file(job.in[0], [&] { return compress_job(o, job, options, before); });
+    return with_file(job.in[0], [&] { return compress_job(o, job, options); });
   });
 }
 

@@ -5,6 +5,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "formats/c_api/c_call.hpp"
 #include "formats/c_api/c_dump.hpp"
@@ -24,7 +25,7 @@ RuleSet rules_of(const char* preset) {
 }
 
 /// What the tool does without options: saliency from queries or by proxy, and tables, where the rules ask for them.
-KvzOptions options_of(kvzip_dump& dump, const char* preset) {
+KvzOptions options_of(kvzip_dump& dump, const char* preset, bool tables = true) {
   KvzOptions options;
   options.rules = rules_of(preset);
   if (dump.reader().traits().once) return options;
@@ -33,7 +34,7 @@ KvzOptions options_of(kvzip_dump& dump, const char* preset) {
     saliency.threads = dump.threads;
     options.saliency = std::make_shared<Saliency>(measure_saliency(dump.reader(), dump.recognition(), saliency));
   }
-  options.tables.stored = fit_tables(dump.reader(), dump.recognition(), options, dump.threads);
+  if (tables) options.tables.stored = fit_tables(dump.reader(), dump.recognition(), options, dump.threads);
   return options;
 }
 
@@ -60,6 +61,22 @@ class HeapSink final : public Sink {
   std::size_t room_ = 0;
 };
 
+void check_flags(int flags) {
+  if ((flags & ~KVZIP_OVERWRITE) != 0) fail(ErrorCode::invalid_argument, "there are no flags {:#x}", flags);
+}
+
+/// Gives `bytes` and `size` what `write` appends to a sink; nothing where it fails.
+template <typename Write>
+void to_memory(void** bytes, size_t* size, const Write& write) {
+  given(bytes, "bytes") = nullptr;
+  given(size, "size") = 0;
+  std::unique_ptr<std::byte, decltype(&std::free)> out(nullptr, &std::free);
+  std::size_t written = 0;
+  write(std::make_unique<HeapSink>(out, written));
+  *bytes = out.release();
+  *size = written;
+}
+
 void write(kvzip_dump& dump, DumpWriter& writer) {
   transcode(dump.reader(), writer, dump.threads);
   writer.finish();
@@ -71,7 +88,7 @@ int kvzip_compress(kvzip_dump* dump, const char* preset, const char* path, int f
   return call([&] {
     given(dump, "dump");
     given(path, "path");
-    if ((flags & ~KVZIP_OVERWRITE) != 0) fail(ErrorCode::invalid_argument, "there are no flags {:#x}", flags);
+    check_flags(flags);
     const KvzOptions options = options_of(*dump, preset);
     write(*dump, *create_kvz_writer(path, dump->dump(), dump->recognition(), options, (flags & KVZIP_OVERWRITE) != 0));
   });
@@ -80,15 +97,30 @@ int kvzip_compress(kvzip_dump* dump, const char* preset, const char* path, int f
 int kvzip_compress_memory(kvzip_dump* dump, const char* preset, void** bytes, size_t* size) {
   return call([&] {
     given(dump, "dump");
-    given(bytes, "bytes") = nullptr;
-    given(size, "size") = 0;
-    const KvzOptions options = options_of(*dump, preset);
-    std::unique_ptr<std::byte, decltype(&std::free)> out(nullptr, &std::free);
-    std::size_t written = 0;
-    write(*dump,
-          *create_kvz_writer(std::make_unique<HeapSink>(out, written), dump->dump(), dump->recognition(), options));
-    *bytes = out.release();
-    *size = written;
+    to_memory(bytes, size, [&](std::unique_ptr<Sink> sink) {
+      const KvzOptions options = options_of(*dump, preset);
+      write(*dump, *create_kvz_writer(std::move(sink), dump->dump(), dump->recognition(), options));
+    });
+  });
+}
+
+int kvzip_compress_by_tokens(kvzip_dump* dump, const char* preset, uint64_t tokens, const char* path, int flags) {
+  return call([&] {
+    given(dump, "dump");
+    given(path, "path");
+    check_flags(flags);
+    compress_by_tokens(path, dump->reader(), dump->recognition(), options_of(*dump, preset, false), tokens,
+                       dump->threads, (flags & KVZIP_OVERWRITE) != 0);
+  });
+}
+
+int kvzip_compress_by_tokens_memory(kvzip_dump* dump, const char* preset, uint64_t tokens, void** bytes, size_t* size) {
+  return call([&] {
+    given(dump, "dump");
+    to_memory(bytes, size, [&](std::unique_ptr<Sink> sink) {
+      compress_by_tokens(std::move(sink), dump->reader(), dump->recognition(), options_of(*dump, preset, false), tokens,
+                         dump->threads);
+    });
   });
 }
 

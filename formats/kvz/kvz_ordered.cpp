@@ -32,9 +32,11 @@ std::uint64_t even_tokens(const Dump& dump, const Recognition& roles) {
   for (std::size_t i = 0; i < dump.tensors.size(); ++i) {
     const TensorRole& role = roles.tensors[i];
     if (role.role == Role::other || role.axes.extent('T', dump.tensors[i].shape) == tokens) continue;
+    // What is appended has as many tokens of each.
     fail(ErrorCode::invalid_argument,
-         "tensor {} has {} tokens, and others have {}: they cannot stand in the order of tokens",
-         quoted(dump.tensors[i].name), role.axes.extent('T', dump.tensors[i].shape), tokens);
+         "tensor {} has {} tokens, and others have {}: they cannot stand in the order of tokens{}",
+         quoted(dump.tensors[i].name), role.axes.extent('T', dump.tensors[i].shape), tokens,
+         role.role == Role::query ? ", but keys and values can without queries" : "");
   }
   return tokens;
 }
@@ -54,7 +56,8 @@ std::shared_ptr<const Saliency> saliency_of(const std::shared_ptr<const Saliency
   return out;
 }
 
-void pass_on(const InputFile& made, OutputFile& out) {
+template <typename Out>
+void pass_on(const InputFile& made, Out& out) {
   constexpr std::uint64_t kStep = std::uint64_t{4} << 20;
   Bytes some;
   for (std::uint64_t at = 0; at < made.size(); at += some.size()) {
@@ -125,8 +128,13 @@ class Ordered {
 
 /// `wanted` tokens, and as many more as whole frames, or what lies between restart points, take; all where that is
 /// more.
-std::uint64_t tokens_together(const Dump& dump, const Recognition& roles, const KvzOptions& options,
+std::uint64_t tokens_together(DumpReader& reader, const Recognition& roles, const KvzOptions& options,
                               std::uint64_t wanted) {
+  if (reader.traits().once) {
+    fail(ErrorCode::invalid_argument, "the order of tokens reads it out of its own order: not from a pipe");
+  }
+  const Dump& dump = reader.dump();
+  if (wanted == 0) wanted = kTokensTogether;
   const std::uint64_t tokens = even_tokens(dump, roles);
   const Plan plan = make_plan(dump, roles, options.rules, options.chunk_tokens, &options.tables);
   std::uint64_t unit = 1;
@@ -137,11 +145,24 @@ std::uint64_t tokens_together(const Dump& dump, const Recognition& roles, const 
     unit = std::max(unit, own);
   }
   std::uint64_t together = 0;
-  const std::uint64_t units = std::max<std::uint64_t>(wanted, 1) / unit + (wanted % unit != 0 ? 1 : 0);
+  const std::uint64_t units = wanted / unit + (wanted % unit != 0 ? 1 : 0);
   if (__builtin_mul_overflow(units, unit, &together) || together >= tokens) return tokens;
   if ((tokens - 1) / together >= kMostSegments) {
     fail(ErrorCode::limit, "{} tokens at a time are more than {} containers", together, kMostSegments);
   }
+  return together;
+}
+
+/// For what cannot be read again, as the file is while it grows.
+template <typename Out>
+std::uint64_t write_aside(Out& out, const std::string& name, DumpReader& dump, const Recognition& roles,
+                          const KvzOptions& options, std::uint64_t wanted, unsigned threads, const Progress& progress) {
+  const std::uint64_t together = tokens_together(dump, roles, options, wanted);
+  const TemporaryFile aside(temporary_directory() + "/container");
+  Ordered(dump, roles, options, threads, progress)
+      .write(aside.descriptor(), name, tokens_of(dump.dump(), roles), together);
+  pass_on(aside.input(name), out);
+  out.finish();
   return together;
 }
 
@@ -150,21 +171,22 @@ std::uint64_t tokens_together(const Dump& dump, const Recognition& roles, const 
 std::uint64_t compress_by_tokens(const std::string& path, DumpReader& dump, const Recognition& roles,
                                  const KvzOptions& options, std::uint64_t wanted, unsigned threads, bool overwrite,
                                  const Progress& progress) {
-  const std::uint64_t together = tokens_together(dump.dump(), roles, options, wanted);
-  const std::uint64_t tokens = tokens_of(dump.dump(), roles);
-  Ordered ordered(dump, roles, options, threads, progress);
-  if (!is_stream_output(path)) {
-    PendingFile out(path, overwrite);
-    ordered.write(out.descriptor(), path, tokens, together);
-    out.commit();
-    return together;
+  if (is_stream_output(path)) {
+    OutputFile out(path, overwrite);
+    return write_aside(out, path, dump, roles, options, wanted, threads, progress);
   }
-  OutputFile out(path, overwrite);
-  const TemporaryFile aside(temporary_directory() + "/container");
-  ordered.write(aside.descriptor(), path, tokens, together);
-  pass_on(aside.input(path), out);
-  out.finish();
+  const std::uint64_t together = tokens_together(dump, roles, options, wanted);
+  PendingFile out(path, overwrite);
+  Ordered(dump, roles, options, threads, progress)
+      .write(out.descriptor(), path, tokens_of(dump.dump(), roles), together);
+  out.commit();
   return together;
+}
+
+std::uint64_t compress_by_tokens(std::unique_ptr<Sink> sink, DumpReader& dump, const Recognition& roles,
+                                 const KvzOptions& options, std::uint64_t wanted, unsigned threads,
+                                 const Progress& progress) {
+  return write_aside(*sink, "the container", dump, roles, options, wanted, threads, progress);
 }
 
 }  // namespace kvzip

@@ -133,16 +133,21 @@ struct KvzSummary {
 std::uint64_t append_kvz(const std::string& path, DumpReader& more, const Recognition& roles, const KvzOptions& options,
                          unsigned threads, const Progress& progress = {});
 
+inline constexpr std::uint64_t kTokensTogether = 1024;
 /// Compresses a dump so that its first `tokens` tokens of all layers stand together, then the next: a container of the
 /// first ones, with what has no tokens, and the others appended to it as by append_kvz(), in a file that appears when
 /// it is complete. `tokens` is rounded up to what is decoded by itself: whole frames, of chained pipelines those
 /// between two restart points. So values are those of a container in the order of layers, but for stages that look at
 /// the end of a sequence, and for tables, which are fitted to each. Returns the tokens that stand together; where that
-/// is all of them, the container is the one that create_kvz_writer() makes.
-/// Reads with random access. fail(invalid_argument) where keys, values and queries have not all as many tokens,
-/// fail(limit) for more than 65536 containers.
+/// is all of them, the container is the one that create_kvz_writer() makes. `tokens` of 0 are kTokensTogether.
+/// Reads with random access. fail(invalid_argument) where keys, values and queries have not all as many tokens, and
+/// for a pipe; fail(limit) for more than 65536 containers.
 std::uint64_t compress_by_tokens(const std::string& path, DumpReader& dump, const Recognition& roles,
                                  const KvzOptions& options, std::uint64_t tokens, unsigned threads, bool overwrite,
+                                 const Progress& progress = {});
+/// The same to a sink, through a temporary file.
+std::uint64_t compress_by_tokens(std::unique_ptr<Sink> sink, DumpReader& dump, const Recognition& roles,
+                                 const KvzOptions& options, std::uint64_t tokens, unsigned threads,
                                  const Progress& progress = {});
 
 class KvzReader : public DumpReader {

@@ -104,6 +104,14 @@ enum { KVZIP_OVERWRITE = 1 };
 KVZIP_API int kvzip_compress(kvzip_dump* dump, const char* preset, const char* path, int flags);
 /* The same to memory, which kvzip_free() gives back. */
 KVZIP_API int kvzip_compress_memory(kvzip_dump* dump, const char* preset, void** bytes, size_t* size);
+/* The same in the order of tokens (since 0.2): all layers of the first `tokens` tokens, as whole chunks and 1024 for 0,
+ * stand together, then those of the next, so that who wants a prefix reads the front of the file. It decodes to what
+ * the order of layers does, but for stages that look at the end of a sequence and for tables. KVZIP_INVALID where keys,
+ * values and queries have not all as many tokens, and for standard input. */
+KVZIP_API int kvzip_compress_by_tokens(kvzip_dump* dump, const char* preset, uint64_t tokens, const char* path,
+                                       int flags);
+KVZIP_API int kvzip_compress_by_tokens_memory(kvzip_dump* dump, const char* preset, uint64_t tokens, void** bytes,
+                                              size_t* size);
 KVZIP_API void kvzip_free(void* bytes);
 
 #ifdef __cplusplus

@@ -52,7 +52,7 @@ struct SaliencyOptions {
 /// to first order and squared. A token's weight is the mean of that over the queries of its head's group that come at
 /// least 16 positions later, to which 8 of the head's mean are added, over the layer's mean |o|^2, times the tensor's
 /// variance over tokens (keys: without RoPE where the dump says how), the first four left out, and at least 2 % of the
-/// head's mean. Tokens with numbers that are not finite, or beyond 1e8, get 0.
+/// head's mean. Tokens with numbers that are not finite, or beyond 1e8, get 0. A tensor "positions" is heeded.
 Saliency measure_saliency(DumpReader& dump, const Recognition& recognition, const SaliencyOptions& options = {});
 
 /// True when a pipeline of these rules makes use of saliency.

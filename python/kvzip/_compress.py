@@ -9,13 +9,17 @@ import numpy
 from kvzip import _library, _types
 
 
-def compress(arrays, path=None, *, preset=None, metadata=None, layout=None, map=(), overwrite=False, threads=0):
+def compress(
+    arrays, path=None, *, preset=None, metadata=None, layout=None, map=(), overwrite=False, threads=0, order="layer"
+):
     """Compresses arrays by name into a container at `path`, or to bytes without one.
 
     An array is what numpy makes one of, or a pair of it and the name of its type, as (bits, "BF16") for bfloat16 in
     integers. `preset` is a built-in one's name or the text of one; default: kvzip-near. `metadata` (texts by name) and
-    `layout` ("BHTD", "HTD") say what names and shapes leave open: kvzip(1), RECOGNITION.
+    `layout` ("BHTD", "HTD") say what names and shapes leave open: kvzip(1), RECOGNITION. `order`: "token" puts all
+    layers of the first 1024 tokens together, then those of the next; "token:N" those of N.
     """
+    function, together = _order(order)
     dump = _library.Dump(_library.library().new)
     kept = []  # the library reads the arrays themselves
     try:
@@ -26,11 +30,21 @@ def compress(arrays, path=None, *, preset=None, metadata=None, layout=None, map=
         dump.recognise(layout, map, threads)
         preset = preset.encode() if preset is not None else None
         if path is not None:
-            dump.do("compress", preset, os.fsencode(path), _library.OVERWRITE if overwrite else 0)
+            dump.do(function, preset, *together, os.fsencode(path), _library.OVERWRITE if overwrite else 0)
             return None
-        return _to_bytes(dump, preset)
+        return _to_bytes(dump, function + "_memory", preset, *together)
     finally:
         dump.close()
+
+
+def _order(text):
+    """The function, and what it takes beside the preset."""
+    word, colon, number = text.partition(":")
+    if text == "layer":
+        return "compress", ()
+    if word != "token" or colon and not (number.isascii() and number.isdigit() and 0 < int(number) < 2**64):
+        raise ValueError(f"order {text!r}: expected layer, token or token:N")
+    return "compress_by_tokens", (int(number or 0),)
 
 
 def _add(dump, kept, name, given):
@@ -45,9 +59,9 @@ def _add(dump, kept, name, given):
     dump.do("add", name.encode(), type_name.encode(), array.ndim, shape, array.ctypes.data, array.nbytes)
 
 
-def _to_bytes(dump, preset):
+def _to_bytes(dump, function, *arguments):
     data, size = ctypes.c_void_p(), ctypes.c_size_t()
-    dump.do("compress_memory", preset, ctypes.byref(data), ctypes.byref(size))
+    dump.do(function, *arguments, ctypes.byref(data), ctypes.byref(size))
     try:
         return ctypes.string_at(data, size.value)
     finally:

@@ -59,6 +59,11 @@ _FUNCTIONS = {
     "read_all": (ctypes.c_int, [_handle, ctypes.POINTER(_pointer), _size]),
     "compress": (ctypes.c_int, [_handle, _text, _text, ctypes.c_int]),
     "compress_memory": (ctypes.c_int, [_handle, _text, ctypes.POINTER(_pointer), ctypes.POINTER(_size)]),
+    "compress_by_tokens": (ctypes.c_int, [_handle, _text, _number, _text, ctypes.c_int]),
+    "compress_by_tokens_memory": (
+        ctypes.c_int,
+        [_handle, _text, _number, ctypes.POINTER(_pointer), ctypes.POINTER(_size)],
+    ),
     "free": (None, [_pointer]),
 }
 

@@ -38,6 +38,33 @@ def small():
     return {"layers.0.key": wave(0.01), "layers.0.value": wave(0.3), "token_ids": numpy.arange(TOKENS)}
 
 
+class Ordered(unittest.TestCase):
+    def test_puts_the_first_tokens_of_all_layers_together(self):
+        arrays = {f"layers.{i}.{role}": wave(0.1 * (i + 1)) for i in range(2) for role in ("key", "value")}
+        by_layers = kvzip.compress(arrays, preset="int8", layout="HTD")
+        self.assertEqual(kvzip.compress(arrays, preset="int8", layout="HTD", order="layer"), by_layers)
+        self.assertEqual(kvzip.compress(arrays, preset="int8", layout="HTD", order="token"), by_layers)  # all 300
+        coded = kvzip.compress(arrays, preset="int8", layout="HTD", order="token:256")
+        self.assertNotEqual(coded, by_layers)
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "a.kvz")
+            kvzip.compress(arrays, path, preset="int8", layout="HTD", order="token:256")
+            self.assertEqual(pathlib.Path(path).read_bytes(), coded)
+        with kvzip.open(by_layers) as one, kvzip.open(coded) as other:
+            for name in arrays:
+                numpy.testing.assert_array_equal(other[name], one[name])
+                numpy.testing.assert_array_equal(other[name].tokens(250, 260), one[name].tokens(250, 260))
+
+    def test_refuses_what_is_no_order(self):
+        for order in ("tokens", "token:", "token:0", "token:-1", "token:1.5", "layer:1", ""):
+            with self.assertRaises(ValueError):
+                kvzip.compress(small(), order=order)
+        uneven = {"layers.0.key": wave(1), "layers.0.value": wave(1)[:, :100]}
+        with self.assertRaises(kvzip.Error) as refusal:
+            kvzip.compress(uneven, layout="HTD", order="token")
+        self.assertEqual(refusal.exception.code, "invalid_argument")
+
+
 class Reading(unittest.TestCase):
     def setUp(self):
         self.arrays = small()

@@ -139,6 +139,44 @@ Outcome try_file(const Batch& batch, const BatchFile& file, const std::function<
   return outcome;
 }
 
+using Outcomes = std::vector<std::optional<Outcome>>;
+
+Outcomes in_order(const Batch& batch, const std::vector<BatchFile>& files,
+                  const std::function<Outcome(const BatchFile&)>& one, const Turns& turns) {
+  Outcomes outcomes(files.size());
+  for (std::size_t i = 0; i < files.size(); ++i) {
+    outcomes[i] = try_file(batch, files[i], one);
+    if (turns.done) turns.done(i, *outcomes[i]);
+    if (outcomes[i]->status != kDone && !batch.keep_going) break;
+  }
+  return outcomes;
+}
+
+/// One rank after the other.
+Outcomes side_by_side(const Batch& batch, const std::vector<BatchFile>& files,
+                      const std::function<Outcome(const BatchFile&)>& one, const Turns& turns) {
+  std::map<unsigned, std::vector<std::size_t>> ranks;
+  for (std::size_t i = 0; i < files.size(); ++i) ranks[turns.rank.empty() ? 0 : turns.rank[i]].push_back(i);
+  Outcomes outcomes(files.size());
+  bool failed = false;
+  for (const auto& rank : ranks) {
+    if (failed && !batch.keep_going) break;
+    const std::vector<std::size_t>& some = rank.second;
+    const auto killed = [&](std::size_t i, int signal) {
+      complain(
+          fmt::format("{}: the process at work on it was ended by signal {}", input_name(files[some[i]].in), signal));
+    };
+    const auto try_one = [&](std::size_t i) { return try_file(batch, files[some[i]], one); };
+    const Outcomes got = run_workers(batch.jobs, some.size(), batch.keep_going, try_one, killed);
+    for (std::size_t i = 0; i < some.size(); ++i) {
+      outcomes[some[i]] = got[i];
+      failed = failed || (got[i] && got[i]->status != kDone);
+      if (turns.done && got[i]) turns.done(some[i], *got[i]);
+    }
+  }
+  return outcomes;
+}
+
 }  // namespace
 
 std::optional<Failure> failure_of(const std::function<void()>& f) {
@@ -223,7 +261,7 @@ void name_outputs(const Batch& batch, std::vector<BatchFile>& files,
 }
 
 int run_batch(const Batch& batch, const Common& common, const std::vector<BatchFile>& files,
-              const std::function<Outcome(const BatchFile&)>& one) {
+              const std::function<Outcome(const BatchFile&)>& one, const Turns& turns) {
   for (const BatchFile& file : files) {
     if (batch.json && is_standard_output(file.out)) throw UsageError("--json and an output share standard output");
     if (batch.jobs > 1 && files.size() > 1 && is_standard_output(file.out)) {
@@ -231,19 +269,8 @@ int run_batch(const Batch& batch, const Common& common, const std::vector<BatchF
     }
   }
   if (files.empty() && !common.quiet) note("there is no file of a fitting name");
-  const auto try_one = [&](std::size_t i) { return try_file(batch, files[i], one); };
-  std::vector<std::optional<Outcome>> outcomes(files.size());
-  if (batch.jobs > 1 && files.size() > 1) {
-    const auto killed = [&](std::size_t i, int signal) {
-      complain(fmt::format("{}: the process at work on it was ended by signal {}", input_name(files[i].in), signal));
-    };
-    outcomes = run_workers(batch.jobs, files.size(), batch.keep_going, try_one, killed);
-  } else {
-    for (std::size_t i = 0; i < files.size(); ++i) {
-      outcomes[i] = try_one(i);
-      if (outcomes[i]->status != kDone && !batch.keep_going) break;
-    }
-  }
+  const auto outcomes =
+      batch.jobs > 1 && files.size() > 1 ? side_by_side(batch, files, one, turns) : in_order(batch, files, one, turns);
   int worst = kDone;
   Summary summary;
   for (const auto& outcome : outcomes) {

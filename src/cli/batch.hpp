@@ -50,14 +50,18 @@ struct Outcome {
   int status = kDone;
   bool skipped = false;
   std::optional<std::uint64_t> source_bytes, file_bytes;  // of tensors, and of the container
-  unsigned bases = 0;                                     // containers that this one needs
   std::uint64_t shared_tokens = 0, shared_bytes = 0;      // that another container has
+};
+/// Where files wait for each other.
+struct Turns {
+  std::vector<unsigned> rank{};  // of each file: those of a lower rank end before one of a higher begins; empty = none
+  std::function<void(std::size_t file, const Outcome&)> done{};  // told in this process, before a higher rank begins
 };
 /// Runs `one` on each file, in a process of its own where there are several jobs, whose output's folder is made: its
 /// errors are told and are its status, and end the batch unless it keeps going. With --json a line for each file; with
 /// several a summary. Returns the highest status.
 int run_batch(const Batch& batch, const Common& common, const std::vector<BatchFile>& files,
-              const std::function<Outcome(const BatchFile&)>& one);
+              const std::function<Outcome(const BatchFile&)>& one, const Turns& turns = {});
 
 /// An error as it is told, and its exit status; nothing where `f` ended well.
 struct Failure {

@@ -2,13 +2,14 @@
 #include "src/cli/order.hpp"
 
 #include "codec/number.hpp"
+#include "kvzip/container.hpp"
 
 namespace kvzip::tool {
 
 std::uint64_t parse_order(const std::string& text) {
   constexpr std::string_view kToken = "token";
   if (text.empty() || text == "layer") return 0;
-  if (text == kToken) return kOrderTokens;
+  if (text == kToken) return kTokensTogether;
   if (text.starts_with("token:")) {
     if (const auto tokens = parse_number<std::uint64_t>(std::string_view(text).substr(kToken.size() + 1), 1)) {
       return *tokens;

@@ -9,9 +9,6 @@
 
 namespace kvzip::tool {
 
-/// Tokens whose layers stand together unless a number is given.
-inline constexpr std::uint64_t kOrderTokens = 1024;
-
 /// Reads "layer" (0) or "token[:N]" (N). UsageError for anything else.
 std::uint64_t parse_order(const std::string& text);
 void add_order(CLI::App& app, std::string& order);

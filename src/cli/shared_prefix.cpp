@@ -1,17 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "src/cli/shared_prefix.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cstring>
-#include <filesystem>
 #include <map>
-#include <optional>
+#include <utility>
 
-#include "formats/borrowed_reader.hpp"
+#include "codec/splitmix64.hpp"
 #include "formats/ggml_values.hpp"
-#include "formats/kvz/kvz.hpp"
 #include "formats/kvz/kvz_growth.hpp"
 #include "formats/kvz/kvz_plan.hpp"
+#include "formats/kvz/kvz_records.hpp"
 #include "formats/parts.hpp"
 
 namespace kvzip::tool {
@@ -23,51 +24,35 @@ bool is_cache(const TensorRole& role) {
   return role.role != Role::other;
 }
 
-/// All keys, values and queries are floats of as many tokens.
-bool is_even(const Dump& dump, const Recognition& roles, std::uint64_t tokens) {
+/// Keys, values and queries by name.
+std::map<std::string_view, std::size_t> caches_of(const Dump& dump, const Recognition& roles) {
+  std::map<std::string_view, std::size_t> out;
   for (std::size_t t = 0; t < dump.tensors.size(); ++t) {
-    const TensorRole& role = roles.tensors[t];
-    if (!is_cache(role)) continue;
-    const TensorInfo& info = dump.tensors[t];
-    if (!is_codable_float(info.dtype) || growing_axis(info, role) == Axes::npos) return false;
-    if (role.axes.extent('T', info.shape) != tokens) return false;
+    if (is_cache(roles.tensors[t])) out.emplace(dump.tensors[t].name, t);
   }
-  return true;
+  return out;
 }
 
-struct Pair {
-  std::size_t a = 0, b = 0, axis = 0;
-};
-
-/// Of the tensors of both; none where they are not of one kind.
-std::vector<Pair> pairs_of(const Dump& a, const Recognition& roles_of_a, const Dump& b, const Recognition& roles_of_b) {
-  std::map<std::string_view, std::size_t> place;
-  for (std::size_t t = 0; t < a.tensors.size(); ++t) {
-    if (is_cache(roles_of_a.tensors[t])) place.emplace(a.tensors[t].name, t);
-  }
-  std::vector<Pair> out;
-  for (std::size_t t = 0; t < b.tensors.size(); ++t) {
-    const TensorRole& role = roles_of_b.tensors[t];
-    if (!is_cache(role)) continue;
-    const auto found = place.find(b.tensors[t].name);
-    if (found == place.end()) return {};
-    const TensorRole& known = roles_of_a.tensors[found->second];
-    const std::size_t axis = growing_axis(b.tensors[t], role);
-    TensorInfo same = a.tensors[found->second];
-    if (same.shape.size() <= axis) return {};
-    same.shape[axis] = b.tensors[t].shape[axis];
-    const bool alike = known.role == role.role && known.axes == role.axes && known.layer == role.layer;
-    if (!alike || same != b.tensors[t]) return {};
-    out.push_back({found->second, t, axis});
-  }
-  return out.size() == place.size() ? out : std::vector<Pair>();
+/// Tokens [at, at + count) of a tensor.
+Slice tokens_from(const Dump& dump, std::size_t tensor, std::size_t axis, std::uint64_t at, std::uint64_t count) {
+  const TensorInfo& info = dump.tensors[tensor];
+  Slice box{tensor, std::vector<std::uint64_t>(info.shape.size(), 0), info.shape};
+  box.start[axis] = at;
+  box.count[axis] = count;
+  return box;
 }
 
-/// The first of `count` tokens that differs in the two boxes, or `count`.
+/// Bytes of a token that stand together.
+std::size_t row_bytes(const Slice& box, std::size_t axis, std::size_t unit) {
+  std::size_t row = unit;
+  for (std::size_t d = axis + 1; d < box.count.size(); ++d) row *= box.count[d];
+  return row;
+}
+
+/// The first token that differs in the two boxes, or how many there are.
 std::uint64_t first_difference(const Bytes& left, const Bytes& right, const Slice& box, std::size_t axis,
                                std::size_t unit) {
-  std::size_t row = unit;  // bytes of a token
-  for (std::size_t d = axis + 1; d < box.count.size(); ++d) row *= box.count[d];
+  const std::size_t row = row_bytes(box, axis, unit);
   std::uint64_t first = box.count[axis];
   const std::size_t rows = row == 0 ? 0 : left.size() / row;
   for (std::size_t r = 0; r < rows; ++r) {
@@ -110,55 +95,70 @@ class TailReader final : public DumpReader {
 
 }  // namespace
 
+std::string sharing_kind(const Dump& dump, const Recognition& roles) {
+  const std::uint64_t tokens = tokens_of(dump, roles);
+  std::string out;
+  for (const auto& [name, t] : caches_of(dump, roles)) {
+    const TensorRole& role = roles.tensors[t];
+    const TensorInfo& info = dump.tensors[t];
+    const std::size_t axis = growing_axis(info, role);
+    if (!is_codable_float(info.dtype) || axis == Axes::npos) return {};
+    if (role.axes.extent('T', info.shape) != tokens) return {};
+    out += fmt::format("{}:{} {} {} {} {}", name.size(), name, static_cast<int>(info.dtype),
+                       static_cast<int>(role.role), role.axes.text(), role.layer ? std::int64_t{*role.layer} : -1);
+    for (std::size_t d = 0; d < info.shape.size(); ++d) out += d == axis ? " T" : fmt::format(" {}", info.shape[d]);
+    out += '\n';
+  }
+  return out;
+}
+
 std::uint64_t common_tokens(DumpReader& a, const Recognition& roles_of_a, DumpReader& b,
                             const Recognition& roles_of_b) {
   const std::uint64_t in_a = tokens_of(a.dump(), roles_of_a), in_b = tokens_of(b.dump(), roles_of_b);
   if (in_a == 0 || in_b < 2 || roles_of_a.model != roles_of_b.model) return 0;
-  if (!is_even(a.dump(), roles_of_a, in_a) || !is_even(b.dump(), roles_of_b, in_b)) return 0;
+  const std::string kind = sharing_kind(a.dump(), roles_of_a);
+  if (kind.empty() || kind != sharing_kind(b.dump(), roles_of_b)) return 0;
   std::uint64_t common = std::min(in_a, in_b - 1);
-  const std::vector<Pair> pairs = pairs_of(a.dump(), roles_of_a, b.dump(), roles_of_b);
-  if (pairs.empty()) return 0;
+  const auto place = caches_of(a.dump(), roles_of_a);
   Bytes left, right;
-  for (const Pair& pair : pairs) {
+  for (const auto& [name, t] : caches_of(b.dump(), roles_of_b)) {
+    const std::size_t unit = slice_unit(b.dump().tensors[t]);
+    const std::size_t axis = growing_axis(b.dump().tensors[t], roles_of_b.tensors[t]);
     for (std::uint64_t at = 0; at < common; at += kStep) {
-      const TensorInfo& info = b.dump().tensors[pair.b];
-      Slice box{pair.a, std::vector<std::uint64_t>(info.shape.size(), 0), info.shape};
-      box.start[pair.axis] = at;
-      box.count[pair.axis] = std::min(kStep, common - at);
-      left.resize(box.elements() * slice_unit(info));
+      Slice box = tokens_from(b.dump(), t, axis, at, std::min(kStep, common - at));
+      left.resize(box.elements() * unit);
       right.resize(left.size());
-      a.read(box, left);
-      box.tensor = pair.b;
       b.read(box, right);
-      const std::uint64_t same = first_difference(left, right, box, pair.axis, slice_unit(info));
-      if (same < box.count[pair.axis]) common = at + same;
+      box.tensor = place.at(name);
+      a.read(box, left);
+      const std::uint64_t same = first_difference(left, right, box, axis, unit);
+      if (same < box.count[axis]) common = at + same;
     }
   }
   return common;
 }
 
-namespace {
-
-/// The base, and how many tokens of it.
-std::optional<std::pair<SharedDump, std::uint64_t>> find_base(const std::vector<SharedDump>& before,
-                                                              const std::string& out, const OpenDump& open,
-                                                              DumpReader& reader, const Recognition& roles,
-                                                              std::uint64_t least) {
-  if (reader.traits().once || stored_blocks(reader) != nullptr) return std::nullopt;
-  std::optional<std::pair<SharedDump, std::uint64_t>> best;
-  const std::filesystem::path folder = std::filesystem::path(out).parent_path();
-  for (const SharedDump& one : before) {
-    const std::filesystem::path theirs(one.out);
-    if (theirs.parent_path() != folder || one.depth >= kMostBases || !is_base_name(theirs.filename().string()))
-      continue;
-    const auto other = open(one.in);
-    if (other.first->traits().once || stored_blocks(*other.first) != nullptr) continue;
-    const std::uint64_t common = common_tokens(*other.first, other.second, reader, roles);
-    if (common < std::max<std::uint64_t>(least, best ? best->second + 1 : 1)) continue;
-    best = {one, common};
+void TokenHashes::extend(DumpReader& reader, const Recognition& roles, std::uint64_t count) {
+  const Dump& dump = reader.dump();
+  Bytes some;
+  for (std::uint64_t at = hashes_.size(); at < std::min(count, tokens_); at = hashes_.size()) {
+    const std::uint64_t step = std::min(kStep, tokens_ - at);
+    hashes_.resize(at + step);
+    for (const auto& [name, t] : caches_of(dump, roles)) {
+      const std::size_t unit = slice_unit(dump.tensors[t]), axis = growing_axis(dump.tensors[t], roles.tensors[t]);
+      const Slice box = tokens_from(dump, t, axis, at, step);
+      some.resize(box.elements() * unit);
+      reader.read(box, some);
+      const std::size_t row = row_bytes(box, axis, unit);
+      for (std::size_t r = 0; row > 0 && r < some.size() / row; ++r) {
+        std::uint64_t& hash = hashes_[at + r % step];
+        hash = splitmix64(hash, hash64(ByteView(some).subspan(r * row, row)));
+      }
+    }
   }
-  return best;
 }
+
+namespace {
 
 std::uint64_t bytes_of(const Dump& dump) {
   std::uint64_t bytes = 0;
@@ -168,20 +168,24 @@ std::uint64_t bytes_of(const Dump& dump) {
 
 }  // namespace
 
-std::unique_ptr<DumpReader> share_prefix(const std::vector<SharedDump>& before, const std::string& out,
-                                         const OpenDump& open, std::unique_ptr<DumpReader>& reader, Recognition& roles,
-                                         KvzOptions& options, Outcome& outcome) {
-  std::uint64_t least = options.chunk_tokens.value_or(0);
-  if (least == 0) least = kDefaultChunk;
-  const auto base = find_base(before, out, open, *reader, roles, least);
-  if (!base) return nullptr;
-  const auto [dump, tokens] = *base;
-  options.base = base_of(dump.out, tokens);
+std::uint64_t least_shared(const KvzOptions& options) {
+  const std::uint64_t chunk = options.chunk_tokens.value_or(0);
+  return chunk == 0 ? kDefaultChunk : chunk;
+}
+
+std::unique_ptr<DumpReader> share_prefix(const SharedDump& base, const OpenDump& open,
+                                         std::unique_ptr<DumpReader>& reader, Recognition& roles, KvzOptions& options,
+                                         Outcome& outcome) {
+  if (reader->traits().once || stored_blocks(*reader) != nullptr) return nullptr;
+  const auto other = open(base.in);
+  if (other.first->traits().once || stored_blocks(*other.first) != nullptr) return nullptr;
+  const std::uint64_t tokens = common_tokens(*other.first, other.second, *reader, roles);
+  if (tokens < least_shared(options)) return nullptr;
+  options.base = base_of(base.out, tokens);
   roles.model.rope.first_position += tokens;
   for (auto& own : roles.model.own) own.second.rope.first_position += tokens;
   std::unique_ptr<DumpReader> whole = std::exchange(reader, nullptr);
   reader = std::make_unique<TailReader>(*whole, roles, tokens);
-  outcome.bases = dump.depth + 1;
   outcome.shared_tokens = tokens;
   outcome.shared_bytes = bytes_of(whole->dump()) - bytes_of(reader->dump());
   return whole;

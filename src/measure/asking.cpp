@@ -84,7 +84,7 @@ Asked Asking::read(const Layer& layer) {
   const LayerQueries& rows = *queries_->of(layer);
   const std::vector<std::uint64_t> tokens = chosen(layer);
   Asked out{queries_->read(rows, tokens, rotary(layer)), {}, rows.heads};
-  for (const std::uint64_t token : tokens) out.positions.push_back(rows.first_position + token);
+  for (const std::uint64_t token : tokens) out.positions.push_back(rows.position(token));
   return out;
 }
 

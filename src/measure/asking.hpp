@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "formats/query_set.hpp"
-#include "src/measure/token_positions.hpp"
+#include "formats/token_positions.hpp"
 
 namespace kvzip::tool {
 

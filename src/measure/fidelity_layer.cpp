@@ -100,7 +100,7 @@ void LayerRun::ask(const LayerHeads& place) {
     if (chosen.empty()) continue;
     const std::vector<float> queries = s_.sets[who].read(*rows, chosen, rotary_);
     std::vector<std::uint64_t> positions;
-    for (const std::uint64_t token : chosen) positions.push_back(rows->first_position + token);
+    for (const std::uint64_t token : chosen) positions.push_back(rows->position(token));
     queries_[who] = std::max<std::uint64_t>(queries_[who], chosen.size());
     const AttentionMeter::Shape shape = shape_of(keys, values);
     const std::size_t each = chosen.size() * rows->dims;

@@ -10,8 +10,8 @@
 #include <vector>
 
 #include "formats/query_set.hpp"
+#include "formats/token_positions.hpp"
 #include "src/measure/fidelity.hpp"
-#include "src/measure/token_positions.hpp"
 
 namespace kvzip::tool {
 

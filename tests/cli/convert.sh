@@ -73,6 +73,10 @@ expect_status 0 kvzip compare blocks.bin blocks.bin.kvz --max-abs 0
 expect_in stdout "key"
 expect_status 0 kvzip convert blocks.bin values.safetensors
 expect_status 0 kvzip compare values.safetensors blocks.bin.kvz --max-abs 0
+# Rows of bytes have no order of tokens: then its values are stored, and a line says so.
+expect_status 0 kvzip compress blocks.bin -o ordered.kvz --preset lossless --order token:1
+expect_in stderr "its quantised blocks have no order of tokens, so their values are stored"
+expect_status 0 kvzip compare values.safetensors ordered.kvz --max-abs 0
 expect_status 0 kvzip compress -q blocks.bin -o near.kvz --preset int8
 expect_status 0 kvzip decompress near.kvz --to llama -o near.bin
 expect_in stderr "llama files have no place for the type q8_0 of 2 tensors, which become F32"

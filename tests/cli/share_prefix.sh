@@ -44,9 +44,57 @@ rm changed/a.safetensors.kvz
 expect_status 5 kvzip decompress changed/c.safetensors.kvz -o x.safetensors
 expect_in stderr "a.safetensors.kvz"
 [ ! -e x.safetensors ]
+# -o names a folder, made or not; a file holds an element once, for one tensor.
 expect_status 2 kvzip compress a.safetensors b.safetensors -o one.kvz --share-prefix
-expect_status 2 kvzip compress a.safetensors b.safetensors --share-prefix --target-ratio 4
-expect_status 2 kvzip compress a.safetensors b.safetensors --share-prefix --jobs 2
+expect_in stderr "one.kvz is one file; give a folder, as -o one/"
+expect_status 2 kvzip compress a.safetensors b.safetensors -o a.safetensors --share-prefix
+expect_status 2 kvzip compress a.safetensors b.safetensors -o - --share-prefix
+for folder in named named/again/; do
+  expect_status 0 kvzip compress "${inputs[@]}" -o $folder --share-prefix --chunk-tokens 16 --preset lossless
+done
+diff -r lossless named --exclude again
+diff -r lossless named/again
+# Files at a time: a base is ready before those that need it.
+expect_status 0 kvzip compress "${inputs[@]}" -o jobs --share-prefix --chunk-tokens 16 --preset lossless --jobs 3
+expect_in stderr "; 110 tokens, "
+diff -r lossless jobs
+# A pipe gives its bytes once: it shares nothing, whichever it is.
+kvzip compress - -q --share-prefix --preset lossless --chunk-tokens 16 <a.safetensors | cmp - lossless/a.safetensors.kvz
+mkfifo pipe.safetensors
+cat a.safetensors >pipe.safetensors &
+expect_status 0 timeout 60 kvzip compress pipe.safetensors b.safetensors -o of-pipe --share-prefix --chunk-tokens 16 --preset lossless
+wait
+if grep -q "shared with" stderr; then exit 1; fi
+expect_status 0 kvzip compare a.safetensors of-pipe/pipe.safetensors.kvz --max-abs 0
+# A base that fails is none.
+mkdir -p failing/a.safetensors.kvz
+for jobs in 1 3; do
+  expect_status 5 kvzip compress "${inputs[@]}" -o failing --share-prefix --chunk-tokens 16 --preset lossless --jobs $jobs \
+    --keep-going -f
+  expect_in stderr "a.safetensors.kvz"
+  if grep -q "shared with a.safetensors" stderr; then exit 1; fi
+  expect_status 0 kvzip compare b.safetensors failing/b.safetensors.kvz --max-abs 0
+  expect_status 0 kvzip compare c.safetensors failing/c.safetensors.kvz --max-abs 0
+done
+# Inputs go when all are read.
+for jobs in 1 2; do
+  mkdir -p gone
+  cp a.safetensors b.safetensors c.safetensors gone
+  expect_status 0 kvzip compress gone/*.safetensors -o gone-packed --share-prefix --chunk-tokens 16 --preset lossless --rm \
+    --jobs $jobs
+  [ -z "$(ls gone)" ]
+  expect_status 0 kvzip compare c.safetensors gone-packed/c.safetensors.kvz --max-abs 0
+  rm -r gone-packed
+done
+# Targets are each container's own; attention looks at what another one stores.
+expect_status 0 kvzip compress a.safetensors b.safetensors c.safetensors -o bounded --share-prefix --chunk-tokens 16 \
+  --max-error 0.01
+expect_in stderr "; 110 tokens, "
+for one in a b c; do
+  expect_status 0 kvzip compare $one.safetensors bounded/$one.safetensors.kvz --max-abs 0.01
+done
+expect_status 2 kvzip compress a.safetensors b.safetensors --share-prefix --target-attention 0.1
+expect_in stderr "shared tokens"
 expect_status 2 kvzip compress a.safetensors b.safetensors --share-prefix --order token
 
 # A name that is a pipe is not waited for.

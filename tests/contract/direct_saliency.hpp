@@ -91,8 +91,16 @@ struct Direct {
   std::vector<std::size_t> positions;  // of the queries
   std::size_t window = 0;              // tokens that a query sees; 0 = all up to its own
 
-  bool sees(std::size_t position, std::size_t token) const {
-    return token <= position && (window == 0 || token + window > position);
+  std::vector<std::vector<std::size_t>> kept{};  // positions of a head's tokens; empty = one after the other from 0
+
+  std::size_t where(std::size_t head, std::size_t token) const { return kept.empty() ? token : kept[head][token]; }
+  bool sees(std::size_t position, std::size_t head, std::size_t token) const {
+    const std::size_t at = where(head, token);
+    return at <= position && (window == 0 || at + window > position);
+  }
+  /// The query counts for the token.
+  bool counts(std::size_t position, std::size_t head, std::size_t token) const {
+    return where(head, token) + 16 <= position && sees(position, head, token);
   }
 };
 
@@ -102,10 +110,11 @@ inline Weights direct(const Direct& d) {
   const std::size_t tokens = d.tokens, asking = d.positions.size();
   Weights w;
   for (auto& role : w) role.assign(kHeads, std::vector<double>(tokens));
-  std::vector<double> count(tokens);
+  std::vector<std::vector<double>> count(kHeads, std::vector<double>(tokens));
   for (const std::size_t at : d.positions) {
-    for (std::size_t t = 0; t + 16 <= at && t < tokens; ++t)
-      count[t] += d.sees(at, t) ? static_cast<double>(kGroup) : 0;
+    for (std::size_t h = 0; h < kHeads; ++h) {
+      for (std::size_t t = 0; t < tokens; ++t) count[h][t] += d.counts(at, h, t) ? static_cast<double>(kGroup) : 0;
+    }
   }
   double energy = 0, seen = 0;
   for (std::size_t j = 0; j < kHeads * kGroup; ++j) {
@@ -116,19 +125,21 @@ inline Weights direct(const Direct& d) {
       const float* q = d.queries.data() + (j * asking + i) * kDim;
       std::vector<double> a(tokens);
       double z = 0;
-      for (std::size_t t = 0; t < tokens && t <= d.positions[i]; ++t) {
+      for (std::size_t t = 0; t < tokens; ++t) {
         if (!finite(keys + t * kDim, kDim) || !finite(values + t * kValueDim, kValueDim)) continue;
-        if (!d.sees(d.positions[i], t)) continue;
+        if (!d.sees(d.positions[i], h, t)) continue;
         z += a[t] = std::exp(dot(q, keys + t * kDim, kDim) / std::sqrt(double{kDim}));
       }
       std::vector<double> o(kValueDim);
       for (std::size_t t = 0; t < tokens; ++t) {
-        a[t] /= z;
+        a[t] = z > 0 ? a[t] / z : 0;
         for (std::size_t c = 0; a[t] > 0 && c < kValueDim; ++c) o[c] += a[t] * values[t * kValueDim + c];
       }
+      if (!(z > 0)) continue;
       for (const double x : o) energy += x * x;
       seen += 1;
-      for (std::size_t t = 0; t + 16 <= d.positions[i] && t < tokens; ++t) {
+      for (std::size_t t = 0; t < tokens; ++t) {
+        if (!d.counts(d.positions[i], h, t)) continue;
         double distance = 0;
         for (std::size_t c = 0; a[t] > 0 && c < kValueDim; ++c) {
           distance += (values[t * kValueDim + c] - o[c]) * (values[t * kValueDim + c] - o[c]);
@@ -149,11 +160,11 @@ inline Weights direct(const Direct& d) {
       for (std::size_t t = 0; t < tokens; ++t) {
         out[t] = !finite(&d.keys[(h * tokens + t) * kDim], kDim) ||
                  !finite(&d.values[(h * tokens + t) * kValueDim], kValueDim);
-        if (t >= 4 && !out[t]) sum += w[role][h][t], counted += count[t];
+        if (t >= 4 && !out[t]) sum += w[role][h][t], counted += count[h][t];
       }
       for (std::size_t t = 0; t < tokens; ++t) {
         const double prior = 8 * kGroup * share;
-        const double mean = (w[role][h][t] + prior * sum / counted) / (count[t] + prior);
+        const double mean = (w[role][h][t] + prior * sum / counted) / (count[h][t] + prior);
         w[role][h][t] = out[t] ? kNone : mean / energy * spread;
       }
     }

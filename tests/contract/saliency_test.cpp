@@ -5,6 +5,7 @@
 #include "codec/rotary.hpp"
 #include "codec/stages/stages.hpp"
 #include "formats/kvz/tile_saliency.hpp"
+#include "formats/query_set.hpp"
 #include "formats/saliency_proxy.hpp"
 #include "tests/contract/direct_saliency.hpp"
 #include "tests/contract/every_instruction_set.hpp"
@@ -152,6 +153,91 @@ TEST_CASE("saliency: layers that no query is of have the proxy") {
   CHECK(got.from_queries);
   CHECK(got.heads.size() == 2 * 2 * kHeads);
   CHECK(got.heads.at({Role::key, 1, 0, 0}) == got.heads.at({Role::value, 1, 0, 0}));
+}
+
+namespace {
+
+/// Tokens were left out: `lists` heads (1 or all) say where those that stay stood.
+std::unique_ptr<MemoryReader> pruned(std::uint64_t queries, std::vector<std::vector<std::size_t>> lists) {
+  std::vector<Spec> all = specs(1, queries);
+  const bool heads = lists.size() > 1;
+  all.push_back({"positions", DType::i64, {kTokens}, Role::other, {}, ""});
+  if (heads) all.back().shape = {1, kHeads, kTokens};
+  auto reader = sample_reader(all);
+  const auto values = made(1, queries);
+  for (const char* name : {"k0", "v0", "q0"}) {
+    if (name[0] != 'q' || queries > 0) set(*reader, name, get(*values, name));
+  }
+  std::vector<std::int64_t> numbers;
+  for (const auto& list : lists) numbers.insert(numbers.end(), list.begin(), list.end());
+  std::memcpy(reader->data(all.size() - 1).data(), numbers.data(), numbers.size() * 8);
+  return reader;
+}
+
+/// With gaps that grow, from `first` on.
+std::vector<std::size_t> gaps(std::size_t first, std::size_t step) {
+  std::vector<std::size_t> out;
+  for (std::size_t t = 0; t < kTokens; ++t) out.push_back(first + t + t / step * 3);
+  return out;
+}
+
+}  // namespace
+
+TEST_CASE("saliency: where tokens were left out, a query sees those up to its own position") {
+  // Each head has its list; queries of another dump, from the middle of the sequence on.
+  const std::vector<std::vector<std::size_t>> lists{gaps(0, 4), gaps(2, 7)};
+  for (const std::size_t window : {0u, 90u}) {
+    CAPTURE(window);
+    const auto reader = pruned(0, lists), other = made(1, 60);
+    if (window > 0) reader->stated->model.own[0] = {.rope = {}, .window = window};
+    auto alone = sample_reader({{"q0", DType::f32, {kHeads * kGroup, 60, kDim}, Role::query, 0, "HTD"}});
+    alone->stated->model.rope.first_position = 100;
+    alone->data(0) = other->data(2);
+    SaliencyOptions options;
+    options.queries = alone.get();
+    Direct d = direct_of(*other, 0, 60, 100);
+    d.keys = get(*reader, "k0");
+    d.values = get(*reader, "v0");
+    d.kept = lists;
+    d.window = window;
+    check_same(measured(*reader, options), finish({direct(d)}));
+  }
+}
+
+TEST_CASE("saliency: queries of a dump that tokens were left out of are of those that stay") {
+  const std::vector<std::size_t> list = gaps(3, 5);
+  for (const std::uint64_t queries : {kTokens, std::uint64_t{40}}) {
+    CAPTURE(queries);
+    const auto reader = pruned(queries, {list});
+    Direct d = direct_of(*reader, 0, queries, 0);
+    d.kept = {list, list};
+    d.positions.assign(list.end() - static_cast<std::ptrdiff_t>(queries), list.end());
+    check_same(measured(*reader), finish({direct(d)}));
+    // Keys before rotation turn by where they stood, and so do the queries.
+    Rope rope{.theta = 500, .dims = kDim};
+    const Rotary rotary(rope);
+    const auto turned = [&](std::vector<float> rows, std::size_t heads, const std::vector<std::size_t>& at) {
+      for (std::size_t i = 0; i < heads * at.size(); ++i)
+        rotary.turn(at[i % at.size()], 1, 1, 1, kDim, &rows[i * kDim]);
+      return rows;
+    };
+    rope.state = Rope::State::pre;
+    reader->stated->model.rope = rope;
+    d.plain_keys = d.keys;
+    d.keys = turned(d.keys, kHeads, list);
+    d.queries = turned(d.queries, kHeads * kGroup, d.positions);
+    check_same(measured(*reader), finish({direct(d)}));
+  }
+  const auto reader = pruned(40, {list});
+  const QuerySet set(*reader, *reader->recognition());
+  const LayerQueries& queries = *set.of({0, 0});
+  CHECK(queries.position(0) == list[kTokens - 40]);
+  CHECK(set.first_position() == list[kTokens - 40]);
+  CHECK(set.end_position() == list.back() + 1);
+  CHECK(set.choose(queries, list[kTokens - 3], 0) == std::vector<std::uint64_t>{37, 38, 39});
+  CHECK(set.choose(queries, 0, 0).size() == 40);
+  // Heads that keep other tokens leave open whose the queries are.
+  CHECK_FALSE(measured(*pruned(kTokens, {gaps(0, 4), gaps(2, 7)})).from_queries);
 }
 
 TEST_CASE("saliency: a tile has that of its members' rows") {

@@ -183,6 +183,42 @@ TEST_CASE("C: files are the bytes of memory, and appear whole or not at all") {
   CHECK(says("d.kvz"));
 }
 
+TEST_CASE("C: in the order of tokens a container decodes to the same") {
+  const ScratchDirectory scratch;
+  const Small small;
+  const std::string path = scratch.file("a.kvz");
+  const char* const preset = "chunk = 4\nkv = quant:bits=8:axis=token,rans";
+  const Coded by_layers(small, preset);
+  void* bytes = nullptr;
+  std::size_t size = 0;
+  REQUIRE(kvzip_compress_by_tokens_memory(small.dump.get(), preset, 4, &bytes, &size) == KVZIP_OK);
+  REQUIRE(kvzip_compress_by_tokens(small.dump.get(), preset, 4, path.c_str(), 0) == KVZIP_OK);
+  CHECK(test::content_of(path) == std::string(static_cast<const char*>(bytes), size));
+  {
+    const Handle read = opened(bytes, size), other = opened(by_layers.bytes, by_layers.size);
+    std::vector<float> got(small.value.size()), want(small.value.size());
+    CHECK(kvzip_read(read.get(), 1, got.data(), kTensorBytes) == KVZIP_OK);
+    CHECK(kvzip_read(other.get(), 1, want.data(), kTensorBytes) == KVZIP_OK);
+    CHECK(got == want);
+    CHECK(kvzip_read_tokens(read.get(), 1, 3, 6, got.data(), kTensorBytes) == KVZIP_OK);
+    CHECK(kvzip_read_tokens(other.get(), 1, 3, 6, want.data(), kTensorBytes) == KVZIP_OK);
+    CHECK(got == want);
+  }
+  kvzip_free(bytes);
+  // 0 is 1024, which is all of them.
+  REQUIRE(kvzip_compress_by_tokens_memory(small.dump.get(), preset, 0, &bytes, &size) == KVZIP_OK);
+  CHECK(std::string(static_cast<const char*>(bytes), size) ==
+        std::string(static_cast<const char*>(by_layers.bytes), by_layers.size));
+  kvzip_free(bytes);
+  CHECK(kvzip_compress_by_tokens(small.dump.get(), preset, 4, path.c_str(), 0) == KVZIP_INVALID);
+  CHECK(says("KVZIP_OVERWRITE"));
+  CHECK(kvzip_compress_by_tokens(small.dump.get(), preset, 4, path.c_str(), 2) == KVZIP_INVALID);
+  CHECK(kvzip_compress_by_tokens(small.dump.get(), preset, 4, path.c_str(), KVZIP_OVERWRITE) == KVZIP_OK);
+  CHECK(kvzip_compress_by_tokens(nullptr, preset, 4, "x", 0) == KVZIP_INVALID);
+  CHECK(kvzip_compress_by_tokens_memory(created().get(), preset, 4, &bytes, &size) == KVZIP_INVALID);
+  CHECK(bytes == nullptr);
+}
+
 TEST_CASE("C: layouts and maps settle what names and shapes leave open") {
   const std::vector<float> data = wave(1);
   const Handle dump = created();

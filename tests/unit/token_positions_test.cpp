@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Where the tokens of a pruned cache stand, and what measures of attention make of it.
-#include "src/measure/token_positions.hpp"
+#include "formats/token_positions.hpp"
 
 #include <doctest/doctest.h>
 

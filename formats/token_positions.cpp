@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "src/measure/token_positions.hpp"
+#include "formats/token_positions.hpp"
 
 #include <algorithm>
 #include <numeric>
 
 #include "codec/fail.hpp"
 
-namespace kvzip::tool {
+namespace kvzip {
 
 TokenPositions::TokenPositions(DumpReader& cache, const HeadMap& heads, std::uint64_t first, Odd odd,
                                std::span<const std::uint64_t> starts)
@@ -92,10 +92,10 @@ std::vector<std::uint64_t> TokenPositions::of(const Layer& layer, std::uint64_t 
 }
 
 void TokenPositions::turn(const Rotary& rotary, const Layer& layer, std::uint64_t head, std::uint64_t from,
-                          std::uint64_t count, std::size_t dims, float* keys) const {
-  if (!stored_) return rotary.turn(first_of(layer) + from, 1, count, 1, dims, keys);
+                          std::uint64_t count, std::size_t dims, float* keys, int sign) const {
+  if (!stored_) return rotary.turn(first_of(layer) + from, sign, count, 1, dims, keys);
   const std::vector<std::uint64_t> at = of(layer, head, from, count);
-  for (std::size_t t = 0; t < count; ++t) rotary.turn(at[t], 1, 1, 1, dims, keys + t * dims);
+  for (std::size_t t = 0; t < count; ++t) rotary.turn(at[t], sign, 1, 1, dims, keys + t * dims);
 }
 
 std::uint64_t TokenPositions::first_of(const Layer& layer) const {
@@ -111,4 +111,4 @@ std::uint64_t TokenPositions::behind(std::uint64_t tokens) const {
   return out;
 }
 
-}  // namespace kvzip::tool
+}  // namespace kvzip

@@ -9,10 +9,10 @@
 #include <utility>
 #include <vector>
 
+#include "codec/rotary.hpp"
 #include "formats/head_rows.hpp"
-#include "formats/query_set.hpp"
 
-namespace kvzip::tool {
+namespace kvzip {
 
 /// Of the tensor that says which tokens are left of a cache.
 inline constexpr const char* kPositionsName = "positions";
@@ -34,9 +34,9 @@ class TokenPositions {
 
   /// Of `count` tokens of a head from its token `from` on.
   std::vector<std::uint64_t> of(const Layer& layer, std::uint64_t head, std::uint64_t from, std::uint64_t count) const;
-  /// Turns `count` keys of `dims` channels, of a head's tokens from its token `from` on.
+  /// Turns `count` keys of `dims` channels, of a head's tokens from its token `from` on; back with a sign of -1.
   void turn(const Rotary& rotary, const Layer& layer, std::uint64_t head, std::uint64_t from, std::uint64_t count,
-            std::size_t dims, float* keys) const;
+            std::size_t dims, float* keys, int sign = 1) const;
   /// Tokens were left out.
   bool stored() const { return stored_; }
   /// The first position that is behind the first `tokens` tokens of every head.
@@ -58,4 +58,4 @@ class TokenPositions {
   std::vector<std::uint32_t> layer_numbers_;  // ascending
 };
 
-}  // namespace kvzip::tool
+}  // namespace kvzip
