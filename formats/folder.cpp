@@ -8,6 +8,8 @@
 
 #include "codec/fail.hpp"
 #include "formats/join.hpp"
+#include "formats/sidecar.hpp"
+#include "formats/token_join.hpp"
 
 namespace kvzip {
 namespace {
@@ -45,13 +47,16 @@ bool numbers_ascend(std::string_view a, std::string_view b) {
   return a.empty() != b.empty() ? a.empty() : left < right;
 }
 
-std::vector<std::string> dumps_in_folder(const std::string& path) {
+namespace {
+
+/// Those that `wanted` takes by their names, but for hidden ones.
+template <typename F>
+std::vector<std::string> files_in_folder(const std::string& path, F&& wanted) {
   std::vector<std::string> out;
   std::error_code error, ignored;
   for (fs::directory_iterator at(path, error), end; !error && at != end; at.increment(error)) {
     const std::string name = at->path().filename().string();
-    const std::string_view format = format_of_path(name);
-    if (name.starts_with('.') || format.empty() || format == "kvz" || !at->is_regular_file(ignored)) continue;
+    if (name.starts_with('.') || !wanted(name) || !at->is_regular_file(ignored)) continue;
     out.push_back(at->path().string());
   }
   if (error) fail_in(path, ErrorCode::io, "cannot read this folder: {}", error.message());
@@ -59,11 +64,42 @@ std::vector<std::string> dumps_in_folder(const std::string& path) {
   return out;
 }
 
+[[noreturn]] void fail_none(const std::string& path) {
+  fail_in(path, ErrorCode::invalid_argument, "no file in this folder is called like a dump");
+}
+
+}  // namespace
+
+std::vector<std::string> dumps_in_folder(const std::string& path) {
+  return files_in_folder(path, [](const std::string& name) {
+    const std::string_view format = format_of_path(name);
+    return !format.empty() && format != "kvz";
+  });
+}
+
+std::vector<std::string> chunks_in_folder(const std::string& path, bool bare) {
+  const auto told = sidecar_of_folder(path);
+  std::vector<std::string> out;
+  if (told) {
+    for (const std::string& name : told->files) out.push_back((fs::path(path) / name).string());
+  }
+  if (!out.empty()) return out;
+  bare = bare || (told && told->raw);
+  out = bare ? files_in_folder(path, [](const std::string& name) { return !name.ends_with(".json"); })
+             : dumps_in_folder(path);
+  if (out.empty()) fail_none(path);
+  return in_file(path, [&] { return in_order_of_names(std::move(out)); });
+}
+
 std::unique_ptr<DumpReader> open_folder(const std::string& path) {
+  const auto told = sidecar_of_folder(path);
+  const bool along_tokens = told && (told->raw || !told->files.empty());
   std::vector<JoinInput> inputs;
-  for (const std::string& file : dumps_in_folder(path)) inputs.push_back({file, open_reader(file)});
-  if (inputs.empty()) fail_in(path, ErrorCode::invalid_argument, "no file in this folder is called like a dump");
-  return in_file(path, [&] { return join(std::move(inputs)); });
+  for (const std::string& file : along_tokens ? chunks_in_folder(path, false) : dumps_in_folder(path)) {
+    inputs.push_back({file, open_reader(file)});
+  }
+  if (inputs.empty()) fail_none(path);
+  return in_file(path, [&] { return along_tokens ? join_tokens(std::move(inputs)) : join(std::move(inputs)); });
 }
 
 }  // namespace kvzip

@@ -20,6 +20,7 @@
 #include "formats/npy.hpp"
 #include "formats/npy_header.hpp"
 #include "formats/safetensors.hpp"
+#include "formats/sidecar.hpp"
 
 namespace kvzip {
 namespace {
@@ -167,7 +168,7 @@ bool is_damaged(std::string_view text, std::string_view magic) {
   }
   fail_in(path, ErrorCode::unsupported,
           "not a format that kvzip knows (safetensors, HDF5, NumPy, llama.cpp, chunks of LMCache, kvz); bare elements "
-          "have to be told what they are");
+          "have to be told what they are, as by a kvzip.json beside them");
 }
 
 std::unique_ptr<DumpReader> open_stdin() {
@@ -181,12 +182,29 @@ std::unique_ptr<DumpReader> open_stdin() {
   return ggml_values(format.open(InputFile::spool_stdin()));
 }
 
-std::unique_ptr<DumpReader> open_file(InputFile file) {
+const Format* find_format(ByteView first) {
+  const auto found = std::find_if(kFormats.begin(), kFormats.end(), [&](const Format& f) { return f.probe(first); });
+  return found == kFormats.end() ? nullptr : found;
+}
+
+Bytes first_of(const InputFile& file) {
   Bytes first(std::min<std::uint64_t>(file.size(), kProbeBytes));
   file.read_at(0, first);
+  return first;
+}
+
+std::unique_ptr<DumpReader> open_file(InputFile file) {
+  const Bytes first = first_of(file);
   if (is_hdf5_behind(file)) return open_hdf5_file(std::move(file));
   const Format& format = probe_format(first, file.path());
   return ggml_values(format.open(std::move(file)));
+}
+
+/// What is written beside a file counts only where it says nothing of itself.
+std::optional<Sidecar> told_of(const InputFile& file, const std::string& path) {
+  if (find_format(first_of(file)) != nullptr || is_hdf5_behind(file)) return std::nullopt;
+  auto told = sidecar_of_file(path);
+  return told && told->raw ? std::move(told) : std::nullopt;
 }
 
 std::unique_ptr<DumpWriter> create(Destination to, std::string_view format, const Dump& dump) {
@@ -207,8 +225,8 @@ std::span<const Format> format_table() {
 }
 
 const Format& probe_format(ByteView first, const std::string& path) {
-  const auto found = std::find_if(kFormats.begin(), kFormats.end(), [&](const Format& f) { return f.probe(first); });
-  if (found == kFormats.end()) fail_unknown(as_text(first), path);
+  const Format* found = find_format(first);
+  if (found == nullptr) fail_unknown(as_text(first), path);
   return *found;
 }
 
@@ -216,7 +234,9 @@ std::unique_ptr<DumpReader> open_reader(const std::string& path) {
   if (path == "-") return open_stdin();
   std::error_code ignored;
   if (std::filesystem::is_directory(path, ignored)) return open_folder(path);
-  return open_file(InputFile(path, [&](InputStream& in) { probe_format(in.peek(kProbeBytes), path); }));
+  InputFile file(path, [&](InputStream& in) { probe_format(in.peek(kProbeBytes), path); });
+  if (const auto told = told_of(file, path)) return open_raw(std::move(file), *told->raw, told->attributes);
+  return open_file(std::move(file));
 }
 
 std::unique_ptr<DumpReader> open_reader(std::unique_ptr<const Source> source, std::string name) {

@@ -40,24 +40,12 @@ class Frameless final : public BorrowedReader, public LeavesOut {
   std::vector<std::string> beside_;
 };
 
-void drop_frame(JoinInput& input) {
-  const auto frame = hdf5::frame_of(input.reader->dump());
-  if (!frame) return;
-  std::vector<std::string> beside = hdf5_left_out(*input.reader);
-  if (beside.empty()) beside.push_back(fmt::format("tensor {}", quoted(kHdf5Frame)));
-  for (std::string& one : beside) one += " of " + input.name;
-  const bool states_roles = input.reader->recognition() != nullptr;
-  const Recognition roles = states_roles ? *input.reader->recognition() : recognise(input.reader->dump());
-  input.reader = std::make_unique<Frameless>(without_tensor(std::move(input.reader), roles, *frame), states_roles,
-                                             std::move(beside));
-}
-
 class JoinReader final : public DumpReader, public LeavesOut {
  public:
   JoinReader(std::vector<JoinInput> inputs, bool mix) : mix_(mix) {
     inputs_.reserve(inputs.size());
     for (JoinInput& input : inputs) {
-      drop_frame(input);
+      input = without_frame(std::move(input));
       DumpReader& reader = *input.reader;
       inputs_.push_back({std::move(input), dump_.tensors.size(), parts_});
       const std::vector<TensorInfo>& tensors = reader.dump().tensors;
@@ -187,8 +175,10 @@ class JoinReader final : public DumpReader, public LeavesOut {
     for (std::size_t i = 0; i < dump_.tensors.size(); ++i) {
       const auto [at, fresh] = seen.emplace(dump_.tensors[i].name, i);
       if (fresh) continue;
-      fail(ErrorCode::invalid_argument, "tensor {} is both in {} and in {}", quoted(dump_.tensors[i].name),
-           with_tensor(at->second).from.name, with_tensor(i).from.name);
+      throw Error(ErrorCode::invalid_argument,
+                  fmt::format("tensor {} is both in {} and in {}", quoted(dump_.tensors[i].name),
+                              with_tensor(at->second).from.name, with_tensor(i).from.name),
+                  Hint::follow);
     }
   }
 
@@ -266,6 +256,19 @@ class JoinReader final : public DumpReader, public LeavesOut {
 };
 
 }  // namespace
+
+JoinInput without_frame(JoinInput input) {
+  const auto frame = hdf5::frame_of(input.reader->dump());
+  if (!frame) return input;
+  std::vector<std::string> beside = hdf5_left_out(*input.reader);
+  if (beside.empty()) beside.push_back(fmt::format("tensor {}", quoted(kHdf5Frame)));
+  for (std::string& one : beside) one += " of " + input.name;
+  const bool states_roles = input.reader->recognition() != nullptr;
+  const Recognition roles = states_roles ? *input.reader->recognition() : recognise(input.reader->dump());
+  input.reader = std::make_unique<Frameless>(without_tensor(std::move(input.reader), roles, *frame), states_roles,
+                                             std::move(beside));
+  return input;
+}
 
 std::unique_ptr<DumpReader> join(std::vector<JoinInput> inputs, bool mix) {
   if (inputs.empty()) fail(ErrorCode::invalid_argument, "nothing to join");

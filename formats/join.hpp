@@ -15,6 +15,9 @@ struct JoinInput {
   std::unique_ptr<DumpReader> reader;
 };
 
+/// The input without the frame of an HDF5 file, from which that file alone can be made again; it says that it left it.
+JoinInput without_frame(JoinInput input);
+
 /// The tensors of all inputs side by side, and their parts one input after the other: the inverse of select() by layers
 /// or roles. One input is that input itself.
 /// - Tensors of one name whose files' names, and not their own, say their layers are called FILE.NAME. Other names must

@@ -54,11 +54,13 @@ std::vector<std::uint64_t> shape_of(const RawLayout& layout, std::uint64_t file_
 
 class RawReader final : public PlacedReader {
  public:
-  RawReader(InputFile file, const RawLayout& layout) : PlacedReader(std::move(file)) {
+  RawReader(InputFile file, const RawLayout& layout, const std::vector<Attribute>& attributes)
+      : PlacedReader(std::move(file)) {
     const auto shape = in_file(file_.path(), [&] { return shape_of(layout, file_.size()); });
     Dump dump;
     dump.tensors.push_back({std::string(cache_name(layout.role)), layout.dtype, shape});
     dump.attributes.push_back({"", "axes", {std::string(layout.axes.text())}, {}, {}, {}});
+    dump.attributes.insert(dump.attributes.end(), attributes.begin(), attributes.end());
     place(std::move(dump), {0});
   }
 };
@@ -104,8 +106,9 @@ RawLayout parse_raw(std::string_view text) {
   return out;
 }
 
-std::unique_ptr<DumpReader> open_raw(InputFile file, const RawLayout& layout) {
-  return std::make_unique<RawReader>(std::move(file), layout);
+std::unique_ptr<DumpReader> open_raw(InputFile file, const RawLayout& layout,
+                                     const std::vector<Attribute>& attributes) {
+  return std::make_unique<RawReader>(std::move(file), layout, attributes);
 }
 
 }  // namespace kvzip

@@ -27,6 +27,8 @@ RawLayout parse_raw(std::string_view text);
 
 /// One tensor, called key_cache, value_cache or kv_cache, whose axes the dump states. fail(invalid_argument) where the
 /// layout does not make the file's bytes.
-std::unique_ptr<DumpReader> open_raw(InputFile file, const RawLayout& layout);
+/// `attributes` are the dump's, too.
+std::unique_ptr<DumpReader> open_raw(InputFile file, const RawLayout& layout,
+                                     const std::vector<Attribute>& attributes = {});
 
 }  // namespace kvzip

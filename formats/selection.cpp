@@ -10,6 +10,7 @@
 #include "codec/fail.hpp"
 #include "codec/number.hpp"
 #include "formats/left_out.hpp"
+#include "formats/mlx_offsets.hpp"
 #include "formats/parts.hpp"
 #include "formats/token_windows.hpp"
 #include "formats/without_tensor.hpp"
@@ -381,7 +382,8 @@ std::unique_ptr<DumpReader> select(std::unique_ptr<DumpReader> inner, const Reco
                                    const Selection& selection) {
   if (selection.empty()) return inner;
   const Selection found = resolved(selection, inner->dump(), recognition);
-  return std::make_unique<SelectReader>(std::move(inner), recognition, found);
+  auto reader = std::make_unique<SelectReader>(std::move(inner), recognition, found);
+  return found.tokens ? with_mlx_offsets(std::move(reader), *found.tokens) : std::move(reader);
 }
 
 std::unique_ptr<DumpReader> without_tensor(std::unique_ptr<DumpReader> inner, const Recognition& recognition,

@@ -2,11 +2,15 @@
 #include "formats/tensor_views.hpp"
 
 #include <algorithm>
+#include <bit>
+#include <cmath>
 #include <set>
 #include <utility>
 
 #include "codec/fail.hpp"
+#include "codec/kernels/hadamard.hpp"
 #include "codec/number.hpp"
+#include "formats/boxes.hpp"
 #include "formats/left_out.hpp"
 #include "formats/map_rules.hpp"
 #include "formats/name_patterns.hpp"
@@ -19,8 +23,9 @@ namespace {
 /// A tensor as it is seen: a run of each row of an inner one.
 struct Seen {
   std::size_t inner = 0;
-  std::uint64_t ratio = 1;  // inner elements to one that is seen
-  std::uint64_t skip = 0;   // elements of a row in front
+  std::uint64_t ratio = 1;   // inner elements to one that is seen
+  std::uint64_t skip = 0;    // elements of a row in front
+  std::size_t hadamard = 0;  // of what is seen
 };
 
 class ViewReader final : public DumpReader, public LeavesOut {
@@ -44,6 +49,7 @@ class ViewReader final : public DumpReader, public LeavesOut {
       if (names.insert(info.name).second) continue;
       fail(ErrorCode::invalid_argument, "two tensors would be called {}", quoted(info.name));
     }
+    say_turned();
     parts_ = DumpParts(dump_);
   }
 
@@ -55,6 +61,13 @@ class ViewReader final : public DumpReader, public LeavesOut {
   void read(const Slice& slice, std::span<std::byte> out) override {
     check_slice(dump_, slice, out.size());
     const Seen& seen = seen_[slice.tensor];
+    if (seen.hadamard != 0) return read_turned(slice, seen.hadamard, out);
+    read_plain(slice, out);
+  }
+
+ private:
+  void read_plain(const Slice& slice, std::span<std::byte> out) {
+    const Seen& seen = seen_[slice.tensor];
     Slice own = slice;
     own.tensor = seen.inner;
     if (!own.start.empty()) {
@@ -64,7 +77,23 @@ class ViewReader final : public DumpReader, public LeavesOut {
     inner_->read(own, out);
   }
 
- private:
+  /// Reads whole transforms, of which `slice` may be a part.
+  void read_turned(const Slice& slice, std::size_t block, std::span<std::byte> out) {
+    const DType dtype = dump_.tensors[slice.tensor].dtype;
+    Slice wide = slice;
+    const std::uint64_t end = slice.start.back() + slice.count.back();
+    wide.start.back() -= wide.start.back() % block;
+    wide.count.back() = (end + block - 1) / block * block - wide.start.back();
+    Bytes bytes(wide.elements() * dtype_unit(dtype));
+    read_plain(wide, bytes);
+    std::vector<float> values(wide.elements());
+    to_float(dtype, bytes, values);
+    const float factor = 1 / std::sqrt(static_cast<float>(block));
+    for (std::size_t at = 0; at < values.size(); at += block) kernels::hadamard(block, factor, values.data() + at);
+    from_float(dtype, values, bytes);
+    copy_box(slice, dtype_unit(dtype), wide, bytes, slice, out);
+  }
+
   void add(TensorInfo info, Seen seen) {
     for (Attribute a : inner_->dump().attributes) {
       if (a.object != inner_->dump().tensors[seen.inner].name) continue;
@@ -79,9 +108,13 @@ class ViewReader final : public DumpReader, public LeavesOut {
     TensorInfo info = inner_->dump().tensors[tensor];
     Seen seen{tensor};
     if (view.dtype) seen.ratio = retype(info, *view.dtype);
+    if (view.hadamard != 0) seen.hadamard = view.hadamard;
     if (!view.name.empty()) info.name = view.name;
     if (view.layer) info.name = fmt::format("layers.{}.{}", *view.layer, info.name);
-    if (!view.halves) return add(std::move(info), seen);
+    if (!view.halves) {
+      check_turns(info, tensor, seen.hadamard);
+      return add(std::move(info), seen);
+    }
     if (info.shape.empty() || info.shape.back() % 2 != 0 || dtype_bits(info.dtype) < 8) {
       fail(ErrorCode::invalid_argument, "tensor {} has no last axis of two halves", quoted(info.name));
     }
@@ -89,9 +122,41 @@ class ViewReader final : public DumpReader, public LeavesOut {
     TensorInfo value = info;
     value.name += ".value";
     info.name += ".key";
-    const Seen second{tensor, seen.ratio, info.shape.back()};
+    const Seen second{tensor, seen.ratio, info.shape.back(), seen.hadamard};
+    check_turns(info, tensor, seen.hadamard);
     add(std::move(info), seen);
     add(std::move(value), second);
+  }
+
+  void check_turns(const TensorInfo& info, std::size_t inner, std::size_t block) const {
+    if (block == 0) return;
+    const bool floats = info.dtype == DType::f16 || info.dtype == DType::bf16 || info.dtype == DType::f32;
+    const std::string& name = inner_->dump().tensors[inner].name;
+    const auto tokens_last = [&](const Attribute& a) {
+      return a.object == name && a.name == "axes" && a.strings.size() == 1 && a.strings[0].ends_with('T');
+    };
+    if (floats && !info.shape.empty() && info.shape.back() % block == 0 &&
+        std::ranges::none_of(inner_->dump().attributes, tokens_last))
+      return;
+    fail(ErrorCode::invalid_argument, "tensor {} has no last axis of channels, f16, bf16 or f32, in runs of {}",
+         quoted(name), block);
+  }
+
+  /// What is no longer so is not said of keys and values.
+  void say_turned() {
+    for (const Role role : {Role::key, Role::value}) {
+      std::size_t turned = 0, others = 0;
+      for (std::size_t t = 0; t < seen_.size(); ++t) {
+        if (read_name(dump_.tensors[t].name).role != role) continue;
+        ++(seen_[t].hadamard != 0 ? turned : others);
+      }
+      const std::string_view what = role == Role::key ? "llama.cpp.rotated_keys" : "llama.cpp.rotated_values";
+      for (Attribute& a : dump_.attributes) {
+        if (turned == 0 || !a.object.empty() || a.name != what) continue;
+        if (others > 0) fail(ErrorCode::invalid_argument, "{} holds for all of them, and hadamard not", what);
+        a.strings = {"0"};
+      }
+    }
   }
 
   /// Elements of the type that it had to one of the type that it gets.
@@ -128,6 +193,11 @@ void take_field(std::string_view field, TensorView& view) {
   if (name == "dtype") {
     view.dtype = dtype_called(value);
     if (view.dtype) return;
+  } else if (name == "hadamard") {
+    constexpr std::uint32_t kLeastChannels = 64, kMostChannels = 65536;
+    const auto channels = parse_number<std::uint32_t>(value, kLeastChannels, kMostChannels);
+    view.hadamard = channels && std::has_single_bit(*channels) ? *channels : 0;
+    if (view.hadamard != 0) return;
   } else if (name == "layer") {
     view.layer = parse_layer(value);
     if (view.layer) return;
@@ -138,7 +208,8 @@ void take_field(std::string_view field, TensorView& view) {
     view.halves = true;
     return;
   }
-  fail(ErrorCode::invalid_argument, "'{}' is none of dtype=TYPE, halves, layer=N and name=NAME", field);
+  fail(ErrorCode::invalid_argument,
+       "'{}' is none of dtype=TYPE, halves, hadamard=N (a power of two from 64 on), layer=N and name=NAME", field);
 }
 
 }  // namespace

@@ -320,6 +320,9 @@ int compress(const CompressArguments& o) {
   Batch batch = o.batch;
   batch.joins = joins;
   if (o.share) batch.folder = sharing_folder(o.out, o.batch.folder);
+  if (o.recognising.by_tokens && (!batch.joins || batch.recursive)) {
+    throw UsageError("--join tokens makes one container of all inputs: name it with -o, without -r");
+  }
   std::vector<BatchFile> files = batch_files(batch, is_dump_name);
   if (!joins) {
     name_outputs(batch, files, [](const std::string& in) { return in == "-" ? in : in + ".kvz"; });
@@ -346,8 +349,7 @@ void add_compress(CLI::App& app, Action& action) {
                         "  kvzip compress cache.safetensors -o cache.kvz --preset gear-2\n"
                         "  kvzip compress layer-*.safetensors -o cache.kvz\n"
                         "  kvzip compress -r dumps --output-dir packed --keep-going\n"
-                        "  kvzip synth --layers 8 --heads 2 --head-dim 128 --tokens 1024 -o - \\\n"
-                        "    --to safetensors | kvzip compress - --preset kivi-2 -o cache.kvz"});
+                        "  kvzip convert cache.npz - --to safetensors | kvzip compress - -o cache.kvz"});
   auto o = std::make_shared<CompressArguments>();
   command->add_option("IN", o->batch.in, "dump or container to read");
   add_text(*command, "-o,--output", o->out, "OUT", "container of all inputs (default: IN.kvz for each)");

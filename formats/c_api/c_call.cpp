@@ -45,6 +45,8 @@ std::string_view advice_of(Hint hint) {
       return "a preset with a smaller 'chunk' settles it";
     case Hint::overwrite:
       return "KVZIP_OVERWRITE replaces it";
+    case Hint::follow:
+    case Hint::mix:  // of commands that take several files
     case Hint::none:
       break;
   }

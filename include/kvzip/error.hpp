@@ -28,6 +28,8 @@ enum class Hint : std::uint8_t {
   metadata,       // give metadata that the dump lacks; the detail is KEY=VALUE
   chunk_tokens,   // fewer tokens a chunk: KvzOptions::chunk_tokens
   overwrite,      // replace the output that exists
+  follow,         // say that the tokens of files follow each other
+  mix,            // go on with what does not belong together
 };
 
 class Error : public std::exception {

@@ -153,6 +153,10 @@ void add_recognising(CLI::App& app, Recognising& options) {
 void add_views(CLI::App& app, Recognising& options) {
   options.views = true;
   add_text(app, "--raw", options.raw, "LAYOUT", "bare elements, as kv:2LTHD:bf16:2x32x-x8x128");
+  const auto set = [&options](const std::string&) { options.by_tokens = true; };
+  app.add_option_function<std::string>("--join", set, "files (of a folder) hold tokens in their order")
+      ->option_text("tokens")
+      ->check(CLI::IsMember({"tokens"}));
 }
 
 void add_selecting(CLI::App& app, Selecting& selecting, const std::string& roles) {

@@ -7,6 +7,7 @@
 #include "formats/hdf5/hdf5.hpp"
 #include "formats/identity.hpp"
 #include "formats/left_out.hpp"
+#include "formats/rope_axes.hpp"
 #include "formats/tensor_views.hpp"
 #include "src/report/report.hpp"
 #include "src/request/request.hpp"
@@ -97,7 +98,7 @@ RecogniseOptions recognise_options(const Recognising& options) {
   return out;
 }
 
-Recognition recognise_input(const DumpReader& reader, const Recognising& options, const KeyValues& meta) {
+Recognition recognise_input(DumpReader& reader, const Recognising& options, const KeyValues& meta) {
   const RecogniseOptions wanted = recognise_options(options);
   Recognition found;
   const bool overridden = !options.layout.empty() || !options.map.empty();
@@ -111,6 +112,7 @@ Recognition recognise_input(const DumpReader& reader, const Recognising& options
       seen.attributes.push_back({"", name, {entry.second}, {}, {}, {}});
     }
     found = recognise(seen, wanted);
+    settle_by_rotation(reader, found);
   }
   const std::string open = unrecognised_text(reader.dump(), found);
   if ((options.strict || options.some) && found.recognised == 0) {

@@ -11,9 +11,10 @@
 
 namespace kvzip::tool {
 
-/// --layout, --map, --raw, --strict and (for compress) --meta: how tensors are recognised.
+/// --layout, --map, --raw, --join, --strict and (for compress) --meta: how tensors are recognised.
 struct Recognising {
   std::string layout, raw;
+  bool by_tokens = false;  // --join tokens: files hold tokens that follow each other
   std::vector<std::string> map, meta;
   bool strict = false;  // refuse what is not recognised in full
   bool some = false;    // refuse what holds no keys and no values
@@ -33,7 +34,7 @@ RecogniseOptions recognise_options(const Recognising& options);
 using KeyValues = std::vector<std::pair<std::string, std::string>>;
 KeyValues parse_meta(const std::vector<std::string>& texts);
 /// The roles of a dump's tensors: a container's own unless --layout or --map say otherwise. `meta` stands in for the
-/// dump's own metadata of the same names.
-Recognition recognise_input(const DumpReader& reader, const Recognising& options, const KeyValues& meta);
+/// dump's own metadata of the same names. Where heads and tokens cannot be told apart, keys are read (rope_axes.hpp).
+Recognition recognise_input(DumpReader& reader, const Recognising& options, const KeyValues& meta);
 
 }  // namespace kvzip::tool

@@ -41,6 +41,10 @@ std::string advice(Hint hint, const std::string& detail) {
       return "--chunk-tokens makes it smaller";
     case Hint::overwrite:
       return "-f overwrites it";
+    case Hint::follow:
+      return "if their tokens follow each other, --join tokens takes them so";
+    case Hint::mix:
+      return "--mix goes on";
     case Hint::none:
       break;
   }

@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "src/request/selecting.hpp"
 
+#include <filesystem>
 #include <utility>
 
+#include "formats/folder.hpp"
 #include "formats/join.hpp"
 #include "formats/raw.hpp"
+#include "formats/token_join.hpp"
 #include "formats/token_windows.hpp"
 #include "kvzip/container.hpp"
 #include "src/report/report.hpp"
@@ -44,9 +47,30 @@ std::unique_ptr<DumpReader> open_input(const std::string& path, const std::strin
   return open_raw(path == "-" ? InputFile::spool_stdin() : InputFile(path), layout);
 }
 
+/// In place of folders their files.
+std::vector<std::string> chunk_files(const std::vector<std::string>& paths, bool bare) {
+  std::vector<std::string> out;
+  std::error_code ignored;
+  for (const std::string& path : paths) {
+    const bool folder = path != "-" && std::filesystem::is_directory(path, ignored);
+    for (std::string& one : folder ? chunks_in_folder(path, bare) : std::vector{path}) out.push_back(std::move(one));
+  }
+  return out;
+}
+
+std::unique_ptr<DumpReader> open_chunks(const std::vector<std::string>& paths, bool mix, const Recognising& as) {
+  std::vector<JoinInput> inputs;
+  for (const std::string& path : chunk_files(paths, !as.raw.empty())) {
+    inputs.push_back({input_name(path), with_file(path, [&] { return viewed(open_input(path, as.raw), as); })});
+    with_file(path, [&] { require_belonging(*inputs[0].reader, *inputs.back().reader, Belonging::model, mix); });
+  }
+  return join_tokens(std::move(inputs), recognise_options(as), mix);
+}
+
 }  // namespace
 
 std::unique_ptr<DumpReader> open_inputs(const std::vector<std::string>& paths, bool mix, const Recognising& as) {
+  if (as.by_tokens) return open_chunks(paths, mix, as);
   std::vector<JoinInput> inputs;
   for (const std::string& path : paths) {
     inputs.push_back({input_name(path), with_file(path, [&] { return open_input(path, as.raw); })});

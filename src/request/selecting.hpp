@@ -18,8 +18,9 @@ struct Selecting {
   Selection selection() const;
 };
 
-/// Files whose tensors stand side by side; one is itself. They are read as --raw and the fields of --map say.
-/// `mix`: also where they say that they belong to different models, tokens or positions.
+/// Files whose tensors stand side by side, or whose tokens follow each other (--join tokens); one is itself. They are
+/// read as --raw and the fields of --map say. `mix`: also where they say that they belong to different models, tokens
+/// or positions.
 std::unique_ptr<DumpReader> open_inputs(const std::vector<std::string>& paths, bool mix = false,
                                         const Recognising& as = {});
 /// fail() where two files say that they do not belong together, unless `mix`.

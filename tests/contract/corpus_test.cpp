@@ -15,6 +15,7 @@ int kvzip_fuzz_coder(const std::uint8_t* data, std::size_t size);
 int kvzip_fuzz_container(const std::uint8_t* data, std::size_t size);
 int kvzip_fuzz_container_start(int* count, char*** arguments);
 int kvzip_fuzz_dump(const std::uint8_t* data, std::size_t size);
+int kvzip_fuzz_hdf5(const std::uint8_t* data, std::size_t size);
 int kvzip_fuzz_pipeline(const std::uint8_t* data, std::size_t size);
 int kvzip_fuzz_safetensors(const std::uint8_t* data, std::size_t size);
 int kvzip_fuzz_tile(const std::uint8_t* data, std::size_t size);
@@ -103,6 +104,9 @@ TEST_CASE("corpus: coders") {
 }
 TEST_CASE("corpus: dumps") {
   meet("dump", kvzip_fuzz_dump);
+}
+TEST_CASE("corpus: HDF5") {
+  meet("hdf5", kvzip_fuzz_hdf5);
 }
 TEST_CASE("corpus: pipelines and rules") {
   meet("pipeline", kvzip_fuzz_pipeline);

@@ -1,0 +1,36 @@
+# A cut prompt cache of MLX says how many of its rows count.
+cat >write.py <<'END_PY'
+import json, struct
+header, data = {"__metadata__": {"0.model": "tiny", "1.0": "KVCache", "1.1": "KVCache", "2": "", "2.0.0": "0.2", "2.0.1": "scalar",
+                                 "2.1.0": "1.2", "2.1.1": "scalar"}}, b""
+for l in range(2):
+    for i in range(3):
+        shape, dtype = ([1, 2, 16, 8], "F16") if i < 2 else ([], "I32")
+        raw = bytes(j % 60 for j in range(512)) if i < 2 else struct.pack("<i", 10)
+        header[f"{l}.{i}"] = {"dtype": dtype, "shape": shape, "data_offsets": [len(data), len(data) + len(raw)]}
+        data += raw
+text = json.dumps(header).encode()
+open("cache.safetensors", "wb").write(struct.pack("<Q", len(text)) + text + data)
+END_PY
+cat >offset.py <<'END_PY'
+import json, struct, sys
+data = open(sys.argv[1], "rb").read()
+size = struct.unpack("<Q", data[:8])[0]
+header = json.loads(data[8:8 + size])
+print(*(struct.unpack_from("<i", data, 8 + size + header[f"{l}.2"]["data_offsets"][0])[0] for l in range(2)))
+END_PY
+python3 write.py
+offsets_after() { # TOKENS OFFSETS: of the cut dump, and of the cut container
+  expect_status 0 kvzip compress -q cache.safetensors -o part.kvz -f --preset lossless --tokens "$1"
+  expect_status 0 kvzip decompress -q part.kvz -o part.safetensors -f
+  [ "$(python3 offset.py part.safetensors)" = "$2" ]
+  expect_status 0 kvzip decompress -q whole.kvz -o part.safetensors -f --tokens "$1"
+  [ "$(python3 offset.py part.safetensors)" = "$2" ]
+}
+kvzip compress -q cache.safetensors -o whole.kvz --preset lossless
+expect_status 0 kvzip decompress -q whole.kvz -o same.safetensors
+[ "$(python3 offset.py same.safetensors)" = "10 10" ]
+offsets_after 0:6 "6 6"
+offsets_after 0:16 "10 10"
+offsets_after 4:12 "6 6"
+offsets_after 12:16 "0 0"
