@@ -17,7 +17,7 @@ struct Turns {
   std::vector<double> frequency;
   std::uint64_t first;
   std::size_t rows;
-  Buffer<float> values;
+  std::vector<float> values;  // no Buffer: a thread lets go of it while it lets go of its Buffers' memory
 };
 
 namespace {

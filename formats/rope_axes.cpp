@@ -25,6 +25,7 @@ constexpr double kLeastFall = 0.2, kMostOfOther = 0.25;
 constexpr double kFast = 0.3;  // radians a token: slower channels say little of neighbours
 constexpr std::uint64_t kLeastLayers = 8, kLeastPairs = 500;
 constexpr std::uint64_t kMostElements = std::uint64_t{1} << 22;  // of a tensor that are looked at
+constexpr std::uint64_t kMostOfDump = std::uint64_t{1} << 28;    // of all: of files that say much and hold little
 
 /// Sums over neighbours z0 and z1, of a pair of channels as a complex number.
 struct Products {
@@ -98,18 +99,19 @@ void add_block(const std::vector<float>& x, std::uint64_t rows, std::uint64_t co
   }
 }
 
-void add_keys(DumpReader& reader, std::size_t tensor, const Axes& axes, Group& group) {
+void add_keys(DumpReader& reader, std::size_t tensor, const Axes& axes, Group& group, std::uint64_t& left) {
   const TensorInfo& info = reader.dump().tensors[tensor];
   const std::size_t first = first_axis(axes);
   const std::uint64_t rows = info.shape[first], columns = info.shape[first + 1], channels = info.shape[first + 2];
   if (channels % 2 != 0 || dtype_bits(info.dtype) < 8 || info.elements() == 0) return;
   const std::uint64_t block = rows * columns * channels;
-  if (block > kMostElements) return;
+  if (block > std::min(kMostElements, left)) return;
   Slice slice{tensor, std::vector<std::uint64_t>(info.shape.size(), 0), info.shape};
   std::fill_n(slice.count.begin(), first, 1);
   Bytes bytes(block * slice_unit(info));
   std::vector<float> values(block);
-  for (std::uint64_t seen = block; seen <= kMostElements; seen += block) {
+  for (std::uint64_t seen = block; seen <= kMostElements && block <= left; seen += block) {
+    left -= block;
     reader.read(slice, bytes);
     to_float(info.dtype, bytes, values);
     add_block(values, rows, columns, channels, group.along[channels]);
@@ -194,6 +196,7 @@ void settle_by_rotation(DumpReader& reader, Recognition& recognition) {
   if (rope.state == Rope::State::pre || rope.state == Rope::State::none || reader.traits().once) return;
   const Dump& dump = reader.dump();
   std::map<GroupKey, Group> groups;
+  std::uint64_t left = kMostOfDump;
   for (std::size_t t = 0; t < dump.tensors.size(); ++t) {
     const TensorRole& role = recognition.tensors[t];
     const TensorInfo& info = dump.tensors[t];
@@ -205,7 +208,7 @@ void settle_by_rotation(DumpReader& reader, Recognition& recognition) {
     Group& group = groups[{std::string(axes.text()), std::string(role.readings[1].text()), info.shape[first],
                            info.shape[first + 1]}];
     group.tensors.push_back(t);
-    if (name.role == Role::key || name.role == Role::pair) add_keys(reader, t, axes, group);
+    if (name.role == Role::key || name.role == Role::pair) add_keys(reader, t, axes, group, left);
   }
   for (const auto& [key, group] : groups) settle(dump, group, rope, recognition);
 }

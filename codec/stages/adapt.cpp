@@ -325,7 +325,7 @@ class Adapt final : public Cloned<Adapt, Stage> {
     const auto width = static_cast<std::uint32_t>(part.width());
     AdaptBasis basis(width, static_cast<float>(step_ * step_ / 12));
     RepeatPredictor predictor(repeats, width);
-    Buffer<float> z(std::size_t{kRows} * width), rows(z.size());
+    Buffer<float> z(std::size_t{std::min(kRows, shape.rows)} * width), rows(z.size());
     std::vector<std::uint8_t> usual;
     const bool predicts = repeats.contexts != 0;
     for (std::uint32_t from = 0; from < shape.rows;) {

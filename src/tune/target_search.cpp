@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <optional>
 #include <utility>
 
 #include "src/report/progress.hpp"
@@ -18,6 +19,7 @@ namespace {
 
 constexpr double kTolerance = 0.01;
 constexpr double kBelow = 2;                // octaves by which a ladder begins below what should do
+constexpr std::size_t kMixes = 5;           // trials
 constexpr std::uint64_t kLongChunk = 2048;  // tokens from which a basis is learned
 
 class LadderSearch {
@@ -127,8 +129,9 @@ class LadderSearch {
     bool met() const { return worst <= 1 + kTolerance; }
   };
 
-  Tried attempt(const std::vector<Control>& controls) {
-    Tried now{pipelines_of(controls), {}, 0, 1};
+  Tried attempt(const std::vector<Control>& controls) { return attempt(controls, pipelines_of(controls)); }
+  Tried attempt(const std::vector<Control>& controls, std::vector<std::string> pipelines) {
+    Tried now{std::move(pipelines), {}, 0, 1};
     now.trial = dump_.try_pipelines(now.pipelines);
     for (const Control& control : controls) {
       now.worst = std::max(now.worst, control.share(now.trial));
@@ -171,6 +174,11 @@ class LadderSearch {
   Tried approach(std::vector<Control> controls) {
     const bool lossless = std::all_of(pick_.begin(), pick_.end(), [](std::size_t p) { return p == kLossless; });
     Tried best = attempt(controls), last = best;
+    std::optional<Tried> beyond;  // the least
+    const auto look = [&](const Tried& tried) {
+      if (tried.worst > 1 && (!beyond || tried.worst < beyond->worst)) beyond = tried;
+    };
+    look(last);
     for (std::size_t i = 1; i < kTrials && !best.done() && !lossless; ++i) {
       for (Control& control : controls) {
         const double part = control.share(last.trial);
@@ -178,13 +186,31 @@ class LadderSearch {
       }
       const Tried before = std::exchange(last, attempt(controls));
       if (last.rank() > best.rank()) best = last;
+      look(last);
       // Steps that change nothing more: a tensor of one value, or nothing left to leave out.
       if (std::fabs(last.worst - before.worst) <= 1e-4 * before.worst &&
           std::fabs(last.closest - before.closest) <= 1e-4 * before.closest) {
         break;
       }
     }
-    return best;
+    const bool jumps = controls.size() == 1 && beyond && best.worst <= 1 && !best.done();
+    return jumps ? mix(controls, std::move(best), *beyond) : best;
+  }
+
+  /// Where the number jumps between two steps, as the attention error of few tokens does when single codes change, the
+  /// first units get the one and the others the other: each unit moves it by its own part alone.
+  Tried mix(const std::vector<Control>& controls, Tried within, const Tried& beyond) {
+    const std::vector<std::string> finer = within.pipelines;
+    std::size_t low = 0, high = finer.size();
+    for (std::size_t i = 0; i < kMixes && high - low > 1 && !within.done(); ++i) {
+      const std::size_t wider = (low + high) / 2;
+      std::vector<std::string> pipelines = finer;
+      std::copy_n(beyond.pipelines.begin(), wider, pipelines.begin());
+      Tried now = attempt(controls, std::move(pipelines));
+      (now.worst <= 1 ? low : high) = wider;
+      if (now.rank() > within.rank()) within = std::move(now);
+    }
+    return within;
   }
 
   const LadderGoal& goal_;

@@ -7,6 +7,7 @@
 #include <thread>
 #include <vector>
 
+#include "codec/rotary.hpp"
 #include "kvzip/error.hpp"
 #include "kvzip/memory.hpp"
 #include "kvzip/tile_codec.hpp"
@@ -161,6 +162,29 @@ TEST_CASE("threads keep memory only while somebody asks for it") {
     CHECK(test::allocated_now() < kept + kTile);
   }
   CHECK(test::allocated_now() < before + kTile);
+}
+
+TEST_CASE("a thread that ends lets go of the sines that it kept") {
+  constexpr std::size_t kRows = 256, kDim = 64;
+  Rope rope;
+  rope.theta = 10000;
+  rope.dims = kDim;
+  const Rotary rotary(rope);
+  const KeepMemory keep;
+  std::vector<float> turned(kRows * kDim, 1.0f), by_row = turned;
+  const std::size_t before = test::allocated_now();
+  std::thread([&] { rotary.turn(5, 1, kRows, 1, kDim, turned.data()); }).join();
+  CHECK(test::allocated_now() < before + kRows * kDim * sizeof(float));
+  // They are those of rows that are turned one by one.
+  for (std::size_t t = 0; t < kRows; ++t) rotary.turn(5 + t, 1, 1, 1, kDim, by_row.data() + t * kDim);
+  CHECK(turned == by_row);
+  // Of what was kept, nothing serves other rows.
+  std::vector<float> later(kRows * kDim, 1.0f);
+  rotary.turn(5, 1, kRows, 1, kDim, later.data());
+  CHECK(later == by_row);
+  std::fill(later.begin(), later.end(), 1.0f);
+  rotary.turn(6, 1, kRows - 1, 1, kDim, later.data());
+  CHECK(std::equal(by_row.begin() + kDim, by_row.end(), later.begin()));
 }
 
 TEST_CASE("a tile codec: what does not fit is refused") {
