@@ -36,11 +36,12 @@ same() {
 }
 subheadings() { awk -v heading="$2" '/^[^ ]/ { inside = $0 == heading; next } inside && /^   [^ ]/ { print $1 }' "$work/$1"; }
 
-# Stages and coders: "NAME: help (id N, since format X)", then a table "  FIELD  TYPE  RANGE  DEFAULT  MEANING".
+# Stages and coders: "NAME: help (id N[, KIND], since format X)", then a table "  FIELD  TYPE  RANGE  DEFAULT  MEANING".
+versions=$(part kvz.5 VERSIONS)
 for kind in stages coders; do
   section=${kind^^}
   listing=$("$kvzip" list $kind)
-  names=$(sed -nE 's/^([a-z0-9-]+): .*\(id [0-9]+, since .*/\1/p' <<<"$listing")
+  names=$(sed -nE 's/^([a-z0-9-]+): .*\(id [0-9]+, .*since .*/\1/p' <<<"$listing")
   [ -n "$names" ] || complain "kvzip list $kind shows nothing that this script understands"
   same "kvzip-pipeline.7, $section" "$names" "$(subheadings kvzip-pipeline.7 "$section")"
   same "kvz.5, $section" "$names" "$(subheadings kvz.5 "$section" | grep -vxE "Range|Adaptive|Positions|Static|CacheGen's|Lanes")"
@@ -50,8 +51,11 @@ for kind in stages coders; do
     text=$(part kvzip-pipeline.7 "$section" "$name")
     same "kvzip-pipeline.7, $name" "$fields" "$(grep -oE '^ +[a-z-]+=[^ ]+, default [^ ]+$' <<<"$text" | sed 's/^ *//' || true)"
     wire=$(part kvz.5 "$section" "$name")
-    id=$(sed -nE '1s/.*\(id ([0-9]+),.*/\1/p' <<<"$one")
-    grep -qE "Id $id\." <<<"$wire" || complain "kvz.5, $name: its id is $id"
+    id=$(sed -nE '1s/.*\(id ([0-9]+(, [a-z]+)?), since format .*/\1/p' <<<"$one")
+    since=$(sed -nE '1s/.*, since format ([0-9.]+)\)$/\1/p' <<<"$one")
+    grep -qF "Id $id." <<<"$wire" || complain "kvz.5, $name: it does not say 'Id $id.'"
+    [ "$since" = 1.0 ] || grep -qF "Since $since." <<<"$wire" || complain "kvz.5, $name: it does not say 'Since $since.'"
+    [ "$since" = 1.0 ] || grep -qwF -- "$name" <<<"$versions" || complain "kvz.5, VERSIONS: $name is missing"
     for field in $(cut -d= -f1 <<<"$fields"); do
       grep -qwF -- "$field" <<<"$wire" || complain "kvz.5, $name: the field $field is missing"
     done

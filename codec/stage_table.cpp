@@ -47,9 +47,18 @@ constexpr CoderRow kCoders[] = {
     {6, "packs", "1.1", "least symbol and as few bits as a few tokens of a channel need (PackKV)", make_packs},
 };
 
+std::string_view kind_name(const Stage& stage) {
+  static constexpr std::array<std::string_view, 4> kNames{"rows", "transform", "elements", "additive"};
+  return kNames[static_cast<std::size_t>(stage.kind())];
+}
+std::string_view kind_name(const ExactCodec&) {
+  return "exact";
+}
+
 template <typename Row>
-ComponentDoc describe(const Row& row, std::unique_ptr<Configurable> component) {
-  return {std::string(row.name), row.id, std::string(row.since), std::string(row.help), describe_fields(*component)};
+ComponentDoc describe(const Row& row, Configurable& component, std::string_view kind) {
+  return {std::string(row.name),     row.id, std::string(row.since), std::string(row.help), std::string(kind),
+          describe_fields(component)};
 }
 
 }  // namespace
@@ -63,13 +72,18 @@ std::span<const CoderRow> coder_table() {
 std::vector<ComponentDoc> describe_stages() {
   std::vector<ComponentDoc> docs;
   for (const StageRow& row : kStages) {
-    docs.push_back(std::visit([&](auto make) { return describe(row, make()); }, row.make));
+    docs.push_back(std::visit(
+        [&](auto make) {
+          const auto stage = make();
+          return describe(row, *stage, kind_name(*stage));
+        },
+        row.make));
   }
   return docs;
 }
 std::vector<ComponentDoc> describe_coders() {
   std::vector<ComponentDoc> docs;
-  for (const CoderRow& row : kCoders) docs.push_back(describe(row, row.make()));
+  for (const CoderRow& row : kCoders) docs.push_back(describe(row, *row.make(), ""));
   return docs;
 }
 

@@ -5,13 +5,13 @@
 #include <nlohmann/json.hpp>
 
 #include "codec/fail.hpp"
+#include "codec/limits.hpp"
 #include "formats/text.hpp"
 
 namespace kvzip {
 namespace {
 
 constexpr std::string_view kPrefix = "kvzip.attribute:";
-constexpr std::size_t kMaxRank = 32;
 constexpr std::size_t kMaxStrings = std::size_t{1} << 20;
 
 int hex_digit(char c) {
@@ -92,7 +92,7 @@ class ValueSax : public nlohmann::json_sax<nlohmann::json> {
     return true;
   }
   bool number_unsigned(number_unsigned_t value) override {
-    if (depth_ != 2 || key_ != "shape" || attribute_.shape.size() >= kMaxRank) return false;
+    if (depth_ != 2 || key_ != "shape" || attribute_.shape.size() >= limits::kRank) return false;
     attribute_.shape.push_back(value);
     return true;
   }

@@ -3,7 +3,10 @@
 //
 //   void fields(auto& visit, Is<Speed> auto& s) { visit("median", s.median); ... }
 //
-// Members are whole numbers, floating-point numbers, texts, other structures, and optionals and vectors of these.
+// Members are whole numbers, floating-point numbers, texts, other structures, and optionals and vectors of these; and
+// types that a text stands for: those with `json_name(value)` and `from_json_name(text, value)`, which says whether
+// there is such a value. `visit.optional("layer", t.layer)` is a member that need not be there, while one that the
+// brackets declare has null for nothing.
 #pragma once
 
 #include <fmt/format.h>
@@ -19,12 +22,19 @@
 #include <vector>
 
 #include "codec/fail.hpp"
+#include "formats/text.hpp"
 
 namespace kvzip {
 
 /// T itself, or T that is only read.
 template <typename T, typename U>
 concept Is = std::same_as<std::remove_const_t<T>, U>;
+
+template <typename T>
+concept HasJsonName = requires(T& value, std::string_view text) {
+  { from_json_name(text, value) } -> std::same_as<bool>;
+  { json_name(value) } -> std::convertible_to<std::string_view>;
+};
 
 /// A visitor that makes an object. What is not finite becomes `infinite`, because JSON has no such numbers.
 class JsonWriter {
@@ -33,10 +43,16 @@ class JsonWriter {
 
   explicit JsonWriter(Json infinite = nullptr) : infinite_(std::move(infinite)) {}
   void operator()(std::string_view name, const auto& value) { object_[std::string(name)] = of(value); }
+  template <typename T>
+  void optional(std::string_view name, const std::optional<T>& value) {
+    if (value) (*this)(name, *value);
+  }
 
   template <typename T>
   Json of(const T& value) const {
-    if constexpr (std::floating_point<T>) {
+    if constexpr (HasJsonName<T>) {
+      return Json(json_name(value));
+    } else if constexpr (std::floating_point<T>) {
       return std::isfinite(value) ? Json(value) : infinite_;
     } else if constexpr (std::integral<T> || std::convertible_to<T, std::string_view>) {
       return Json(value);
@@ -66,11 +82,11 @@ nlohmann::ordered_json json_of(const auto& value, nlohmann::ordered_json infinit
   return JsonWriter(std::move(infinite)).of(value);
 }
 
-/// How a reader takes numbers: null for infinity, or none but finite ones from 0 on.
-enum class JsonNumbers : std::uint8_t { null_is_infinity, finite_from_0 };
+/// How a reader takes numbers: null for infinity, none but finite ones from 0 on, or any.
+enum class JsonNumbers : std::uint8_t { null_is_infinity, finite_from_0, any };
 
 /// A visitor that reads hostile JSON; fail(corrupt), with `what` in front, where a member is missing or is not of its
-/// type. Members that nothing asks for are left alone.
+/// type, fail(unsupported) for a text that stands for nothing. Members that nothing asks for are left alone.
 template <typename Json>
 class JsonReader {
  public:
@@ -78,22 +94,34 @@ class JsonReader {
       : object_(object), what_(what), numbers_(numbers), place_(std::move(place)) {}
 
   void operator()(std::string_view name, auto&& value) const {
-    const std::string place = place_.empty() ? std::string(name) : fmt::format("{}.{}", place_, name);
     const auto at = object_.find(std::string(name));
-    if (at == object_.end()) fail(ErrorCode::corrupt, "{}: {} is missing", what_, place);
-    read(*at, place, value);
+    if (at == object_.end()) fail(ErrorCode::corrupt, "{}: {} is missing", what_, place_of(name));
+    read(*at, place_of(name), value);
+  }
+  template <typename T>
+  void optional(std::string_view name, std::optional<T>& value) const {
+    const auto at = object_.find(std::string(name));
+    if (at != object_.end()) read(*at, place_of(name), value.emplace());
   }
   /// The object itself.
   void read(auto& value) const { read(object_, place_, value); }
 
  private:
+  std::string place_of(std::string_view name) const {
+    return place_.empty() ? std::string(name) : fmt::format("{}.{}", place_, name);
+  }
   void require(bool holds, const std::string& place, std::string_view expected) const {
     if (!holds) fail(ErrorCode::corrupt, "{}: {} is not {}", what_, place.empty() ? "this" : place, expected);
   }
 
   template <typename T>
   void read(const Json& in, const std::string& place, T& value) const {
-    if constexpr (std::same_as<T, std::string>) {
+    if constexpr (HasJsonName<T>) {
+      std::string text;
+      read(in, place, text);
+      if (from_json_name(text, value)) return;
+      fail(ErrorCode::unsupported, "{}: {} is {}, which this version does not know", what_, place, quoted(text));
+    } else if constexpr (std::same_as<T, std::string>) {
       require(in.is_string(), place, "text");
       value = in.template get<std::string>();
     } else if constexpr (std::unsigned_integral<T>) {
@@ -129,6 +157,7 @@ class JsonReader {
     }
     require(in.is_number(), place, "a number");
     const auto value = in.template get<double>();
+    if (numbers_ == JsonNumbers::any) return value;
     require(std::isfinite(value) && value >= 0, place, "a number from 0 on");
     return value;
   }

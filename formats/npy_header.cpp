@@ -6,13 +6,12 @@
 #include <cstring>
 
 #include "codec/fail.hpp"
+#include "codec/limits.hpp"
 #include "codec/number.hpp"
 #include "formats/text.hpp"
 
 namespace kvzip {
 namespace {
-
-constexpr std::size_t kMaxRank = 32;
 
 struct TypeName {
   std::string_view name;  // without the byte order
@@ -104,7 +103,7 @@ class Parser {
       while (at_ < text_.size() && text_[at_] >= '0' && text_[at_] <= '9') ++at_;
       const auto value = parse_number<std::uint64_t>(text_.substr(begin, at_ - begin), 0, INT64_MAX);
       if (!value) bad("a shape that is no list of whole numbers");
-      if (out.size() == kMaxRank) fail(ErrorCode::limit, "NumPy header: more than {} dimensions", kMaxRank);
+      if (out.size() == limits::kRank) fail(ErrorCode::limit, "NumPy header: more than {} dimensions", limits::kRank);
       out.push_back(*value);
       take('L');  // a long integer of Python 2
       if (!take(',') && peek() != ')') bad("a shape that is no list of whole numbers");

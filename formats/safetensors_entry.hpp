@@ -16,7 +16,6 @@
 
 namespace kvzip {
 
-inline constexpr std::size_t kMaxRank = 32;
 inline constexpr std::uint64_t kMaxNumber = std::numeric_limits<std::int64_t>::max();
 inline constexpr std::string_view kMetadata = "__metadata__";
 inline constexpr std::array<std::string_view, 3> kEntryKeys{"dtype", "shape", "data_offsets"};

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "codec/fail.hpp"
+#include "codec/limits.hpp"
 #include "formats/attribute_text.hpp"
 #include "formats/safetensors_entry.hpp"
 #include "formats/text.hpp"
@@ -104,8 +105,8 @@ bool HeaderSax::number_unsigned(number_unsigned_t value) {
   if (state_ == State::extra) return extra_or_unexpected(fmt::to_string(value));
   if (state_ != State::array || value > kMaxNumber) unexpected(fmt::to_string(value));
   if (key_ == shape) {
-    if (entry_.info.shape.size() >= kMaxRank) {
-      fail(ErrorCode::limit, "{}: more than {} dimensions", tensor(), kMaxRank);
+    if (entry_.info.shape.size() >= limits::kRank) {
+      fail(ErrorCode::limit, "{}: more than {} dimensions", tensor(), limits::kRank);
     }
     entry_.info.shape.push_back(value);
   } else {

@@ -78,7 +78,7 @@ std::string safetensors_header_text(const Dump& dump) {
   }
   std::uint64_t begin = 0;
   for (const TensorInfo& info : dump.tensors) {
-    if (info.name == kMetadata || !is_utf8(info.name) || info.shape.size() > kMaxRank) {
+    if (info.name == kMetadata || !is_utf8(info.name) || info.shape.size() > limits::kRank) {
       fail(ErrorCode::invalid_argument, "tensor {}: safetensors cannot hold this name or {} dimensions",
            quoted(info.name), info.shape.size());
     }

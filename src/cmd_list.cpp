@@ -20,7 +20,8 @@ struct ListArguments {
 std::string components(const std::vector<ComponentDoc>& docs) {
   std::string out;
   for (const ComponentDoc& doc : docs) {
-    out += fmt::format("{}: {} (id {}, since format {})\n", doc.name, doc.help, doc.id, doc.since);
+    const std::string kind = doc.kind.empty() ? "" : ", " + doc.kind;
+    out += fmt::format("{}: {} (id {}{}, since format {})\n", doc.name, doc.help, doc.id, kind, doc.since);
     if (doc.fields.empty()) continue;
     Table table({"  parameter", "type", "range", "default", "meaning"});
     for (const FieldDoc& field : doc.fields) {

@@ -6,15 +6,26 @@
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "codec/kernels/cells.cpp"
+#include <hwy/cache_control.h>
 #include <hwy/foreach_target.h>  // compiles the file once per instruction set
 #include <hwy/highway.h>
 
 HWY_BEFORE_NAMESPACE();
 namespace kvzip::kernels::HWY_NAMESPACE {
 
+namespace {
+
 namespace hn = hwy::HWY_NAMESPACE;
 
-void ToCells(const float* x, std::size_t n, float step, float round, float most, std::int16_t* codes) {
+/// Rows are parts of ones that lie too far apart for the machine to see the next ones coming.
+constexpr std::size_t kAhead = 8;
+template <typename T>
+HWY_INLINE void fetch_ahead(const T* row, std::size_t width) {
+  constexpr std::size_t kLine = 64 / sizeof(T);
+  for (std::size_t i = 0; i < width; i += kLine) hwy::Prefetch(row + i);
+}
+
+void RowToCells(const float* x, std::size_t n, float step, float round, float most, std::int16_t* codes) {
   const hn::ScalableTag<float> f;
   const hn::Rebind<std::int16_t, decltype(f)> d;
   const hn::RebindToSigned<decltype(f)> wide;
@@ -33,7 +44,7 @@ void ToCells(const float* x, std::size_t n, float step, float round, float most,
   }
 }
 
-void FromCells(const std::int16_t* codes, std::size_t n, float step, float shift, float* x) {
+void RowFromCells(const std::int16_t* codes, std::size_t n, float step, float shift, float* x) {
   const hn::ScalableTag<float> f;
   const hn::Rebind<std::int16_t, decltype(f)> d;
   const hn::RebindToSigned<decltype(f)> wide;
@@ -50,7 +61,7 @@ void FromCells(const std::int16_t* codes, std::size_t n, float step, float shift
   }
 }
 
-void ScaleRow(const float* x, std::size_t n, float factor, const float* offset, bool blank, float* out) {
+void ScaleOne(const float* x, std::size_t n, float factor, const float* offset, bool blank, float* out) {
   const hn::ScalableTag<float> f;
   const std::size_t lanes = hn::Lanes(f);
   std::size_t i = 0;
@@ -64,6 +75,29 @@ void ScaleRow(const float* x, std::size_t n, float factor, const float* offset, 
   }
 }
 
+void ToCells(const CellRows& rows, const float* x, float round, float most, std::int16_t* const* codes) {
+  for (std::size_t r = 0; r < rows.count; ++r) {
+    if (r + kAhead < rows.count) fetch_ahead(codes[r + kAhead] + rows.first, rows.width);
+    RowToCells(x + r * rows.width, rows.width, rows.steps[r], round, most, codes[r] + rows.first);
+  }
+}
+
+void FromCells(const CellRows& rows, std::int16_t* const* codes, float shift, float* x) {
+  for (std::size_t r = 0; r < rows.count; ++r) {
+    if (r + kAhead < rows.count) fetch_ahead(codes[r + kAhead] + rows.first, rows.width);
+    RowFromCells(codes[r] + rows.first, rows.width, rows.steps[r], shift, x + r * rows.width);
+  }
+}
+
+void ScaleRows(const float* x, std::size_t count, std::size_t width, float factor, const float* offset, bool blank,
+               float* out, std::size_t out_row) {
+  for (std::size_t r = 0; r < count; ++r, x += width, out += out_row) {
+    if (r + kAhead < count) fetch_ahead(out + kAhead * out_row, width);
+    ScaleOne(x, width, factor, offset, blank, out);
+  }
+}
+
+}  // namespace
 }  // namespace kvzip::kernels::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
@@ -72,16 +106,17 @@ namespace kvzip::kernels {
 
 HWY_EXPORT(ToCells);
 HWY_EXPORT(FromCells);
-HWY_EXPORT(ScaleRow);
+HWY_EXPORT(ScaleRows);
 
-void to_cells(const float* x, std::size_t n, float step, float round, float most, std::int16_t* codes) {
-  HWY_DYNAMIC_DISPATCH(ToCells)(x, n, step, round, most, codes);
+void to_cells(const CellRows& rows, const float* x, float round, float most, std::int16_t* const* codes) {
+  HWY_DYNAMIC_DISPATCH(ToCells)(rows, x, round, most, codes);
 }
-void from_cells(const std::int16_t* codes, std::size_t n, float step, float shift, float* x) {
-  HWY_DYNAMIC_DISPATCH(FromCells)(codes, n, step, shift, x);
+void from_cells(const CellRows& rows, std::int16_t* const* codes, float shift, float* x) {
+  HWY_DYNAMIC_DISPATCH(FromCells)(rows, codes, shift, x);
 }
-void scale_row(const float* x, std::size_t n, float factor, const float* offset, bool blank, float* out) {
-  HWY_DYNAMIC_DISPATCH(ScaleRow)(x, n, factor, offset, blank, out);
+void scale_rows(const float* x, std::size_t count, std::size_t width, float factor, const float* offset, bool blank,
+                float* out, std::size_t out_row) {
+  HWY_DYNAMIC_DISPATCH(ScaleRows)(x, count, width, factor, offset, blank, out, out_row);
 }
 
 }  // namespace kvzip::kernels

@@ -7,11 +7,17 @@
 
 namespace kvzip::kernels {
 
-/// codes[i] = sign(x[i]) min(floor(|x[i]| / step + round), most), most below 2^15. No NaN.
-void to_cells(const float* x, std::size_t n, float step, float round, float most, std::int16_t* codes);
-/// x[i] = (codes[i] + sign(codes[i]) shift) step
-void from_cells(const std::int16_t* codes, std::size_t n, float step, float shift, float* x);
-/// out[i] = x[i] factor + offset[i] where it is blank, and else that more.
-void scale_row(const float* x, std::size_t n, float factor, const float* offset, bool blank, float* out);
+/// Rows of values that stand in one piece, and a part of each row of codes, from column `first` on.
+struct CellRows {
+  std::size_t count, width, first;
+  const float* steps;  // one a row
+};
+/// codes[r][first + i] = sign(x[r][i]) min(floor(|x[r][i]| / steps[r] + round), most), most below 2^15. No NaN.
+void to_cells(const CellRows& rows, const float* x, float round, float most, std::int16_t* const* codes);
+/// x[r][i] = (codes[r][first + i] + sign(codes[r][first + i]) shift) steps[r]
+void from_cells(const CellRows& rows, std::int16_t* const* codes, float shift, float* x);
+/// out[r][i] = x[r][i] factor + offset[i] where it is blank, and else that more. Rows of `out` lie out_row apart.
+void scale_rows(const float* x, std::size_t count, std::size_t width, float factor, const float* offset, bool blank,
+                float* out, std::size_t out_row);
 
 }  // namespace kvzip::kernels

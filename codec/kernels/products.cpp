@@ -235,6 +235,10 @@ double Dot(const float* a, const float* b, std::size_t n) {
   return ((lane[0] + lane[1]) + (lane[2] + lane[3])) + ((lane[4] + lane[5]) + (lane[6] + lane[7]));
 }
 
+void RowEnergies(const float* x, std::size_t rows, std::size_t cols, double* energies) {
+  for (std::size_t r = 0; r < rows; ++r) energies[r] = Dot(x + r * cols, x + r * cols, cols);
+}
+
 void AddMultiple(const float* x, std::size_t n, float factor, float* y) {
   const Floats d;
   const std::size_t lanes = hn::Lanes(d);
@@ -322,6 +326,7 @@ HWY_EXPORT(TransposedTimes);
 HWY_EXPORT(GramTimes);
 HWY_EXPORT(GatherGramTimes);
 HWY_EXPORT(Dot);
+HWY_EXPORT(RowEnergies);
 HWY_EXPORT(AddMultiple);
 HWY_EXPORT(AddProducts);
 HWY_EXPORT(SubtractProducts);
@@ -345,6 +350,9 @@ float gather_gram_times(const float* x, std::size_t rows, std::size_t cols, std:
 }
 double dot(const float* a, const float* b, std::size_t n) {
   return HWY_DYNAMIC_DISPATCH(Dot)(a, b, n);
+}
+void row_energies(const float* x, std::size_t rows, std::size_t cols, double* energies) {
+  HWY_DYNAMIC_DISPATCH(RowEnergies)(x, rows, cols, energies);
 }
 void add_multiple(const float* x, std::size_t n, float factor, float* y) {
   HWY_DYNAMIC_DISPATCH(AddMultiple)(x, n, factor, y);

@@ -36,6 +36,8 @@ float gather_gram_times(const float* x, std::size_t rows, std::size_t cols, std:
                         std::size_t e_cols, const float* p, std::size_t quads, float* out);
 
 double dot(const float* a, const float* b, std::size_t n);
+/// energies[r] = dot(row r, row r, cols), of rows in one piece.
+void row_energies(const float* x, std::size_t rows, std::size_t cols, double* energies);
 /// y[i] += factor * x[i]
 void add_multiple(const float* x, std::size_t n, float factor, float* y);
 

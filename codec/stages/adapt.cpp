@@ -21,6 +21,7 @@
 #include "codec/portable_math.hpp"
 #include "codec/side.hpp"
 #include "codec/stages/adapt_basis.hpp"
+#include "codec/stages/adapt_codes.hpp"
 #include "codec/stages/adapt_repeats.hpp"
 #include "codec/stages/stages.hpp"
 
@@ -97,17 +98,21 @@ class Adapt final : public Cloned<Adapt, Stage> {
     std::vector<float> x = measure(tile, side);
     side.gains = gains(tile, x, repeats);
     pass_side(to.out, shape, side);
-    Codes codes(shape, repeats);
+    AdaptCodes codes(shape, repeats);
     codes.make_room();
+    const std::vector<float> steps = steps_of(side);
     Buffer<float> approximation(to.wanted ? x.size() : 0);
     for (const Channels part : parts_of(*tile.context, shape)) {
       const std::size_t width = part.width();
       const auto begin = [&](Run run, AdaptBasis& basis, float* z) {
         basis.project(x.data() + std::size_t{run.first} * shape.cols + part.first, shape.cols, run.last - run.first, z);
       };
-      const auto code = [&](std::uint32_t r, float* z, const float* predicted) {
+      const auto code = [&](Run run, float* z, const float* predicted) {
         if (predicted != nullptr) kernels::add_multiple(predicted, width, -1, z);
-        quantise(step_of(step_, side.gains[r]), width, z, codes.row(r) + part.first);
+        const kernels::CellRows rows{run.size(), width, part.first, steps.data() + run.first};
+        kernels::to_cells(rows, z, static_cast<float>(round_), static_cast<float>(kLargestMagnitude),
+                          codes.rows(run.first));
+        dequantise(rows, codes.rows(run.first), z);
         if (predicted != nullptr) kernels::add_multiple(predicted, width, 1, z);
       };
       const auto end = [&](Run run, const float* rows) {
@@ -125,23 +130,20 @@ class Adapt final : public Cloned<Adapt, Stage> {
     const RepeatRows repeats = repeat_rows(*tile.context, shape);
     Side side;
     pass_side(from.in, shape, side);
-    Codes codes(shape, repeats);
+    AdaptCodes codes(shape, repeats);
     codes.pass(from.in, side.gains);
+    const std::vector<float> steps = steps_of(side);
     for (const Channels part : parts_of(*tile.context, shape)) {
       const std::size_t width = part.width();
       const auto begin = [&](Run run, AdaptBasis&, float* z) {
-        for (std::uint32_t r = run.first; r < run.last; ++r, z += width) {
-          dequantise(step_of(step_, side.gains[r]), codes.row(r) + part.first, width, z);
-        }
+        dequantise({run.size(), width, part.first, steps.data() + run.first}, codes.rows(run.first), z);
       };
-      const auto code = [&](std::uint32_t, float* z, const float* predicted) {
+      const auto code = [&](Run, float* z, const float* predicted) {
         if (predicted != nullptr) kernels::add_multiple(predicted, width, 1, z);
       };
       const auto end = [&](Run run, const float* rows) {
-        for (std::size_t r = run.first; r < run.last; ++r, rows += width) {
-          kernels::scale_row(rows, width, side.rms, side.mean.data() + part.first, from.blank,
-                             tile.row(r) + part.first);
-        }
+        kernels::scale_rows(rows, run.size(), width, side.rms, side.mean.data() + part.first, from.blank,
+                            tile.row(run.first) + part.first, shape.cols);
       };
       code_part(shape, part, repeats, true, begin, code, end);
     }
@@ -160,34 +162,7 @@ class Adapt final : public Cloned<Adapt, Stage> {
   };
   struct Run {
     std::uint32_t first, last;  // rows; the one after
-  };
-
-  /// Predicted rows stand after the others, since their magnitudes are smaller.
-  class Codes {
-   public:
-    Codes(TileShape shape, const RepeatRows& repeats) : cols_(shape.cols), repeats_(repeats), place_(shape.rows) {
-      for (std::uint32_t r = 0; r < shape.rows; ++r) place_[r] = count_[repeats.predicted(r)]++;
-    }
-    void make_room() {
-      for (const bool predicted : {false, true}) codes_[predicted].resize(std::size_t{count_[predicted]} * cols_);
-    }
-    std::int16_t* row(std::uint32_t r) { return codes_[repeats_.predicted(r)].data() + std::size_t{place_[r]} * cols_; }
-    void pass(StreamPort& port, const std::vector<std::int8_t>& gains) {
-      for (const bool predicted : {false, true}) {
-        if (predicted && repeats_.contexts == 0) return;
-        std::vector<std::int8_t> own;
-        for (std::uint32_t r = 0; r < gains.size(); ++r) {
-          if (repeats_.predicted(r) == predicted) own.push_back(gains[r]);
-        }
-        pass_magnitudes(port, count_[predicted], cols_, own, codes_[predicted]);
-      }
-    }
-
-   private:
-    std::uint32_t cols_, count_[2] = {0, 0};
-    const RepeatRows& repeats_;
-    std::vector<std::uint32_t> place_;
-    Buffer<std::int16_t> codes_[2];  // those of predicted rows are the second ones
+    std::size_t size() const { return last - first; }
   };
 
   RepeatRows repeat_rows(const TileContext& context, TileShape shape) const {
@@ -215,6 +190,12 @@ class Adapt final : public Cloned<Adapt, Stage> {
     port.pass(s);
     if (port.writes()) return;
     for (const std::uint8_t g : s.data) gains.push_back(static_cast<std::int8_t>(g - kMostGain));
+  }
+
+  std::vector<float> steps_of(const Side& side) const {
+    std::vector<float> steps;
+    for (const std::int8_t gain : side.gains) steps.push_back(step_of(step_, gain));
+    return steps;
   }
 
   static std::int16_t whole(float x) {
@@ -316,8 +297,9 @@ class Adapt final : public Cloned<Adapt, Stage> {
     return parts;
   }
 
-  /// A few rows at a time, which stay in the cache: `begin` may set their coefficients; `code` makes of each row what a
-  /// reader will see; `end` takes their approximation, where it is wanted. The basis and the predictions learn from it.
+  /// A few rows at a time, which stay in the cache: `begin` may set their coefficients; `code` makes of rows what a
+  /// reader will see, of one at a time where there are predictions; `end` takes their approximation, where it is
+  /// wanted. The basis and the predictions learn from it.
   template <typename Begin, typename Code, typename End>
   void code_part(TileShape shape, Channels part, const RepeatRows& repeats, bool wanted, Begin&& begin, Code&& code,
                  End&& end) const {
@@ -336,13 +318,14 @@ class Adapt final : public Cloned<Adapt, Stage> {
         const Run some{first, std::min(to, first + kRows)};
         usual.assign(some.last - first, 0);
         begin(some, basis, z.data());
-        for (std::uint32_t r = first; r < some.last; ++r) {
+        for (std::uint32_t r = first; predicts && r < some.last; ++r) {
           float* row = z.data() + std::size_t{r - first} * width;
-          code(r, row, predicts ? predictor.predict(r) : nullptr);
-          if (!learns && !predicts) continue;
+          code({r, r + 1}, row, predictor.predict(r));
           usual[r - first] = is_usual(row, width) ? 1 : 0;
-          if (predicts && usual[r - first] != 0) predictor.learn(r, row);
+          if (usual[r - first] != 0) predictor.learn(r, row);
         }
+        if (!predicts) code(some, z.data(), nullptr);
+        if (!predicts && learns) mark_usual(z.data(), width, usual);
         if (wanted || predicts) basis.combine(z.data(), some.last - first, rows.data());
         if (predicts) predictor.add_rows(first, rows.data(), usual);
         if (wanted) end(some, rows.data());
@@ -353,13 +336,8 @@ class Adapt final : public Cloned<Adapt, Stage> {
     }
   }
 
-  /// Coefficients to codes, and to what a reader makes of them.
-  void quantise(float step, std::size_t n, float* z, std::int16_t* codes) const {
-    kernels::to_cells(z, n, step, static_cast<float>(round_), static_cast<float>(kLargestMagnitude), codes);
-    dequantise(step, codes, n, z);
-  }
-  void dequantise(float step, const std::int16_t* codes, std::size_t n, float* z) const {
-    kernels::from_cells(codes, n, step, static_cast<float>(0.5 - round_), z);
+  void dequantise(const kernels::CellRows& rows, std::int16_t* const* codes, float* z) const {
+    kernels::from_cells(rows, codes, static_cast<float>(0.5 - round_), z);
   }
 
   static void subtract(Tile& tile, const Side& side, const Buffer<float>& approximation) {

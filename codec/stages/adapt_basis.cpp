@@ -2,6 +2,7 @@
 #include "codec/stages/adapt_basis.hpp"
 
 #include <algorithm>
+#include <array>
 
 #include "codec/kernels/gram_schmidt.hpp"
 #include "codec/kernels/multiply.hpp"
@@ -18,6 +19,17 @@ constexpr std::size_t kRows = 128;      // that are observed at once: they stay 
 
 bool is_usual(const float* row, std::size_t size) {
   return kernels::dot(row, row, size) <= kMostEnergy * static_cast<double>(size);
+}
+
+void mark_usual(const float* rows, std::size_t size, std::span<std::uint8_t> marks) {
+  std::array<double, kRows> energies;
+  for (std::size_t r = 0; r < marks.size(); r += kRows) {
+    const std::size_t some = std::min(kRows, marks.size() - r);
+    kernels::row_energies(rows + r * size, some, size, energies.data());
+    for (std::size_t i = 0; i < some; ++i) {
+      marks[r + i] = energies[i] <= kMostEnergy * static_cast<double>(size) ? 1 : 0;
+    }
+  }
 }
 
 void AdaptBasis::project(const float* rows, std::size_t stride, std::size_t count, float* coefficients) {

@@ -14,6 +14,8 @@ namespace kvzip {
 inline constexpr double kMostEnergy = 16;  // a value, where 1 is usual
 /// False of rows with more, sinks and the like: they would turn a basis to themselves, so nothing learns from them.
 bool is_usual(const float* row, std::size_t size);
+/// marks[r] = is_usual(row r, size), of rows in one piece.
+void mark_usual(const float* rows, std::size_t size, std::span<std::uint8_t> marks);
 
 /// Channels stand in the basis as they are until refresh(). All sums go in a fixed order, without fused operations, so
 /// that both sides, and all machines, have the same basis. man/kvz.5, stage adapt, is the definition.

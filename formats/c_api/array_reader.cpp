@@ -5,15 +5,10 @@
 #include <cstring>
 
 #include "codec/fail.hpp"
+#include "codec/limits.hpp"
 #include "formats/text.hpp"
 
 namespace kvzip {
-namespace {
-
-constexpr std::size_t kMostDimensions = 32;  // of a container's tensors
-
-}  // namespace
-
 void ArrayReader::add(TensorInfo info, ByteView bytes) {
   if (info.name.empty() || !is_utf8(info.name)) {
     fail(ErrorCode::invalid_argument, "tensor {}: a name is text in UTF-8", quoted(info.name));
@@ -21,8 +16,8 @@ void ArrayReader::add(TensorInfo info, ByteView bytes) {
   if (std::ranges::find(dump_.tensors, info.name, &TensorInfo::name) != dump_.tensors.end()) {
     fail(ErrorCode::invalid_argument, "tensor {} is there already", quoted(info.name));
   }
-  if (info.shape.size() > kMostDimensions) {
-    fail(ErrorCode::limit, "tensor {}: more than {} dimensions", quoted(info.name), kMostDimensions);
+  if (info.shape.size() > limits::kRank) {
+    fail(ErrorCode::limit, "tensor {}: more than {} dimensions", quoted(info.name), limits::kRank);
   }
   if (bytes.size() != info.bytes()) {
     fail(ErrorCode::invalid_argument, "tensor {} of this shape and type has {} bytes, not {}", quoted(info.name),

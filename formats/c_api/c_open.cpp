@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "codec/limits.hpp"
 #include "formats/c_api/c_call.hpp"
 #include "formats/c_api/c_dump.hpp"
 #include "formats/parts.hpp"
@@ -115,7 +116,7 @@ int kvzip_add(kvzip_dump* dump, const char* name, const char* dtype, size_t rank
     if (size != 0) given(static_cast<const std::byte*>(data), "data");
     const std::optional<DType> type = parse_dtype(dtype);
     if (!type) fail(ErrorCode::invalid_argument, "there is no dtype {}", quoted(dtype));
-    if (rank > 32) fail(ErrorCode::limit, "tensor {}: more than 32 dimensions", quoted(name));
+    if (rank > limits::kRank) fail(ErrorCode::limit, "tensor {}: more than {} dimensions", quoted(name), limits::kRank);
     arrays.add({name, *type, std::vector<std::uint64_t>(shape, shape + rank)},
                {static_cast<const std::byte*>(data), size});
     dump->changed();

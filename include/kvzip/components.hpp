@@ -24,6 +24,7 @@ struct ComponentDoc {
   unsigned id = 0;    // the wire id; never reused
   std::string since;  // container format version that introduced it, "1.0"
   std::string help;   // one line
+  std::string kind;   // of a stage: "rows", "transform", "elements", "additive" or "exact"; of a coder empty
   std::vector<FieldDoc> fields;
 };
 std::vector<ComponentDoc> describe_stages();

@@ -104,25 +104,38 @@ TEST_CASE("gram_schmidt: the bits of the plain loops of kvz.5, and what it says 
 }
 
 TEST_CASE("kernels: values to cells and back, as plain loops") {
+  constexpr std::size_t kRows = 19, kFirst = 3;
   for (const std::size_t n : {0u, 1u, 7u, 16u, 37u, 200u}) {
     for (const float step : {0.03f, 1.0f, 3e20f}) {
-      std::vector<float> x = awkward(n, n + 1);
-      for (std::size_t i = 0; i < n; i += 3) x[i] = static_cast<float>(i) * 0.37f * step * (i % 2 == 0 ? 1.0f : -1.0f);
-      std::vector<std::int16_t> cells;
-      std::vector<float> back;
-      for (const float v : x) {
-        const auto cell = static_cast<int>(std::min(std::fabs(v) / step + 0.3f, 16000.0f));
-        cells.push_back(static_cast<std::int16_t>(v < 0 ? -cell : cell));
-        back.push_back((v < 0 ? -1.0f : 1.0f) * (cell == 0 ? 0.0f : static_cast<float>(cell) + 0.2f) * step);
+      // Every row has a step of its own, and its codes stand in the middle of a longer row.
+      std::vector<float> x = awkward(kRows * n, n + 1), steps, back;
+      for (std::size_t r = 0; r < kRows; ++r) steps.push_back(step * (r % 2 == 0 ? 1.0f : 0.75f));
+      for (std::size_t i = 0; i < x.size(); i += 3) {
+        x[i] = static_cast<float>(i) * 0.37f * step * (i % 2 == 0 ? 1.0f : -1.0f);
       }
+      const std::size_t stride = n + 5;
+      const std::vector<std::int16_t> before(kRows * stride, 7);
+      std::vector<std::int16_t> cells = before;
+      for (std::size_t i = 0; i < x.size(); ++i) {
+        const float v = x[i], own = steps[i / n];
+        const auto cell = static_cast<int>(std::min(std::fabs(v) / own + 0.3f, 16000.0f));
+        cells[i / n * stride + kFirst + i % n] = static_cast<std::int16_t>(v < 0 ? -cell : cell);
+        back.push_back((v < 0 ? -1.0f : 1.0f) * (cell == 0 ? 0.0f : static_cast<float>(cell) + 0.2f) * own);
+      }
+      const kernels::CellRows rows{kRows, n, kFirst, steps.data()};
+      const auto places = [&](std::vector<std::int16_t>& codes) {
+        std::vector<std::int16_t*> at;
+        for (std::size_t r = 0; r < kRows; ++r) at.push_back(codes.data() + r * stride);
+        return at;
+      };
       CHECK(on_every_instruction_set([&] {
-              std::vector<std::int16_t> out(n);
-              kernels::to_cells(x.data(), n, step, 0.3f, 16000.0f, out.data());
+              std::vector<std::int16_t> out = before;
+              kernels::to_cells(rows, x.data(), 0.3f, 16000.0f, places(out).data());
               return out;
             }) == cells);
       CHECK(on_every_instruction_set([&] {
-              std::vector<float> out(n);
-              kernels::from_cells(cells.data(), n, step, 0.2f, out.data());
+              std::vector<float> out(kRows * n);
+              kernels::from_cells(rows, places(cells).data(), 0.2f, out.data());
               return out;
             }) == back);
     }
@@ -130,21 +143,38 @@ TEST_CASE("kernels: values to cells and back, as plain loops") {
 }
 
 TEST_CASE("kernels: rows scaled to their place, or added to what is there, as plain loops") {
+  constexpr std::size_t kRows = 11;
   for (const std::size_t n : {0u, 1u, 7u, 16u, 37u, 200u}) {
-    const std::vector<float> x = awkward(n, n + 1), offset = normal(n, n + 2), before = normal(n, n + 3);
+    const std::size_t stride = n + 3;
+    const std::vector<float> x = awkward(kRows * n, n + 1), offset = normal(n, n + 2);
+    const std::vector<float> before = normal(kRows * stride, n + 3);
     for (const bool blank : {false, true}) {
-      std::vector<float> expected;
-      for (std::size_t i = 0; i < n; ++i) {
-        const float value = x[i] * 0.3f + offset[i];
-        expected.push_back(blank ? value : before[i] + value);
+      std::vector<float> expected = before;
+      for (std::size_t i = 0; i < x.size(); ++i) {
+        float& out = expected[i / n * stride + i % n];
+        const float value = x[i] * 0.3f + offset[i % n];
+        out = blank ? value : out + value;
       }
       const std::vector<float> found = on_every_instruction_set([&] {
         std::vector<float> out = before;
-        kernels::scale_row(x.data(), n, 0.3f, offset.data(), blank, out.data());
+        kernels::scale_rows(x.data(), kRows, n, 0.3f, offset.data(), blank, out.data(), stride);
         return out;
       });
-      CHECK(std::memcmp(found.data(), expected.data(), n * sizeof(float)) == 0);
+      CHECK(std::memcmp(found.data(), expected.data(), expected.size() * sizeof(float)) == 0);
     }
+  }
+}
+
+TEST_CASE("kernels: energies of rows are their dot products") {
+  for (const std::size_t n : {0u, 1u, 7u, 16u, 37u, 64u}) {
+    const std::vector<float> x = normal(5 * n, n);
+    std::vector<double> expected;
+    for (std::size_t r = 0; r < 5; ++r) expected.push_back(kernels::dot(x.data() + r * n, x.data() + r * n, n));
+    CHECK(on_every_instruction_set([&] {
+            std::vector<double> out(5);
+            kernels::row_energies(x.data(), 5, n, out.data());
+            return out;
+          }) == expected);
   }
 }
 

@@ -97,6 +97,24 @@ TEST_CASE("limits: frames of a file and elements of a frame") {
   CHECK(header_code(tall_header(limits::kFrameValues + 1, limits::kFrameValues + 1)) == ErrorCode::limit);
 }
 
+TEST_CASE("limits: dimensions of a tensor, for readers and for writers") {
+  const auto with_rank = [](std::size_t n) {
+    Json header = sample_header();
+    for (Json& tensor : header["tensors"]) {
+      if (tensor["role"] == "other") {
+        for (Json& shape = tensor["shape"]; shape.size() < n;) shape.push_back(1);
+      }
+    }
+    return header;
+  };
+  CHECK_FALSE(header_code(with_rank(32)));
+  CHECK(header_code(with_rank(33)) == ErrorCode::corrupt);
+  KvzHeader header = read_kvz_header(with_rank(32).dump(), 0);
+  CHECK_FALSE(code_of([&] { write_kvz_header(header); }));
+  for (TensorInfo& info : header.dump.tensors) info.shape.resize(33, 1);
+  CHECK(code_of([&] { write_kvz_header(header); }) == ErrorCode::limit);
+}
+
 TEST_CASE("limits: names and sizes of tables") {
   Tables tables;
   CHECK_FALSE(code_of([&] { tables.add(std::string(64, 'n'), TableType::klt, Bytes(8)); }));
