@@ -6,6 +6,7 @@
 #include "codec/kernels/gram_schmidt.hpp"
 #include "codec/kernels/multiply.hpp"
 #include "codec/kernels/predictions.hpp"
+#include "codec/kernels/products.hpp"
 #include "codec/kernels/sines.hpp"
 #include "codec/portable_math.hpp"
 #include "tests/contract/every_instruction_set.hpp"
@@ -169,7 +170,7 @@ TEST_CASE("kernels: energies of rows are their dot products") {
   for (const std::size_t n : {0u, 1u, 7u, 16u, 37u, 64u}) {
     const std::vector<float> x = normal(5 * n, n);
     std::vector<double> expected;
-    for (std::size_t r = 0; r < 5; ++r) expected.push_back(kernels::dot(x.data() + r * n, x.data() + r * n, n));
+    for (std::size_t r = 0; r < 5; ++r) expected.push_back(reference::dot(x.data() + r * n, x.data() + r * n, n));
     CHECK(on_every_instruction_set([&] {
             std::vector<double> out(5);
             kernels::row_energies(x.data(), 5, n, out.data());
