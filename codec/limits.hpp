@@ -12,7 +12,7 @@ inline constexpr std::size_t kPipelineText = 4096;                     // format
 inline constexpr std::uint64_t kFrameValues = std::uint64_t{1} << 30;  // format: of a frame, or between restarts
 inline constexpr std::size_t kStreams = 128;                           // format: streams of one frame
 inline constexpr std::uint64_t kFrames = std::uint64_t{1} << 28;       // format: frames of a file
-inline constexpr std::size_t kRank = 32;             // format: dimensions of a tensor
+inline constexpr std::size_t kRank = 32;                               // format: dimensions of a tensor
 inline constexpr std::size_t kMembers = 4096;        // format: slots of a group whose slots state their heads
 inline constexpr std::uint32_t kJointLayers = 1024;  // encoder only: layers side by side in one tile
 
