@@ -6,7 +6,7 @@
 #include <span>
 
 #include "codec/bits.hpp"
-#include "codec/kernels/magnitudes.hpp"
+#include "codec/kernels/magnitude_words.hpp"
 
 namespace kvzip {
 namespace {

@@ -11,6 +11,7 @@
 
 #include "codec/buffer.hpp"
 #include "codec/kernels/attention.hpp"
+#include "codec/kernels/products.hpp"
 #include "codec/portable_math.hpp"
 #include "formats/channel_variance.hpp"
 #include "formats/parallel.hpp"
@@ -365,13 +366,16 @@ std::vector<std::vector<double>> value_squares(const SaliencyLayer& layer) {
   const std::uint64_t chunk = layer.reader.traits().chunk_tokens;
   const std::uint64_t step = tokens_at_a_time(chunk, values.heads * values.dims, values.tokens);
   std::vector<float> rows;
+  std::vector<double> squares;
   for (std::uint64_t first = 0; first < values.tokens; first += step) {
     const std::uint64_t count = std::min(step, values.tokens - first);
     values.read(layer.reader, values.tensor, first, count, rows);
-    for (std::size_t row = 0; row < values.heads * count; ++row) {
-      const float* x = rows.data() + row * values.dims;
-      out[row / count].push_back(usable(x, values.dims) ? square_of(x, values.dims)
-                                                        : std::numeric_limits<double>::quiet_NaN());
+    squares.resize(values.heads * count);
+    kernels::row_energies(rows.data(), squares.size(), values.dims, squares.data());
+    for (std::size_t row = 0; row < squares.size(); ++row) {
+      const bool small = squares[row] <= double{kLargestNumber} * kLargestNumber;  // then no number is larger
+      const bool known = small || usable(rows.data() + row * values.dims, values.dims);
+      out[row / count].push_back(known ? squares[row] : std::numeric_limits<double>::quiet_NaN());
     }
   }
   return out;

@@ -105,7 +105,7 @@ class Adapt final : public Cloned<Adapt, Stage> {
     for (const Channels part : parts_of(*tile.context, shape)) {
       const std::size_t width = part.width();
       const auto begin = [&](Run run, AdaptBasis& basis, float* z) {
-        basis.project(x.data() + std::size_t{run.first} * shape.cols + part.first, shape.cols, run.last - run.first, z);
+        basis.project(x.data() + std::size_t{run.first} * shape.cols + part.first, shape.cols, run.size(), z);
       };
       const auto code = [&](Run run, float* z, const float* predicted) {
         if (predicted != nullptr) kernels::add_multiple(predicted, width, -1, z);

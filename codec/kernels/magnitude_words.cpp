@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "codec/kernels/magnitudes.hpp"
+#include "codec/kernels/magnitude_words.hpp"
 
 #include <array>
 
 #include "codec/magnitude_classes.hpp"
 
 #undef HWY_TARGET_INCLUDE
-#define HWY_TARGET_INCLUDE "codec/kernels/magnitudes.cpp"
+#define HWY_TARGET_INCLUDE "codec/kernels/magnitude_words.cpp"
 #include <hwy/foreach_target.h>  // compiles the file once per instruction set
 #include <hwy/highway.h>
 
