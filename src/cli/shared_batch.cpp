@@ -79,7 +79,12 @@ int compress_shared(const SharedBatch& o, Batch batch, const Common& common, std
   };
   const int status = run_batch(batch, common, files, one, turns);
   if (all) {
-    if (all->size() == 0 || (all->size() < files.size() && !batch.keep_going)) return status;
+    const std::size_t made = all->size();
+    if (made == 0 || (made < files.size() && !batch.keep_going)) {
+      complain(fmt::format("{}: not written, as {} of {} dumps have no container{}", o.out, files.size() - made,
+                           files.size(), made == 0 ? "" : " (--keep-going leaves them out)"));
+      return status;
+    }
     all->finish();
   }
   return std::max(status, remove_done(o, files, read, done, common.threads));
