@@ -11,6 +11,7 @@
 #include <cstring>
 
 #include "codec/fail.hpp"
+#include "formats/collection.hpp"
 #include "formats/file_calls.hpp"
 
 namespace kvzip {
@@ -47,6 +48,16 @@ std::optional<FileIdentity> file_identity(const std::string& path) {
   return FileIdentity{status.st_dev, status.st_ino};
 }
 
+std::optional<std::uint64_t> stored_bytes(const std::string& path) {
+  struct stat status {};
+  if (::stat(path.c_str(), &status) == 0) {
+    return S_ISREG(status.st_mode) ? std::optional(static_cast<std::uint64_t>(status.st_size)) : std::nullopt;
+  }
+  const auto all = errno == ENOTDIR ? collection_of(path) : std::nullopt;
+  const auto member = all ? find_member(InputFile(*all), path.substr(path.rfind('/') + 1)) : std::nullopt;
+  return member ? std::optional(member->bytes) : std::nullopt;
+}
+
 std::string temporary_directory() {
   const char* directory = std::getenv("TMPDIR");
   std::string path = directory != nullptr && *directory != '\0' ? directory : "/tmp";
@@ -67,6 +78,10 @@ FileDescriptor unnamed_temporary_file() {
 
 InputFile::InputFile(const std::string& path, const std::function<void(InputStream&)>& look)
     : fd_(::open(path.c_str(), O_RDONLY | O_CLOEXEC)), path_(path), named_(true) {
+  if (fd_.get() < 0 && errno == ENOTDIR) {
+    open_member();
+    return;
+  }
   if (fd_.get() < 0) fail_errno(path, "open");
   struct stat status {};
   if (::fstat(fd_.get(), &status) != 0) fail_errno(path, "examine");
@@ -83,6 +98,27 @@ InputFile::InputFile(const std::string& path, const std::function<void(InputStre
 
 InputFile::InputFile(FileDescriptor fd, std::string name) : fd_(std::move(fd)), path_(std::move(name)) {
   inspect();
+}
+
+InputFile::InputFile(InputFile file, std::uint64_t begin, std::uint64_t bytes, std::string name)
+    : InputFile(std::move(file)) {
+  path_ = std::move(name);
+  named_ = true;
+  begin_ += begin;
+  size_ = bytes;
+}
+
+void InputFile::open_member() {
+  const std::string path = path_;
+  const std::optional<std::string> all = collection_of(path);
+  if (!all) {
+    errno = ENOTDIR;
+    fail_errno(path, "open");
+  }
+  InputFile file(*all);
+  const auto member = find_member(file, path.substr(path.rfind('/') + 1));
+  if (!member) fail_in(path, ErrorCode::io, "no member of this name is in the collection");
+  *this = InputFile(std::move(file), member->begin, member->bytes, path);
 }
 
 namespace {
@@ -162,6 +198,11 @@ void InputFile::watch() {
   watched_ = watch_input(fd_.get(), path_);
 }
 
+InputStream InputFile::stream(std::uint64_t at, std::uint64_t bytes, std::string name) const {
+  if (::lseek(fd_.get(), static_cast<off_t>(begin_ + at), SEEK_SET) < 0) fail_errno(path_, "read");
+  return {fd_.get(), std::move(name), bytes};
+}
+
 std::string InputFile::reopen_path() const {
   if (copy_) return copy_->real_path();
   return named_ ? path_ : fmt::format("/proc/self/fd/{}", fd_.get());
@@ -174,7 +215,7 @@ void InputFile::read_at(std::uint64_t offset, std::span<std::byte> out) const {
   }
   if (source_) return source_->read_at(offset, out);
   while (!out.empty()) {
-    const ssize_t got = ::pread(fd_.get(), out.data(), out.size(), static_cast<off_t>(offset));
+    const ssize_t got = ::pread(fd_.get(), out.data(), out.size(), static_cast<off_t>(begin_ + offset));
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) fail_errno(path_, "read");
     if (got == 0) fail_in(path_, ErrorCode::truncated, "the file was cut at byte {} while it was read", offset);

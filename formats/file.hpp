@@ -42,6 +42,8 @@ struct FileIdentity {
 };
 /// No value when there is no such file.
 std::optional<FileIdentity> file_identity(const std::string& path);
+/// The length of a regular file, or of a member of a collection; no value for anything else.
+std::optional<std::uint64_t> stored_bytes(const std::string& path);
 
 /// True for "-" and the names of the process's own standard output.
 bool is_standard_output(std::string_view path);
@@ -50,7 +52,8 @@ class TemporaryFile;
 class InputStream;
 struct WatchedFile;
 
-/// A file to read at any position. A pipe is copied to a temporary file first.
+/// A file to read at any position. A pipe is copied to a temporary file first. FILE/NAME is a member of a collection
+/// (formats/collection.hpp).
 class InputFile {
  public:
   explicit InputFile(const std::string& path) : InputFile(path, {}) {}
@@ -62,6 +65,8 @@ class InputFile {
   InputFile(std::unique_ptr<const Source> source, std::string name);
   /// Memory, which must outlive the object.
   InputFile(ByteView bytes, std::string name);
+  /// A part of a file that has a descriptor. `name` opens it again.
+  InputFile(InputFile file, std::uint64_t begin, std::uint64_t bytes, std::string name);
   InputFile(InputFile&&) noexcept;
   InputFile& operator=(InputFile&&) noexcept;
   ~InputFile();
@@ -72,7 +77,10 @@ class InputFile {
   const std::string& path() const { return path_; }
   std::uint64_t size() const { return size_; }
   FileIdentity identity() const { return identity_; }
+  /// Of the whole file, of which a member is a part.
   int descriptor() const { return fd_.get(); }
+  /// Its bytes from `at` on, at most so many. One stream of a descriptor at a time.
+  InputStream stream(std::uint64_t at, std::uint64_t bytes, std::string name) const;
   /// Copies a source to a temporary file, so that descriptor() and reopen_path() have something to name.
   void need_descriptor();
   /// A path by which a library can open the same file while this object lives; not of a source.
@@ -87,6 +95,7 @@ class InputFile {
  private:
   void inspect();
   void watch();
+  void open_member();
 
   FileDescriptor fd_;
   std::unique_ptr<const Source> source_;  // in place of fd_
@@ -94,7 +103,7 @@ class InputFile {
   std::string path_;
   bool named_ = false;
   std::unique_ptr<TemporaryFile> copy_;
-  std::uint64_t size_ = 0;
+  std::uint64_t begin_ = 0, size_ = 0;
   FileIdentity identity_;
 };
 
@@ -161,6 +170,17 @@ class TemporaryFile {
 /// Outputs carry no wider permissions than any input opened since the start, or since forget_inputs(). So a cache that
 /// only its owner may read does not become readable by being converted.
 void forget_inputs();
+/// What the inputs since then allow.
+struct InputAccess {
+  unsigned mode = 0777;           // what all of them do
+  std::optional<unsigned> group;  // theirs,
+  bool groups_differ = false;     // unless they have several
+
+  void add(const InputAccess& other);
+};
+InputAccess input_access();
+/// As if these had been opened, too.
+void restrict_outputs(const InputAccess& access);
 /// Whether a finished output, and the name it gets, are flushed to the disk before the process goes on; they are at
 /// first.
 void sync_outputs(bool wanted);
@@ -178,6 +198,9 @@ class PendingFile {
   PendingFile(const std::string& path, bool overwrite);
   const std::string& temporary_path() { return temporary_->real_path(); }
   int descriptor() const { return temporary_->descriptor(); }
+  /// What opens it, and what is there now.
+  const std::string& path() const { return temporary_->path(); }
+  InputFile input() const { return temporary_->input(path_); }
   void commit();
 
  private:

@@ -9,6 +9,7 @@
 #include <filesystem>
 
 #include "codec/fail.hpp"
+#include "formats/collection.hpp"
 #include "formats/file_calls.hpp"
 #include "formats/folder.hpp"
 #include "formats/ggml_values.hpp"
@@ -162,6 +163,10 @@ bool is_damaged(std::string_view text, std::string_view magic) {
       fail_in(path, ErrorCode::unsupported, "looks like {}: {}", foreign.what, foreign.advice);
     }
   }
+  if (begins_collection(std::as_bytes(std::span(text)))) {
+    fail_in(path, ErrorCode::unsupported,
+            "a collection of containers: it is read from a file, not from a pipe, or 'tar xf' makes each a file");
+  }
   // A tar archive has its magic number behind the first name.
   if (text.size() > 262 && text.substr(257).starts_with("ustar")) {
     fail_in(path, ErrorCode::unsupported, "looks like a tar archive: {}", kUnpack);
@@ -195,6 +200,7 @@ Bytes first_of(const InputFile& file) {
 
 std::unique_ptr<DumpReader> open_file(InputFile file) {
   const Bytes first = first_of(file);
+  if (begins_collection(first)) refuse_collection(file);
   if (is_hdf5_behind(file)) return open_hdf5_file(std::move(file));
   const Format& format = probe_format(first, file.path());
   return ggml_values(format.open(std::move(file)));
@@ -202,7 +208,8 @@ std::unique_ptr<DumpReader> open_file(InputFile file) {
 
 /// What is written beside a file counts only where it says nothing of itself.
 std::optional<Sidecar> told_of(const InputFile& file, const std::string& path) {
-  if (find_format(first_of(file)) != nullptr || is_hdf5_behind(file)) return std::nullopt;
+  const Bytes first = first_of(file);
+  if (find_format(first) != nullptr || begins_collection(first) || is_hdf5_behind(file)) return std::nullopt;
   auto told = sidecar_of_file(path);
   return told && told->raw ? std::move(told) : std::nullopt;
 }

@@ -22,9 +22,7 @@ namespace {
 struct Inputs {
   std::mutex mutex;
   std::vector<std::weak_ptr<const WatchedFile>> open;
-  unsigned mode = 0777;           // what all of them allow
-  std::optional<unsigned> group;  // theirs,
-  bool groups_differ = false;     // unless they have several
+  InputAccess access;
 };
 Inputs& inputs() {
   static Inputs& all = *new Inputs;
@@ -55,6 +53,12 @@ void require_unchanged(const WatchedFile& file) {
 
 }  // namespace
 
+void InputAccess::add(const InputAccess& other) {
+  mode &= other.mode;
+  groups_differ |= other.groups_differ || (group && other.group && *group != *other.group);
+  if (other.group) group = other.group;
+}
+
 std::shared_ptr<const WatchedFile> watch_input(int fd, const std::string& name) {
   auto file = std::make_shared<WatchedFile>();
   file->fd = fd;
@@ -65,24 +69,29 @@ std::shared_ptr<const WatchedFile> watch_input(int fd, const std::string& name) 
   const std::lock_guard lock(all.mutex);
   std::erase_if(all.open, [](const auto& one) { return one.expired(); });
   all.open.push_back(file);
-  all.mode &= file->status.st_mode & 0777;
-  all.groups_differ |= all.group && *all.group != file->status.st_gid;
-  all.group = file->status.st_gid;
+  all.access.add({file->status.st_mode & 0777, file->status.st_gid});
   return file;
 }
 
 void forget_inputs() {
   Inputs& all = inputs();
   const std::lock_guard lock(all.mutex);
-  all.mode = 0777;
-  all.group.reset();
-  all.groups_differ = false;
+  all.access = {};
+}
+
+InputAccess input_access() {
+  const std::lock_guard lock(inputs().mutex);
+  return inputs().access;
+}
+
+void restrict_outputs(const InputAccess& access) {
+  const std::lock_guard lock(inputs().mutex);
+  inputs().access.add(access);
 }
 
 unsigned output_mode(unsigned group, std::optional<unsigned> replaced) {
   constexpr unsigned kOwner = S_IRUSR | S_IWUSR;  // the writer itself has to
-  Inputs& all = inputs();
-  const std::lock_guard lock(all.mutex);
+  const InputAccess all = input_access();
   unsigned allowed = all.mode;
   // Members of another group were among the others.
   if (all.groups_differ || (all.group && *all.group != group)) allowed &= ~0070u | (allowed & 07) << 3;

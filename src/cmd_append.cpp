@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "codec/fail.hpp"
+#include "formats/collection.hpp"
 #include "formats/kvz/kvz_growth.hpp"
 #include "formats/kvz/kvz_plan.hpp"
 #include "kvzip/container.hpp"
@@ -81,6 +82,11 @@ void place_behind(const AppendArguments& o, KvzReader& container, DumpReader& mo
 
 int append(const AppendArguments& o) {
   for (const std::string& in : o.in) refuse_same_file(in, o.container);
+  require_no_collection(o.container);
+  if (collection_of(o.container)) {
+    throw UsageError(
+        fmt::format("{}: a member of a collection: 'tar xf' makes it a file, to which is appended", o.container));
+  }
   KvzOptions options;
   options.user = parse_meta(o.recognising.meta);
   options.chunk_tokens = parse_chunk_tokens(o.chunk_tokens);

@@ -3,13 +3,14 @@
 
 #include <algorithm>
 #include <array>
-#include <filesystem>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
 #include <set>
 #include <utility>
 
+#include "formats/collection.hpp"
 #include "formats/ggml_values.hpp"
 #include "formats/kvz/kvz.hpp"
 #include "formats/left_out.hpp"
@@ -18,8 +19,7 @@
 #include "src/cli/measure_options.hpp"
 #include "src/cli/order.hpp"
 #include "src/cli/padding.hpp"
-#include "src/cli/prefix_plan.hpp"
-#include "src/cli/shared_prefix.hpp"
+#include "src/cli/shared_batch.hpp"
 #include "src/commands.hpp"
 #include "src/measure/page_digests.hpp"
 #include "src/measure/saliency_source.hpp"
@@ -47,6 +47,7 @@ struct CompressArguments {
 struct Job {
   std::vector<std::string> in;
   std::string out;
+  CollectionWriter* all = nullptr;  // whose member it is; `out` opens it once it is written
 };
 
 /// From the most that is kept to the smallest; 6 is the default.
@@ -186,6 +187,10 @@ void write_container(const CompressArguments& o, const Job& job, DumpReader& rea
     }
     writer.finish();
   };
+  if (job.all != nullptr) {
+    auto sink = job.all->add(job.out.substr(job.out.rfind('/') + 1));
+    return write(*create_kvz_writer(std::move(sink), reader.dump(), recognition, options));
+  }
   if (o.pages == 0) return write(*create_kvz_writer(job.out, reader.dump(), recognition, options, o.common.force));
   const bool stream = is_stream_output(job.out);
   if (!stream) refuse_existing(job.out, o.common.force);
@@ -255,7 +260,7 @@ Outcome compress_job(const CompressArguments& o, const Job& job, KvzOptions opti
     options.tables.stored = fit_tables(source, stored, options, o.common.threads);
   write_container(o, job, source, stored, options);
   outcome.source_bytes = tensor_bytes((whole ? *whole : source).dump());
-  if (!is_stream_output(job.out)) outcome.file_bytes = std::filesystem::file_size(job.out);
+  if (!is_stream_output(job.out)) outcome.file_bytes = stored_bytes(job.out);
   if (!o.common.quiet) {
     say_done(o, job, options.rules, outcome);
     if (recognition.recognised == 0)
@@ -272,34 +277,14 @@ bool is_dump_name(std::string_view path) {
   return !format.empty() && format != "kvz";
 }
 
-/// A container of each, of which some have their first tokens in an earlier one.
-int compress_shared(const CompressArguments& o, const Batch& batch, const std::vector<BatchFile>& files,
-                    const KvzOptions& options) {
+int share(const CompressArguments& o, const Batch& batch, const std::vector<BatchFile>& files,
+          const KvzOptions& options, const std::function<std::string(const std::string&)>& name) {
   const auto open = [&](const std::string& in) { return open_whole(o, in, options.user); };
-  const std::vector<PrefixPlan> plans = plan_prefixes(batch, files, open, least_shared(options));
-  std::vector<std::optional<Seen>> read(files.size());
-  for (std::size_t i = 0; i < files.size() && o.remove; ++i) read[i] = seen(files[i].in);
-  std::vector<bool> done(files.size());
-  Turns turns;
-  for (const PrefixPlan& plan : plans) turns.rank.push_back(plan.depth);
-  turns.done = [&](std::size_t i, const Outcome& outcome) { done[i] = outcome.status == kDone && !outcome.skipped; };
-  const auto one = [&](const BatchFile& file) {
-    const PrefixPlan& plan = plans[static_cast<std::size_t>(&file - files.data())];
-    const bool shares = plan.base && done[*plan.base];
-    const SharedDump base = shares ? SharedDump{files[*plan.base].in, files[*plan.base].out} : SharedDump{};
-    return with_file(file.in, [&] {
-      return compress_job(o, {{file.in}, file.out}, options, shares ? &base : nullptr);
-    });
+  const auto one = [&](const BatchFile& file, const SharedDump* base, CollectionWriter* all) {
+    const std::string member = file.out.substr(file.out.rfind('/') + 1);
+    return compress_job(o, {{file.in}, all == nullptr ? file.out : all->path_of(member), all}, options, base);
   };
-  int status = run_batch(batch, o.common, files, one, turns);
-  for (std::size_t i = 0; i < files.size() && o.remove; ++i) {
-    if (!done[i] || !read[i]) continue;
-    const auto failure = failure_of([&] { remove_inputs({files[i].in}, {*read[i]}, files[i].out, o.common.threads); });
-    if (!failure) continue;
-    complain(failure->text);
-    status = std::max(status, failure->status);
-  }
-  return status;
+  return compress_shared({o.out, o.remove, least_shared(options), open, one}, batch, o.common, files, name);
 }
 
 int compress(const CompressArguments& o) {
@@ -319,14 +304,14 @@ int compress(const CompressArguments& o) {
     throw UsageError("-o names one output, --output-dir a folder for many: choose one");
   Batch batch = o.batch;
   batch.joins = joins;
-  if (o.share) batch.folder = sharing_folder(o.out, o.batch.folder);
   if (o.recognising.by_tokens && (!batch.joins || batch.recursive)) {
     throw UsageError("--join tokens makes one container of all inputs: name it with -o, without -r");
   }
   std::vector<BatchFile> files = batch_files(batch, is_dump_name);
   if (!joins) {
-    name_outputs(batch, files, [](const std::string& in) { return in == "-" ? in : in + ".kvz"; });
-    if (o.share) return compress_shared(o, batch, files, options);
+    const auto name = [](const std::string& in) { return in == "-" ? in : in + ".kvz"; };
+    if (o.share) return share(o, batch, files, options, name);
+    name_outputs(batch, files, name);
     return run_batch(batch, o.common, files, [&](const BatchFile& file) {
       return with_file(file.in, [&] { return compress_job(o, {{file.in}, file.out}, options); });
     });

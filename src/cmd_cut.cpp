@@ -4,6 +4,8 @@
 #include <filesystem>
 #include <memory>
 
+#include "formats/collection.hpp"
+#include "formats/file.hpp"
 #include "kvzip/cut.hpp"
 #include "src/cli/batch.hpp"
 #include "src/commands.hpp"
@@ -21,9 +23,10 @@ struct CutArguments {
 int cut_file(const CutArguments& o) {
   refuse_same_file(o.in, o.out);
   refuse_existing(o.out, o.common.force);
+  require_no_collection(o.in);
   cut_kvz(o.in, o.out, o.share, o.common.force);
   if (!o.common.quiet && o.out != "-") {
-    note(fmt::format("{}: {} -> {}", o.in, size_text(std::filesystem::file_size(o.in)),
+    note(fmt::format("{}: {} -> {}", o.in, size_text(stored_bytes(o.in).value_or(0)),
                      size_text(std::filesystem::file_size(o.out))));
   }
   return kDone;

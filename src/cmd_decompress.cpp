@@ -2,10 +2,10 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <filesystem>
 #include <memory>
 
 #include "codec/fail.hpp"
+#include "formats/collection.hpp"
 #include "formats/ggml_values.hpp"
 #include "formats/hdf5/hdf5.hpp"
 #include "kvzip/container.hpp"
@@ -96,9 +96,7 @@ Outcome decompress_file(const DecompressArguments& o, const std::string& in, con
   Outcome outcome;
   outcome.source_bytes = 0;
   for (const TensorInfo& tensor : source.dump().tensors) *outcome.source_bytes += tensor.bytes();
-  std::error_code pipe;
-  const std::uintmax_t bytes = std::filesystem::file_size(in, pipe);
-  if (!pipe && selection.empty()) outcome.file_bytes = bytes;
+  if (selection.empty()) outcome.file_bytes = stored_bytes(in);
   if (o.common.verbose > 0) {
     note(fmt::format("{}: {} tensors -> {} ({})", input_name(in), reader->dump().tensors.size(),
                      out == "-" ? "standard output" : out, format));
@@ -107,9 +105,17 @@ Outcome decompress_file(const DecompressArguments& o, const std::string& in, con
 }
 
 int decompress(const DecompressArguments& o) {
+  Batch batch = o.batch;
+  batch.members = true;
   std::vector<BatchFile> files =
-      batch_files(o.batch, [](std::string_view path) { return format_of_path(path) == "kvz"; });
+      batch_files(batch, [](std::string_view path) { return format_of_path(path) == "kvz"; });
   if (o.out.empty()) {
+    for (const BatchFile& file : files) {
+      if (!o.batch.folder.empty() || !collection_of(file.in)) continue;
+      throw UsageError(
+          fmt::format("{}: what a collection holds goes into a folder, which --output-dir names", file.in));
+    }
+    for (const BatchFile& file : files) require_no_collection(file.in);  // a damaged one has no names
     name_outputs(o.batch, files, [&](const std::string& in) { return output_for(in, o.to); });
   } else if (files.size() > 1 || !o.batch.folder.empty()) {
     throw UsageError("-o names the output of one container; --output-dir takes those of many");

@@ -2,12 +2,13 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <filesystem>
+#include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 
 #include "codec/fail.hpp"
-#include "formats/format_table.hpp"
+#include "formats/collection.hpp"
 #include "kvzip/container.hpp"
 #include "src/cli/batch.hpp"
 #include "src/commands.hpp"
@@ -202,36 +203,92 @@ int inspect_file(const InspectArguments& o, const std::string& file) {
   });
 }
 
-/// A line of a listing: the file, and what is most asked for of it.
-std::vector<std::string> listed(const std::string& file) {
-  return with_file(file, [&]() -> std::vector<std::string> {
+/// What is most asked for of a file.
+struct Listed {
+  std::size_t tensors = 0;
+  std::uint64_t source = 0, bytes = 0;  // of tensors, and of the file; 0 = not known
+  std::string preset;                   // of a container
+  std::optional<KvzBase> base;
+};
+
+Listed listed(const std::string& file) {
+  return with_file(file, [&] {
     const auto reader = open_reader(file);
-    std::uint64_t source = 0;
-    for (const TensorInfo& info : reader->dump().tensors) source += info.bytes();
-    const std::string name = printable(input_name(file)), tensors = std::to_string(reader->dump().tensors.size());
-    KvzReader* kvz = reader->traits().container;
-    std::error_code pipe;
-    std::uint64_t bytes = std::filesystem::file_size(file, pipe);
-    if (pipe) bytes = reader->traits().once ? 0 : source;
-    return {name,
-            tensors,
-            size_text(source),
-            bytes > 0 ? size_text(bytes) : "-",
-            number_text(ratio_of(source, bytes)),
-            kvz != nullptr ? printable(kvz->description().preset) : "-"};
+    Listed out;
+    out.tensors = reader->dump().tensors.size();
+    for (const TensorInfo& info : reader->dump().tensors) out.source += info.bytes();
+    out.bytes = stored_bytes(file).value_or(reader->traits().once ? 0 : out.source);
+    if (KvzReader* kvz = reader->traits().container) {
+      out.preset = kvz->description().preset;
+      out.base = kvz->description().base;
+    }
+    return out;
   });
 }
 
-int list_files(const InspectArguments& o) {
-  Table table({"file", ">tensors", ">source", ">file bytes", ">ratio", "preset"});
+std::vector<std::string> row_of(const std::string& name, const Listed& one) {
+  return {printable(name),
+          std::to_string(one.tensors),
+          size_text(one.source),
+          one.bytes > 0 ? size_text(one.bytes) : "-",
+          number_text(ratio_of(one.source, one.bytes)),
+          one.preset.empty() ? "-" : printable(one.preset)};
+}
+
+/// Lists what can be opened; the status is that of the rest.
+int list_each(const std::vector<std::string>& files,
+              const std::function<void(const std::string&, const Listed&)>& add) {
   int worst = kDone;
-  for (const std::string& file : o.files) {
-    const auto failure = failure_of([&] { table.add(listed(file)); });
+  for (const std::string& file : files) {
+    const auto failure = failure_of([&] { add(file, listed(file)); });
     if (!failure) continue;
     complain(failure->text);
     worst = std::max(worst, failure->status);
   }
+  return worst;
+}
+
+int list_files(const InspectArguments& o) {
+  std::vector<std::string> files;
+  for (const std::string& file : o.files) {
+    std::vector<std::string> some{file};
+    if (is_collection(file)) failure_of([&] { some = member_paths(file); });  // of one that is damaged it is told below
+    files.insert(files.end(), some.begin(), some.end());
+  }
+  Table table({"file", ">tensors", ">source", ">file bytes", ">ratio", "preset"});
+  const int worst =
+      list_each(files, [&](const std::string& file, const Listed& one) { table.add(row_of(input_name(file), one)); });
   print(table.text());
+  return worst;
+}
+
+int inspect_collection(const InspectArguments& o, const std::string& file) {
+  const std::vector<std::string> members = member_paths(file);
+  if (o.why || !o.plot.empty()) {
+    throw UsageError(fmt::format("--why and --plot are of one container: name it, as {}", shell_word(members.at(0))));
+  }
+  Table table({"member", ">tensors", ">source", ">file bytes", ">ratio", "preset", "begins with"});
+  Json list = Json::array();
+  const int worst = list_each(members, [&](const std::string& path, const Listed& one) {
+    const std::string name = path.substr(file.size() + 1);
+    std::vector<std::string> row = row_of(name, one);
+    row.push_back(one.base ? fmt::format("{} tokens of {}", one.base->tokens, printable(one.base->file)) : "-");
+    table.add(row);
+    list.push_back({{"name", name},
+                    {"tensors", one.tensors},
+                    {"source_bytes", one.source},
+                    {"file_bytes", one.bytes},
+                    {"preset", one.preset}});
+    if (one.base) list.back()["base"] = {{"file", one.base->file}, {"tokens", one.base->tokens}};
+  });
+  const std::uint64_t bytes = stored_bytes(file).value_or(0);
+  if (o.json) {
+    print_json({{"schema", 1}, {"file", file}, {"kind", "collection"}, {"file_bytes", bytes}, {"members", list}});
+  } else {
+    print(
+        fmt::format("{}: a collection of containers ({}), {}\n\n{}\nto decode: kvzip decompress {} --output-dir DIR\n",
+                    printable(file), members.size(), size_text(bytes), table.text(), shell_word(file)));
+  }
   return worst;
 }
 
@@ -243,6 +300,7 @@ int inspect(const InspectArguments& o) {
     as_typed("--plot", [&] { plot_format(o.plot); });
     require_gnuplot();
   }
+  if (o.files.size() == 1 && is_collection(o.files[0])) return inspect_collection(o, o.files[0]);
   if (o.files.size() == 1) return inspect_file(o, o.files[0]);
   if (o.why || o.json || !o.plot.empty())
     throw UsageError("--why, --json and --plot are of one file; several are listed");

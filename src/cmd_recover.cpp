@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <memory>
 
+#include "formats/collection.hpp"
 #include "formats/format_table.hpp"
 #include "kvzip/recover.hpp"
 #include "src/cli/batch.hpp"
@@ -55,6 +56,7 @@ int recover_file(const RecoverArguments& o) {
     refuse_same_file(o.in, o.out);
     refuse_existing(o.out, o.common.force);
   }
+  require_no_collection(o.in);
   KvzDamage damage;
   {
     ProgressLine progress(input_name(o.in), !o.common.quiet);

@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 
+#include "formats/collection.hpp"
 #include "formats/file.hpp"
 #include "formats/format_table.hpp"
 #include "kvzip/container.hpp"
@@ -40,6 +41,7 @@ Outcome verify_file(const VerifyArguments& o, const std::string& name) {
     copy.emplace(name);
   }
   const std::string path = copy ? copy->reopen_path() : name;
+  require_no_collection(path);  // a damaged one; of others it is the members
   // A container is not opened first: one too damaged for that can still be walked.
   std::vector<std::string> damage;
   std::string what = "container";
@@ -77,7 +79,7 @@ void add_verify(CLI::App& app, Action& action) {
                         "from end to end. Of several files the exit status is the highest."});
   auto o = std::make_shared<VerifyArguments>();
   command->add_option("FILE", o->batch.in, "files to check");
-  o->batch.keep_going = true;
+  o->batch.keep_going = o->batch.members = true;
   add_batch(*command, o->batch, false);
   add_threads(*command, o->common);
   add_trust(*command);

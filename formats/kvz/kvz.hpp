@@ -26,6 +26,9 @@ std::unique_ptr<KvzReader> open_kvz(InputStream& stream, bool appended = false, 
 /// next one, so that no chain of them can be closed; the bound is for those that are merely long.
 inline constexpr unsigned kMostBases = 16;
 
+/// As base_of() of kvzip/container.hpp; the file's path ends with its name.
+KvzBase base_of(const InputFile& file, std::uint64_t tokens);
+
 /// A name that can stand in a header: of a file in the same folder, in UTF-8 and without control characters.
 bool is_base_name(std::string_view name);
 

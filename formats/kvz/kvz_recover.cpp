@@ -1,12 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <unistd.h>
-
 #include <memory>
 #include <optional>
 #include <utility>
 
 #include "codec/fail.hpp"
-#include "formats/file_calls.hpp"
 #include "formats/kvz/kvz.hpp"
 #include "formats/kvz/kvz_growing.hpp"
 #include "formats/kvz/kvz_growth.hpp"
@@ -123,10 +120,7 @@ class AppendedRescue {
  private:
   void add(const Segment& segment, const std::string& name, const Progress& progress) {
     const InputFile front_to_back(file_->reopen_path());
-    if (::lseek(front_to_back.descriptor(), static_cast<off_t>(segment.begin), SEEK_SET) < 0) {
-      fail_errno(file_->path(), "read");
-    }
-    InputStream stream(front_to_back.descriptor(), file_->path(), segment.bytes);
+    InputStream stream = front_to_back.stream(segment.begin, segment.bytes, file_->path());
     auto reader =
         open_salvage(stream, places_of_frames(segment_file(file_, segment)), aside_.has_value(), segment.bytes);
     std::vector<std::uint64_t> offsets, axes;
@@ -221,7 +215,7 @@ KvzDamage recover_kvz(const std::string& path, const RecoverOptions& options, co
     return AppendedRescue(file, beside, options).recover(segments, progress);
   }
   const InputFile front_to_back(file.reopen_path());
-  InputStream stream(front_to_back.descriptor(), path);
+  InputStream stream = front_to_back.stream(0, file.size(), path);
   auto reader = open_salvage(stream, places_of_frames(InputFile(file.reopen_path())), keeps_frames, file.size());
   return recover(std::move(reader), beside, options, container_of(options), progress);
 }

@@ -195,8 +195,12 @@ std::unique_ptr<KvzReader> open_shared(std::unique_ptr<KvzReader> own, std::uniq
   return std::make_unique<SharedContainer>(std::move(own), std::move(base));
 }
 
+KvzBase base_of(const InputFile& file, std::uint64_t tokens) {
+  return identify(file, {file.path().substr(file.path().rfind('/') + 1), tokens});
+}
+
 KvzBase base_of(const std::string& path, std::uint64_t tokens) {
-  return identify(InputFile(path), {path.substr(path.rfind('/') + 1), tokens});
+  return base_of(InputFile(path), tokens);
 }
 
 std::unique_ptr<KvzReader> open_base(const KvzBase& stated, const std::string& path, unsigned depth) {
@@ -205,12 +209,11 @@ std::unique_ptr<KvzReader> open_base(const KvzBase& stated, const std::string& p
   const std::string beside = path.substr(0, path.rfind('/') + 1) + stated.file;
   return in_file(beside, [&] {
     // A pipe of that name would be waited for.
-    std::error_code error;
-    const auto status = std::filesystem::status(beside, error);
-    if (!std::filesystem::exists(status)) {
+    if (!stored_bytes(beside)) {
+      std::error_code error;
+      if (std::filesystem::exists(beside, error)) fail(ErrorCode::io, "is no file");
       fail(ErrorCode::io, "not here, and the first {} tokens of {} are in it", stated.tokens, path);
     }
-    if (!std::filesystem::is_regular_file(status)) fail(ErrorCode::io, "is no file");
     InputFile file(beside);
     if (identify(file, stated) != stated) {
       fail(ErrorCode::corrupt, "it has changed since its first {} tokens were shared with {}", stated.tokens, path);

@@ -2,13 +2,11 @@
 // Checks a container front to back. A file is read as its readers would; what is wrong with it, and all of a pipe, is
 // found by reading on after damage.
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <optional>
 
 #include "formats/file.hpp"
-#include "formats/file_calls.hpp"
 #include "formats/kvz/kvz.hpp"
 #include "formats/kvz/kvz_segments.hpp"
 #include "formats/kvz/kvz_tables.hpp"
@@ -27,9 +25,7 @@ std::optional<Error> damage_for_readers(const std::string& path, const std::stri
     const InputFile front_to_back(file.reopen_path());
     const Segments segments = find_segments(file);
     for (const Segment& segment : segments.all) {
-      const auto begin = static_cast<off_t>(segment.begin);
-      if (::lseek(front_to_back.descriptor(), begin, SEEK_SET) < 0) fail_errno(path, "read");
-      InputStream stream(front_to_back.descriptor(), path, segment.bytes);
+      InputStream stream = front_to_back.stream(segment.begin, segment.bytes, path);
       const std::unique_ptr<KvzReader> reader = open_kvz(stream, segment.begin > 0, segment.begin == 0);
       reader->use_tables(beside);
       for_each_part(*reader, {}, {}, threads, progress);

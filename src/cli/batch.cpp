@@ -14,6 +14,7 @@
 #include <set>
 #include <thread>
 
+#include "formats/collection.hpp"
 #include "formats/file.hpp"
 #include "src/cli/workers.hpp"
 #include "src/report/report.hpp"
@@ -59,6 +60,19 @@ void search(const fs::path& folder, const fs::path& below, const std::function<b
       out.push_back({entry.path().string(), (below / name).string()});
     }
   }
+}
+
+/// A damaged one stays one input, which says what it is.
+std::vector<BatchFile> members_of(const BatchFile& file) {
+  std::vector<BatchFile> out;
+  try {
+    for (const std::string& path : member_paths(file.in)) {
+      out.push_back({path, (fs::path(file.below).parent_path() / fs::path(path).filename()).string()});
+    }
+  } catch (const Error&) {
+    return {file};
+  }
+  return out;
 }
 
 void make_folder_of(const std::string& path) {
@@ -228,6 +242,9 @@ std::vector<BatchFile> batch_files(const Batch& batch, const std::function<bool(
     const std::vector<std::string> more = read_names(batch.names);
     paths.insert(paths.end(), more.begin(), more.end());
   }
+  const auto fits = [&](std::string_view path) {
+    return wanted(path) || (batch.members && path.ends_with(".kvz.tar"));
+  };
   std::vector<BatchFile> found, out;
   for (const std::string& path : paths) {
     std::error_code ignored;
@@ -235,14 +252,19 @@ std::vector<BatchFile> batch_files(const Batch& batch, const std::function<bool(
     if (path == "-" || !fs::is_directory(path, ignored) || (batch.joins && !batch.recursive)) {
       found.push_back({path, fs::path(path).filename().string()});
     } else if (batch.recursive) {
-      search(path, {}, wanted, found);
+      search(path, {}, fits, found);
     } else {
       throw UsageError(fmt::format("{} is a folder: -r takes the files in it", path));
     }
   }
   std::set<std::string> seen;
   for (BatchFile& file : found) {
-    if (seen.insert(fs::path(file.in).lexically_normal().string()).second) out.push_back(std::move(file));
+    if (!seen.insert(fs::path(file.in).lexically_normal().string()).second) continue;
+    if (batch.members && is_collection(file.in)) {
+      for (BatchFile& member : members_of(file)) out.push_back(std::move(member));
+    } else {
+      out.push_back(std::move(file));
+    }
   }
   return out;
 }

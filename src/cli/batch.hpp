@@ -17,6 +17,7 @@ struct Batch {
   std::vector<std::string> in;  // as typed: files, and folders with -r
   std::string names, folder;    // --files0-from, --output-dir
   bool joins = false;           // a folder is one input
+  bool members = false;         // of a collection each is an input
   unsigned jobs = 1;            // files at a time
   bool recursive = false, keep_going = false, skip_existing = false, json = false;
 
@@ -37,8 +38,8 @@ struct BatchFile {
   std::string out{};    // empty = none
 };
 /// All files, in the order of the command line, those of a folder by name; each once. In folders, regular files whose
-/// extension `wanted` takes; links are not followed. UsageError for a folder without -r, fail(io) for what cannot be
-/// read.
+/// extension `wanted` takes, and with `members` .kvz.tar; links are not followed. UsageError for a folder without -r,
+/// fail(io) for what cannot be read.
 std::vector<BatchFile> batch_files(const Batch& batch, const std::function<bool(std::string_view path)>& wanted);
 /// Says where outputs go: `name` in place of the input's, beside it or below --output-dir. UsageError where two are
 /// one.

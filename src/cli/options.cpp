@@ -11,6 +11,7 @@
 
 #include "codec/fail.hpp"
 #include "codec/number.hpp"
+#include "formats/collection.hpp"
 #include "formats/file.hpp"
 #include "kvzip/trust.hpp"
 #include "src/cli/memory_limit.hpp"
@@ -167,7 +168,7 @@ void add_selecting(CLI::App& app, Selecting& selecting, const std::string& roles
 
 void refuse_same_file(const std::string& in, const std::string& out) {
   if (in == "-" || is_stream_output(out)) return;
-  const auto source = file_identity(in), target = file_identity(out);
+  const auto source = file_identity(collection_of(in).value_or(in)), target = file_identity(out);
   if (source && target && *source == *target) {
     fail_in(out, ErrorCode::invalid_argument, "input and output are the same file");
   }

@@ -83,14 +83,17 @@ class PrefixPlanner {
 
 }  // namespace
 
+bool names_collection(const std::string& out) {
+  return out.ends_with(".tar") && !std::filesystem::is_directory(out);
+}
+
 std::string sharing_folder(const std::string& out, const std::string& folder) {
   if (out.empty() || !folder.empty()) return folder;
   const bool is_folder = std::filesystem::is_directory(out) || out.ends_with('/');
   if (!is_folder && (std::filesystem::exists(out) || out == "-" || !format_of_path(out).empty())) {
     throw UsageError(
-        fmt::format("--share-prefix makes a container of each dump, of which one names another: -o {} is one file; "
-                    "give a folder, as "
-                    "-o {}/",
+        fmt::format("--share-prefix makes a container of each dump, of which one names another: -o {0} is one file; "
+                    "give a folder, as -o {1}/, or a collection of them, as -o {1}.kvz.tar",
                     out, out == "-" ? "packed" : std::filesystem::path(out).stem().string()));
   }
   return out;

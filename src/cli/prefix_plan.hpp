@@ -11,8 +11,10 @@
 
 namespace kvzip::tool {
 
+/// Of -o: a name that ends with .tar and is no folder.
+bool names_collection(const std::string& out);
 /// Where containers go that name each other: --output-dir, or -o where it names a folder, which need not exist.
-/// UsageError where it names a file: an element stands in one container once, for one tensor.
+/// UsageError where it names a file that is no collection: an element stands in one container once, for one tensor.
 std::string sharing_folder(const std::string& out, const std::string& folder);
 
 /// Of one dump.

@@ -10,6 +10,7 @@
 
 #include "codec/splitmix64.hpp"
 #include "formats/ggml_values.hpp"
+#include "formats/kvz/kvz.hpp"
 #include "formats/kvz/kvz_growth.hpp"
 #include "formats/kvz/kvz_plan.hpp"
 #include "formats/kvz/kvz_records.hpp"
@@ -181,7 +182,8 @@ std::unique_ptr<DumpReader> share_prefix(const SharedDump& base, const OpenDump&
   if (other.first->traits().once || stored_blocks(*other.first) != nullptr) return nullptr;
   const std::uint64_t tokens = common_tokens(*other.first, other.second, *reader, roles);
   if (tokens < least_shared(options)) return nullptr;
-  options.base = base_of(base.out, tokens);
+  const std::string name = base.out.substr(base.out.rfind('/') + 1);
+  options.base = base.all != nullptr ? base_of(base.all->member(name), tokens) : base_of(base.out, tokens);
   roles.model.rope.first_position += tokens;
   for (auto& own : roles.model.own) own.second.rope.first_position += tokens;
   std::unique_ptr<DumpReader> whole = std::exchange(reader, nullptr);

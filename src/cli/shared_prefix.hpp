@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "formats/collection.hpp"
 #include "kvzip/container.hpp"
 #include "src/cli/batch.hpp"
 
@@ -16,6 +17,7 @@ namespace kvzip::tool {
 /// A dump whose container another one takes its first tokens from.
 struct SharedDump {
   std::string in, out;
+  const CollectionWriter* all = nullptr;  // where that is a member of it
 };
 
 /// What has to agree for dumps to have tokens in common, but for the model: all keys, values and queries by name, with

@@ -42,7 +42,9 @@ std::string advice(Hint hint, const std::string& detail) {
     case Hint::overwrite:
       return "-f overwrites it";
     case Hint::follow:
-      return "if their tokens follow each other, --join tokens takes them so";
+      return "if their tokens follow each other, --join tokens takes them so; --share-prefix makes a container of "
+             "each, "
+             "in one file that -o NAME.kvz.tar names";
     case Hint::mix:
       return "--mix goes on";
     case Hint::none:

@@ -7,6 +7,7 @@
 #include <fstream>
 #include <iterator>
 
+#include "formats/collection.hpp"
 #include "formats/file.hpp"
 #include "formats/kvz/kvz_records.hpp"
 #include "kvzip/error.hpp"
@@ -21,8 +22,9 @@ namespace fs = std::filesystem;
 std::string stamp(const std::string& path) {
   if (path.empty()) return path;
   std::error_code missing;
-  const auto changed = fs::last_write_time(path, missing).time_since_epoch().count();
-  const auto size = fs::file_size(path, missing);
+  const std::string file = collection_of(path).value_or(path);
+  const auto changed = fs::last_write_time(file, missing).time_since_epoch().count();
+  const auto size = fs::file_size(file, missing);
   return fmt::format("{} {} {}", fs::absolute(path).lexically_normal().string(), size, changed);
 }
 

@@ -6,6 +6,7 @@
 
 #include "formats/kvz/kvz.hpp"
 #include "tests/contract/hostile_containers.hpp"
+#include "tests/support/tar_bytes.hpp"
 #include "tests/unit/scratch_directory.hpp"
 
 namespace kvzip::test {
@@ -55,6 +56,37 @@ TEST_CASE("shared prefixes: headers that lie about a base are refused") {
   // Without the flag nobody looks; from a pipe there is nowhere to look.
   CHECK_FALSE(by_index(naming("../a", 2, 0)).code.has_value());
   CHECK(as_stream(naming("a.kvz", 2)).code == ErrorCode::unsupported);
+}
+
+TEST_CASE("shared prefixes: in a collection, bases are among its members alone") {
+  const ScratchDirectory scratch;
+  const auto text = [](const Bytes& bytes) {
+    return std::string(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+  };
+  const auto opened = [&](const std::vector<std::pair<std::string, Bytes>>& members, const std::string& name) {
+    std::string archive;
+    for (const auto& [as, bytes] : members) archive += tar_entry({as, text(bytes)});
+    const std::string path = scratch.file("all.kvz.tar", archive + kTarEnd);
+    return outcome([&] { return open_kvz(path + "/" + name); });
+  };
+  auto first = sample_reader(sample_specs(1, 6)), rest = sample_reader(sample_specs(1, 3));
+  KvzOptions options = options_of("key = quant:bits=4,pack\nvalue = planes,ac", 2);
+  const Bytes base = compressed(*first, options);
+  const std::string beside = scratch.file("a.kvz", text(base));
+  options.base = base_of(beside, 5);
+  rest->stated->model.rope.first_position = 5;
+  const Bytes own = compressed(*rest, options);
+  CHECK_FALSE(opened({{"a.kvz", base}, {"b.kvz", own}}, "b.kvz").code.has_value());
+  CHECK_FALSE(opened({{"b.kvz", own}, {"a.kvz", base}}, "b.kvz").code.has_value());
+  // What stands beside the collection is none of its members.
+  const Outcome gone = opened({{"b.kvz", own}}, "b.kvz");
+  CHECK(gone.code == ErrorCode::io);
+  CHECK(gone.message.find("all.kvz.tar/a.kvz: not here, and the first 5 tokens of") != std::string::npos);
+  CHECK(opened({{"b.kvz", own}, {"a.kvz", own}}, "b.kvz").code == ErrorCode::corrupt);
+  // Loops, and names that lead out.
+  CHECK(opened({{"a.kvz", naming("a.kvz", 2)}}, "a.kvz").code == ErrorCode::corrupt);
+  CHECK(opened({{"a.kvz", naming("b.kvz", 2)}, {"b.kvz", naming("a.kvz", 2)}}, "a.kvz").code == ErrorCode::corrupt);
+  CHECK(opened({{"a.kvz", naming("../a.kvz", 2)}}, "a.kvz").code == ErrorCode::corrupt);
 }
 
 TEST_CASE("shared prefixes: damage to a container or its base is refused or changes no value") {

@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "formats/collection.hpp"
+
+#include <fcntl.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <set>
+
+#include "codec/fail.hpp"
+#include "codec/limits.hpp"
+#include "formats/format_table.hpp"
+#include "formats/kvz/kvz.hpp"
+#include "formats/kvz/kvz_records.hpp"
+#include "formats/tar_header.hpp"
+#include "formats/text.hpp"
+
+namespace kvzip {
+namespace {
+
+constexpr std::size_t kMagicBytes = 8;
+
+bool is_container(ByteView first) {
+  const Prelude prelude = make_prelude({});
+  return first.size() >= kMagicBytes && std::equal(first.begin(), first.begin() + kMagicBytes, prelude.begin());
+}
+
+std::uint64_t padding_of(std::uint64_t bytes) {
+  return (kTarBlock - bytes % kTarBlock) % kTarBlock;
+}
+
+class CollectionScan {
+ public:
+  explicit CollectionScan(const InputFile& file) : file_(file) {}
+
+  std::vector<CollectionMember> members() {
+    while (const auto header = next_header()) {
+      if (header->type == kTarPax) {
+        take_pax(*header);
+      } else {
+        take_member(*header);
+      }
+    }
+    return std::move(members_);
+  }
+
+ private:
+  /// Nothing at the end of the archive, which is two blocks of zeros.
+  std::optional<TarHeader> next_header() {
+    const TarBlock block = next_block();
+    if (block != TarBlock{}) return parse_tar_header(block);
+    if (next_block() != TarBlock{}) fail(ErrorCode::corrupt, "tar: a member follows the end of the archive");
+    if (pax_) fail(ErrorCode::corrupt, "tar: a pax header of no member");
+    return std::nullopt;
+  }
+
+  TarBlock next_block() {
+    if (file_.size() - at_ < kTarBlock) {
+      fail(ErrorCode::truncated, "the collection ends at byte {} behind {} members, and its end is missing",
+           file_.size(), members_.size());
+    }
+    TarBlock block;
+    file_.read_at(at_, block);
+    at_ += kTarBlock;
+    return block;
+  }
+
+  /// The bytes behind a header.
+  void skip(std::uint64_t bytes, std::string_view name) {
+    const std::uint64_t left = file_.size() - at_;
+    if (bytes > left || padding_of(bytes) > left - bytes) {
+      fail(ErrorCode::truncated, "member {} has {} bytes, and the collection ends after {} of them", quoted(name),
+           bytes, std::min(bytes, left));
+    }
+    at_ += bytes + padding_of(bytes);
+  }
+
+  void take_pax(const TarHeader& header) {
+    if (pax_) fail(ErrorCode::corrupt, "tar: two pax headers of a member");
+    if (header.bytes > limits::kPaxBytes) {
+      fail(ErrorCode::limit, "tar: a pax header of {} bytes is too long", header.bytes);
+    }
+    const std::uint64_t begin = at_;
+    skip(header.bytes, header.name);
+    std::string text(header.bytes, '\0');
+    file_.read_at(begin, std::as_writable_bytes(std::span(text)));
+    pax_ = parse_pax(text);
+  }
+
+  void take_member(TarHeader header) {
+    if (pax_ && pax_->name) header.name = *pax_->name;
+    if (pax_ && pax_->bytes) header.bytes = *pax_->bytes;
+    pax_.reset();
+    if (header.type != kTarFile) {
+      fail(ErrorCode::unsupported,
+           "member {} is no plain file: a collection has containers alone, as 'tar -H posix -cf FILE *.kvz' makes one",
+           quoted(header.name));
+    }
+    if (!is_base_name(header.name)) {
+      fail(ErrorCode::unsupported, "member {}: not the name of a file in one folder, in UTF-8", quoted(header.name));
+    }
+    if (!names_.insert(header.name).second) fail(ErrorCode::corrupt, "two members {}", quoted(header.name));
+    if (members_.size() >= limits::kCollectionMembers) {
+      fail(ErrorCode::limit, "more than {} members in a collection", limits::kCollectionMembers);
+    }
+    members_.push_back({header.name, at_, header.bytes});
+    skip(header.bytes, header.name);
+    Bytes first(std::min<std::uint64_t>(kMagicBytes, header.bytes));
+    file_.read_at(members_.back().begin, first);
+    if (!is_container(first)) fail(ErrorCode::unsupported, "member {} is no container", quoted(header.name));
+  }
+
+  const InputFile& file_;
+  std::uint64_t at_ = 0;
+  std::optional<PaxFields> pax_;
+  std::set<std::string> names_;
+  std::vector<CollectionMember> members_;
+};
+
+}  // namespace
+
+bool begins_collection(ByteView first) {
+  for (std::size_t at = 0; is_tar(first.subspan(at));) {
+    TarBlock block;
+    std::copy_n(first.begin() + static_cast<std::ptrdiff_t>(at), kTarBlock, block.begin());
+    at += kTarBlock;
+    try {
+      const TarHeader header = parse_tar_header(block);
+      if (header.type != kTarPax) return header.bytes >= kMagicBytes && is_container(first.subspan(at));
+      if (header.bytes > first.size() - at || padding_of(header.bytes) > first.size() - at - header.bytes) return false;
+      at += header.bytes + padding_of(header.bytes);
+    } catch (const Error&) {
+      return false;
+    }
+  }
+  return false;
+}
+
+bool is_collection(const std::string& path) {
+  std::error_code ignored;
+  if (!std::filesystem::is_regular_file(path, ignored)) return false;
+  // A look does not make it an input, whose permissions outputs have.
+  const FileDescriptor fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (fd.get() < 0) return false;
+  InputStream stream(fd.get(), path);
+  return begins_collection(stream.peek(kProbeBytes));
+}
+
+std::vector<CollectionMember> read_collection(const InputFile& file) {
+  return in_file(file.path(), [&] { return CollectionScan(file).members(); });
+}
+
+std::vector<std::string> member_paths(const std::string& path) {
+  std::vector<std::string> out;
+  for (const CollectionMember& member : read_collection(InputFile(path))) out.push_back(path + "/" + member.name);
+  return out;
+}
+
+std::optional<std::string> collection_of(const std::string& path) {
+  const std::size_t slash = path.rfind('/');
+  if (slash == std::string::npos || slash + 1 == path.size()) return std::nullopt;
+  std::string file = path.substr(0, slash);
+  return is_collection(file) ? std::optional(std::move(file)) : std::nullopt;
+}
+
+std::optional<CollectionMember> find_member(const InputFile& file, std::string_view name) {
+  for (CollectionMember& member : read_collection(file)) {
+    if (member.name == name) return std::move(member);
+  }
+  return std::nullopt;
+}
+
+void refuse_collection(const InputFile& file) {
+  const std::vector<CollectionMember> members = read_collection(file);
+  fail_in(file.path(), ErrorCode::unsupported,
+          "a collection of containers ({}): {} is the first of them, and 'tar xf' makes each a file", members.size(),
+          quoted(file.path() + "/" + members.at(0).name));
+}
+
+void require_no_collection(const std::string& path) {
+  if (is_collection(path)) refuse_collection(InputFile(path));
+}
+
+}  // namespace kvzip

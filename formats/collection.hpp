@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+// Containers in one file, as in a folder: a tar archive of them (man/kvz.5, "Collections"). A name that leads into one,
+// FILE/NAME, opens as a file of its own (InputFile), beside which the other members stand.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "formats/file.hpp"
+
+namespace kvzip {
+
+struct CollectionMember {
+  std::string name;
+  std::uint64_t begin = 0, bytes = 0;  // in the file
+};
+
+/// By the first kProbeBytes of a file: a tar archive that begins with a container.
+bool begins_collection(ByteView first);
+/// The same of a regular file of this name.
+bool is_collection(const std::string& path);
+/// In their order, each a container's bytes inside the file, under a name of its own that a base can have.
+std::vector<CollectionMember> read_collection(const InputFile& file);
+/// FILE/NAME of each.
+std::vector<std::string> member_paths(const std::string& path);
+
+/// The FILE of FILE/NAME where that is a collection.
+std::optional<std::string> collection_of(const std::string& path);
+/// Nothing where no member has this name.
+std::optional<CollectionMember> find_member(const InputFile& file, std::string_view name);
+
+/// What a command says that takes one dump: what is damaged, or else how to name one of the members.
+[[noreturn]] void refuse_collection(const InputFile& file);
+/// The same of a name, where it is one of a collection.
+void require_no_collection(const std::string& path);
+
+/// A collection under construction: nothing has its name before finish().
+class CollectionWriter {
+ public:
+  CollectionWriter(const std::string& path, bool overwrite) : path_(path), file_(path, overwrite) {}
+  /// Takes the bytes of the next member, whose name no other has; one at a time. It counts once the sink's finish() is
+  /// called.
+  std::unique_ptr<Sink> add(const std::string& name);
+  std::size_t size() const { return members_.size(); }
+  /// A name that opens the member while this object lives.
+  std::string path_of(const std::string& name) const { return file_.path() + "/" + name; }
+  /// The same without counting what was written as an input (formats/file.hpp, forget_inputs()).
+  InputFile member(std::string_view name) const;
+  /// Readable by those who may read all inputs that were opened before members were finished.
+  void finish();
+
+ private:
+  class MemberSink;
+
+  std::string path_;
+  PendingFile file_;
+  std::vector<CollectionMember> members_;
+  InputAccess access_;
+  std::uint64_t end_ = 0;  // behind the last member
+};
+
+}  // namespace kvzip
