@@ -24,7 +24,7 @@ awk '
     split("codec/fail.hpp codec/nearest.hpp codec/number.hpp codec/portable_math.hpp codec/split.hpp codec/splitmix64.hpp " \
       "formats/file.hpp formats/parallel.hpp formats/text.hpp formats/json_fields.hpp formats/json_limits.hpp " \
       "formats/attribute_text.hpp formats/format_table.hpp formats/hdf5/hdf5.hpp formats/join.hpp formats/left_out.hpp " \
-      "formats/selection.hpp formats/token_positions.hpp formats/token_windows.hpp formats/borrowed_reader.hpp formats/query_set.hpp " \
+      "formats/selection.hpp formats/token_positions.hpp formats/row_places.hpp formats/token_windows.hpp formats/used_rows.hpp formats/borrowed_reader.hpp formats/query_set.hpp " \
       "formats/kvz/kvz.hpp formats/kvz/kvz_pages.hpp formats/kvz/kvz_plan.hpp formats/kvz/kvz_records.hpp " \
       "formats/kvz/kvz_results.hpp formats/kvz/kvz_tables.hpp formats/kvz/tile_saliency.hpp formats/kvz/tile_walk.hpp " \
       "codec/kernels/attention.hpp codec/kernels/instruction_set.hpp codec/pipeline.hpp codec/stage_clock.hpp codec/buffer.hpp " \

@@ -13,7 +13,8 @@
 namespace kvzip {
 
 /// Tensors: token_ids, positions, keys and values by layer, with streams.S. before their names where there are several
-/// streams, cells where they say more than positions and the same sequences, and what follows in the file as bytes.
+/// streams, cells where they say more than positions and the same sequences, and what follows in the file as bytes. A
+/// second cache has swa. or index. before all of these, and its layers are counted on; recurrent states are bytes.
 /// Blocks of quantised types are rows of bytes (formats/ggml_values.hpp).
 std::unique_ptr<DumpReader> open_llama(InputFile file);
 /// fail(unsupported) unless the dump is what open_llama() made of a file, with its values as they were or others.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "formats/llama.hpp"
 
+#include <algorithm>
 #include <cstring>
 
 #include "codec/fail.hpp"
@@ -11,8 +12,13 @@
 namespace kvzip {
 namespace {
 
-std::string prefix_of(const LlamaState& state, std::size_t stream) {
-  return state.streams.size() == 1 ? std::string() : fmt::format("streams.{}.", stream);
+std::string prefix_of(const LlamaMemory& memory, std::size_t stream) {
+  const std::string_view kind = kLlamaPrefixes[static_cast<std::size_t>(memory.kind)];
+  return memory.streams.size() == 1 ? std::string(kind) : fmt::format("{}streams.{}.", kind, stream);
+}
+
+std::string rotation(const std::optional<std::uint32_t>& block) {
+  return block ? fmt::to_string(*block) : std::string("unknown");
 }
 
 class LlamaReader final : public PlacedReader {
@@ -20,8 +26,19 @@ class LlamaReader final : public PlacedReader {
   explicit LlamaReader(InputFile file) : PlacedReader(std::move(file)) {
     const LlamaState state = read_llama_state(file_);
     add("token_ids", DType::i32, {state.tokens}, state.tokens_begin);
-    for (std::size_t s = 0; s < state.streams.size(); ++s) add_stream(state.streams[s], prefix_of(state, s));
-    for (std::size_t s = 0; s < state.streams.size(); ++s) add_cells(state.streams[s], prefix_of(state, s));
+    std::size_t layers = 0;
+    for (const LlamaMemory& memory : state.memories) {
+      for (std::size_t s = 0; s < memory.streams.size(); ++s) {
+        add_stream(memory.streams[s], prefix_of(memory, s), layers);
+      }
+      layers += memory.layers();
+    }
+    for (const LlamaMemory& memory : state.memories) {
+      for (std::size_t s = 0; s < memory.streams.size(); ++s) add_cells(memory.streams[s], prefix_of(memory, s));
+      if (memory.kind == LlamaKind::recurrent) {
+        add(std::string(kLlamaKinds[2]), DType::u8, {memory.end - memory.begin}, memory.begin);
+      }
+    }
     if (state.end < file_.size()) add("appendix", DType::u8, {file_.size() - state.end}, state.end);
     describe(state);
     place(std::move(found_), std::move(places_));
@@ -45,15 +62,15 @@ class LlamaReader final : public PlacedReader {
     kept_.push_back(std::move(kept));
   }
 
-  void add_stream(const LlamaStream& stream, const std::string& prefix) {
+  /// Which layers of the model these are is not said: they are counted through all caches of the file.
+  void add_stream(const LlamaStream& stream, const std::string& prefix, std::size_t first_layer) {
     const std::uint64_t cells = stream.positions.size();
     const ByteView positions = std::as_bytes(std::span(stream.positions));
     if (cells > 0) add(prefix + "positions", DType::i32, {cells}, 0, {positions.begin(), positions.end()});
     for (std::size_t layer = 0; layer < stream.keys.size(); ++layer) {
-      add_rows(stream.keys[layer], fmt::format("{}layers.{}.key", prefix, layer), cells);
-      if (layer < stream.values.size()) {
-        add_rows(stream.values[layer], fmt::format("{}layers.{}.value", prefix, layer), cells);
-      }
+      const std::string name = fmt::format("{}layers.{}", prefix, first_layer + layer);
+      add_rows(stream.keys[layer], name + ".key", cells);
+      if (layer < stream.values.size()) add_rows(stream.values[layer], name + ".value", cells);
     }
   }
 
@@ -86,14 +103,22 @@ class LlamaReader final : public PlacedReader {
   void describe(const LlamaState& state) {
     const auto tell = [&](std::string name, std::string value) { say({}, std::move(name), std::move(value)); };
     tell("llama.cpp", fmt::format("{} {}", state.session ? "session" : "sequence", state.version));
-    const auto rotation = [](const std::optional<std::uint32_t>& block) {
-      return block ? fmt::to_string(*block) : std::string("unknown");
-    };
-    tell("llama.cpp.rotated_keys", rotation(state.rotated_keys));
-    tell("llama.cpp.rotated_values", rotation(state.rotated_values));
     if (!state.architecture.empty()) tell("llama.cpp.architecture", state.architecture);
-    if (state.streams.size() > 1) tell("llama.cpp.streams", fmt::to_string(state.streams.size()));
-    if (state.transposed) tell("llama.cpp.transposed", "1");
+    std::string kinds;
+    for (const LlamaMemory& memory : state.memories) {
+      const auto kind = static_cast<std::size_t>(memory.kind);
+      kinds += fmt::format("{}{}", kinds.empty() ? "" : " ", kLlamaKinds[kind]);
+      if (memory.kind == LlamaKind::recurrent) continue;
+      const std::string of = fmt::format("llama.cpp.{}", kLlamaPrefixes[kind]);
+      tell(of + "rotated_keys", rotation(memory.rotated_keys));
+      tell(of + "rotated_values", rotation(memory.rotated_values));
+      tell(of + "layers", fmt::to_string(memory.layers()));
+      const bool values = std::ranges::any_of(memory.streams, [](const LlamaStream& s) { return !s.values.empty(); });
+      if (memory.layers() > 0 && !values) tell(of + "values", "none");
+      if (memory.streams.size() > 1) tell(of + "streams", fmt::to_string(memory.streams.size()));
+      if (memory.transposed) tell(of + "transposed", "1");
+    }
+    if (kinds != kLlamaKinds[0]) tell("llama.cpp.memories", kinds);
     // The weights of this architecture are permuted so that rotary pairs are neighbours.
     if (state.architecture == "llama") tell("rope_layout", "interleaved");
   }

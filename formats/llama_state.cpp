@@ -12,7 +12,7 @@
 namespace kvzip {
 namespace {
 
-constexpr std::uint32_t kMaxStreams = 1024, kMostLayers = 4096, kMaxSequences = 65536;
+constexpr std::uint32_t kMostLayers = 4096, kMaxSequences = 65536;
 
 /// What was tried does not fit the bytes.
 struct Misfit {};
@@ -33,6 +33,7 @@ class Cursor {
     at_ += sizeof value;
     return value;
   }
+  void go_back(std::uint64_t at) { at_ = at; }
   void skip(std::uint64_t bytes) {
     if (left() < bytes) throw Misfit();
     at_ += bytes;
@@ -106,23 +107,24 @@ LlamaTensor read_columns(Cursor& in, std::uint64_t cells) {
   return tensor;
 }
 
+/// What nothing in the file says.
 struct Guess {
   std::uint32_t extension = 0;
   bool has_values = true;
 };
 
-LlamaStream read_stream(Cursor& in, const Guess& guess, bool states_rotation, LlamaState& state) {
+LlamaStream read_stream(Cursor& in, const Guess& guess, bool states_rotation, LlamaMemory& memory) {
   LlamaStream stream;
   const auto cells = in.take<std::uint32_t>();
   if (cells == 0) return stream;
   read_cells(in, cells, guess.extension, stream);
   const auto transposed = in.take<std::uint32_t>(), layers = in.take<std::uint32_t>();
-  require(transposed <= 1 && layers >= 1 && layers <= kMostLayers);
-  state.transposed = transposed == 1;
+  require(transposed <= 1 && layers <= kMostLayers);
+  memory.transposed = transposed == 1;
   if (states_rotation) {
-    state.rotated_keys = in.take<std::uint32_t>();
-    state.rotated_values = in.take<std::uint32_t>();
-    require(*state.rotated_keys <= 65536 && *state.rotated_values <= 65536);
+    memory.rotated_keys = in.take<std::uint32_t>();
+    memory.rotated_values = in.take<std::uint32_t>();
+    require(*memory.rotated_keys <= 65536 && *memory.rotated_values <= 65536);
   }
   for (std::uint32_t i = 0; i < layers; ++i) stream.keys.push_back(read_rows(in, cells));
   for (std::uint32_t i = 0; i < layers && guess.has_values; ++i) {
@@ -131,23 +133,95 @@ LlamaStream read_stream(Cursor& in, const Guess& guess, bool states_rotation, Ll
   return stream;
 }
 
-/// Nothing where the guess does not fit.
-std::optional<LlamaState> read_memory(const InputFile& file, std::uint64_t begin, const LlamaState& start,
-                                      const Guess& guess) {
+LlamaMemory read_cache(Cursor& in, const Guess& guess, bool states_rotation) {
+  LlamaMemory memory;
+  memory.begin = in.at();
+  const auto streams = in.take<std::uint32_t>();
+  require(streams >= 1 && streams <= kMostLlamaStreams);
+  for (std::uint32_t i = 0; i < streams; ++i) {
+    memory.streams.push_back(read_stream(in, guess, states_rotation, memory));
+  }
+  memory.end = in.at();
+  return memory;
+}
+
+/// llama_memory_recurrent::state_write: cells, then a tensor of each of two kinds for every layer that has them, which
+/// is not said how many those are. All of a kind are alike.
+LlamaMemory read_recurrent(Cursor& in) {
+  LlamaMemory memory;
+  memory.begin = in.at();
+  const auto cells = in.take<std::uint32_t>();
+  LlamaStream unused;
+  read_cells(in, cells, 0, unused);
+  require(in.take<std::uint32_t>() == 0);
+  const auto layers = in.take<std::uint32_t>();
+  require(layers >= 1 && layers <= kMostLayers);
+  struct Tensor {
+    std::int32_t type = 0;
+    std::uint64_t row = 0, end = 0;
+    bool like(const Tensor& other) const { return type == other.type && row == other.row; }
+  };
+  std::vector<Tensor> tensors;
   try {
-    LlamaState state = start;
-    Cursor in(file, begin);
-    const auto streams = in.take<std::uint32_t>();
-    require(streams >= 1 && streams <= kMaxStreams);
-    const bool states_rotation = start.version == (start.session ? 11u : 4u);
-    for (std::uint32_t i = 0; i < streams; ++i) {
-      state.streams.push_back(read_stream(in, guess, states_rotation, state));
+    while (tensors.size() < 2 * std::size_t{layers}) {
+      Tensor tensor{in.take<std::int32_t>(), in.take<std::uint64_t>()};
+      const GgmlType* type = find_ggml_type(tensor.type);
+      require(type != nullptr && type->decode == nullptr && tensor.row % type->bytes == 0);
+      in.pass(cells, tensor.row);
+      tensor.end = in.at();
+      tensors.push_back(tensor);
     }
-    state.end = in.at();
-    return state;
+  } catch (const Misfit&) {  // what follows is something else
+  }
+  for (std::size_t count = tensors.size() / 2; count > 0; --count) {
+    const auto alike = [&](std::size_t from) {
+      return std::all_of(tensors.begin() + static_cast<std::ptrdiff_t>(from),
+                         tensors.begin() + static_cast<std::ptrdiff_t>(from + count),
+                         [&](const Tensor& t) { return t.like(tensors[from]); });
+    };
+    if (!alike(0) || !alike(count)) continue;
+    memory.end = tensors[2 * count - 1].end;
+    in.go_back(memory.end);
+    return memory;
+  }
+  throw Misfit();
+}
+
+/// Which memories a file may hold, by their letters: those of attention, window, recurrent and index.
+constexpr std::array<std::string_view, 7> kPlans{"a", "aw", "ar", "awr", "ai", "ari", "r"};
+
+bool has_cells(const LlamaMemory& memory) {
+  return memory.kind == LlamaKind::recurrent ||
+         std::ranges::any_of(memory.streams, [](const LlamaStream& stream) { return !stream.positions.empty(); });
+}
+
+/// Nothing where the plan or the guess does not fit.
+std::optional<LlamaState> read_memories(const InputFile& file, std::uint64_t begin, const LlamaState& start,
+                                        std::string_view plan, const Guess& guess) {
+  constexpr std::string_view kLetters = "awri";
+  const bool states_rotation = start.version == (start.session ? 11u : 4u);
+  LlamaState state = start;
+  Cursor in(file, begin);
+  try {
+    for (const char letter : plan) {
+      const auto kind = static_cast<LlamaKind>(kLetters.find(letter));
+      const Guess own{guess.extension, kind == LlamaKind::attention ? guess.has_values : kind == LlamaKind::window};
+      state.memories.push_back(kind == LlamaKind::recurrent ? read_recurrent(in)
+                                                            : read_cache(in, own, states_rotation));
+      state.memories.back().kind = kind;
+    }
   } catch (const Misfit&) {
     return std::nullopt;
   }
+  state.end = in.at();
+  // A model all of whose layers have windows has a first cache of cells without layers, and then a second one.
+  const bool cells = std::ranges::any_of(state.memories, has_cells);
+  const bool layers = std::ranges::any_of(state.memories, [](const LlamaMemory& memory) {
+    return memory.kind == LlamaKind::recurrent || memory.layers() > 0;
+  });
+  // An empty cache is few bytes, which may be the beginning of something else.
+  const bool sure = state.end == file.size() || plan.size() == 1 || has_cells(state.memories.back());
+  return (cells && !layers) || !sure ? std::nullopt : std::optional(std::move(state));
 }
 
 /// A cache without values ends the file, or what follows is not the beginning of values that were cut.
@@ -197,20 +271,29 @@ LlamaState read_llama_state(const InputFile& file) {
   } catch (const Misfit&) {
     fail(ErrorCode::truncated, "a llama.cpp state that ends at byte {}, before its memory", file.size());
   }
-  std::optional<LlamaState> best;
+  std::optional<LlamaState> best;  // that explains most of the file
   for (const bool has_values : {true, false}) {
     for (const std::uint32_t extension : {0u, 8u, 12u}) {
-      auto found = read_memory(file, in.at(), start, {extension, has_values});
-      if (!found || (!has_values && !ends_without_values(file, found->end))) continue;
-      if (found->end == file.size()) return std::move(*found);
-      if (!best) best = std::move(found);
+      for (const std::string_view plan : kPlans) {
+        auto found = read_memories(file, in.at(), start, plan, {extension, has_values});
+        if (!found) continue;
+        if (found->end == file.size()) return std::move(*found);
+        if (!has_values && plan == "a" && !ends_without_values(file, found->end)) continue;
+        if (!best || found->end > best->end) best = std::move(found);
+      }
     }
-    if (best) return std::move(*best);
   }
+  if (best) return std::move(*best);
   fail(ErrorCode::unsupported,
-       "a llama.cpp {} whose memory is none that this kvzip knows (attention of one kind, in f32, f16, bf16, q4_0, "
-       "q4_1, q5_0, q5_1, q8_0 or iq4_nl), or that was cut",
+       "a llama.cpp {} whose memory is none that this kvzip knows (keys and values in f32, f16, bf16, q4_0, q4_1, "
+       "q5_0, q5_1, q8_0 or iq4_nl, and recurrent states in the first three), or that was cut",
        start.session ? "session" : "sequence");
+}
+
+std::size_t LlamaMemory::layers() const {
+  std::size_t most = 0;
+  for (const LlamaStream& stream : streams) most = std::max(most, stream.keys.size());
+  return most;
 }
 
 }  // namespace kvzip

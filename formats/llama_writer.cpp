@@ -42,9 +42,13 @@ class Sketch {
     for (std::size_t i = 0; i < dump.tensors.size(); ++i) by_name_.emplace(dump.tensors[i].name, i);
     for (const auto& [tensor, type] : ggml_blocks(dump)) blocks_.emplace(tensor, type);
     start();
-    const auto streams = number("llama.cpp.streams", 1);
-    put(static_cast<std::uint32_t>(streams));
-    for (std::uint64_t s = 0; s < streams; ++s) stream(streams == 1 ? std::string() : fmt::format("streams.{}.", s));
+    std::string kinds = dump.text("llama.cpp.memories");
+    if (kinds.empty()) kinds = kLlamaKinds[0];
+    for (std::string_view rest = kinds; !rest.empty();) {
+      const std::size_t end = std::min(rest.find(' '), rest.size());
+      memory(rest.substr(0, end));
+      rest.remove_prefix(std::min(rest.size(), end + 1));
+    }
     if (const auto more = find("appendix")) put_tensor(*more, DType::u8, 1);
     for (std::size_t i = 0; i < begins.size(); ++i) {
       if (!begins[i]) refuse("has no place for tensor {}", quoted(dump.tensors[i].name));
@@ -56,6 +60,7 @@ class Sketch {
   std::map<std::string_view, std::size_t> by_name_;
   std::map<std::size_t, const GgmlType*> blocks_;
   std::uint64_t at_ = 0;
+  std::size_t first_layer_ = 0;  // of the memory at hand
   bool session_ = false;
   std::uint64_t version_ = 0;
 
@@ -70,10 +75,11 @@ class Sketch {
     fail(ErrorCode::unsupported, "a file of llama.cpp {}", fmt::format(what, std::forward<Args>(args)...));
   }
 
-  std::uint64_t number(std::string_view name, std::optional<std::uint64_t> otherwise) const {
+  std::uint64_t number(std::string_view name, std::optional<std::uint64_t> otherwise,
+                       std::uint64_t most = kMost) const {
     const std::string value = dump_.text(name);
     if (value.empty() && otherwise) return *otherwise;
-    const auto found = parse_number<std::uint64_t>(value, 0, kMost);
+    const auto found = parse_number<std::uint64_t>(value, 0, most);
     if (!found) refuse("needs a number as {}, which is {}", name, quoted(value));
     return *found;
   }
@@ -125,9 +131,33 @@ class Sketch {
     put_text(architecture);
   }
 
-  void stream(const std::string& prefix) {
+  void memory(std::string_view name) {
+    const auto* const kind = std::ranges::find(kLlamaKinds, name);
+    if (kind == kLlamaKinds.end()) refuse("has no memory {}", quoted(name));
+    if (name == kLlamaKinds[2]) {
+      const auto states = find(name);
+      if (!states) refuse("needs tensor {}", quoted(name));
+      return put_tensor(*states, DType::u8, 1);
+    }
+    const std::string of(kLlamaPrefixes[static_cast<std::size_t>(kind - kLlamaKinds.begin())]);
+    const std::uint64_t streams = number(fmt::format("llama.cpp.{}streams", of), 1, kMostLlamaStreams);
+    put(static_cast<std::uint32_t>(streams));
+    std::size_t layers = 0;
+    for (std::uint64_t s = 0; s < streams; ++s) {
+      layers = std::max(layers, stream(of, streams == 1 ? of : fmt::format("{}streams.{}.", of, s)));
+    }
+    first_layer_ += layers;
+  }
+
+  /// Gives how many layers it has.
+  std::size_t stream(const std::string& of, const std::string& prefix) {
     const auto positions = find(prefix + "positions");
-    if (!positions) return put(std::uint32_t{0});
+    if (!positions) {
+      const bool cells = find(prefix + "cells") || !dump_.text("llama.cpp." + prefix + "sequences").empty();
+      if (cells) refuse("needs tensor {}", quoted(prefix + "positions"));
+      put(std::uint32_t{0});
+      return 0;
+    }
     Cells own{.begin = 0,
               .count = dump_.tensors[*positions].elements(),
               .rest = {},
@@ -143,19 +173,26 @@ class Sketch {
     std::vector<std::size_t> keys, values;
     gather(prefix, "key", keys);
     gather(prefix, "value", values);
-    if (keys.empty() || (!values.empty() && values.size() != keys.size())) {
-      refuse("needs keys, and values, of all layers: {} and {} are here", keys.size(), values.size());
+    // Files of older versions do not say how many there were.
+    const auto layers = number(fmt::format("llama.cpp.{}layers", of), std::max<std::size_t>(keys.size(), 1));
+    const bool alone = dump_.text(fmt::format("llama.cpp.{}layers", of)).empty()
+                           ? values.empty()
+                           : dump_.text(fmt::format("llama.cpp.{}values", of)) == "none";
+    if (keys.size() != layers || values.size() != (alone ? 0 : layers)) {
+      refuse("needs keys, and values, of all layers: {} and {} are here, of {}", keys.size(), values.size(), layers);
     }
-    const bool transposed = values.empty() ? dump_.text("llama.cpp.transposed") == "1" : is_transposed(values[0]);
+    const bool transposed =
+        values.empty() ? dump_.text(fmt::format("llama.cpp.{}transposed", of)) == "1" : is_transposed(values[0]);
     put(std::uint32_t{transposed ? 1u : 0u});
     put(static_cast<std::uint32_t>(keys.size()));
     if (version_ == (session_ ? 11u : 4u)) {
-      put(static_cast<std::uint32_t>(number("llama.cpp.rotated_keys", {})));
-      put(static_cast<std::uint32_t>(number("llama.cpp.rotated_values", {})));
+      put(static_cast<std::uint32_t>(number(fmt::format("llama.cpp.{}rotated_keys", of), {})));
+      put(static_cast<std::uint32_t>(number(fmt::format("llama.cpp.{}rotated_values", of), {})));
     }
     for (const std::size_t key : keys) put_rows(key, false, own.count);
     for (const std::size_t value : values) put_rows(value, transposed, own.count);
     cells.push_back(std::move(own));
+    return keys.size();
   }
 
   void put_cells(const std::string& prefix, Cells& own) {
@@ -190,7 +227,9 @@ class Sketch {
   }
 
   void gather(const std::string& prefix, std::string_view role, std::vector<std::size_t>& out) const {
-    while (const auto found = find(fmt::format("{}layers.{}.{}", prefix, out.size(), role))) out.push_back(*found);
+    while (const auto found = find(fmt::format("{}layers.{}.{}", prefix, first_layer_ + out.size(), role))) {
+      out.push_back(*found);
+    }
   }
 
   bool is_transposed(std::size_t tensor) const {

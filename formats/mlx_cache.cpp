@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <set>
 
 #include "formats/text.hpp"
 
@@ -19,7 +20,7 @@ std::string_view rest_of(const Attribute& attribute, char place) {
 }
 
 /// From 0.32 on the third place is that of scalars: a mark of their own, or pairs of place and kind.
-bool has_scalars(const Dump& dump) {
+bool lists_scalars(const Dump& dump) {
   return std::ranges::any_of(dump.attributes, [](const Attribute& attribute) {
     const std::string_view rest = rest_of(attribute, '2');
     if (rest.empty() || attribute.strings.size() != 1) return false;
@@ -40,11 +41,11 @@ std::string remark(std::string_view type) {
 }  // namespace
 
 MlxCache::MlxCache(const Dump& dump) {
-  const bool new_list = has_scalars(dump);
+  scalars_ = lists_scalars(dump);
   bool numbered = false, nested = false;
   for (const Attribute& attribute : dump.attributes) {
     for (const char place : {'0', '1', '2'}) numbered = numbered || !rest_of(attribute, place).empty();
-    const std::string_view layer = rest_of(attribute, new_list ? '1' : '2');
+    const std::string_view layer = rest_of(attribute, scalars_ ? '1' : '2');
     if (layer.empty() || attribute.strings.empty()) continue;
     classes_.emplace(layer, attribute.strings[0]);
     nested = nested || attribute.strings[0] == "CacheList";
@@ -66,10 +67,27 @@ std::string_view MlxCache::class_of(std::string_view name) const {
 std::string MlxCache::nested_class(std::string_view sub_cache) const {
   const auto found = tensors_.find(std::string(sub_cache) + ".1");
   if (found == tensors_.end() || found->second->shape.size() != 1) return {};
-  constexpr std::array<std::string_view, 3> kKnown{"KVCache", "ChunkedKVCache", "RotatingKVCache"};
+  constexpr std::array<std::string_view, 5> kKnown{"KVCache", "BatchKVCache", "ChunkedKVCache", "RotatingKVCache",
+                                                   "QuantizedKVCache"};
   const auto* known = std::ranges::find(kKnown, found->second->shape[0],
                                         [](std::string_view type) { return std::uint64_t{type.size()}; });
   return known == kKnown.end() ? std::string() : std::string(*known);
+}
+
+std::vector<MlxPart> MlxCache::parts(const Dump& dump) const {
+  std::set<std::string> seen;
+  std::vector<MlxPart> out;
+  for (const TensorInfo& tensor : dump.tensors) {
+    const std::vector<std::uint32_t> path = numeric_path(tensor.name);
+    std::string prefix = tensor.name.substr(0, tensor.name.find('.')), type(class_of(tensor.name));
+    if (type == "CacheList" && scalars_ && path.size() >= 3) {
+      const std::string cache = fmt::format("{}.{}", prefix, path[1]);
+      type = nested_class(cache);
+      prefix = cache + ".0";
+    }
+    if (seen.insert(prefix).second) out.push_back({std::move(prefix), std::move(type)});
+  }
+  return out;
 }
 
 NameReading MlxCache::read(const TensorInfo& tensor, std::string& why) const {

@@ -8,9 +8,8 @@
 #include <string>
 
 #include "codec/fail.hpp"
-#include "codec/number.hpp"
+#include "formats/borrowed_reader.hpp"
 #include "formats/left_out.hpp"
-#include "formats/mlx_offsets.hpp"
 #include "formats/parts.hpp"
 #include "formats/token_windows.hpp"
 #include "formats/without_tensor.hpp"
@@ -158,9 +157,9 @@ std::vector<Attribute> remaining_attributes(const Dump& whole, const std::vector
 
 class SelectReader : public DumpReader, public LeavesOut {
  public:
-  /// `without`: a tensor that goes, whatever else is asked for.
+  /// `first`: the position of each tensor's first row. `without`: a tensor that goes, whatever else is asked for.
   SelectReader(std::unique_ptr<DumpReader> inner, const Recognition& recognition, const Selection& selection,
-               std::size_t without = kDropped)
+               const std::vector<std::uint64_t>& first, std::size_t without = kDropped)
       : inner_(std::move(inner)) {
     const Dump& whole = inner_->dump();
     if (recognition.tensors.size() != whole.tensors.size()) {
@@ -170,7 +169,6 @@ class SelectReader : public DumpReader, public LeavesOut {
     target_.assign(whole.tensors.size(), kDropped);
     // Pass-through tensors alone are not what a range of layers or tokens was meant to leave.
     bool wanted_axes = false, kept_axes = false;
-    const std::vector<std::uint64_t> first = first_positions(whole, recognition);
     for (std::size_t i = 0; i < whole.tensors.size(); ++i) {
       if (i == without) continue;
       const TensorRole& role = recognition.tensors[i];
@@ -314,66 +312,34 @@ class SelectReader : public DumpReader, public LeavesOut {
   std::vector<std::uint64_t> source_parts_;  // inner parts that hold something of the selection, ascending
 };
 
-}  // namespace
-
-Selection parse_selection(std::string_view layers, std::string_view tokens, std::string_view roles) {
-  Selection selection;
-  if (!layers.empty()) {
-    const std::size_t dash = layers.find('-');
-    const auto first = parse_number<std::uint32_t>(layers.substr(0, dash));
-    const auto last = dash == layers.npos ? first : parse_number<std::uint32_t>(layers.substr(dash + 1));
-    if (first && last && *first > *last) {
-      fail(ErrorCode::invalid_argument, "layers '{}': the first comes after the last", layers);
-    }
-    if (!first || !last) {
-      fail(ErrorCode::invalid_argument, "layers '{}': expected a layer or a range, for example 3 or 0-3", layers);
-    }
-    selection.layers = {*first, *last};
+/// What stays but for its tokens, and can only be taken with all of them.
+void refuse_cuts(DumpReader& inner, const Recognition& recognition, const Selection& selection,
+                 const RowPlaces& places) {
+  if (places.whole.empty()) return;
+  Selection rest = selection;
+  rest.tokens.reset();
+  const auto view = select(std::make_unique<BorrowedReader>(inner), recognition, rest);
+  std::set<std::string_view> names;
+  for (const TensorInfo& tensor : view->dump().tensors) names.insert(tensor.name);
+  const RowPlaces::Whole* first = nullptr;
+  std::size_t others = 0;
+  for (const RowPlaces::Whole& whole : places.whole) {
+    const bool stays =
+        std::ranges::any_of(whole.tensors, [&](const std::string& name) { return names.contains(name); });
+    if (!stays || (selection.tokens->first <= whole.least && selection.tokens->second >= places.end)) continue;
+    first == nullptr ? void(first = &whole) : void(++others);
   }
-  if (!tokens.empty()) {
-    const std::size_t colon = tokens.find(':');
-    const bool from_end = tokens.starts_with('-');
-    const std::string_view from =
-        tokens.substr(from_end ? 1 : 0, colon == tokens.npos ? colon : colon - (from_end ? 1 : 0));
-    const std::string_view to = colon == tokens.npos ? std::string_view{} : tokens.substr(colon + 1);
-    const auto first = from.empty() ? 0 : parse_number<std::uint64_t>(from);
-    const auto last = to.empty() ? std::numeric_limits<std::uint64_t>::max() : parse_number<std::uint64_t>(to);
-    const bool good = colon != tokens.npos && first && last && *first < *last;
-    if (!good || (from_end && (!to.empty() || *first == 0))) {
-      fail(ErrorCode::invalid_argument,
-           "tokens '{}': expected FIRST:END with END not included, for example 0:256, :256 or 128:, or -10: for the "
-           "last "
-           "ten",
-           tokens);
-    }
-    if (from_end) {
-      selection.last_tokens = *first;
-    } else {
-      selection.tokens = {*first, *last};
-    }
-  }
-  for (std::string_view rest = roles; !rest.empty();) {
-    const std::size_t comma = rest.find(',');
-    const auto role = parse_role(rest.substr(0, comma));
-    if (!role || comma + 1 == rest.size()) {
-      fail(ErrorCode::invalid_argument,
-           "roles '{}': expected roles of key, value, query, kv, other, for example key,value", roles);
-    }
-    selection.roles.push_back(*role);
-    rest = comma == rest.npos ? std::string_view{} : rest.substr(comma + 1);
-  }
-  return selection;
+  if (first == nullptr) return;
+  fail(ErrorCode::invalid_argument, "{}{} cannot be cut by tokens: {}; take tokens {}: or all, or leave its layers out",
+       first->what, others > 0 ? fmt::format(" (and {} more)", others) : "", first->why, first->least);
 }
 
-Selection resolved(Selection selection, const Dump& dump, const Recognition& recognition) {
+}  // namespace
+
+Selection resolved(Selection selection, const RowPlaces& places) {
   if (!selection.last_tokens) return selection;
-  std::uint64_t tokens = 0;
-  for (std::size_t t = 0; t < dump.tensors.size(); ++t) {
-    const TensorRole& role = recognition.tensors[t];
-    const bool cached = role.role == Role::key || role.role == Role::value || role.role == Role::pair;
-    if (cached && role.axes.has('T')) tokens = std::max(tokens, role.axes.extent('T', dump.tensors[t].shape));
-  }
-  selection.tokens = {tokens - std::min(tokens, *selection.last_tokens), std::numeric_limits<std::uint64_t>::max()};
+  const std::uint64_t most = std::numeric_limits<std::uint64_t>::max();
+  selection.tokens = {places.end - std::min(places.end, *selection.last_tokens), places.end == 0 ? most : places.end};
   selection.last_tokens.reset();
   return selection;
 }
@@ -381,14 +347,24 @@ Selection resolved(Selection selection, const Dump& dump, const Recognition& rec
 std::unique_ptr<DumpReader> select(std::unique_ptr<DumpReader> inner, const Recognition& recognition,
                                    const Selection& selection) {
   if (selection.empty()) return inner;
-  const Selection found = resolved(selection, inner->dump(), recognition);
-  auto reader = std::make_unique<SelectReader>(std::move(inner), recognition, found);
-  return found.tokens ? with_mlx_offsets(std::move(reader), *found.tokens) : std::move(reader);
+  const std::vector<std::uint64_t> first = first_positions(inner->dump(), recognition);
+  return std::make_unique<SelectReader>(std::move(inner), recognition, selection, first);
+}
+
+std::unique_ptr<DumpReader> select_positions(std::unique_ptr<DumpReader> inner, const Recognition& recognition,
+                                             const Selection& selection) {
+  if (!selection.tokens && !selection.last_tokens) return select(std::move(inner), recognition, selection);
+  const RowPlaces places = row_places(*inner, recognition);
+  const Selection found = resolved(selection, places);
+  refuse_cuts(*inner, recognition, found, places);
+  auto reader = std::make_unique<SelectReader>(std::move(inner), recognition, found, places.first);
+  return with_mlx_counts(std::move(reader), places.mlx, *found.tokens);
 }
 
 std::unique_ptr<DumpReader> without_tensor(std::unique_ptr<DumpReader> inner, const Recognition& recognition,
                                            std::size_t tensor) {
-  return std::make_unique<SelectReader>(std::move(inner), recognition, Selection(), tensor);
+  const std::vector<std::uint64_t> first(inner->dump().tensors.size(), 0);
+  return std::make_unique<SelectReader>(std::move(inner), recognition, Selection(), first, tensor);
 }
 
 }  // namespace kvzip

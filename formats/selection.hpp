@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "formats/row_places.hpp"
 #include "kvzip/io.hpp"
 
 namespace kvzip {
@@ -26,8 +27,8 @@ struct Selection {
 /// ("key,value"); an empty text asks for nothing. fail(invalid_argument) on anything else.
 Selection parse_selection(std::string_view layers, std::string_view tokens, std::string_view roles);
 
-/// The selection with `tokens` in place of `last_tokens`: the last positions of the longest keys and values.
-Selection resolved(Selection selection, const Dump& dump, const Recognition& recognition);
+/// The selection with `tokens` in place of `last_tokens`.
+Selection resolved(Selection selection, const RowPlaces& places);
 
 /// Presents what the selection leaves of `inner`, without ever fetching a part of it that holds nothing of that.
 /// - roles: tensors of other roles go; a pair of which one half is wanted keeps that half, with extent 1.
@@ -35,9 +36,15 @@ Selection resolved(Selection selection, const Dump& dump, const Recognition& rec
 ///   role other if it is among `roles`.
 /// - tokens: tensors with an axis T are cropped along it, by position where layers differ in length
 ///   (first_positions()), and go when they have none of the range; the rest stays whole.
-/// Ranges are clipped to the tensors. fail(invalid_argument) when nothing is left.
+/// Ranges are clipped to the tensors. fail(invalid_argument) when nothing is left. Without `last_tokens`.
 /// The result's recognition() describes the reduced dump; model.layers stays that of the whole.
 std::unique_ptr<DumpReader> select(std::unique_ptr<DumpReader> inner, const Recognition& recognition,
                                    const Selection& selection);
+
+/// As select(), and tokens are positions by all that the dump says and holds (formats/row_places.hpp). What counts the
+/// tokens of a prompt cache of MLX counts those that are left. fail(invalid_argument) where tokens would be cut from
+/// what can only be taken whole, such as a ring.
+std::unique_ptr<DumpReader> select_positions(std::unique_ptr<DumpReader> inner, const Recognition& recognition,
+                                             const Selection& selection);
 
 }  // namespace kvzip

@@ -150,10 +150,11 @@ class ViewReader final : public DumpReader, public LeavesOut {
         if (read_name(dump_.tensors[t].name).role != role) continue;
         ++(seen_[t].hadamard != 0 ? turned : others);
       }
-      const std::string_view what = role == Role::key ? "llama.cpp.rotated_keys" : "llama.cpp.rotated_values";
+      // A second cache, as of sliding windows, has one of its own: llama.cpp.swa.rotated_keys.
+      const std::string_view what = role == Role::key ? ".rotated_keys" : ".rotated_values";
       for (Attribute& a : dump_.attributes) {
-        if (turned == 0 || !a.object.empty() || a.name != what) continue;
-        if (others > 0) fail(ErrorCode::invalid_argument, "{} holds for all of them, and hadamard not", what);
+        if (turned == 0 || !a.object.empty() || !a.name.starts_with("llama.cpp.") || !a.name.ends_with(what)) continue;
+        if (others > 0) fail(ErrorCode::invalid_argument, "{} holds for all of them, and hadamard not", a.name);
         a.strings = {"0"};
       }
     }

@@ -19,11 +19,11 @@ std::uint64_t rows_of(const TensorInfo& tensor, const TensorRole& role) {
   return role.axes.extent('T', tensor.shape);
 }
 
-/// Of caches whose rows need not be in the order of time, which is what a range of tokens cuts by.
-std::string rings_text(const Recognition& recognition) {
-  std::set<std::uint32_t> layers;
-  for (const TensorRole& role : recognition.tensors) {
-    if (role.layer && role.why.find(kRingRemark) != role.why.npos) layers.insert(*role.layer);
+/// Of caches whose rows need not be in the order of time, which is what a range of tokens cuts by, and that do not say.
+std::string rings_text(const RowPlaces& places) {
+  std::vector<std::string_view> layers;
+  for (const MlxRows& cache : places.mlx) {
+    if (!cache.first && cache.whole.empty() && cache.type == "RotatingKVCache") layers.push_back(cache.prefix);
   }
   if (layers.empty()) return {};
   return fmt::format("layers {} are cut by rows, each {}", fmt::join(layers, ","), kRingRemark);
@@ -48,24 +48,22 @@ std::vector<std::uint64_t> first_positions(const Dump& dump, const Recognition& 
   return first;
 }
 
-std::string windows_text(const Dump& dump, const Recognition& recognition,
+std::string windows_text(const RowPlaces& places, const Recognition& recognition,
                          const std::pair<std::uint64_t, std::uint64_t>& tokens) {
-  const std::vector<std::uint64_t> first = first_positions(dump, recognition);
-  std::map<std::uint64_t, std::set<std::uint32_t>> windows;  // layers by first position
-  std::uint64_t longest = 0;
-  for (std::size_t i = 0; i < first.size(); ++i) {
-    const std::uint64_t rows = rows_of(dump.tensors[i], recognition.tensors[i]);
-    longest = std::max(longest, first[i] + rows);
-    if (first[i] != 0) windows[first[i]].insert(*recognition.tensors[i].layer);
+  std::map<std::pair<std::uint64_t, std::uint64_t>, std::set<std::uint32_t>> windows;  // layers by positions
+  for (std::size_t t = 0; t < places.first.size(); ++t) {
+    if (places.first[t] == 0 || places.rows[t] == 0 || !recognition.tensors[t].layer) continue;
+    windows[{places.first[t], places.first[t] + places.rows[t]}].insert(*recognition.tensors[t].layer);
   }
   std::string out;
-  for (const auto& [start, layers] : windows) {
-    const bool lacking = tokens.second <= start || tokens.first >= longest;
-    out += fmt::format("{}layers {} hold {} tokens, taken for the last of {}, {} to {}{}", out.empty() ? "" : "; ",
-                       fmt::join(layers, ","), longest - start, longest, start, longest - 1,
-                       lacking ? ", and have none of those asked for" : "");
+  for (const auto& [positions, layers] : windows) {
+    const auto [start, end] = positions;
+    const bool lacking = tokens.second <= start || tokens.first >= end;
+    out += fmt::format("{}layers {} hold {} tokens, {}{} to {}{}", out.empty() ? "" : "; ", fmt::join(layers, ","),
+                       end - start, places.stated ? "" : fmt::format("taken for the last of {}, ", places.end), start,
+                       end - 1, lacking ? ", and have none of those asked for" : "");
   }
-  const std::string rings = rings_text(recognition);
+  const std::string rings = rings_text(places);
   return out.empty() || rings.empty() ? out + rings : out + "; " + rings;
 }
 

@@ -5,7 +5,7 @@
 #include <numeric>
 
 #include "codec/fail.hpp"
-#include "formats/token_windows.hpp"
+#include "formats/row_places.hpp"
 #include "kvzip/container.hpp"
 
 namespace kvzip::tool {
@@ -29,7 +29,7 @@ Asking::Asking(DumpReader& cache, const Recognition& recognition, const AskingOp
     container->check_cost();  // before room is made for as many tokens as it claims
   }
   positions_ = TokenPositions(cache_, heads_, model_.rope.first_position, TokenPositions::Odd::refuse,
-                              first_positions(cache.dump(), recognition));
+                              row_places(cache, recognition).first);
   rotaries_ = rotaries_of_keys(model_, heads_, positions_, queries_->end_position());
 }
 

@@ -81,9 +81,10 @@ std::unique_ptr<DumpReader> open_inputs(const std::vector<std::string>& paths, b
   return viewed(join(std::move(inputs), mix), as);
 }
 
-std::string selection_note(const Dump& dump, const Recognition& recognition, const Selection& selection) {
-  const Selection found = resolved(selection, dump, recognition);
-  return found.tokens ? windows_text(dump, recognition, *found.tokens) : std::string();
+std::string selection_note(DumpReader& reader, const Recognition& recognition, const Selection& selection) {
+  if (!selection.tokens && !selection.last_tokens) return {};
+  const RowPlaces places = row_places(reader, recognition);
+  return windows_text(places, recognition, *resolved(selection, places).tokens);
 }
 
 std::unique_ptr<DumpReader> open_selected(const std::vector<std::string>& paths, const Selecting& selecting,
@@ -96,9 +97,9 @@ std::unique_ptr<DumpReader> open_selected(const std::vector<std::string>& paths,
   }
   auto reader = open_inputs(paths, selecting.mix, recognising);
   const Recognition recognition = recognise_input(*reader, recognising, meta);
-  const std::string said = selection_note(reader->dump(), recognition, selection);
+  const std::string said = selection_note(*reader, recognition, selection);
   if (recognising.say && !said.empty()) note(said);
-  return select(std::move(reader), recognition, selection);
+  return select_positions(std::move(reader), recognition, selection);
 }
 
 }  // namespace kvzip::tool

@@ -27,7 +27,7 @@ std::unique_ptr<DumpReader> open_inputs(const std::vector<std::string>& paths, b
 void require_belonging(DumpReader& a, DumpReader& b, Belonging what, bool mix);
 
 /// The line to say where tokens are selected and layers differ in length; empty otherwise.
-std::string selection_note(const Dump& dump, const Recognition& recognition, const Selection& selection);
+std::string selection_note(DumpReader& reader, const Recognition& recognition, const Selection& selection);
 
 /// Inputs of which only what is selected shows; without --role, `roles` do (empty = all). Where `roles` are asked
 /// for, a dump without recognised keys or values is refused.

@@ -245,7 +245,8 @@ class DumpSweep {
     Selection selection = request_.selecting.selection();
     if (selection.roles.empty()) selection.roles = std::move(roles);
     // A dump from a pipe, which comes but once, has several selections.
-    return select(std::make_unique<BorrowedReader>(*whole_), recognise_input(*whole_, recognising, {}), selection);
+    return select_positions(std::make_unique<BorrowedReader>(*whole_), recognise_input(*whole_, recognising, {}),
+                            selection);
   }
 
   using Share = std::function<void(double)>;

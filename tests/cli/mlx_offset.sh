@@ -34,3 +34,16 @@ offsets_after 0:6 "6 6"
 offsets_after 0:16 "10 10"
 offsets_after 4:12 "6 6"
 offsets_after 12:16 "0 0"
+
+# In the order of tokens, segments are parts of the cache; its offset is that of the whole all the same.
+sed -e 's/\[1, 2, 16, 8\]/[1, 2, 600, 8]/; s/range(512)/range(19200)/; s/struct.pack("<i", 10)/struct.pack("<i", 500)/' write.py >long.py
+python3 long.py
+kvzip compress -q cache.safetensors -o order.kvz --preset lossless --order token:256
+expect_status 0 kvzip decompress -q order.kvz -o order.safetensors
+[ "$(python3 offset.py order.safetensors)" = "500 500" ]
+offsets_after_order() {
+  expect_status 0 kvzip decompress -q order.kvz -o part.safetensors -f --tokens "$1"
+  [ "$(python3 offset.py part.safetensors)" = "$2" ]
+}
+offsets_after_order 100:300 "200 200"
+offsets_after_order -50: "50 50"

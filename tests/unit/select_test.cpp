@@ -49,7 +49,7 @@ Selected select_from(Dump dump, std::string_view layers, std::string_view tokens
   auto inner = std::make_unique<MemoryReader>(std::move(dump), part_bytes, slices_per_part);
   MemoryReader* memory = inner.get();
   const Recognition recognition = recognise(memory->dump());
-  return {select(std::move(inner), recognition, parse_selection(layers, tokens, roles)), memory};
+  return {select_positions(std::move(inner), recognition, parse_selection(layers, tokens, roles)), memory};
 }
 
 std::vector<std::string> names(const Dump& dump) {
@@ -159,7 +159,8 @@ TEST_CASE("parts that hold nothing of the selection are not fetched") {
   const Selected selected = select_from(sample(), "2", "0:2", "key", 16);
   MemoryWriter writer(selected.reader->dump());
   transcode(*selected.reader, writer, 1);
-  // Layer 2's key starts after 8 tensors of 320 or 160 bytes; each head's first two tokens are one part of 16 bytes.
+  // Layer 2's key starts after 8 tensors of 320 or 160 bytes; each head's first
+  // two tokens are one part of 16 bytes.
   const auto touches = [&](std::uint64_t index) {
     const Slice slice = selected.inner->part(index).slices.at(0);
     return slice.tensor == 6 && slice.start.at(1) < 2;
@@ -186,13 +187,20 @@ TEST_CASE("tokens are positions, of which a shorter layer has the last") {
 TEST_CASE("tokens of a ring are cut by rows, and that is said") {
   Dump dump{.tensors = {{"0.0", DType::f16, {1, 2, 10, 4}}, {"0.1", DType::f16, {1, 2, 10, 4}}},
             .attributes = {text_attribute("2.0", "RotatingKVCache")}};
-  CHECK(windows_text(dump, recognise(dump), {0, 4}) ==
-        "layers 0 are cut by rows, each a ring: once it is full, its rows are not in the order of time");
+  const auto said = [&] {
+    MemoryReader reader(dump);
+    return windows_text(row_places(reader, recognise(dump)), recognise(dump), {0, 4});
+  };
+  CHECK(said() ==
+        "layers 0 are cut by rows, each a ring: once it is full, its "
+        "rows are not in the order of time");
   dump.attributes = {text_attribute("2.0", "KVCache")};
-  CHECK(windows_text(dump, recognise(dump), {0, 4}).empty());
+  CHECK(said().empty());
 }
 
-TEST_CASE("a range of tokens is advised against padding only where it fits every layer") {
+TEST_CASE(
+    "a range of tokens is advised against padding only where it fits "
+    "every layer") {
   for (const std::uint64_t rows : {10u, 6u}) {
     Dump dump{.tensors = {{"layers/0/key", DType::f16, {2, 10, 4}}, {"layers/1/key", DType::f16, {2, rows, 4}}},
               .attributes = {}};
@@ -204,6 +212,29 @@ TEST_CASE("a range of tokens is advised against padding only where it fits every
     CHECK(said.starts_with("tokens 6 to 9 are zero in 1 of 2 tensors: padding"));
     CHECK((said.find("--tokens 0:6") != said.npos) == (rows == 10));
   }
+}
+
+TEST_CASE("padding holds no positions: shorter layers end where it begins") {
+  const Dump dump{.tensors = {{"k_0", DType::f16, {1, 2, 10, 4}}, {"k_1", DType::f16, {1, 2, 3, 4}}}, .attributes = {}};
+  const auto cut = [&](std::string_view tokens) {
+    auto inner = std::make_unique<MemoryReader>(dump);
+    for (std::size_t head = 0; head < 2; ++head) {
+      std::fill_n(inner->data(0).begin() + static_cast<std::ptrdiff_t>((head * 10 + 6) * 8), 32, std::byte{0});
+    }
+    const Recognition recognition = recognise(dump);
+    const RowPlaces places = row_places(*inner, recognition);
+    CHECK(places.first == std::vector<std::uint64_t>{0, 3});
+    CHECK(places.rows == std::vector<std::uint64_t>{6, 3});
+    CHECK(windows_text(places, recognition, {0, 3}) ==
+          "layers 1 hold 3 tokens, taken for the last of 6, 3 to 5, and have none of those asked for");
+    return select_positions(std::move(inner), recognition, parse_selection({}, tokens, {}));
+  };
+  const auto part = cut(":4");
+  CHECK(part->dump().tensors[0].shape[2] == 4);
+  CHECK(part->dump().tensors[1].shape[2] == 1);
+  const auto last = cut("-2:");
+  CHECK(last->dump().tensors[0].shape[2] == 2);
+  CHECK(last->dump().tensors[1].shape[2] == 2);
 }
 
 TEST_CASE("of several sequences each has its own rows") {
@@ -289,12 +320,15 @@ TEST_CASE("a selection that leaves nothing says what there is") {
       CHECK(message.empty());
     } else {
       CHECK(message ==
-            "the selection leaves nothing; the dump has layers up to 3, 10 tokens, roles key other query value");
+            "the selection leaves nothing; the dump has layers up "
+            "to 3, 10 tokens, roles key other query value");
     }
   }
   CHECK(error_of([] {
           select_from({.tensors = {{"x", DType::u8, {3}}}, .attributes = {}}, "", "", "key");
-        }) == "the selection leaves nothing; the dump has no known layers, 0 tokens, roles other");
+        }) ==
+        "the selection leaves nothing; the dump has no known layers, 0 "
+        "tokens, roles other");
 }
 
 TEST_CASE("reads beyond the reduced tensor fail") {

@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "formats/row_places.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+#include <map>
+#include <optional>
+#include <set>
+
+#include "formats/token_windows.hpp"
+#include "formats/used_rows.hpp"
+
+namespace kvzip {
+namespace {
+
+/// What a list of positions says of the rows beside it.
+struct Listed {
+  std::uint64_t rows = 0, least = 0, end = 0;
+  bool ascending = true;  // one after the other
+};
+
+std::optional<Listed> listed_positions(DumpReader& reader, std::size_t tensor) {
+  constexpr std::uint64_t kMostCells = std::uint64_t{1} << 24;
+  const TensorInfo& info = reader.dump().tensors[tensor];
+  const bool list = info.dtype == DType::i32 && info.shape.size() == 1;
+  if (!list || info.elements() == 0 || info.elements() > kMostCells) return std::nullopt;
+  std::vector<std::int32_t> cells(info.elements());
+  reader.read({tensor, {0}, {cells.size()}}, std::as_writable_bytes(std::span(cells)));
+  const auto [least, most] = std::ranges::minmax_element(cells);
+  if (*least < 0) return std::nullopt;
+  Listed out{cells.size(), static_cast<std::uint64_t>(*least), static_cast<std::uint64_t>(*most) + 1};
+  for (std::size_t i = 1; i < cells.size(); ++i) out.ascending = out.ascending && cells[i] == cells[i - 1] + 1;
+  return out;
+}
+
+class Placing {
+ public:
+  Placing(DumpReader& reader, const Recognition& recognition) : reader_(reader), recognition_(recognition) {
+    const std::size_t count = reader.dump().tensors.size();
+    places_.first.assign(count, 0);
+    places_.rows.assign(count, 0);
+    for (std::size_t t = 0; t < count; ++t) {
+      const TensorRole& role = recognition.tensors[t];
+      const bool cached = role.role == Role::key || role.role == Role::value || role.role == Role::pair;
+      const std::vector<std::uint64_t>& shape = reader.dump().tensors[t].shape;
+      if (cached && role.axes.has('T') && role.axes.size() == shape.size()) {
+        places_.rows[t] = role.axes.extent('T', shape);
+      }
+    }
+  }
+
+  RowPlaces run() && {
+    places_.stated = !reader_.traits().once && (place_mlx() || place_llama());
+    if (!places_.stated) place_by_length();
+    for (std::size_t t = 0; t < places_.rows.size(); ++t) {
+      if (places_.rows[t] > 0) places_.end = std::max(places_.end, places_.first[t] + places_.rows[t]);
+    }
+    return std::move(places_);
+  }
+
+ private:
+  /// Nothing is said of rings before their counts were kept, and of what has none: those hold the last positions.
+  bool place_mlx() {
+    places_.mlx = mlx_rows(reader_);
+    if (places_.mlx.empty()) return false;
+    const std::uint64_t stated = places_.end = mlx_end(places_.mlx);
+    const std::vector<TensorInfo>& tensors = reader_.dump().tensors;
+    for (const MlxRows& cache : places_.mlx) {
+      RowPlaces::Whole own{{}, fmt::format("cache {} of class {}", cache.prefix, cache.type), cache.whole, cache.least};
+      for (std::size_t t = 0; t < tensors.size(); ++t) {
+        const std::string& name = tensors[t].name;
+        if (!name.starts_with(cache.prefix + ".")) continue;
+        own.tensors.push_back(name);
+        if (places_.rows[t] == 0) continue;
+        places_.first[t] = cache.first.value_or(stated - std::min(stated, places_.rows[t]));
+        if (cache.first) places_.rows[t] = std::min(places_.rows[t], cache.used);
+      }
+      if (!cache.whole.empty()) places_.whole.push_back(std::move(own));
+    }
+    return true;
+  }
+
+  /// Names of a cache's rows begin like that of its list.
+  bool place_llama() {
+    if (reader_.dump().text("llama.cpp").empty()) return false;
+    const std::vector<TensorInfo>& tensors = reader_.dump().tensors;
+    std::map<std::string, Listed> lists;  // by what names begin with
+    std::uint64_t least = ~std::uint64_t{0};
+    for (std::size_t t = 0; t < tensors.size(); ++t) {
+      if (!tensors[t].name.ends_with("positions")) continue;
+      const auto found = listed_positions(reader_, t);
+      if (!found) continue;
+      lists.emplace(tensors[t].name.substr(0, tensors[t].name.size() - std::strlen("positions")), *found);
+      least = std::min(least, found->least);
+    }
+    if (lists.empty()) return false;
+    for (const auto& [prefix, list] : lists) {
+      RowPlaces::Whole own{{},
+                           prefix.empty() ? "the cache" : fmt::format("cache {}", prefix.substr(0, prefix.size() - 1)),
+                           "its rows are not in the order of positions",
+                           list.least - least};
+      for (std::size_t t = 0; t < tensors.size(); ++t) {
+        if (places_.rows[t] != list.rows || !tensors[t].name.starts_with(prefix + "layers.")) continue;
+        places_.first[t] = list.least - least;
+        if (!list.ascending) own.tensors.push_back(tensors[t].name);
+      }
+      if (!own.tensors.empty()) places_.whole.push_back(std::move(own));
+    }
+    return true;
+  }
+
+  void place_by_length() {
+    places_.first = first_positions(reader_.dump(), recognition_);
+    std::set<std::uint64_t> lengths(places_.rows.begin(), places_.rows.end());
+    lengths.erase(0);
+    // Looking at what containers hold means decoding it: only where padding tells which positions shorter layers have.
+    if (reader_.traits().once || (lengths.size() < 2 && reader_.traits().container != nullptr)) return;
+    const bool placed = std::ranges::any_of(places_.first, [](std::uint64_t first) { return first > 0; });
+    std::vector<std::uint64_t> used = places_.rows;
+    std::uint64_t end = 0;
+    for (std::size_t t = 0; t < used.size(); ++t) {
+      if (used[t] == 0) continue;
+      used[t] = used_rows(reader_, t, recognition_.tensors[t].axes.find('T')).value_or(used[t]);
+      end = std::max(end, used[t]);
+    }
+    for (std::size_t t = 0; t < used.size(); ++t) {
+      if (placed && used[t] > 0 && recognition_.tensors[t].layer) {
+        places_.first[t] = end - std::min(end, places_.rows[t]);
+      }
+    }
+    places_.rows = std::move(used);
+  }
+
+  DumpReader& reader_;
+  const Recognition& recognition_;
+  RowPlaces places_;
+};
+
+}  // namespace
+
+RowPlaces row_places(DumpReader& reader, const Recognition& recognition) {
+  return Placing(reader, recognition).run();
+}
+
+}  // namespace kvzip
