@@ -67,6 +67,6 @@ class StoredStreams final : public StreamReader {
 
 /// Registers a stage's encode and decode, whose least possible times are given.
 void add_stage(const std::string& name, std::string_view stage, std::vector<std::string_view> items,
-               std::function<double()> least_encode, std::function<double()> least_decode);
+               const std::function<double()>& least_encode, const std::function<double()>& least_decode);
 
 }  // namespace kvzip::bench

@@ -195,7 +195,7 @@ volatile std::int32_t g_integer;
 double copied_bytes_per_second(std::size_t working_set) {
   return remembered("copy", working_set, [&] {
     const std::size_t n = std::max<std::size_t>(working_set / 2, 64);
-    std::vector<char> from(n, 1), to(n);
+    std::vector<std::uint8_t> from(n, 1), to(n);
     return best_rate([&] {
       std::memcpy(to.data(), from.data(), n);
       g_integer = to[n / 2];

@@ -101,7 +101,7 @@ std::vector<Stream> encode_stage(const Stage& stage, Tile& tile) {
 }
 
 void add_stage(const std::string& name, std::string_view stage_name, std::vector<std::string_view> items,
-               std::function<double()> least_encode, std::function<double()> least_decode) {
+               const std::function<double()>& least_encode, const std::function<double()>& least_decode) {
   const std::shared_ptr<Stage> stage = make_stage(stage_name, std::move(items));
   add(name + "/encode", [stage, least_encode](benchmark::State& state) {
     const Tile source = sample_tile();

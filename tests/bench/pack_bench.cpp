@@ -7,7 +7,7 @@ namespace kvzip::bench {
 
 void add_pack() {
   for (const unsigned bits : {1u, 2u, 3u, 4u, 8u}) {
-    const double packed = kValues * bits / 8.0;
+    const double packed = static_cast<double>(kValues * bits) / 8.0;
     add_coder("pack/" + std::to_string(bits) + "_bits", make_coder("pack"), 1u << bits,
               [packed] { return memory_seconds(1.0 * kValues, packed); });
   }

@@ -13,7 +13,7 @@ void add_products() {
   constexpr double kBlockValues = kRows * kHeadDim, kProduct = 2.0 * kernels::kQuad * kBlockValues;
   const auto add_product = [](const std::string& name, double operations, auto product) {
     add("products/" + name, [operations, product](benchmark::State& state) {
-      const std::vector<float> e = sample_values(kRows * kHeadDim, kHeadDim);
+      const std::vector<float> e = sample_values(std::size_t{kRows} * kHeadDim, kHeadDim);
       const std::vector<float> factor = sample_values(kernels::kQuad * kRows);
       std::vector<float> out(kernels::kQuad * kRows);
       for (auto _ : state) {

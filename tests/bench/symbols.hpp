@@ -26,7 +26,7 @@ inline Stream sample_symbols(std::uint32_t alphabet) {
   return stream;
 }
 
-inline void add_coder(const std::string& name, std::shared_ptr<Coder> coder, std::uint32_t alphabet,
+inline void add_coder(const std::string& name, const std::shared_ptr<Coder>& coder, std::uint32_t alphabet,
                       const std::function<double()>& least) {
   const auto stream = std::make_shared<Stream>(sample_symbols(alphabet));
   add(name + "/encode", [=](benchmark::State& state) {

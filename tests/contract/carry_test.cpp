@@ -25,7 +25,7 @@ class OneSide {
     parse_fields(*stage_, "carry", fields);
     state_ = stage_->begin_chain();
   }
-  std::vector<float> encoded(std::vector<float> values) const {
+  std::vector<float> encoded(const std::vector<float>& values) const {
     Tile tile = tile_of(values);
     std::vector<Stream> streams;
     StreamWriter writer(streams);
@@ -35,7 +35,7 @@ class OneSide {
     CHECK(streams.empty());
     return {tile.values.begin(), tile.values.end()};
   }
-  std::vector<float> decoded(std::vector<float> values) {
+  std::vector<float> decoded(const std::vector<float>& values) {
     Tile tile = tile_of(values);
     NoStreams streams;
     DecodeContext from{streams};

@@ -95,7 +95,7 @@ TEST_CASE("every dtype, scalars, empty tensors and attributes come back") {
   auto reader = sample_reader(specs, Fill::specials);
   Dump& mutable_dump = const_cast<Dump&>(reader->dump());
   mutable_dump.attributes = {text_attribute("format", "pt"),
-                             text_attribute("n", "\xff\x00 not UTF-8", "pass/F16"),
+                             text_attribute("n", std::string("\xff\0 not UTF-8", 12), "pass/F16"),
                              {"group", "", {}, {}, {}, {}},
                              {"", "many", {"a", "b", "c", "d", "", "f"}, {}, {2, 3}, {}},
                              {"", "none", {}, {}, {0}, {}},

@@ -11,7 +11,6 @@
 
 using namespace kvzip;
 using namespace kvzip::test;
-namespace ref = kvzip::reference;
 
 namespace {
 

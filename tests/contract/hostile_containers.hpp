@@ -34,7 +34,7 @@ inline Outcome outcome(const std::function<std::unique_ptr<KvzReader>()>& open) 
       Part part = reader->part(i);
       reader->fetch(part);
       reader->expand(part);
-      if (part.data.size() > 0 && part.data[0].size() < 4096) o.values.push_back(part.data[0]);
+      if (!part.data.empty() && part.data[0].size() < 4096) o.values.push_back(part.data[0]);
     }
   } catch (const Error& e) {
     o.code = e.code();

@@ -77,7 +77,7 @@ TEST_CASE("a tile knows its members") {
 }
 
 TEST_CASE("layers stand side by side as far as they are alike and follow each other") {
-  const auto layers_of = [](std::vector<Spec> specs, std::string_view rules) {
+  const auto layers_of = [](const std::vector<Spec>& specs, std::string_view rules) {
     const auto reader = sample_reader(specs);
     std::vector<std::size_t> sizes;
     for (const PlanGroup& g : plan_of(*reader, rules).groups) sizes.push_back(g.slots.size());

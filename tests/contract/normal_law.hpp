@@ -48,12 +48,14 @@ inline double integral(double from, double to, const std::function<double(double
 /// E[(max - min)^2] of n normal values: 2 times the integral, over x < y, of the chance that both x and y lie inside.
 inline double mean_squared_range(double n) {
   constexpr double kStep = 0.02, kEnd = 7;
+  const auto point = [](int i) { return (i + 0.5) * kStep - kEnd; };
   double sum = 0;
-  for (double y = -kEnd + kStep / 2; y < kEnd; y += kStep) {
-    const double all_below = std::pow(below(y), n);
-    for (double x = -kEnd + kStep / 2; x < y; x += kStep) {
+  for (int j = 0; point(j) < kEnd; ++j) {
+    const double y = point(j), all_below = std::pow(below(y), n);
+    for (int i = 0; i <= j; ++i) {
+      const double x = point(i);
       const double inside = 1 - all_below - std::pow(1 - below(x), n) + std::pow(below(y) - below(x), n);
-      sum += inside * (y - x < kStep / 2 ? 0.5 : 1);
+      sum += inside * (i == j ? 0.5 : 1);
     }
   }
   return 2 * sum * kStep * kStep;

@@ -234,7 +234,10 @@ TEST_CASE("a trial stage is left out where it does not pay") {
   const TileContext context = sample_context(DType::f32, cols, rows);
   const TileShape shape{rows, cols, 0, true, true};
   std::vector<float> slow(rows * cols);
-  for (std::size_t i = 0; i < slow.size(); ++i) slow[i] = std::sin(static_cast<float>(i / cols) * 0.02f) * 100;
+  for (std::size_t i = 0; i < slow.size(); ++i) {
+    const std::size_t row = i / cols;
+    slow[i] = std::sin(static_cast<float>(row) * 0.02f) * 100;
+  }
   const Bytes changing(std::as_bytes(std::span(slow)).begin(), std::as_bytes(std::span(slow)).end());
   const std::string quant = "quant:levels=31:mode=absmax:axis=tile,ac";
   const auto size = [&](const std::string& text, const Bytes& elements) {

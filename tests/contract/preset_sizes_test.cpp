@@ -103,7 +103,8 @@ TEST_CASE("sizes: gear's positions cost less than 16 bits wherever outliers lie"
       CAPTURE(placement);
       Matrix m = ref::synthetic(tokens, 2, 64, ref::kSingle, 90);
       for (std::size_t i = 0; i < m.v.size(); ++i) {
-        const auto t = static_cast<float>(i / m.cols()), n = static_cast<float>(tokens);
+        const std::size_t token = i / m.cols();
+        const auto t = static_cast<float>(token), n = static_cast<float>(tokens);
         if (placement == 1) m.v[i] = t > n * 0.9f ? (t - n * 0.95f) * 100 : 0.01f * m.v[i];
         if (placement == 2) m.v[i] += t - n / 2;
       }

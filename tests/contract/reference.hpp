@@ -188,7 +188,8 @@ inline std::vector<float> asymmetric(std::vector<float> x, const std::vector<Gro
 /// M = (levels - 1) / 2, m = absolute maximum, q = round(x (M / m) + M), x' = (q - M) / M m; m in the dump's format.
 inline std::vector<float> absolute_maximum(std::vector<float> x, const std::vector<Group>& groups, int levels,
                                            const Format& f) {
-  const float middle = static_cast<float>((levels - 1) / 2);
+  const int below = (levels - 1) / 2;
+  const auto middle = static_cast<float>(below);
   std::vector<float> absmax(groups.size());
   for (std::size_t i = 0; i < groups.size(); ++i) {
     for (const std::size_t at : groups[i]) absmax[i] = std::max(absmax[i], std::fabs(x[at]));

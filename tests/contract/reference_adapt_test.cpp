@@ -175,7 +175,7 @@ TEST_CASE("adapt: without a basis no value is further off than its step allows")
 
 TEST_CASE("adapt: what streams must not hold is refused") {
   const Case c{{1, 1, 1, {0}}, {}};
-  const auto refused = [&](std::vector<Stream> streams) {
+  const auto refused = [&](const std::vector<Stream>& streams) {
     try {
       c.decoded(streams);
     } catch (const Error& e) {

@@ -130,7 +130,7 @@ TEST_CASE("deflate: reads what another encoder makes, and refuses every other le
 
 TEST_CASE("deflate: bits beyond the last symbol and symbols beyond the alphabet are refused") {
   Stream s = sample(3, 1, 5);  // 10 bits
-  const auto decode = [&](std::vector<std::uint8_t> bytes) {
+  const auto decode = [&](const std::vector<std::uint8_t>& bytes) {
     Bytes body = by_zlib(bytes, 9);
     body.insert(body.begin(), std::byte{1});
     Stream back = s;

@@ -166,10 +166,11 @@ TEST_CASE("klt: decoding is that of kvz.5, and the encoder leaves the rest") {
         }
         CHECK(worst < 1e-4);  // values up to 200, in float
         for (std::size_t p = 0, n = per_head ? 3 : 1; p < n; ++p) {
-          CHECK(c.content.components[p] <= std::min(rows, m.cols() / n));
+          const std::size_t channels = m.cols() / n;
+          CHECK(c.content.components[p] <= std::min(rows, channels));
           std::size_t cost = 0;  // of a token: codes, and 32 bits a group
           for (const Group& g : c.content.groups) cost += g.part == p ? g.size * (2u << g.type) + 32 : 0;
-          CHECK(static_cast<double>(cost) <= bits * static_cast<double>(m.cols() / n));
+          CHECK(static_cast<double>(cost) <= bits * static_cast<double>(channels));
         }
       }
     }

@@ -193,7 +193,7 @@ TEST_CASE("minicache: the upper half is merged, at the formula's size") {
     double bits = 0;
     for (std::size_t role = 0; role < 2; ++role) {
       const bool packed = preset == "minicache-4";
-      const double window = packed ? (role == 0 ? kTokens % 128 : 128) : 0, rest = kTokens - window;
+      const double window = packed ? (role == 0 ? kTokens % 128 : 128) : 0, rest = double{kTokens} - window;
       const double value_bits = packed ? 4 + 32.0 / 32 : 16;
       bits += 5 * 16 * window * kChannels + 3 * value_bits * rest * kChannels;
       Matrix a = tensors[6 + role], b = tensors[8 + role];

@@ -68,7 +68,8 @@ std::vector<Row> stored_rows(const Bytes& table) {
       j += v % 2 == 0 ? static_cast<int>(v / 2) : -static_cast<int>((v + 1) / 2);
       REQUIRE(j >= 0);
       REQUIRE(j < 64);
-      w = j == 0 ? 1 : j % 2 == 1 ? std::uint64_t{4} << (j - 1) / 2 : (std::uint64_t{724} << (j - 2) / 2) >> 7;
+      const unsigned octave = j == 0 ? 0 : static_cast<unsigned>(j - 1) / 2;
+      w = j == 0 ? 1 : j % 2 == 1 ? std::uint64_t{4} << octave : (std::uint64_t{724} << octave) >> 7;
     }
     rows.push_back(boundaries(x));
   }

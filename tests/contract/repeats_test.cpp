@@ -30,8 +30,8 @@ std::unique_ptr<MemoryReader> repeating(bool ids, float noise, std::uint64_t bat
         const auto id = static_cast<std::int32_t>(100 - token);
         std::memcpy(data.data() + 4 * i, &id, 4);
       } else {
-        const auto of_token =
-            static_cast<float>(std::sin(static_cast<double>(token * 100 + i / (8 * tokens) * 8 + i % 8)));
+        const std::size_t head = i / (8 * tokens), place = token * 100 + head * 8 + i % 8;
+        const auto of_token = static_cast<float>(std::sin(static_cast<double>(place)));
         const auto other = static_cast<float>(random.normal());
         const float x = s == 1 ? of_token + noise * other : other;
         std::memcpy(data.data() + 4 * i, &x, 4);

@@ -158,7 +158,7 @@ TEST_CASE("saliency: layers that no query is of have the proxy") {
 namespace {
 
 /// Tokens were left out: `lists` heads (1 or all) say where those that stay stood.
-std::unique_ptr<MemoryReader> pruned(std::uint64_t queries, std::vector<std::vector<std::size_t>> lists) {
+std::unique_ptr<MemoryReader> pruned(std::uint64_t queries, const std::vector<std::vector<std::size_t>>& lists) {
   std::vector<Spec> all = specs(1, queries);
   const bool heads = lists.size() > 1;
   all.push_back({"positions", DType::i64, {kTokens}, Role::other, {}, ""});

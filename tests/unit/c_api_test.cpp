@@ -2,9 +2,11 @@
 // The C interface: every function, what it gives and what it refuses.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -91,7 +93,8 @@ TEST_CASE("C: arrays become a container and come back, whole, by tokens and all 
   std::vector<float> part(kHeads * 3 * kDim);
   CHECK(kvzip_read_tokens(read.get(), value, 5, 8, part.data(), part.size() * sizeof(float)) == KVZIP_OK);
   for (std::size_t h = 0; h < kHeads; ++h) {
-    CHECK(std::memcmp(&part[h * 3 * kDim], &small.value[(h * kTokens + 5) * kDim], 3 * kDim * sizeof(float)) == 0);
+    CHECK(std::ranges::equal(std::span(part).subspan(h * 3 * kDim, 3 * kDim),
+                             std::span(small.value).subspan((h * kTokens + 5) * kDim, 3 * kDim)));
   }
   CHECK(kvzip_read_tokens(read.get(), value, 8, 8, nullptr, 0) == KVZIP_OK);
 

@@ -283,7 +283,7 @@ TEST_CASE("fidelity: other dumps' queries, and a second set") {
   const auto write = [&](const std::string& name, const Made& made, const std::vector<Attribute>& attributes) {
     Dump dump = made.dump;
     dump.attributes = attributes;
-    const std::string path = scratch.file(name);
+    std::string path = scratch.file(name);
     MemoryReader reader = made.reader();
     const auto writer = create_writer(path, "safetensors", dump, true);
     transcode(reader, *writer, 1);

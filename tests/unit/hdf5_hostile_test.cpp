@@ -15,7 +15,7 @@
 using namespace kvzip;
 
 /// What LeakSanitizer is not to report: the HDF5 library does not free everything when a file turns out to be damaged.
-extern "C" const char* __lsan_default_suppressions() {
+extern "C" const char* __lsan_default_suppressions() {  // NOLINT(bugprone-reserved-identifier): LeakSanitizer names it
   return "leak:libhdf5";
 }
 

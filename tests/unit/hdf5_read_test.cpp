@@ -48,7 +48,7 @@ TEST_CASE("hdf5: types that h5py writes") {
   CHECK(values<float>(*reader, "scalar") == std::vector<float>{2.5f});
   CHECK(values<float>(*reader, "never_written") == std::vector<float>(15));
   std::vector<std::int32_t> partly(30, 7);
-  for (int i = 0; i < 6; ++i) partly[static_cast<std::size_t>(11 + i / 3 * 5 + i % 3)] = i;
+  for (std::size_t i = 0; i < 6; ++i) partly[11 + i / 3 * 5 + i % 3] = static_cast<std::int32_t>(i);
   CHECK(values<std::int32_t>(*reader, "partly_written") == partly);
   CHECK(values<std::int32_t>(*reader, "growing") == std::vector<std::int32_t>{0, 1, 2, 3, 4});
   CHECK(values<std::uint16_t>(*reader, "bf16_float") == std::vector<std::uint16_t>{0x3f80, 0xc000, 0x3f00, 0x3fe0});
@@ -163,7 +163,7 @@ TEST_CASE("hdf5: bits that an attribute names go back into integers") {
                                       {.tensors = {{"t", DType::bf16, {2}}}, .attributes = std::move(attributes)});
       Part part;
       part.slices.push_back({0, {0}, {2}});
-      part.data.push_back(Bytes(4, std::byte{0x3f}));
+      part.data.emplace_back(4, std::byte{0x3f});
       writer->append(part);
       writer->finish();
     }

@@ -10,7 +10,7 @@ using namespace kvzip;
 using namespace kvzip;
 
 TEST_CASE("heads: layers and sequences that a short file claims are limited") {
-  const auto heads = [](std::vector<std::uint64_t> shape, std::size_t tensors) {
+  const auto heads = [](const std::vector<std::uint64_t>& shape, std::size_t tensors) {
     Dump dump;
     Recognition recognition;
     for (std::size_t i = 0; i < tensors; ++i) {

@@ -4,8 +4,9 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
-#include <cstring>
+#include <span>
 
 #include "formats/ggml_values.hpp"
 #include "kvzip/layout.hpp"
@@ -183,15 +184,16 @@ TEST_CASE("blocks of ggml stand for what their definitions say") {
   std::string nibbles, signs;
   for (int i = 0; i < 16; ++i) nibbles += static_cast<char>(i | (15 - i) << 4);
   for (int i = 0; i < 32; ++i) signs += static_cast<char>(i % 2 == 0 ? i : -4 * i);
-  const std::string high = Writer().u32(0x8000ffffu).text;  // fifth bits of places 0 to 15, and of 31
+  const std::string five = Writer().u32(0x8000ffffu).text + nibbles;  // fifth bits of places 0 to 15, and of 31
+  const std::string dm = d + m;
   constexpr int kLevels[] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
   for (std::size_t i = 0; i < kGgmlBlock; ++i) {
     CAPTURE(i);
     const int code = static_cast<int>(i < 16 ? i : 31 - i), fifth = i < 16 || i == 31 ? 16 : 0;
     CHECK(decoded(2, d + nibbles)[i] == 0.5 * (code - 8));
-    CHECK(decoded(3, d + m + nibbles)[i] == 0.5 * code - 3);
-    CHECK(decoded(6, d + high + nibbles)[i] == 0.5 * (code + fifth - 16));
-    CHECK(decoded(7, d + m + high + nibbles)[i] == 0.5 * (code + fifth) - 3);
+    CHECK(decoded(3, dm + nibbles)[i] == 0.5 * code - 3);
+    CHECK(decoded(6, d + five)[i] == 0.5 * (code + fifth - 16));
+    CHECK(decoded(7, dm + five)[i] == 0.5 * (code + fifth) - 3);
     CHECK(decoded(8, d + signs)[i] == 0.5 * (i % 2 == 0 ? static_cast<int>(i) : -4 * static_cast<int>(i)));
     CHECK(decoded(20, d + nibbles)[i] == 0.5 * kLevels[code]);
   }
@@ -207,7 +209,8 @@ TEST_CASE("a quantised cache of llama.cpp is read in any pieces") {
   REQUIRE(reader->dump().tensors[2] == TensorInfo{"layers.0.key", DType::f32, {3, 64}});
   const Bytes whole = values_of(*reader)[2];
   const auto expected = decoded(8, data_of(0, 204).substr(136 + 34, 34));  // the second block of the last row
-  CHECK(std::memcmp(whole.data() + (2 * 64 + 32) * sizeof(float), expected.data(), sizeof expected) == 0);
+  const ByteView bytes = std::as_bytes(std::span(expected));
+  CHECK(std::ranges::equal(ByteView(whole).subspan((2 * 64 + 32) * sizeof(float), bytes.size()), bytes));
   for (const Slice& slice : {Slice{2, {0, 0}, {3, 64}}, Slice{2, {1, 5}, {2, 40}}, Slice{2, {2, 63}, {1, 1}}}) {
     Bytes part(slice.elements() * sizeof(float));
     reader->read(slice, part);

@@ -43,14 +43,14 @@ TEST_CASE("model information") {
 
 namespace {
 
-ModelInfo model_with(std::vector<std::pair<std::string, std::string>> attributes) {
+ModelInfo model_with(const std::vector<std::pair<std::string, std::string>>& attributes) {
   Dump dump{.tensors = {{"layers.11.key", DType::f16, {2, 100, 64}}}, .attributes = {}};
   dump.attributes.push_back(text_attribute("rope", "post"));
   dump.attributes.push_back(text_attribute("rope_theta", "1e6"));
   dump.attributes.push_back(text_attribute("rope_scaling_type", "linear"));
   dump.attributes.push_back(text_attribute("rope_scaling_factor", "8"));
   dump.attributes.push_back(text_attribute("first_position", "5"));
-  for (auto& [name, value] : attributes) dump.attributes.push_back(text_attribute(name, value));
+  for (const auto& [name, value] : attributes) dump.attributes.push_back(text_attribute(name, value));
   return recognise(dump).model;
 }
 

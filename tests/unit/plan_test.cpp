@@ -16,7 +16,7 @@ struct Input {
   Recognition recognition;
 };
 
-Input input(std::vector<std::uint64_t> shape, Role role, std::string axes, DType type = DType::f16) {
+Input input(std::vector<std::uint64_t> shape, Role role, std::string_view axes, DType type = DType::f16) {
   Input in;
   in.dump.tensors.push_back({"t", type, std::move(shape)});
   in.recognition.tensors.push_back({role, 0, Axes(axes), ""});

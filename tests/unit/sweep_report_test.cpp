@@ -157,7 +157,7 @@ TEST_CASE("sweep: an error without end survives JSON") {
   Sweep sweep = test::made_up_sweep();
   auto& key = *sweep.dumps[0].settings[0].all.key;
   key.nrmse = INFINITY;
-  key.snr_db = -INFINITY;
+  key.snr_db = -double{INFINITY};
   const Sweep back = read_sweep(sweep_json(sweep).dump());
   CHECK(back.dumps[0].settings[0].all.key->nrmse == INFINITY);
   CHECK(back.dumps[0].settings[0].all.key->snr_db == -INFINITY);

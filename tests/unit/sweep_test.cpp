@@ -57,7 +57,7 @@ SweepRequest request_of(const std::string& presets) {
 
 /// Runs a row's command as the shell would, with files in `scratch`.
 std::string run_command(const SettingResult& row, const ScratchDirectory& scratch) {
-  const std::string out = scratch.file("out.kvz");
+  std::string out = scratch.file("out.kvz");
   std::string text = row.command;
   const auto replace = [&](std::string_view what, const std::string& with) {
     const auto at = text.find(what);
@@ -348,7 +348,7 @@ TEST_CASE("sweep: one token, constants, no queries, empty tensors, keys alone") 
   const ScratchDirectory scratch;
   const auto sweep_of = [&](const std::vector<CacheTensor>& tensors, std::size_t left_out = 0) {
     const std::string path = write_cache(tensors, DType::bf16, scratch.file("a.safetensors"));
-    const SweepDump out = sweep_dump(path, request_of("all"));
+    SweepDump out = sweep_dump(path, request_of("all"));
     CHECK(out.settings.size() + left_out == builtin_presets().size());
     for (const SettingResult& row : out.settings) {
       CAPTURE(row.name);
