@@ -7,6 +7,8 @@
 #include <array>
 #include <cmath>
 #include <limits>
+#include <numeric>
+#include <utility>
 
 #include "codec/fail.hpp"
 #include "codec/kernels/products.hpp"
@@ -162,6 +164,7 @@ class LowRank final : public Cloned<LowRank, Stage> {
     v.choice("per", per_, kPer, "one factorisation per head or one for the tile");
     v.since("1.1");
     v.real("share", share_, 0, 1, "rank as a share of the channels, rounded up, instead of a number", "rank");
+    v.real("energy", energy_, 0, 1, "share of the energy that as few vectors as can be have, up to the rank", "none");
   }
 
   void check() override {
@@ -185,7 +188,8 @@ class LowRank final : public Cloned<LowRank, Stage> {
   }
 
   void decode(Tile& tile, TileShape in, DecodeContext& from) const override {
-    for (const Windows& windows : make_windows(*tile.context, in)) {
+    for (Windows& windows : make_windows(*tile.context, in)) {
+      if (energy_ > 0) pass_rank(from.in, windows);
       Factor q(in.rows, windows.rank * windows.blocks), p(windows.cols, windows.rank * windows.blocks);
       pass_factor(from.in, tile.context->source, q);
       pass_factor(from.in, tile.context->source, p);
@@ -217,16 +221,26 @@ class LowRank final : public Cloned<LowRank, Stage> {
     return out;
   }
 
-  void encode_windows(const Windows& windows, std::uint64_t seed, Tile& tile, EncodeContext& to) const {
+  void encode_windows(Windows windows, std::uint64_t seed, Tile& tile, EncodeContext& to) const {
     Factor q(tile.shape.rows, windows.rank * windows.blocks), p(windows.cols, windows.rank * windows.blocks);
+    Energies energies(windows.rank);
     if (windows.rank != 0) {
       Iteration iteration(tile.shape.rows, windows.cols, windows.rank);
       for (std::uint32_t b = 0; b < windows.blocks; ++b) {
         const float* window = tile.values.data() + windows.first + std::size_t{b} * windows.cols;
         iteration.run(window, tile.shape.cols, seed + b, loops_);
-        place(iteration.q, b, q);
-        place(iteration.p, b, p);
+        std::vector<std::size_t> order(windows.rank);
+        std::iota(order.begin(), order.end(), std::size_t{0});
+        if (energy_ > 0) order = energies.add(iteration.p, window, tile.shape, windows.cols);
+        place(iteration.q, order, b, q);
+        place(iteration.p, order, b, p);
       }
+    }
+    if (energy_ > 0) {
+      const std::uint32_t before = std::exchange(windows.rank, energies.rank_for(energy_));
+      q = narrowed(q, before, windows);
+      p = narrowed(p, before, windows);
+      pass_rank(to.out, windows);
     }
     pass_factor(to.out, tile.context->source, q);
     pass_factor(to.out, tile.context->source, p);
@@ -240,10 +254,58 @@ class LowRank final : public Cloned<LowRank, Stage> {
     }
   }
 
-  static void place(const Basis& part, std::uint32_t block, Factor& all) {
+  /// What vectors of parts have of the parts' energy, those with most of it first.
+  class Energies {
+   public:
+    explicit Energies(std::size_t rank) : of_vectors_(rank) {}
+    /// Q is orthonormal, so that a vector of P has its own part of E. Returns the order of the vectors.
+    std::vector<std::size_t> add(const Basis& p, const float* window, TileShape shape, std::size_t cols) {
+      std::vector<std::pair<double, std::size_t>> own;
+      for (std::size_t k = 0; k < p.rank; ++k) own.emplace_back(kernels::dot(p.vector(k), p.vector(k), p.length), k);
+      std::stable_sort(own.begin(), own.end(), [](const auto& a, const auto& b) { return a.first > b.first; });
+      std::vector<std::size_t> order;
+      for (std::size_t k = 0; k < own.size(); ++k) {
+        of_vectors_[k] += own[k].first;
+        order.push_back(own[k].second);
+      }
+      for (std::size_t t = 0; t < shape.rows; ++t, window += shape.cols) all_ += kernels::dot(window, window, cols);
+      return order;
+    }
+    /// How many of each part have this share together; one, or all, at least.
+    std::uint32_t rank_for(double share) const {
+      std::uint32_t rank = 0;
+      double sum = 0;
+      while (rank < of_vectors_.size() && (rank == 0 || sum < share * all_)) sum += of_vectors_[rank++];
+      return rank;
+    }
+
+   private:
+    std::vector<double> of_vectors_;
+    double all_ = 0;
+  };
+
+  void pass_rank(StreamPort& port, Windows& windows) const {
+    std::uint32_t rank = windows.rank;
+    pass_integer(port, StreamLabel::factors, rank);
+    if (rank > windows.rank) fail(ErrorCode::corrupt, "a rank of {}, above {}", rank, windows.rank);
+    windows.rank = rank;
+  }
+
+  /// The first vectors of each block, of `before` that it had.
+  static Factor narrowed(const Factor& f, std::uint32_t before, const Windows& windows) {
+    Factor out(f.rows, windows.rank * windows.blocks);
+    for (std::size_t i = 0; i < f.rows; ++i) {
+      for (std::size_t b = 0; b < windows.blocks; ++b) {
+        std::copy_n(f.v.data() + i * f.rank + b * before, windows.rank, out.v.data() + i * out.rank + b * windows.rank);
+      }
+    }
+    return out;
+  }
+
+  static void place(const Basis& part, const std::vector<std::size_t>& order, std::uint32_t block, Factor& all) {
     for (std::size_t i = 0; i < all.rows; ++i) {
       float* row = all.v.data() + i * all.rank + block * part.rank;
-      for (std::size_t k = 0; k < part.rank; ++k) row[k] = part.vector(k)[i];
+      for (std::size_t k = 0; k < part.rank; ++k) row[k] = part.vector(order[k])[i];
     }
   }
   /// P's vectors, block after block, each in one piece.
@@ -286,7 +348,7 @@ class LowRank final : public Cloned<LowRank, Stage> {
 
   std::uint64_t rank_ = 4, loops_ = 3, seed_ = 0, bits_ = 0;
   Per per_ = Per::head;
-  double share_ = 0;
+  double share_ = 0, energy_ = 0;
 };
 
 }  // namespace

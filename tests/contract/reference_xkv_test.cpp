@@ -3,6 +3,9 @@
 // the papers' counts.
 #include <fmt/format.h>
 
+#include <cmath>
+#include <numbers>
+
 #include "tests/contract/reference_drive.hpp"
 
 using namespace kvzip;
@@ -89,6 +92,46 @@ TEST_CASE("xkv: four layers have the best approximation of the paper's rank, at 
   for (const KvzGroup& g : reader->summary().groups) frames += g.coded_bytes;
   CHECK(std::fabs(static_cast<double>(frames) / expected_bytes - 1) < 0.02);
   CHECK(static_cast<double>(bytes) > expected_bytes);
+}
+
+TEST_CASE("lowrank: the rank is the least with the share of energy that is asked for") {
+  // Sums of s u v' with orthonormal u and v (the DCT's), so that the energy of each is s^2.
+  const std::size_t rows = 256, cols = 32;
+  const auto dct = [](std::size_t n, std::size_t i, std::size_t k) {
+    const double angle = std::numbers::pi * (static_cast<double>(i) + 0.5) * static_cast<double>(k + 1);
+    return std::sqrt(2 / static_cast<double>(n)) * std::cos(angle / static_cast<double>(n));
+  };
+  const std::vector<std::vector<double>> lengths{{16, 8, 4, 2, 1}, {2, 2, 2, 2}};  // of two heads: 341 and 16
+  Matrix m{rows, lengths.size(), cols, std::vector<float>(rows * lengths.size() * cols)};
+  for (std::size_t r = 0; r < rows; ++r) {
+    for (std::size_t h = 0; h < lengths.size(); ++h) {
+      for (std::size_t c = 0; c < cols; ++c) {
+        double x = 0;
+        for (std::size_t k = 0; k < lengths[h].size(); ++k) x += lengths[h][k] * dct(rows, r, k) * dct(cols, c, k);
+        m.at(r, h * cols + c) = static_cast<float>(x);
+      }
+    }
+  }
+  // Of 357: one vector of each head has 260, two have 328, three 348, four 356; what they lack is the error.
+  struct Expected {
+    double share, energy;
+    std::size_t rank;
+  };
+  for (const Expected e : {Expected{0.7, 260, 1}, {0.73, 328, 2}, {0.9, 328, 2}, {0.95, 348, 3}, {0.99, 356, 4}}) {
+    CAPTURE(e.share);
+    const std::string pipeline = fmt::format("lowrank:rank=12:loops=8:energy={},pack", e.share);
+    const auto out = through_pipeline(pipeline, Role::value, m, DType::f32);
+    double error = 0;
+    for (std::size_t i = 0; i < m.v.size(); ++i) error += std::pow(double{out.values[i]} - double{m.v[i]}, 2);
+    CHECK(std::fabs(error - (357 - e.energy)) < 0.5);
+    // Numbers of 16 bits in both factors, and some bytes for the rank and the streams.
+    const std::size_t factors = 2 * e.rank * lengths.size() * rows + 2 * e.rank * lengths.size() * cols;
+    CHECK(out.payload > factors);
+    CHECK(out.payload < factors + 64);
+  }
+  // No more than the rank, whatever is asked for.
+  const auto most = through_pipeline("lowrank:rank=2:loops=8:energy=1,pack", Role::value, m, DType::f32);
+  CHECK(most.payload < 2 * 2 * lengths.size() * (rows + cols) + 64);
 }
 
 TEST_CASE("cskv: the recent window is exact, the rest near the best approximation, in 4 bits") {

@@ -231,6 +231,8 @@ inline constexpr PipelineCase kPipelineCases[] = {
     {"nuq:bits=2:norm=moments:scale=bf16,zstd", 1.01},
     {"quant:mode=sym:levels=3:fit=mean:axis=token,rans", 1},
     {"lowrank:share=1:per=tile:loops=8,pack", 0.05},
+    {"quant:bits=4,lowrank:rank=6:energy=0.5,rans", 0.3},
+    {"lowrank:rank=64:energy=1:bits=8:loops=8:per=tile,pack", 0.1},
     {"tiers,pack", 0.34},
     {"norm:kind=sqrt-absmax,tiers:high=4:low=3:share=0.6:axis=token:group=7,ac", 1},
     {"tiers:high=exact:low=ternary:share=0.2:recent=0.5:axis=token-head,rans", 1},
