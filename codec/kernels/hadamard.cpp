@@ -11,7 +11,7 @@ namespace kvzip::kernels::HWY_NAMESPACE {
 
 namespace hn = hwy::HWY_NAMESPACE;
 
-void multiply(const float* HWY_RESTRICT by, std::size_t n, float* HWY_RESTRICT x) {
+inline void multiply_all(const float* HWY_RESTRICT by, std::size_t n, float* HWY_RESTRICT x) {
   for (std::size_t i = 0; i < n; ++i) x[i] *= by[i];
 }
 
@@ -84,20 +84,44 @@ void hadamard(std::size_t n, float factor, float* x) {
   }
 }
 
+void rotate(const Rotation& by, std::size_t count, float* x) {
+  for (std::size_t v = 0; v < count; ++v, x += by.dim) {
+    for (std::size_t round = 0; round < by.rounds; ++round) {
+      multiply_all(by.signs + round * by.dim, by.dim, x);
+      hadamard(by.width, by.factor, x);
+      if (by.width != by.dim) hadamard(by.width, by.factor, x + by.dim - by.width);
+    }
+  }
+}
+
+void rotate_back(const Rotation& by, std::size_t count, float* x) {
+  for (std::size_t v = 0; v < count; ++v, x += by.dim) {
+    for (std::size_t round = by.rounds; round-- > 0;) {
+      if (by.width != by.dim) hadamard(by.width, by.factor, x + by.dim - by.width);
+      hadamard(by.width, by.factor, x);
+      multiply_all(by.signs + round * by.dim, by.dim, x);
+    }
+  }
+}
+
 }  // namespace kvzip::kernels::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
 namespace kvzip::kernels {
 
-HWY_EXPORT(multiply);
 HWY_EXPORT(hadamard);
+HWY_EXPORT(rotate);
+HWY_EXPORT(rotate_back);
 
-void multiply(const float* by, std::size_t n, float* x) {
-  HWY_DYNAMIC_DISPATCH(multiply)(by, n, x);
-}
 void hadamard(std::size_t n, float factor, float* x) {
   HWY_DYNAMIC_DISPATCH(hadamard)(n, factor, x);
+}
+void rotate(const Rotation& by, std::size_t count, float* x) {
+  HWY_DYNAMIC_DISPATCH(rotate)(by, count, x);
+}
+void rotate_back(const Rotation& by, std::size_t count, float* x) {
+  HWY_DYNAMIC_DISPATCH(rotate_back)(by, count, x);
 }
 
 }  // namespace kvzip::kernels

@@ -31,55 +31,34 @@ class Rotate final : public Cloned<Rotate, Stage> {
 
   void encode(Tile& tile, EncodeContext&) const override {
     tile.shape = output(*tile.context, tile.shape);
-    for_each_head(tile, [&](const Rotation& rotation, float* head) {
-      for (std::size_t i = 0; i < rounds_; ++i) rotation.forward(i, head);
-    });
+    for_each_row(tile, kernels::rotate);
   }
 
   void decode(Tile& tile, TileShape in, DecodeContext&) const override {
-    for_each_head(tile, [&](const Rotation& rotation, float* head) {
-      for (std::size_t i = rounds_; i-- > 0;) rotation.backward(i, head);
-    });
+    for_each_row(tile, kernels::rotate_back);
     tile.shape = in;
   }
 
  private:
-  /// The signs of every round, and the power of two that the transform takes at either end of a head.
-  struct Rotation {
-    std::size_t dim, width;
-    float factor;
-    std::vector<float> signs;
+  std::vector<float> signs_of(std::size_t dim) const {
+    std::vector<float> signs(rounds_ * dim);
+    std::uint64_t bits = 0, words = 0;
+    for (std::size_t i = 0; i < signs.size(); ++i) {
+      if (i % dim % 64 == 0) bits = splitmix64(seed_, words++);
+      signs[i] = (bits >> (i % dim % 64) & 1) != 0 ? -1.0f : 1.0f;
+    }
+    return signs;
+  }
 
-    Rotation(const Rotate& rotate, std::size_t head_dim)
-        : dim(head_dim), width(std::bit_floor(dim)), signs(rotate.rounds_ * dim) {
-      const int log = std::countr_zero(width);
-      factor = std::ldexp(log % 2 == 0 ? 1.0f : 0x1.6a09e6p-1f, -(log / 2));
-      std::uint64_t bits = 0, words = 0;
-      for (std::size_t i = 0; i < signs.size(); ++i) {
-        if (i % dim % 64 == 0) bits = splitmix64(rotate.seed_, words++);
-        signs[i] = (bits >> (i % dim % 64) & 1) != 0 ? -1.0f : 1.0f;
-      }
-    }
-    void forward(std::size_t round, float* head) const {
-      kernels::multiply(signs.data() + round * dim, dim, head);
-      kernels::hadamard(width, factor, head);
-      if (width != dim) kernels::hadamard(width, factor, head + dim - width);
-    }
-    void backward(std::size_t round, float* head) const {
-      if (width != dim) kernels::hadamard(width, factor, head + dim - width);
-      kernels::hadamard(width, factor, head);
-      kernels::multiply(signs.data() + round * dim, dim, head);
-    }
-  };
-
-  template <typename F>
-  void for_each_head(Tile& tile, F&& f) const {
+  void for_each_row(Tile& tile, void (*turn)(const kernels::Rotation&, std::size_t, float*)) const {
     if (tile.values.empty()) return;
     for (const HeadRun& run : tile.context->head_runs()) {
-      const Rotation rotation(*this, run.head_dim);
-      for (std::size_t r = 0; r < tile.shape.rows; ++r) {
-        for (std::size_t h = 0; h < run.heads; ++h) f(rotation, tile.row(r) + run.first + h * run.head_dim);
-      }
+      const std::vector<float> signs = signs_of(run.head_dim);
+      const std::size_t width = std::bit_floor(std::size_t{run.head_dim});
+      const int log = std::countr_zero(width);
+      const float factor = std::ldexp(log % 2 == 0 ? 1.0f : 0x1.6a09e6p-1f, -(log / 2));  // width^(-1/2)
+      const kernels::Rotation rotation{rounds_, run.head_dim, width, factor, signs.data()};
+      for (std::size_t r = 0; r < tile.shape.rows; ++r) turn(rotation, run.heads, tile.row(r) + run.first);
     }
   }
 
