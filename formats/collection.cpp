@@ -18,17 +18,6 @@
 namespace kvzip {
 namespace {
 
-constexpr std::size_t kMagicBytes = 8;
-
-bool is_container(ByteView first) {
-  const Prelude prelude = make_prelude({});
-  return first.size() >= kMagicBytes && std::equal(first.begin(), first.begin() + kMagicBytes, prelude.begin());
-}
-
-std::uint64_t padding_of(std::uint64_t bytes) {
-  return (kTarBlock - bytes % kTarBlock) % kTarBlock;
-}
-
 class CollectionScan {
  public:
   explicit CollectionScan(const InputFile& file) : file_(file) {}
@@ -68,11 +57,11 @@ class CollectionScan {
   /// The bytes behind a header.
   void skip(std::uint64_t bytes, std::string_view name) {
     const std::uint64_t left = file_.size() - at_;
-    if (bytes > left || padding_of(bytes) > left - bytes) {
+    if (bytes > left || tar_padding(bytes) > left - bytes) {
       fail(ErrorCode::truncated, "member {} has {} bytes, and the collection ends after {} of them", quoted(name),
            bytes, std::min(bytes, left));
     }
-    at_ += bytes + padding_of(bytes);
+    at_ += bytes + tar_padding(bytes);
   }
 
   void take_pax(const TarHeader& header) {
@@ -105,9 +94,9 @@ class CollectionScan {
     }
     members_.push_back({header.name, at_, header.bytes});
     skip(header.bytes, header.name);
-    Bytes first(std::min<std::uint64_t>(kMagicBytes, header.bytes));
+    Bytes first(std::min<std::uint64_t>(kPreludeBytes, header.bytes));
     file_.read_at(members_.back().begin, first);
-    if (!is_container(first)) fail(ErrorCode::unsupported, "member {} is no container", quoted(header.name));
+    if (!begins_container(first)) fail(ErrorCode::unsupported, "member {} is no container", quoted(header.name));
   }
 
   const InputFile& file_;
@@ -126,9 +115,10 @@ bool begins_collection(ByteView first) {
     at += kTarBlock;
     try {
       const TarHeader header = parse_tar_header(block);
-      if (header.type != kTarPax) return header.bytes >= kMagicBytes && is_container(first.subspan(at));
-      if (header.bytes > first.size() - at || padding_of(header.bytes) > first.size() - at - header.bytes) return false;
-      at += header.bytes + padding_of(header.bytes);
+      if (header.type != kTarPax) return begins_container(first.subspan(at));
+      if (header.bytes > first.size() - at || tar_padding(header.bytes) > first.size() - at - header.bytes)
+        return false;
+      at += header.bytes + tar_padding(header.bytes);
     } catch (const Error&) {
       return false;
     }

@@ -19,12 +19,8 @@ namespace {
 /// The length of a collection is a multiple of it, as POSIX has it and 'tar --delete' of GNU needs it.
 constexpr std::uint64_t kRecord = 20 * kTarBlock;
 
-std::uint64_t up_to(std::uint64_t multiple, std::uint64_t bytes) {
-  return (bytes + multiple - 1) / multiple * multiple;
-}
-
 std::uint64_t up_to_block(std::uint64_t bytes) {
-  return up_to(kTarBlock, bytes);
+  return bytes + tar_padding(bytes);
 }
 
 /// Zeros, where it becomes longer.
@@ -75,7 +71,8 @@ class CollectionWriter::MemberSink final : public Sink {
   /// Padding and the two blocks at the end, which the next member is written over, are zeros.
   void end_behind(std::uint64_t bytes) const {
     set_length(all_.file_.descriptor(), bytes, all_.path_);
-    set_length(all_.file_.descriptor(), up_to(kRecord, up_to_block(bytes) + 2 * kTarBlock), all_.path_);
+    const std::uint64_t end = up_to_block(bytes) + 2 * kTarBlock;
+    set_length(all_.file_.descriptor(), (end + kRecord - 1) / kRecord * kRecord, all_.path_);
   }
   void put(std::uint64_t at, ByteView bytes) const { write_all_at(all_.file_.descriptor(), at, bytes, all_.path_); }
 

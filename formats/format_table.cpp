@@ -15,6 +15,7 @@
 #include "formats/ggml_values.hpp"
 #include "formats/hdf5/hdf5.hpp"
 #include "formats/kvz/kvz.hpp"
+#include "formats/kvz/kvz_records.hpp"
 #include "formats/llama.hpp"
 #include "formats/llama_state.hpp"
 #include "formats/lmcache.hpp"
@@ -32,10 +33,6 @@ constexpr std::string_view kKvzMagic = "\x89KVZ\r\n\x1a\n"sv, kHdf5Magic = "\x89
 
 std::string_view as_text(ByteView bytes) {
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
-}
-
-bool is_kvz(ByteView first) {
-  return as_text(first).starts_with(kKvzMagic);
 }
 
 /// HDF5 allows a block of foreign bytes before its own, of 512 bytes or a doubling of that.
@@ -107,7 +104,7 @@ constexpr std::array kFormats{
     Format{"npy", ".npy", "one array of NumPy", is_npy, open_npy, create_npy, npy_losses},
     Format{"llama", "", "sessions and slots of llama.cpp", is_llama, open_llama, create_llama, llama_losses},
     Format{"lmcache", ".data", "chunks of LMCache's file connector", is_lmcache, open_lmcache, nullptr},
-    Format{"kvz", ".kvz", "the container of kvzip", is_kvz, open_kvz_file, nullptr},
+    Format{"kvz", ".kvz", "the container of kvzip", begins_container, open_kvz_file, nullptr},
 };
 
 constexpr std::string_view kConvert = "convert it to safetensors or HDF5 first";
@@ -183,7 +180,7 @@ std::unique_ptr<DumpReader> open_stdin() {
   }
   const auto watched = watch_input(in.descriptor(), in.name());  // its permissions, when it is a file
   const Format& format = probe_format(in.peek(kProbeBytes), in.name());
-  if (format.probe == is_kvz) return ggml_values(open_kvz("-"));
+  if (format.probe == begins_container) return ggml_values(open_kvz("-"));
   return ggml_values(format.open(InputFile::spool_stdin()));
 }
 

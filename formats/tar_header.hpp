@@ -26,6 +26,11 @@ struct TarHeader {
   char type = kTarFile;
 };
 
+/// Zeros behind so many bytes, up to a whole block.
+inline std::uint64_t tar_padding(std::uint64_t bytes) {
+  return (kTarBlock - bytes % kTarBlock) % kTarBlock;
+}
+
 /// By the magic number of a first header.
 bool is_tar(ByteView first);
 

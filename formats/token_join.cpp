@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <map>
 #include <optional>
 #include <utility>
 
@@ -73,8 +74,7 @@ class TokenJoin final : public DumpReader {
   }
 
  private:
-  /// Of a tensor: where each input's begins along the axis, and where the last
-  /// ends; no axis where it is there once.
+  /// Of a tensor: where each input's begins along the axis, and where the last ends; no axis where it is there once.
   struct Join {
     std::optional<std::size_t> axis;
     std::vector<std::uint64_t> begins{0};
@@ -100,8 +100,7 @@ class TokenJoin final : public DumpReader {
     return {tensor, std::vector<std::uint64_t>(shape.size(), 0), shape};
   }
 
-  /// `from`, a part of input i's tensor, to where `box` lies in the data of
-  /// `slice`.
+  /// `from`, a part of input i's tensor, to where `box` lies in the data of `slice`.
   void read_of(std::size_t i, Slice from, const Slice& slice, std::span<std::byte> out, const Slice& box) {
     const std::size_t place = joins_[slice.tensor].places[i];
     if (box.count == slice.count) {
@@ -226,9 +225,7 @@ class TokenJoin final : public DumpReader {
     const std::uint64_t at = read_rope(dump).first_position, begin = read_rope(reader(0).dump()).first_position;
     if (!reader(0).dump().text(kFirstPosition).empty() && at != begin + tokens_) {
       throw Error(ErrorCode::invalid_argument,
-                  fmt::format("its first token is at position {}, and the one "
-                              "before ends at {}",
-                              at, begin + tokens_),
+                  fmt::format("its first token is at position {}, and the one before ends at {}", at, begin + tokens_),
                   Hint::mix);
     }
   }
@@ -242,27 +239,29 @@ class TokenJoin final : public DumpReader {
       return out;
     };
     dump_.attributes = listed(reader(0).dump());
+    std::map<std::pair<std::string, std::string>, std::size_t> places;  // by object and name
+    for (std::size_t a = 0; a < dump_.attributes.size(); ++a) {
+      places.emplace(std::pair(dump_.attributes[a].object, dump_.attributes[a].name), a);
+    }
     for (std::size_t i = 1; i < inputs_.size(); ++i) {
       with_name(i, [&] {
-        for (Attribute& other : listed(reader(i).dump())) add_attribute(std::move(other));
+        for (Attribute& other : listed(reader(i).dump())) {
+          // What a chunk does not say is no other than what another says, but its position is that of no other.
+          if (other.object.empty() && other.name == kFirstPosition) continue;
+          const auto [at, fresh] = places.emplace(std::pair(other.object, other.name), dump_.attributes.size());
+          if (fresh) dump_.attributes.push_back(std::move(other));
+          if (!fresh && !mix_) check_attribute(dump_.attributes[at->second], other);
+        }
       });
     }
   }
 
-  /// What a chunk does not say is no other than what another says, but its
-  /// position is that of no other.
-  void add_attribute(Attribute other) {
-    if (other.object.empty() && other.name == kFirstPosition) return;
-    const auto found = std::ranges::find_if(
-        dump_.attributes, [&](const Attribute& own) { return own.object == other.object && own.name == other.name; });
-    if (found == dump_.attributes.end()) {
-      dump_.attributes.push_back(std::move(other));
-    } else if (*found != other && !mix_) {
-      throw Error(ErrorCode::invalid_argument,
-                  fmt::format("attribute {}{} is not the same as in files before it", quoted(other.name),
-                              other.object.empty() ? std::string() : " of " + quoted(other.object)),
-                  Hint::mix);
-    }
+  static void check_attribute(const Attribute& own, const Attribute& other) {
+    if (own == other) return;
+    throw Error(ErrorCode::invalid_argument,
+                fmt::format("attribute {}{} is not the same as in files before it", quoted(other.name),
+                            other.object.empty() ? std::string() : " of " + quoted(other.object)),
+                Hint::mix);
   }
 
   /// What is read of all together is what was read of each.
@@ -271,8 +270,7 @@ class TokenJoin final : public DumpReader {
     for (std::size_t t = 0; t < joins_.size(); ++t) {
       if (joins_[t].axes.text() == roles.tensors[t].axes.text()) continue;
       throw Error(ErrorCode::invalid_argument,
-                  fmt::format("the axes of {} are read as {} in the files, and "
-                              "otherwise in all together",
+                  fmt::format("the axes of {} are read as {} in the files, and otherwise in all together",
                               quoted(dump_.tensors[t].name), joins_[t].axes.text()),
                   Hint::layout);
     }
@@ -284,9 +282,7 @@ class TokenJoin final : public DumpReader {
       bool same = info == reader(i).dump().tensors[joins_[t].places[i]];
       if (same && info.bytes() > 0) same = same_bytes(i, t);
       if (same) continue;
-      fail(ErrorCode::invalid_argument,
-           "tensor {} has no axis of tokens, and is not the same in {} and in "
-           "{}",
+      fail(ErrorCode::invalid_argument, "tensor {} has no axis of tokens, and is not the same in {} and in {}",
            quoted(info.name), inputs_[0].name, inputs_[i].name);
     }
   }

@@ -38,6 +38,11 @@ std::uint64_t hash64(ByteView bytes) {
   return XXH3_64bits(bytes.data(), bytes.size());
 }
 
+bool begins_container(ByteView first) {
+  const Magic& magic = kMagics[static_cast<std::size_t>(FileKind::container)];
+  return first.size() >= magic.size() && std::memcmp(first.data(), magic.data(), magic.size()) == 0;
+}
+
 Prelude make_prelude(const PreludeInfo& info, FileKind kind) {
   ByteWriter w;
   w.put(kMagics[static_cast<std::size_t>(kind)]);

@@ -54,6 +54,8 @@ struct PreludeInfo {
   unsigned minor = 0;
   std::uint32_t features = 0;
 };
+/// By the magic number; false of fewer bytes.
+bool begins_container(ByteView first);
 Prelude make_prelude(const PreludeInfo& info, FileKind kind = FileKind::container);
 /// Refuses other magics (naming text-mode damage), majors and unknown critical flags.
 /// `shared`: whoever asks can read the first tokens from another file.

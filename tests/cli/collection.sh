@@ -112,7 +112,7 @@ expect_in stdout "other.safetensors.kvz"
 # A member that was changed is named with its frame.
 offset=$(grep -abo -m 1 'other.safetensors.kvz' all.kvz.tar | tail -n 1 | cut -d : -f 1)
 cp all.kvz.tar bad.tar
-printf 'XXXX' | dd of=bad.tar bs=1 seek=$((offset + 512 + 3000)) conv=notrunc status=none
+printf 'ruin' | dd of=bad.tar bs=1 seek=$((offset + 512 + 3000)) conv=notrunc status=none
 expect_status 3 kvzip verify bad.tar
 expect_in stderr "bad.tar/other.safetensors.kvz: "
 expect_in stderr "bad.tar/b.safetensors.kvz: sound"

@@ -129,6 +129,16 @@ TEST_CASE("lowrank: the rank is the least with the share of energy that is asked
     CHECK(out.payload > factors);
     CHECK(out.payload < factors + 64);
   }
+  // A stored rank above what the pipeline allows is refused.
+  Pipeline wide = Pipeline::parse("lowrank:rank=3:loops=8:energy=0.95,pack");
+  Pipeline narrow = Pipeline::parse("lowrank:rank=2:loops=8:energy=0.95,pack");
+  const TileContext context = context_of(m, Role::value, DType::f32);
+  wide.resolve(context, shape_of(m));
+  narrow.resolve(context, shape_of(m));
+  Bytes elements = elements_of(m.v, DType::f32);
+  const Bytes payload = wide.encode(context, shape_of(m), elements);
+  CHECK_NOTHROW(wide.decode(context, shape_of(m), payload, elements));
+  CHECK_THROWS_WITH(narrow.decode(context, shape_of(m), payload, elements), doctest::Contains("a rank of 3, above 2"));
   // No more than the rank, whatever is asked for.
   const auto most = through_pipeline("lowrank:rank=2:loops=8:energy=1,pack", Role::value, m, DType::f32);
   CHECK(most.payload < 2 * 2 * lengths.size() * (rows + cols) + 64);
