@@ -98,7 +98,7 @@ void read_values(const Stream& classes, const Stream& bits, Buffer<std::int16_t>
 
 }  // namespace
 
-void pass_magnitudes(StreamPort& port, std::uint32_t rows, std::uint32_t cols, const std::vector<std::int8_t>& gains,
+void pass_magnitudes(StreamPort& port, std::uint32_t rows, std::uint32_t cols, const RowGains& gains,
                      Buffer<std::int16_t>& values) {
   Stream classes = symbol_stream(StreamLabel::codes, rows, cols, kMagnitudeClasses);
   classes.magnitudes = true;

@@ -12,10 +12,9 @@
 
 namespace kvzip {
 
-/// rows x cols integers of at most kLargestMagnitude either way, as two streams: classes, and bits row by row. `gains`,
-/// one a row, say by how many half octaves its values were multiplied before they were rounded: coders expect larger
-/// magnitudes where gains are. Empty: none.
-void pass_magnitudes(StreamPort& port, std::uint32_t rows, std::uint32_t cols, const std::vector<std::int8_t>& gains,
+/// rows x cols integers of at most kLargestMagnitude either way, as two streams: classes, and bits row by row. Coders
+/// expect larger magnitudes where gains are.
+void pass_magnitudes(StreamPort& port, std::uint32_t rows, std::uint32_t cols, const RowGains& gains,
                      Buffer<std::int16_t>& values);
 
 }  // namespace kvzip

@@ -21,6 +21,17 @@ enum class StreamType : std::uint8_t {
   bytes,      // free bytes; the only type whose length a frame states (rows = 1)
 };
 
+/// By how many half octaves values were multiplied before they were rounded: for each row a number for each span of
+/// columns. No values: by none.
+struct RowGains {
+  std::vector<std::int8_t> values;
+  std::vector<std::uint32_t> spans;  // where each one ends, ascending, the last at the width
+
+  bool operator==(const RowGains&) const = default;
+  /// Of the rows from `row` on.
+  const std::int8_t* row(std::size_t row) const { return values.data() + row * spans.size(); }
+};
+
 /// Made by the functions below, without data.
 struct Stream {
   StreamLabel label = StreamLabel::codes;
@@ -31,8 +42,8 @@ struct Stream {
   std::uint32_t head_dim = 0;  // symbols, elements: columns that belong together; 0 = all
   Buffer<std::uint8_t> data;   // symbols, elements, bytes
   std::vector<std::uint32_t> positions;
-  bool magnitudes = false;           // symbols: classes of magnitudes (codec/magnitudes.hpp)
-  std::vector<std::int8_t> gains{};  // of magnitudes: half octaves by which each row's were multiplied; empty: none
+  bool magnitudes = false;  // symbols: classes of magnitudes (codec/magnitudes.hpp)
+  RowGains gains{};         // of magnitudes
 
   std::size_t count() const { return std::size_t{rows} * cols; }
   /// Bytes of `data` that the shape of symbols or elements asks for.

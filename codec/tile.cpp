@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "codec/tile.hpp"
 
+#include "codec/portable_math.hpp"
+
 namespace kvzip {
 
 std::vector<HeadRun> TileContext::head_runs(bool keys_only) const {
@@ -24,6 +26,22 @@ std::vector<std::uint32_t> TileContext::head_edges() const {
     for (std::uint32_t h = 0; h < run.heads; ++h) edges.push_back(edges.back() + run.head_dim);
   }
   return edges;
+}
+
+float mean_saliency(std::span<const float> heads) {
+  if (heads.size() == 1) return heads[0];
+  const double ln2 = portable::log(2);
+  double sum = 0;
+  for (const float s : heads) sum += portable::exp(s * ln2);
+  return static_cast<float>(portable::log(sum / static_cast<double>(heads.size())) / ln2);
+}
+
+std::vector<float> Tile::row_saliency() const {
+  const std::size_t cols = saliency_cols();
+  if (cols < 2) return saliency;
+  std::vector<float> out;
+  for (std::size_t r = 0; r < shape.rows; ++r) out.push_back(mean_saliency({saliency.data() + r * cols, cols}));
+  return out;
 }
 
 }  // namespace kvzip

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "codec/buffer.hpp"
@@ -54,15 +55,20 @@ struct TileShape {
 struct Tile {
   const TileContext* context = nullptr;
   TileShape shape;
-  Buffer<float> values;         // rows x cols
-  Buffer<std::uint8_t> taken;   // encoder: 1 where an earlier stage stores the value exactly; empty = nowhere
-  std::vector<float> saliency;  // encoder: log2 of how much a squared error in a row matters, relative to the mean of
-                                // the dump's keys and values; one per row; empty = unknown
+  Buffer<float> values;        // rows x cols
+  Buffer<std::uint8_t> taken;  // encoder: 1 where an earlier stage stores the value exactly; empty = nowhere
+  // Encoder: log2 of how much a squared error matters, relative to the mean of the dump's keys and values: of each row
+  // one number, or one for each of its heads. Empty = unknown.
+  std::vector<float> saliency;
 
   /// The values are unset.
   Tile(const TileContext& c, TileShape s) : context(&c), shape(s), values(std::size_t{s.rows} * s.cols) {}
   float* row(std::size_t r) { return values.data() + r * shape.cols; }
   const float* row(std::size_t r) const { return values.data() + r * shape.cols; }
+
+  std::size_t saliency_cols() const { return shape.rows == 0 ? 0 : saliency.size() / shape.rows; }
+  /// One number a row: log2 of the mean over its heads of 2^s. Empty = unknown.
+  std::vector<float> row_saliency() const;
 
   /// What an additive stage leaves: the tile minus its approximation, zero where values are stored exactly
   /// (GEAR, arXiv 2403.05527 section 3: the residual is X - D - S).
@@ -71,5 +77,8 @@ struct Tile {
                       row(r));
   }
 };
+
+/// log2 of the mean of 2^s.
+float mean_saliency(std::span<const float> heads);
 
 }  // namespace kvzip

@@ -31,8 +31,8 @@ struct Choice {
 };
 
 RansScale scale_of(const Choice& choice, const Stream& s) {
-  return {s.gains.empty() ? nullptr : s.gains.data(), std::bit_cast<float>(std::uint32_t{choice.start} << kFineShift),
-          choice.shift(), choice.first()};
+  return {s.gains.values.empty() ? nullptr : s.gains.values.data(), s.gains.spans,
+          std::bit_cast<float>(std::uint32_t{choice.start} << kFineShift), choice.shift(), choice.first()};
 }
 
 /// Models of geometric distributions with the means that contexts stand for.
@@ -134,20 +134,31 @@ void choose_table(const Counts& counts, Choice& choice, kernels::RansTable& tabl
   stored = std::move(bytes);
 }
 
+/// rans_magnitude() of all symbols, which are whole.
+double all_magnitudes(const std::uint8_t* symbols, std::size_t count) {
+  std::uint64_t sum = 0;
+  for (std::size_t c = 0; c < count;) {
+    std::uint32_t some = 0;
+    for (const std::size_t end = std::min<std::size_t>(count, c + (1 << 16)); c < end; ++c) {
+      const int symbol = symbols[c], above = symbol < 8 ? 0 : symbol - 8;
+      some += static_cast<std::uint32_t>(symbol + above * above);
+    }
+    sum += some;
+  }
+  return static_cast<double>(sum);
+}
+
 std::uint16_t start_of(const Stream& s) {
   double sum = 0;
-  for (std::size_t r = 0; r < s.rows; ++r) {
+  if (s.gains.values.empty()) {
+    for (std::size_t r = 0; r < s.rows; ++r) sum += all_magnitudes(s.data.data() + r * s.cols, s.cols);
+  }
+  for (std::size_t r = 0; r < s.rows && !s.gains.values.empty(); ++r) {
+    std::size_t begin = 0;
     const std::uint8_t* symbols = s.data.data() + r * s.cols;
-    std::uint64_t row = 0;  // rans_magnitude() of all, which are whole
-    for (std::size_t c = 0; c < s.cols;) {
-      std::uint32_t some = 0;
-      for (const std::size_t end = std::min<std::size_t>(s.cols, c + (1 << 16)); c < end; ++c) {
-        const int symbol = symbols[c], above = symbol < 8 ? 0 : symbol - 8;
-        some += static_cast<std::uint32_t>(symbol + above * above);
-      }
-      row += some;
+    for (std::size_t i = 0; i < s.gains.spans.size(); begin = s.gains.spans[i++]) {
+      sum += all_magnitudes(symbols + begin, s.gains.spans[i] - begin) * kernels::rans_gain(-s.gains.row(r)[i]);
     }
-    sum += static_cast<double>(row) * (s.gains.empty() ? 1 : kernels::rans_gain(-s.gains[r]));
   }
   const auto mean = static_cast<float>(std::clamp(sum / static_cast<double>(s.count()), 0x1p-12, 0x1p20));
   return static_cast<std::uint16_t>(std::bit_cast<std::uint32_t>(mean) >> kFineShift);

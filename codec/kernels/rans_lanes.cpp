@@ -30,38 +30,83 @@ inline void take_row(const std::uint8_t* from, std::size_t lanes, std::uint16_t*
   for (std::size_t l = 0; l < lanes; ++l) row[l] = from[l];
 }
 
+/// The gains of a row's lanes: mostly one for all of them.
+struct OneGain {
+  float gain;
+  float of(std::size_t) const { return gain; }
+};
+struct LaneGains {
+  alignas(64) float gains[kRansLanes];
+  float of(std::size_t lane) const { return gains[lane]; }
+};
+
+class GroupGains {
+ public:
+  GroupGains() = default;
+  GroupGains(const RansScale& scale, std::size_t group)
+      : gains_(scale.gains), spans_(scale.spans), column_(group * kRansLanes) {
+    if (gains_ == nullptr) return;
+    while (first_ + 1 < spans_.size() && spans_[first_] <= column_) ++first_;
+    last_ = first_;
+    while (last_ + 1 < spans_.size() && spans_[last_] < column_ + kRansLanes) ++last_;
+  }
+  /// f(gains), each to the power of `sign`.
+  template <typename F>
+  void with(std::size_t row, int sign, F&& f) const {
+    if (gains_ == nullptr) return f(OneGain{1.0f});
+    const std::int8_t* gains = gains_ + row * spans_.size();
+    if (first_ == last_) return f(OneGain{rans_gain(sign * gains[first_])});
+    LaneGains lanes;
+    for (std::size_t span = first_, l = 0; l < kRansLanes; ++span) {
+      const std::size_t end = span == last_ ? kRansLanes : spans_[span] - column_;
+      for (const float gain = rans_gain(sign * gains[span]); l < end; ++l) lanes.gains[l] = gain;
+    }
+    f(lanes);
+  }
+
+ private:
+  const std::int8_t* gains_ = nullptr;
+  std::span<const std::uint32_t> spans_;
+  std::size_t column_ = 0, first_ = 0, last_ = 0;  // the group's first column; spans of its lanes
+};
+
 /// The running means of a group's channels. Plain loops, which compilers turn into vectors.
 struct RunningMeans {
   alignas(64) float means[kRansLanes];
+  GroupGains gains;
 
-  void start(const RansScale& scale) { std::fill_n(means, kRansLanes, scale.start); }
-  static float gain_of(const RansScale& scale, std::size_t row, int sign) {
-    return scale.gains == nullptr ? 1.0f : rans_gain(sign * scale.gains[row]);
+  void start(const RansScale& scale, std::size_t group) {
+    std::fill_n(means, kRansLanes, scale.start);
+    gains = GroupGains(scale, group);
   }
   void codes(const RansScale& scale, std::size_t row, std::uint16_t* HWY_RESTRICT codes) const {
-    const float gain = gain_of(scale, row, 1);
-    const unsigned shift = scale.shift;
-    for (std::size_t l = 0; l < kRansLanes; ++l) {
-      codes[l] = static_cast<std::uint16_t>(std::bit_cast<std::uint32_t>(means[l] * gain) >> shift);
-    }
+    gains.with(row, 1, [&](const auto& gain) HWY_ATTR {
+      const unsigned shift = scale.shift;
+      for (std::size_t l = 0; l < kRansLanes; ++l) {
+        codes[l] = static_cast<std::uint16_t>(std::bit_cast<std::uint32_t>(means[l] * gain.of(l)) >> shift);
+      }
+    });
   }
   void contexts(const RansScale& scale, std::size_t row, std::uint16_t* HWY_RESTRICT contexts) const {
-    const float gain = gain_of(scale, row, 1);
-    const auto shift = static_cast<int>(scale.shift), base = scale.base;
-    for (std::size_t l = 0; l < kRansLanes; ++l) {
-      const std::int32_t at = (std::bit_cast<std::int32_t>(means[l] * gain) >> shift) - base;
-      const std::int32_t low = at < 0 ? 0 : at;
-      contexts[l] = static_cast<std::uint16_t>(low > 15 ? 15 : low);
-    }
+    gains.with(row, 1, [&](const auto& gain) HWY_ATTR {
+      const auto shift = static_cast<int>(scale.shift), base = scale.base;
+      for (std::size_t l = 0; l < kRansLanes; ++l) {
+        const std::int32_t at = (std::bit_cast<std::int32_t>(means[l] * gain.of(l)) >> shift) - base;
+        const std::int32_t low = at < 0 ? 0 : at;
+        contexts[l] = static_cast<std::uint16_t>(low > 15 ? 15 : low);
+      }
+    });
   }
-  void learn(const RansScale& scale, std::size_t row, const std::uint16_t* HWY_RESTRICT symbols) {
-    const float back = gain_of(scale, row, -1), rate = 1.0f / static_cast<float>(row < 23 ? row + 2 : 25);
-    for (std::size_t l = 0; l < kRansLanes; ++l) {
-      const std::int32_t symbol = symbols[l], above = symbol < 8 ? 0 : symbol - 8;
-      const float magnitude = static_cast<float>(symbol + above * above) * back;
-      const float mean = means[l] + (magnitude - means[l]) * rate;
-      means[l] = mean < 0x1p-20f ? 0x1p-20f : mean;
-    }
+  void learn(std::size_t row, const std::uint16_t* HWY_RESTRICT symbols) {
+    gains.with(row, -1, [&](const auto& back) HWY_ATTR {
+      const float rate = 1.0f / static_cast<float>(row < 23 ? row + 2 : 25);
+      for (std::size_t l = 0; l < kRansLanes; ++l) {
+        const std::int32_t symbol = symbols[l], above = symbol < 8 ? 0 : symbol - 8;
+        const float magnitude = static_cast<float>(symbol + above * above) * back.of(l);
+        const float mean = means[l] + (magnitude - means[l]) * rate;
+        means[l] = mean < 0x1p-20f ? 0x1p-20f : mean;
+      }
+    });
   }
 };
 
@@ -69,13 +114,13 @@ void ScaleCodes(const RansScale& scale, RansShape shape, std::size_t group, cons
                 std::uint16_t* codes) {
   alignas(64) std::uint16_t row_symbols[kRansLanes], row_codes[kRansLanes];
   RunningMeans running;
-  running.start(scale);
+  running.start(scale, group);
   for (std::size_t r = 0; r < shape.rows(); ++r) {
     const std::size_t lanes = shape.lanes(group, r), at = r * shape.width + group * kRansLanes;
     take_row(symbols + at, lanes, row_symbols);
     running.codes(scale, r, row_codes);
     std::memcpy(codes + at, row_codes, lanes * sizeof *codes);
-    running.learn(scale, r, row_symbols);
+    running.learn(r, row_symbols);
   }
 }
 
@@ -139,7 +184,7 @@ bool decode(const RansModel& model, RansShape shape, const std::uint8_t* context
     const std::size_t column = d.group * kRansLanes;
     step.start_group(model.start);
     std::fill_n(row_contexts, kRansLanes, static_cast<std::uint16_t>(model.first_context));
-    if (model.scale != nullptr) running.start(*model.scale);
+    if (model.scale != nullptr) running.start(*model.scale, d.group);
     if (d.row > 0) {
       std::memcpy(running.means, d.means, sizeof running.means);
       std::memcpy(step.adaptive, d.adaptive, sizeof step.adaptive);
@@ -165,7 +210,7 @@ bool decode(const RansModel& model, RansShape shape, const std::uint8_t* context
         at = decode_row<kAdapts, kTabled, kSixteen, false>(step, shift_of(r), lanes, row_contexts, states, at, partial);
         std::memcpy(symbols + place, partial, lanes);
       }
-      if (model.scale != nullptr) running.learn(*model.scale, r, row_contexts);  // which now hold the symbols
+      if (model.scale != nullptr) running.learn(r, row_contexts);  // which now hold the symbols
     }
   }
   d.states = states;

@@ -7,6 +7,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 
 namespace kvzip::kernels {
 
@@ -43,12 +44,13 @@ struct RansTable {
   std::uint16_t below[kRansSymbols][kRansSymbols];
 };
 
-/// Contexts by the magnitude to expect of a symbol: of its row's gain times a running mean of its channel,
+/// Contexts by the magnitude to expect of a symbol: of its gain times a running mean of its channel,
 ///   expected = gain mean;  context = (bits of expected >> shift) - base, held to 0..15
 ///   mean += (magnitude / gain - mean) / min(row + 2, 25), floats in this order, from `start`, held to 2^-20 or more
-/// where magnitude = rans_magnitude(symbol) and gain = rans_gain(gains[row]).
+/// where magnitude = rans_magnitude(symbol) and gain = rans_gain(gains[row x spans.size() + the column's span]).
 struct RansScale {
-  const std::int8_t* gains;  // half octaves, one a row; null = 0 everywhere
+  const std::int8_t* gains;              // half octaves; null = 0 everywhere
+  std::span<const std::uint32_t> spans;  // where each span of columns ends, ascending, the last one at the width
   float start;
   unsigned shift;
   int base;

@@ -68,6 +68,7 @@ class Adapt final : public Cloned<Adapt, Stage> {
            "tokens that came before predict those that are alike: none, those of the dump, or of a table");
     v.since("1.1");  // so that it is stated where it is not the default, as files before it have it
     v.real("growth", growth_, 0.25, 16, "tokens between two refreshes of the bases, over the tokens before them");
+    v.real("heads", heads_, 0, 1, "how far steps of parts follow their own heads' saliency; 0: all have the same");
   }
 
   std::string_view lacks_table() const override {
@@ -96,14 +97,16 @@ class Adapt final : public Cloned<Adapt, Stage> {
     const RepeatRows repeats = repeat_rows(*tile.context, shape);
     Side side;
     std::vector<float> x = measure(tile, side);
-    side.gains = gains(tile, x, repeats);
+    const std::vector<Channels> parts = parts_of(*tile.context, shape);
+    side.gains.spans = spans_of(parts, shape);
+    side.gains.values = gains(tile, x, repeats, side.gains.spans);
     pass_side(to.out, shape, side);
     AdaptCodes codes(shape, repeats);
     codes.make_room();
-    const std::vector<float> steps = steps_of(side);
     Buffer<float> approximation(to.wanted ? x.size() : 0);
-    for (const Channels part : parts_of(*tile.context, shape)) {
+    for (const Channels part : parts) {
       const std::size_t width = part.width();
+      const std::vector<float> steps = steps_of(side.gains, part);
       const auto begin = [&](Run run, AdaptBasis& basis, float* z) {
         basis.project(x.data() + std::size_t{run.first} * shape.cols + part.first, shape.cols, run.size(), z);
       };
@@ -128,13 +131,15 @@ class Adapt final : public Cloned<Adapt, Stage> {
 
   void decode(Tile& tile, TileShape shape, DecodeContext& from) const override {
     const RepeatRows repeats = repeat_rows(*tile.context, shape);
+    const std::vector<Channels> parts = parts_of(*tile.context, shape);
     Side side;
+    side.gains.spans = spans_of(parts, shape);
     pass_side(from.in, shape, side);
     AdaptCodes codes(shape, repeats);
     codes.pass(from.in, side.gains);
-    const std::vector<float> steps = steps_of(side);
-    for (const Channels part : parts_of(*tile.context, shape)) {
+    for (const Channels part : parts) {
       const std::size_t width = part.width();
+      const std::vector<float> steps = steps_of(side.gains, part);
       const auto begin = [&](Run run, AdaptBasis&, float* z) {
         dequantise({run.size(), width, part.first, steps.data() + run.first}, codes.rows(run.first), z);
       };
@@ -152,8 +157,8 @@ class Adapt final : public Cloned<Adapt, Stage> {
  private:
   struct Side {
     float rms = 1;
-    std::vector<float> mean;         // one a channel
-    std::vector<std::int8_t> gains;  // one a row
+    std::vector<float> mean;  // one a channel
+    RowGains gains;
   };
 
   struct Channels {
@@ -184,17 +189,44 @@ class Adapt final : public Cloned<Adapt, Stage> {
     for (const std::int16_t m : means) side.mean.push_back(static_cast<float>(m) * step);
     pass_gains(port, shape, side.gains);
   }
-  void pass_gains(StreamPort& port, TileShape shape, std::vector<std::int8_t>& gains) const {
-    Stream s = symbol_stream(StreamLabel::scales, shape.rows, 1, 2 * kMostGain + 1);
-    for (const std::int8_t g : gains) s.data.push_back(static_cast<std::uint8_t>(g + kMostGain));
-    port.pass(s);
+  /// Those of the first span, and how the others differ from the one to the left, in a circle.
+  static void pass_gains(StreamPort& port, TileShape shape, RowGains& gains) {
+    constexpr int kGains = 2 * kMostGain + 1;
+    const auto spans = static_cast<std::uint32_t>(gains.spans.size());
+    Stream first = symbol_stream(StreamLabel::scales, shape.rows, 1, kGains), others = first;
+    others.cols = spans - 1;
+    for (std::size_t i = 0; i < gains.values.size(); ++i) {
+      const bool begins = i % spans == 0;
+      const int before = begins ? -kMostGain : gains.values[i - 1];
+      (begins ? first : others).data.push_back(static_cast<std::uint8_t>((gains.values[i] - before + kGains) % kGains));
+    }
+    port.pass(first);
+    if (spans > 1) port.pass(others);
     if (port.writes()) return;
-    for (const std::uint8_t g : s.data) gains.push_back(static_cast<std::int8_t>(g - kMostGain));
+    for (std::size_t r = 0, next = 0; r < shape.rows; ++r) {
+      int gain = first.data[r] - kMostGain;
+      gains.values.push_back(static_cast<std::int8_t>(gain));
+      for (std::uint32_t i = 1; i < spans; ++i) {
+        gain = (gain + kMostGain + others.data[next++]) % kGains - kMostGain;
+        gains.values.push_back(static_cast<std::int8_t>(gain));
+      }
+    }
   }
 
-  std::vector<float> steps_of(const Side& side) const {
+  /// The columns that have gains of their own.
+  std::vector<std::uint32_t> spans_of(const std::vector<Channels>& parts, TileShape shape) const {
+    if (heads_ == 0 || parts.empty()) return {shape.cols};
+    std::vector<std::uint32_t> spans;
+    for (const Channels part : parts) spans.push_back(part.last);
+    return spans;
+  }
+
+  /// Of each row in the part.
+  std::vector<float> steps_of(const RowGains& gains, Channels part) const {
+    const auto at = std::lower_bound(gains.spans.begin(), gains.spans.end(), part.last) - gains.spans.begin();
     std::vector<float> steps;
-    for (const std::int8_t gain : side.gains) steps.push_back(step_of(step_, gain));
+    for (std::size_t i = static_cast<std::size_t>(at); i < gains.values.size(); i += gains.spans.size())
+      steps.push_back(step_of(step_, gains.values[i]));
     return steps;
   }
 
@@ -259,24 +291,53 @@ class Adapt final : public Cloned<Adapt, Stage> {
   }
 
   /// No finer than what the largest code reaches in the row.
-  std::vector<std::int8_t> gains(const Tile& tile, const std::vector<float>& x, const RepeatRows& repeats) const {
-    std::vector<std::int8_t> gains(tile.shape.rows);
+  std::vector<std::int8_t> gains(const Tile& tile, const std::vector<float>& x, const RepeatRows& repeats,
+                                 const std::vector<std::uint32_t>& spans) const {
+    const std::size_t rows = tile.shape.rows, cols = tile.shape.cols;
+    std::vector<std::int8_t> gains(rows * spans.size());
     if (tile.saliency.empty() && repeats.contexts == 0) return gains;
-    const std::size_t cols = tile.shape.cols;
-    const std::vector<float> finer = repeat_gains(repeats, x.data(), cols);
-    double mean = 0;
-    for (const float s : tile.saliency) mean += s;
-    mean /= static_cast<double>(std::max<std::size_t>(1, tile.saliency.size()));
-    for (std::size_t r = 0; r < gains.size(); ++r) {
-      const double octaves = tile.saliency.empty() ? 0 : (gamma_ * (tile.saliency[r] - mean) + level_ * mean) / 2;
-      double length = std::sqrt(kernels::dot(x.data() + r * cols, x.data() + r * cols, cols));
-      if (repeats.predicted(r)) length += std::sqrt(kMostEnergy * static_cast<double>(cols));
-      const double reach =
-          length > 0 ? 2 * portable::log(step_ * kLargestMagnitude / length) / portable::log(2) - 1 : kMostGain;
-      const double gain = std::floor(std::min(2 * octaves + finer[r] + 0.5, reach));
-      gains[r] = static_cast<std::int8_t>(std::clamp(gain, -double{kMostGain}, double{kMostGain}));
+    for (std::size_t i = 0, first = 0; i < spans.size(); first = spans[i++]) {
+      const std::size_t width = spans[i] - first;
+      const std::vector<float> finer = repeat_gains(repeats, x.data() + first, cols, width);
+      const std::vector<double> octaves = octaves_of(tile, first, spans[i]);
+      for (std::size_t r = 0; r < rows; ++r) {
+        const float* row = x.data() + r * cols + first;
+        double length = std::sqrt(kernels::dot(row, row, width));
+        if (repeats.predicted(r)) length += std::sqrt(kMostEnergy * static_cast<double>(width));
+        const double reach =
+            length > 0 ? 2 * portable::log(step_ * kLargestMagnitude / length) / portable::log(2) - 1 : kMostGain;
+        const double gain = std::floor(std::min(2 * octaves[r] + finer[r] + 0.5, reach));
+        gains[r * spans.size() + i] = static_cast<std::int8_t>(std::clamp(gain, -double{kMostGain}, double{kMostGain}));
+      }
     }
     return gains;
+  }
+
+  /// By how much steps of rows in these columns are finer for their saliency.
+  std::vector<double> octaves_of(const Tile& tile, std::size_t first, std::size_t last) const {
+    std::vector<double> s(tile.shape.rows);
+    if (tile.saliency.empty()) return s;
+    const std::vector<float> all = tile.row_saliency(), own = own_saliency(tile, first, last);
+    double mean = 0;
+    for (std::size_t r = 0; r < s.size(); ++r) mean += s[r] = all[r] + heads_ * (own[r] - all[r]);
+    mean /= static_cast<double>(s.size());
+    for (double& x : s) x = (gamma_ * (x - mean) + level_ * mean) / 2;
+    return s;
+  }
+
+  /// Of the heads that have a share of these columns.
+  static std::vector<float> own_saliency(const Tile& tile, std::size_t first, std::size_t last) {
+    const std::vector<std::uint32_t> edges = tile.context->head_edges();
+    const std::size_t heads = tile.saliency_cols();
+    if (heads + 1 != edges.size() || edges.back() != tile.shape.cols) return tile.row_saliency();
+    const auto begin =
+        static_cast<std::size_t>(std::upper_bound(edges.begin(), edges.end(), first) - edges.begin()) - 1;
+    const auto end = static_cast<std::size_t>(std::lower_bound(edges.begin(), edges.end(), last) - edges.begin());
+    std::vector<float> out;
+    for (std::size_t r = 0; r < tile.shape.rows; ++r) {
+      out.push_back(mean_saliency({tile.saliency.data() + r * heads + begin, end - begin}));
+    }
+    return out;
   }
 
   /// Runs of channels with a basis each: whole heads, as many as fit, or pieces of a head that is wider.
@@ -349,7 +410,7 @@ class Adapt final : public Cloned<Adapt, Stage> {
     }
   }
 
-  double step_ = 0.5, round_ = 0.4, gamma_ = 0.6, level_ = 0.85, growth_ = 0.5;
+  double step_ = 0.5, round_ = 0.4, gamma_ = 0.6, level_ = 0.85, growth_ = 0.5, heads_ = 0;
   std::uint64_t width_ = 256;
   static constexpr std::string_view kNoRepeats = "none";
   std::string repeats_{kNoRepeats};

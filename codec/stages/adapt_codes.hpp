@@ -22,13 +22,13 @@ class AdaptCodes {
     for (const bool predicted : {false, true}) codes_[predicted].resize(std::size_t{count_[predicted]} * cols_);
     find_rows();
   }
-  /// Through the port, either way; `gains`: one a row.
-  void pass(StreamPort& port, const std::vector<std::int8_t>& gains) {
+  /// Through the port, either way.
+  void pass(StreamPort& port, const RowGains& gains) {
     for (const bool predicted : {false, true}) {
       if (predicted && repeats_.contexts == 0) break;
-      std::vector<std::int8_t> own;
-      for (std::size_t r = 0; r < gains.size(); ++r) {
-        if (repeats_.predicted(r) == predicted) own.push_back(gains[r]);
+      RowGains own{{}, gains.spans};
+      for (std::size_t r = 0; r < repeats_.rows.size(); ++r) {
+        if (repeats_.predicted(r) == predicted) own.values.insert(own.values.end(), gains.row(r), gains.row(r + 1));
       }
       pass_magnitudes(port, count_[predicted], cols_, own, codes_[predicted]);
     }

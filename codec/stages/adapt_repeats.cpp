@@ -82,21 +82,21 @@ std::vector<std::uint32_t> RepeatRows::pairs_of(const std::vector<std::uint32_t>
   return pair;
 }
 
-std::vector<float> repeat_gains(const RepeatRows& repeats, const float* x, std::size_t cols) {
+std::vector<float> repeat_gains(const RepeatRows& repeats, const float* x, std::size_t cols, std::size_t width) {
   std::vector<float> gains(repeats.rows.size());
   if (repeats.contexts == 0) return gains;
   std::map<std::uint32_t, std::vector<std::size_t>> rows_of;
   for (std::size_t r = 0; r < gains.size(); ++r) {
-    if (is_usual(x + r * cols, cols)) rows_of[repeats.token[r]].push_back(r);
+    if (is_usual(x + r * cols, width)) rows_of[repeats.token[r]].push_back(r);
   }
   // How much of rows is left when the mean of the same token's rows before them is taken away.
   double energy = 0, left = 0;
-  std::vector<double> sum(cols);
+  std::vector<double> sum(width);
   for (const auto& [token, rows] : rows_of) {
     std::fill(sum.begin(), sum.end(), 0.0);
     for (std::size_t i = 0; i < rows.size(); ++i) {
       const float* row = x + rows[i] * cols;
-      for (std::size_t c = 0; c < cols; ++c) {
+      for (std::size_t c = 0; c < width; ++c) {
         const double difference = i == 0 ? 0 : row[c] - sum[c] / static_cast<double>(i);
         left += difference * difference;
         energy += i == 0 ? 0 : double{row[c]} * row[c];

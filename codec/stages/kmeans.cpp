@@ -49,12 +49,13 @@ class Clusters {
 std::vector<double> token_weights(const Tile& tile) {
   constexpr double kMostBits = 5, kLn2 = 0x1.62e42fefa39efp-1;
   std::vector<double> weights(tile.shape.rows, 1.0);
-  if (tile.saliency.size() != weights.size() || weights.empty()) return weights;
-  std::vector<float> sorted = tile.saliency;
+  const std::vector<float> saliency = tile.row_saliency();
+  if (saliency.empty()) return weights;
+  std::vector<float> sorted = saliency;
   const auto median = sorted.begin() + static_cast<std::ptrdiff_t>(sorted.size() / 2);
   std::nth_element(sorted.begin(), median, sorted.end());
   for (std::size_t r = 0; r < weights.size(); ++r) {
-    weights[r] = portable::exp(kLn2 * std::clamp(double{tile.saliency[r]} - *median, -kMostBits, kMostBits));
+    weights[r] = portable::exp(kLn2 * std::clamp(double{saliency[r]} - *median, -kMostBits, kMostBits));
   }
   return weights;
 }

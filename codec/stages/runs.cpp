@@ -86,7 +86,8 @@ class Runs final : public Cloned<Runs, Stage> {
     const std::vector<Run> runs = runs_of(begins);
     pass_begins(to.out, begins);
     Tile merged(*tile.context, merged_shape(tile.shape, runs.size()));
-    for (std::size_t i = 0; i < runs.size(); ++i) merge(tile, keys, runs[i], merged.row(i));
+    const std::vector<float> saliency = tile.row_saliency();
+    for (std::size_t i = 0; i < runs.size(); ++i) merge(tile, keys, saliency, runs[i], merged.row(i));
     rows_.encode(merged, to, pass_exact);
     if (!to.wanted) return;
     std::vector<float> row(tile.shape.cols);
@@ -149,9 +150,9 @@ class Runs final : public Cloned<Runs, Stage> {
     return w;
   }
 
-  static void merge(const Tile& tile, const Tile& keys, Run run, float* out) {
+  static void merge(const Tile& tile, const Tile& keys, const std::vector<float>& saliency, Run run, float* out) {
     if (run.end - run.first == 1) return static_cast<void>(std::copy_n(tile.row(run.first), tile.shape.cols, out));
-    const std::vector<double> w = weights(keys, tile.saliency, run);
+    const std::vector<double> w = weights(keys, saliency, run);
     const double all = std::accumulate(w.begin(), w.end(), 0.0);
     for (std::size_t c = 0; c < tile.shape.cols; ++c) {
       double sum = 0;

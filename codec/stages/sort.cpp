@@ -52,8 +52,10 @@ class Sort final : public Cloned<Sort, Stage> {
     pass_order(to.out, order);
     const TileShape after = output(*tile.context, tile.shape);
     Tile sorted = take_rows(tile, *tile.context, order);
-    if (!tile.saliency.empty()) {
-      for (const std::uint32_t r : order) sorted.saliency.push_back(tile.saliency[r]);
+    const std::size_t heads = tile.saliency_cols();
+    for (const std::uint32_t r : order) {
+      const float* of = tile.saliency.data() + r * heads;
+      sorted.saliency.insert(sorted.saliency.end(), of, of + heads);
     }
     tile = std::move(sorted);
     tile.shape = after;

@@ -78,9 +78,10 @@ class Tiers final : public Cloned<Tiers, Stage> {
     const auto last = static_cast<std::uint32_t>(std::floor(recent_ * count));
     std::vector<std::uint32_t> order(rows);
     for (std::uint32_t r = 0; r < rows; ++r) order[r] = rows - 1 - r;
-    if (tile.saliency.size() == rows) {
+    const std::vector<float> saliency = tile.row_saliency();
+    if (!saliency.empty()) {
       std::stable_sort(order.begin() + last, order.end(),
-                       [&](std::uint32_t a, std::uint32_t b) { return tile.saliency[a] > tile.saliency[b]; });
+                       [&](std::uint32_t a, std::uint32_t b) { return saliency[a] > saliency[b]; });
     }
     order.resize(count);
     std::sort(order.begin(), order.end());

@@ -42,10 +42,9 @@ class Window final : public Cloned<Window, Stage> {
     pass_rows(to.out, *tile.context, kept, tile.shape.cols, rows);
     tile.values.resize(rest);
     if (front != 0) tile.values.erase(tile.values.begin(), tile.values.begin() + static_cast<std::ptrdiff_t>(front));
-    if (!tile.saliency.empty()) {
-      tile.saliency.resize(tile.saliency.size() - kept.back);
-      tile.saliency.erase(tile.saliency.begin(), tile.saliency.begin() + kept.front);
-    }
+    const std::size_t heads = tile.saliency_cols();
+    tile.saliency.resize(tile.saliency.size() - kept.back * heads);
+    tile.saliency.erase(tile.saliency.begin(), tile.saliency.begin() + static_cast<std::ptrdiff_t>(kept.front * heads));
     tile.shape = output(*tile.context, tile.shape);
   }
 

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "formats/kvz/tile_saliency.hpp"
 
-#include "codec/portable_math.hpp"
-
 namespace kvzip {
 namespace {
 
@@ -35,13 +33,14 @@ std::vector<float> tile_saliency(const Saliency& saliency, const PlanGroup& grou
   if (!group.tiled) return {};
   const std::vector<const float*> heads = rows_of(saliency, group, shape);
   if (heads.empty()) return {};
-  std::vector<float> out(heads[0], heads[0] + shape.rows);
-  if (heads.size() == 1) return out;
-  const double ln2 = portable::log(2);
-  for (std::size_t r = 0; r < out.size(); ++r) {
-    double sum = 0;
-    for (const float* head : heads) sum += portable::exp(head[r] * ln2);
-    out[r] = static_cast<float>(portable::log(sum / static_cast<double>(heads.size())) / ln2);
+  // What a proxy says of single heads is not worth steps of their own.
+  const bool each = saliency.from_queries && heads.size() + 1 == group.context.head_edges().size();
+  std::vector<float> out, row(heads.size());
+  for (std::size_t r = 0; r < shape.rows; ++r) {
+    for (std::size_t h = 0; h < heads.size(); ++h) row[h] = heads[h][r];
+    if (!each) row.assign(1, mean_saliency(row));
+    out.insert(out.end(), row.begin(), row.end());
+    row.resize(heads.size());
   }
   return out;
 }

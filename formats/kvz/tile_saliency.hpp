@@ -9,8 +9,8 @@
 
 namespace kvzip {
 
-/// Tile::saliency of a tile of the group: over several heads or members log2 of the mean of 2^s over all heads of which
-/// something is known; empty where nothing is.
+/// Tile::saliency of a tile of the group: by head where queries say something of each, else the mean of those of which
+/// something is known; empty where there is none.
 std::vector<float> tile_saliency(const Saliency& saliency, const PlanGroup& group, TileShape shape);
 
 }  // namespace kvzip

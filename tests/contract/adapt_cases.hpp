@@ -42,15 +42,16 @@ struct Case {
   const TileContext* other_context = nullptr;
 
   std::string text() const {
-    return fmt::format("adapt:step={}:round={}:width={}:growth={}{}", fields.step, fields.round, fields.width,
-                       fields.growth, fields.repeats.empty() ? "" : ":repeats=dump");
+    return fmt::format("adapt:step={}:round={}:width={}:growth={}:heads={}{}", fields.step, fields.round, fields.width,
+                       fields.growth, fields.heads, fields.repeats.empty() ? "" : ":repeats=dump");
   }
   std::unique_ptr<Stage> stage() const {
     auto stage = make_adapt();
     const std::string step = fmt::format("step={}", fields.step), round = fmt::format("round={}", fields.round);
     const std::string width = fmt::format("width={}", fields.width);
     const std::string growth = fmt::format("growth={}", fields.growth);
-    const std::vector<std::string_view> items{step, round, width, growth};
+    const std::string heads = fmt::format("heads={}", fields.heads);
+    const std::vector<std::string_view> items{step, round, width, growth, heads};
     parse_fields(*stage, "adapt", items);
     if (!fields.repeats.empty()) stage->use_table(table(), "repeats");
     return stage;
@@ -141,7 +142,7 @@ inline Stream classes_of(std::uint32_t rows, std::uint32_t cols, std::vector<std
                          std::vector<std::int8_t> gains = {}) {
   Stream s = symbol_stream(StreamLabel::codes, rows, cols, 16);
   s.magnitudes = true;
-  s.gains = std::move(gains);
+  if (!gains.empty()) s.gains = {std::move(gains), {cols}};
   s.data.assign(data.begin(), data.end());
   return s;
 }

@@ -117,10 +117,11 @@ Stream magnitudes(std::uint32_t rows, std::uint32_t cols, bool gains) {
   Stream s = symbols(16, rows, cols, Data::zeros, 0);
   s.magnitudes = true;
   Random random(rows + cols);
+  if (gains) s.gains.spans = {cols};
   for (std::uint32_t r = 0; gains && r < rows; ++r)
-    s.gains.push_back(static_cast<std::int8_t>(static_cast<int>(random.below(63)) - 31));
+    s.gains.values.push_back(static_cast<std::int8_t>(static_cast<int>(random.below(63)) - 31));
   for (std::size_t i = 0; i < s.data.size(); ++i) {
-    const std::uint64_t most = gains ? 1 + static_cast<std::uint64_t>(s.gains[i / cols] + 31) / 4 : 6;
+    const std::uint64_t most = gains ? 1 + static_cast<std::uint64_t>(s.gains.values[i / cols] + 31) / 4 : 6;
     s.data[i] = static_cast<std::uint8_t>(random.below(random.below(most) + 1));
   }
   return s;

@@ -17,6 +17,7 @@ struct AdaptFields {
   std::size_t width = 256;
   double growth = 0.5;
   std::vector<std::uint32_t> repeats{};  // of each row: how far above it its token stood last; empty: none
+  double heads = 0;
 };
 
 /// 2^(g / 2) as a float.
@@ -243,7 +244,22 @@ struct Predictions {
   }
 };
 
-/// What the stage adds to zeros: `streams` are its six, or eight where rows are predicted.
+/// The gain of each row in each part, row by row.
+inline std::vector<int> gains_of(const Stream& first, const Stream* others, std::size_t parts) {
+  std::vector<int> gains;
+  for (std::size_t t = 0; t < first.rows; ++t) {
+    gains.push_back(first.data[t] - 31);
+    for (std::size_t p = 1; p < parts; ++p) {
+      int g = gains.back() + others->data[t * (parts - 1) + p - 1];
+      if (g > 31) g -= 63;
+      gains.push_back(g);
+    }
+  }
+  return gains;
+}
+
+/// What the stage adds to zeros: `streams` are its six, one more where parts have gains of their own, and two more
+/// where rows are predicted.
 inline std::vector<float> adapt_decoded(const std::vector<Stream>& streams, std::size_t rows, std::size_t cols,
                                         const std::vector<std::uint32_t>& edges, const AdaptFields& fields) {
   std::uint32_t bits = 0;
@@ -251,8 +267,12 @@ inline std::vector<float> adapt_decoded(const std::vector<Stream>& streams, std:
   const float rms = std::bit_cast<float>(bits), s = static_cast<float>(fields.step);
   const std::vector<int> means = magnitudes_of(streams[1], streams[2]);
   const auto of = sources(fields.repeats.empty() ? std::vector<std::uint32_t>(rows) : fields.repeats);
-  std::vector<int> plain = magnitudes_of(streams[4], streams[5]), codes;
-  std::vector<int> others = streams.size() == 6 ? std::vector<int>{} : magnitudes_of(streams[6], streams[7]);
+  const std::vector<std::size_t> ends = fields.width == 0 ? std::vector{cols} : part_ends(cols, fields.width, edges);
+  const bool apart = fields.heads > 0 && ends.size() > 1;
+  const std::vector<int> gains = gains_of(streams[3], apart ? &streams[4] : nullptr, apart ? ends.size() : 1);
+  const std::size_t first = apart ? 5 : 4;
+  std::vector<int> plain = magnitudes_of(streams[first], streams[first + 1]), codes, others;
+  if (streams.size() > first + 2) others = magnitudes_of(streams[first + 2], streams[first + 3]);
   for (std::size_t t = 0, at[2]{}; t < rows; ++t) {
     std::size_t& from = at[of[t].empty() ? 0 : 1];
     const std::vector<int>& some = of[t].empty() ? plain : others;
@@ -261,15 +281,16 @@ inline std::vector<float> adapt_decoded(const std::vector<Stream>& streams, std:
   const float u = static_cast<float>(0.5 - fields.round);
   std::vector<float> z(rows * cols), y;
   for (std::size_t t = 0; t < rows; ++t) {
-    const float step = s * half_octaves(-(streams[3].data[t] - 31));
-    for (std::size_t c = 0; c < cols; ++c) {
+    for (std::size_t c = 0, part = 0; c < cols; ++c) {
+      if (apart && c == ends[part]) ++part;
+      const float step = s * half_octaves(-gains[apart ? t * ends.size() + part : t]);
       const int q = codes[t * cols + c];
       if (q != 0) z[t * cols + c] = (q > 0 ? static_cast<float>(q) + u : static_cast<float>(q) - u) * step;
     }
   }
   y.resize(z.size());
   std::size_t begin = 0;
-  for (const std::size_t end : fields.width == 0 ? std::vector{cols} : part_ends(cols, fields.width, edges)) {
+  for (const std::size_t end : ends) {
     Basis<float> basis(end - begin, static_cast<float>(fields.step * fields.step / 12));
     Predictions predictions(end - begin, cols, begin);
     for (std::size_t from = 0, to = 0; from < rows; from = to) {

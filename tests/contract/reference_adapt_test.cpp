@@ -28,6 +28,10 @@ std::vector<Case> cases() {
         all.push_back(c);
         c.fields.growth = step == 0.5 ? 1 : width == 8 ? 0.25 : 3;
         all.push_back(c);
+        c.fields.heads = step == 0.5 ? 0.5 : 1;
+        all.push_back(c);
+        c.saliency = weights(m.rows * m.heads, width);
+        all.push_back(c);
       }
     }
   }
@@ -38,6 +42,9 @@ std::vector<Case> cases() {
       all.push_back(c);
       c.saliency = weights(c.m.rows, width);
       c.fields.growth = width == 8 ? 2.5 : 1;
+      all.push_back(c);
+      c.fields.heads = 1;
+      c.saliency = weights(c.m.rows * c.m.heads, width);
       all.push_back(c);
     }
   }

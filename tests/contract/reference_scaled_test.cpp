@@ -102,6 +102,12 @@ struct Read {
   double bits = 0;  // that the intervals say
 };
 
+int gain_of(const Stream& s, std::size_t row, std::size_t column) {
+  std::size_t span = 0;
+  while (!s.gains.values.empty() && s.gains.spans[span] <= column) ++span;
+  return s.gains.values.empty() ? 0 : s.gains.values[row * s.gains.spans.size() + span];
+}
+
 Read by_the_page(const Stream& shape, const Bytes& table, const Bytes& body) {
   Words in{body};
   REQUIRE(in.byte() == 5);
@@ -122,8 +128,8 @@ Read by_the_page(const Stream& shape, const Bytes& table, const Bytes& body) {
     std::array<float, 64> means{};
     means.fill(std::bit_cast<float>(start << 22));
     for (std::size_t t = 0; t < shape.rows; ++t) {
-      const int g = shape.gains.empty() ? 0 : shape.gains[t];
       for (std::size_t l = 0; l < 64 && group + l < cols; ++l) {
+        const int g = gain_of(shape, t, group + l);
         float& m = means[l];
         const float expected = m * reference::half_octaves(g);
         const int k = static_cast<int>(std::bit_cast<std::uint32_t>(expected) >> h) - static_cast<int>(first);
@@ -151,18 +157,19 @@ Read by_the_page(const Stream& shape, const Bytes& table, const Bytes& body) {
 
 enum class Law : std::uint8_t { laplace, uniform, spread, zeros, late };
 
-/// Classes of magnitudes whose channels differ in size; rows follow their gains.
-Stream classes(std::uint32_t rows, std::uint32_t cols, Law law, bool gains) {
+/// Classes of magnitudes whose channels differ in size; rows follow their gains, of which each has `gains`.
+Stream classes(std::uint32_t rows, std::uint32_t cols, Law law, std::uint32_t gains) {
   Stream s = symbol_stream(StreamLabel::codes, rows, cols, kMagnitudeClasses);
   s.magnitudes = true;
-  reference::Random random(rows * 31 + cols + (gains ? 1000 : 0));
-  if (gains) {
-    for (std::uint32_t r = 0; r < rows; ++r) s.gains.push_back(static_cast<std::int8_t>(random.below(9)) - 4);
-    if (rows > 2) s.gains[1] = 31, s.gains[2] = -31;
-  }
+  reference::Random random(rows * 31 + cols + 1000 * gains);
+  // Spans that grow, from one column on.
+  for (std::uint32_t i = 1; i <= gains; ++i) s.gains.spans.push_back(i == gains ? cols : i * (i + 1) / 2);
+  for (std::uint32_t i = 0; i < rows * gains; ++i)
+    s.gains.values.push_back(static_cast<std::int8_t>(random.below(9)) - 4);
+  if (rows > 2 && gains > 0) s.gains.values[1] = 31, s.gains.values[2] = -31;
   for (std::size_t i = 0; i < s.count(); ++i) {
     const std::size_t c = i % cols;
-    const float gain = gains ? reference::half_octaves(s.gains[i / cols]) : 1;
+    const float gain = reference::half_octaves(gain_of(s, i / cols, c));
     const double size =
         law == Law::spread ? std::exp2(static_cast<double>(c % 16)) / 32 : 0.3 * static_cast<double>(1 + c % 5);
     const double u = static_cast<double>(random.next() >> 11) * 0x1p-53;
@@ -196,7 +203,8 @@ TEST_CASE("rans: a decoder written from the page reads magnitudes, and every ins
   for (const Size size : {Size{400, 64}, Size{1100, 1}, Size{300, 5}, Size{20, 200}, Size{64, 70}, Size{2, 1000},
                           Size{1, 1024}, Size{150, 129}}) {
     for (const Law law : {Law::laplace, Law::uniform, Law::spread, Law::zeros, Law::late}) {
-      for (const bool gains : {false, true}) {
+      for (const std::uint32_t gains : {0u, 1u, 2u, 14u}) {
+        if (gains * gains > 2 * size.cols) continue;
         CAPTURE(size.rows);
         CAPTURE(size.cols);
         CAPTURE(static_cast<int>(law));
@@ -231,20 +239,29 @@ TEST_CASE("rans: a decoder written from the page reads magnitudes, and every ins
 }
 
 TEST_CASE("rans: gains tell how large magnitudes are") {
-  const Stream with = classes(400, 64, Law::laplace, true);
+  const Stream with = classes(400, 64, Law::laplace, 1);
   Stream without = with;
-  without.gains.clear();
+  without.gains = {};
   Bytes t1, b1, t2, b2;
   rans()->encode(with, t1, b1);
   rans()->encode(without, t2, b2);
   CHECK(t1.size() + b1.size() < 0.95 * static_cast<double>(t2.size() + b2.size()));
+  // Those of seven spans, too, against the first one's for all.
+  const Stream seven = classes(400, 64, Law::laplace, 7);
+  Stream one = seven;
+  one.gains = {{}, {64}};
+  for (std::size_t r = 0; r < 400; ++r) one.gains.values.push_back(seven.gains.row(r)[0]);
+  t1.clear(), b1.clear(), t2.clear(), b2.clear();
+  rans()->encode(seven, t1, b1);
+  rans()->encode(one, t2, b2);
+  CHECK(t1.size() + b1.size() < 0.95 * static_cast<double>(t2.size() + b2.size()));
 }
 
 TEST_CASE("rans: magnitudes are ordinary symbols to the other models, and where they are few") {
-  const Stream s = classes(100, 64, Law::laplace, true), few = classes(3, 100, Law::laplace, false);
+  const Stream s = classes(100, 64, Law::laplace, 1), few = classes(3, 100, Law::laplace, 0);
   Stream plain = s;
   plain.magnitudes = false;
-  plain.gains.clear();
+  plain.gains = {};
   Bytes t1, b1, t2, b2;
   for (const std::string_view model : {"model=adaptive", "model=static"}) {
     rans(model)->encode(s, t1, b1);
@@ -266,7 +283,7 @@ TEST_CASE("rans: magnitudes are ordinary symbols to the other models, and where 
 }
 
 TEST_CASE("rans: contexts an octave apart begin at whole octaves") {
-  const Stream s = classes(400, 64, Law::spread, false);
+  const Stream s = classes(400, 64, Law::spread, 0);
   Bytes table, body;
   rans()->encode(s, table, body);
   REQUIRE((std::to_integer<unsigned>(body[1]) & 2) != 0);
@@ -279,7 +296,7 @@ TEST_CASE("rans: contexts an octave apart begin at whole octaves") {
 }
 
 TEST_CASE("rans: fields of magnitudes that mean nothing are refused") {
-  const Stream s = classes(100, 64, Law::laplace, false);
+  const Stream s = classes(100, 64, Law::laplace, 0);
   Bytes table, body;
   rans()->encode(s, table, body);
   const auto refused = [&](std::size_t at, unsigned low, unsigned high) {
@@ -318,7 +335,7 @@ TEST_CASE("rans: running means begin where they are told and stop falling at 2^-
   const std::vector<std::uint8_t> silent(700, 0);
   const auto codes = on_every_instruction_set([&] {
     std::vector<std::uint16_t> out(silent.size());
-    kernels::rans_scale_codes({nullptr, 8.0f, 22, 0}, {silent.size(), 1}, 0, silent.data(), out.data());
+    kernels::rans_scale_codes({nullptr, {}, 8.0f, 22, 0}, {silent.size(), 1}, 0, silent.data(), out.data());
     return out;
   });
   CHECK(codes[0] == 2 * (127 + 3));

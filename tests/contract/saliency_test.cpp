@@ -243,41 +243,65 @@ TEST_CASE("saliency: queries of a dump that tokens were left out of are of those
 TEST_CASE("saliency: a tile has that of its members' rows") {
   const auto reader = made(2, kTokens);
   const Saliency s = measured(*reader);
-  const auto tile = [&](std::string_view rules, std::size_t group, std::uint64_t frame) {
+  const auto tile = [&](const Saliency& of, std::string_view rules, std::size_t group, std::uint64_t frame) {
     const Plan plan = make_plan(reader->dump(), *reader->recognition(), RuleSet::parse(rules, "test"), 64);
     const PlanGroup& g = plan.groups.at(group);
-    return tile_saliency(s, g, plan.shape(reader->dump(), g, g.first_frame + frame));
+    return tile_saliency(of, g, plan.shape(reader->dump(), g, g.first_frame + frame));
   };
   // One head: its own.
-  const std::vector<float> last = tile("key/head = planes,pack\nvalue = planes,pack", 1, 2);
+  const std::vector<float> last = tile(s, "key/head = planes,pack\nvalue = planes,pack", 1, 2);
   const std::vector<float>& head = s.heads.at({Role::key, 0, 0, 1});
   CHECK(last == std::vector<float>(head.begin() + 128, head.end()));
   // All heads of two layers' keys and values.
-  const std::vector<float> joint = tile("kv/layers=2 = planes,pack", 0, 1);
-  REQUIRE(joint.size() == 64);
-  for (std::size_t r = 0; r < 64; ++r) {
-    double sum = 0;
-    for (const auto& [place, numbers] : s.heads) sum += std::exp2(numbers[64 + r]);
-    CHECK(joint[r] == doctest::Approx(std::log2(sum / static_cast<double>(s.heads.size()))).epsilon(1e-5));
+  const std::vector<float> joint = tile(s, "kv/layers=2 = planes,pack", 0, 1);
+  REQUIRE(joint.size() == 64 * s.heads.size());
+  std::size_t at = 0;  // keys of layer 0 and 1, then values
+  for (const Role role : {Role::key, Role::value}) {
+    for (const std::uint32_t layer : {0u, 1u}) {
+      for (std::uint64_t h = 0; h < kHeads; ++h, ++at) {
+        const std::vector<float>& own = s.heads.at({role, layer, 0, h});
+        for (std::size_t r = 0; r < 64; ++r) CHECK(joint[r * s.heads.size() + at] == own[64 + r]);
+      }
+    }
+  }
+  // Without one of the heads, or by proxy: the mean of those that are known.
+  for (const bool proxy : {false, true}) {
+    Saliency some = s;
+    proxy ? some.from_queries = false : some.heads.erase({Role::value, 1, 0, 0}) != 0;
+    const std::vector<float> mean = tile(some, "kv/layers=2 = planes,pack", 0, 1);
+    REQUIRE(mean.size() == 64);
+    for (std::size_t r = 0; r < 64; ++r) {
+      double sum = 0;
+      for (const auto& [place, numbers] : some.heads) sum += std::exp2(numbers[64 + r]);
+      CHECK(mean[r] == doctest::Approx(std::log2(sum / static_cast<double>(some.heads.size()))).epsilon(1e-5));
+    }
   }
   CHECK(tile_saliency({}, make_plan(reader->dump(), *reader->recognition(), RuleSet::builtin("int8"), {}).groups[0],
                       {kTokens, kHeads * kDim, 0})
             .empty());
 }
 
-TEST_CASE("saliency: rows that a window takes out take theirs along") {
+TEST_CASE("saliency: rows take theirs along, that of several heads, too, when a stage takes them out or sorts them") {
   TileContext context;
-  context.heads = 1, context.head_dim = 2, context.total_tokens = 10, context.source = DType::f32;
-  Tile tile(context, {10, 2, 0});
-  std::fill(tile.values.begin(), tile.values.end(), 1.0f);
-  for (int t = 0; t < 10; ++t) tile.saliency.push_back(static_cast<float>(t));
-  const auto window = make_window();
-  parse_fields(*window, "window", std::vector<std::string_view>{"sink=2", "recent=3"});
-  std::vector<Stream> streams;
-  StreamWriter writer(streams);
-  EncodeContext to{writer};
-  window->encode(tile, to);
-  CHECK(tile.saliency == std::vector<float>{2, 3, 4, 5, 6});
+  context.heads = 1, context.head_dim = 3, context.total_tokens = 10, context.source = DType::f32;
+  const auto after = [&](std::unique_ptr<Stage> stage, std::string_view name,
+                         const std::vector<std::string_view>& items, int heads) {
+    Tile tile(context, {10, 3, 0});
+    std::fill(tile.values.begin(), tile.values.end(), 1.0f);
+    tile.values[3 * 7] = 0;  // the only row with a median above its least
+    for (int t = 0; t < 10 * heads; ++t) tile.saliency.push_back(static_cast<float>(t));
+    parse_fields(*stage, name, items);
+    std::vector<Stream> streams;
+    StreamWriter writer(streams);
+    EncodeContext to{writer};
+    stage->encode(tile, to);
+    return tile.saliency;
+  };
+  CHECK(after(make_window(), "window", {"sink=2", "recent=3"}, 1) == std::vector<float>{2, 3, 4, 5, 6});
+  CHECK(after(make_window(), "window", {"sink=4", "recent=4"}, 2) == std::vector<float>{8, 9, 10, 11});
+  CHECK(after(make_sort(), "sort", {}, 1) == std::vector<float>{7, 0, 1, 2, 3, 4, 5, 6, 8, 9});
+  CHECK(after(make_sort(), "sort", {}, 2) ==
+        std::vector<float>{14, 15, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 16, 17, 18, 19});
 }
 
 TEST_CASE("saliency: pipelines that make no use of it do not depend on it") {

@@ -74,8 +74,11 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const std::uint32_t most = (data[7] == 255 ? 2048 : 256) / (s.cols * (s.type == StreamType::elements ? s.width : 1));
   s.rows = std::min(data[3] % 128 + 1u, std::max(most, 1u));
   const ByteView rest = std::as_bytes(std::span(data, size)).subspan(12);
-  for (std::size_t r = 0; s.magnitudes && data[6] >= 128 && r < s.rows; ++r) {
-    s.gains.push_back(static_cast<std::int8_t>(data[r % size] % 63 - 31));
+  if (s.magnitudes && data[6] >= 128) {
+    if (data[6] % 4 == 0 && s.cols > 1) s.gains.spans.push_back(data[7] % (s.cols - 1) + 1);
+    s.gains.spans.push_back(s.cols);
+    for (std::size_t i = 0; i < s.rows * s.gains.spans.size(); ++i)
+      s.gains.values.push_back(static_cast<std::int8_t>(data[i % size] % 63 - 31));
   }
 
   const std::size_t table_size = std::min<std::size_t>(data[8], rest.size());
