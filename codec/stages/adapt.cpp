@@ -22,13 +22,13 @@
 #include "codec/side.hpp"
 #include "codec/stages/adapt_basis.hpp"
 #include "codec/stages/adapt_codes.hpp"
+#include "codec/stages/adapt_gains.hpp"
 #include "codec/stages/adapt_repeats.hpp"
 #include "codec/stages/stages.hpp"
 
 namespace kvzip {
 namespace {
 
-constexpr int kMostGain = 31;            // half octaves, either way
 constexpr std::uint32_t kLeastRun = 16;  // tokens between two refreshes
 constexpr float kMostValue = 1e8f;       // in root mean squares: so that no sum leaves the finite range
 constexpr float kLeastRms = 1e-30f, kLargestRms = 1e30f;
@@ -98,9 +98,9 @@ class Adapt final : public Cloned<Adapt, Stage> {
     Side side;
     std::vector<float> x = measure(tile, side);
     const std::vector<Channels> parts = parts_of(*tile.context, shape);
-    side.gains.spans = spans_of(parts, shape);
-    side.gains.values = gains(tile, x, repeats, side.gains.spans);
-    pass_side(to.out, shape, side);
+    const std::vector<std::uint32_t> spans = spans_of(parts, shape);
+    side.gains = AdaptGains{step_, gamma_, level_, heads_}.choose(tile, x, repeats, spans);
+    pass_side(to.out, shape, spans, side);
     AdaptCodes codes(shape, repeats);
     codes.make_room();
     Buffer<float> approximation(to.wanted ? x.size() : 0);
@@ -133,8 +133,7 @@ class Adapt final : public Cloned<Adapt, Stage> {
     const RepeatRows repeats = repeat_rows(*tile.context, shape);
     const std::vector<Channels> parts = parts_of(*tile.context, shape);
     Side side;
-    side.gains.spans = spans_of(parts, shape);
-    pass_side(from.in, shape, side);
+    pass_side(from.in, shape, spans_of(parts, shape), side);
     AdaptCodes codes(shape, repeats);
     codes.pass(from.in, side.gains);
     for (const Channels part : parts) {
@@ -175,7 +174,7 @@ class Adapt final : public Cloned<Adapt, Stage> {
     return {table_ == nullptr ? ByteView() : ByteView(table_->bytes), context, shape};
   }
 
-  void pass_side(StreamPort& port, TileShape shape, Side& side) const {
+  void pass_side(StreamPort& port, TileShape shape, const std::vector<std::uint32_t>& spans, Side& side) const {
     auto bits = std::bit_cast<std::uint32_t>(side.rms);
     pass_integer(port, StreamLabel::scales, bits);
     side.rms = std::bit_cast<float>(bits);
@@ -187,33 +186,9 @@ class Adapt final : public Cloned<Adapt, Stage> {
     pass_magnitudes(port, 1, shape.cols, {}, means);
     side.mean.clear();
     for (const std::int16_t m : means) side.mean.push_back(static_cast<float>(m) * step);
-    pass_gains(port, shape, side.gains);
+    pass_adapt_gains(port, shape, spans, side.gains);
   }
-  /// Those of the first span, and how the others differ from the one to the left, in a circle.
-  static void pass_gains(StreamPort& port, TileShape shape, RowGains& gains) {
-    constexpr int kGains = 2 * kMostGain + 1;
-    const auto spans = static_cast<std::uint32_t>(gains.spans.size());
-    Stream first = symbol_stream(StreamLabel::scales, shape.rows, 1, kGains), others = first;
-    others.cols = spans - 1;
-    for (std::size_t i = 0; i < gains.values.size(); ++i) {
-      const bool begins = i % spans == 0;
-      const int before = begins ? -kMostGain : gains.values[i - 1];
-      (begins ? first : others).data.push_back(static_cast<std::uint8_t>((gains.values[i] - before + kGains) % kGains));
-    }
-    port.pass(first);
-    if (spans > 1) port.pass(others);
-    if (port.writes()) return;
-    for (std::size_t r = 0, next = 0; r < shape.rows; ++r) {
-      int gain = first.data[r] - kMostGain;
-      gains.values.push_back(static_cast<std::int8_t>(gain));
-      for (std::uint32_t i = 1; i < spans; ++i) {
-        gain = (gain + kMostGain + others.data[next++]) % kGains - kMostGain;
-        gains.values.push_back(static_cast<std::int8_t>(gain));
-      }
-    }
-  }
-
-  /// The columns that have gains of their own.
+  /// The columns that may have gains of their own.
   std::vector<std::uint32_t> spans_of(const std::vector<Channels>& parts, TileShape shape) const {
     if (heads_ == 0 || parts.empty()) return {shape.cols};
     std::vector<std::uint32_t> spans;
@@ -288,56 +263,6 @@ class Adapt final : public Cloned<Adapt, Stage> {
   }
   static float usable(double rms) {
     return rms > 0 ? static_cast<float>(std::clamp(rms, double{kLeastRms}, double{kLargestRms})) : 1;
-  }
-
-  /// No finer than what the largest code reaches in the row.
-  std::vector<std::int8_t> gains(const Tile& tile, const std::vector<float>& x, const RepeatRows& repeats,
-                                 const std::vector<std::uint32_t>& spans) const {
-    const std::size_t rows = tile.shape.rows, cols = tile.shape.cols;
-    std::vector<std::int8_t> gains(rows * spans.size());
-    if (tile.saliency.empty() && repeats.contexts == 0) return gains;
-    for (std::size_t i = 0, first = 0; i < spans.size(); first = spans[i++]) {
-      const std::size_t width = spans[i] - first;
-      const std::vector<float> finer = repeat_gains(repeats, x.data() + first, cols, width);
-      const std::vector<double> octaves = octaves_of(tile, first, spans[i]);
-      for (std::size_t r = 0; r < rows; ++r) {
-        const float* row = x.data() + r * cols + first;
-        double length = std::sqrt(kernels::dot(row, row, width));
-        if (repeats.predicted(r)) length += std::sqrt(kMostEnergy * static_cast<double>(width));
-        const double reach =
-            length > 0 ? 2 * portable::log(step_ * kLargestMagnitude / length) / portable::log(2) - 1 : kMostGain;
-        const double gain = std::floor(std::min(2 * octaves[r] + finer[r] + 0.5, reach));
-        gains[r * spans.size() + i] = static_cast<std::int8_t>(std::clamp(gain, -double{kMostGain}, double{kMostGain}));
-      }
-    }
-    return gains;
-  }
-
-  /// By how much steps of rows in these columns are finer for their saliency.
-  std::vector<double> octaves_of(const Tile& tile, std::size_t first, std::size_t last) const {
-    std::vector<double> s(tile.shape.rows);
-    if (tile.saliency.empty()) return s;
-    const std::vector<float> all = tile.row_saliency(), own = own_saliency(tile, first, last);
-    double mean = 0;
-    for (std::size_t r = 0; r < s.size(); ++r) mean += s[r] = all[r] + heads_ * (own[r] - all[r]);
-    mean /= static_cast<double>(s.size());
-    for (double& x : s) x = (gamma_ * (x - mean) + level_ * mean) / 2;
-    return s;
-  }
-
-  /// Of the heads that have a share of these columns.
-  static std::vector<float> own_saliency(const Tile& tile, std::size_t first, std::size_t last) {
-    const std::vector<std::uint32_t> edges = tile.context->head_edges();
-    const std::size_t heads = tile.saliency_cols();
-    if (heads + 1 != edges.size() || edges.back() != tile.shape.cols) return tile.row_saliency();
-    const auto begin =
-        static_cast<std::size_t>(std::upper_bound(edges.begin(), edges.end(), first) - edges.begin()) - 1;
-    const auto end = static_cast<std::size_t>(std::lower_bound(edges.begin(), edges.end(), last) - edges.begin());
-    std::vector<float> out;
-    for (std::size_t r = 0; r < tile.shape.rows; ++r) {
-      out.push_back(mean_saliency({tile.saliency.data() + r * heads + begin, end - begin}));
-    }
-    return out;
   }
 
   /// Runs of channels with a basis each: whole heads, as many as fit, or pieces of a head that is wider.

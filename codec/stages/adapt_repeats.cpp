@@ -2,12 +2,10 @@
 #include "codec/stages/adapt_repeats.hpp"
 
 #include <algorithm>
-#include <map>
 #include <utility>
 
 #include "codec/kernels/predictions.hpp"
 #include "codec/kernels/products.hpp"
-#include "codec/portable_math.hpp"
 
 namespace kvzip {
 namespace {
@@ -80,36 +78,6 @@ std::vector<std::uint32_t> RepeatRows::pairs_of(const std::vector<std::uint32_t>
     pair[at.row] = rows[at.row].source = pair[before.row];
   }
   return pair;
-}
-
-std::vector<float> repeat_gains(const RepeatRows& repeats, const float* x, std::size_t cols, std::size_t width) {
-  std::vector<float> gains(repeats.rows.size());
-  if (repeats.contexts == 0) return gains;
-  std::map<std::uint32_t, std::vector<std::size_t>> rows_of;
-  for (std::size_t r = 0; r < gains.size(); ++r) {
-    if (is_usual(x + r * cols, width)) rows_of[repeats.token[r]].push_back(r);
-  }
-  // How much of rows is left when the mean of the same token's rows before them is taken away.
-  double energy = 0, left = 0;
-  std::vector<double> sum(width);
-  for (const auto& [token, rows] : rows_of) {
-    std::fill(sum.begin(), sum.end(), 0.0);
-    for (std::size_t i = 0; i < rows.size(); ++i) {
-      const float* row = x + rows[i] * cols;
-      for (std::size_t c = 0; c < width; ++c) {
-        const double difference = i == 0 ? 0 : row[c] - sum[c] / static_cast<double>(i);
-        left += difference * difference;
-        energy += i == 0 ? 0 : double{row[c]} * row[c];
-        sum[c] += row[c];
-      }
-    }
-  }
-  const double alike = energy > 0 ? std::max(0.0, 1 - left / energy) : 0;
-  for (const auto& [token, rows] : rows_of) {
-    const double later = static_cast<double>(rows.size() - 1);
-    gains[rows[0]] = static_cast<float>(0.5 * portable::log(1 + alike * alike * later) / portable::log(2));
-  }
-  return gains;
 }
 
 RepeatPredictor::RepeatPredictor(const RepeatRows& repeats, std::uint32_t width)

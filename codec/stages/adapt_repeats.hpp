@@ -39,11 +39,6 @@ struct RepeatRows {
   std::vector<std::uint32_t> pairs_of(const std::vector<std::uint32_t>& count);
 };
 
-/// For the encoder: by how many half octaves finer the steps of rows of x, `width` values that lie `cols` apart, should
-/// be because others are predicted from them. Where tokens look alike everywhere, all that follow inherit the first
-/// one's error, and in sums over tokens these errors do not average out.
-std::vector<float> repeat_gains(const RepeatRows& repeats, const float* x, std::size_t cols, std::size_t width);
-
 /// Predictions of rows in an AdaptBasis, run by run: means of what the context's earlier rows were decoded to, each
 /// component times a factor that follows how well it did. man/kvz.5, stage adapt, is the definition.
 class RepeatPredictor {

@@ -61,9 +61,10 @@ std::string adapt_pipeline(Role role, double step, Quantiser quantiser) {
   step = stated_step(std::clamp(step, kLeast, kMost));
   // As in kvzip's own presets: the wider the steps, the wider the cell of 0.
   const double round = std::clamp(0.35 - 0.033 * log2_of(step), 0.3, 0.45);
-  return fmt::format("{}adapt:step={}:round={:.3f}{}:width=64:repeats=dump:growth=1,rans",
-                     role == Role::key ? "rope:missing=skip," : "", step, round,
-                     quantiser == Quantiser::weighed_adapt ? "" : ":gamma=0:level=0");
+  const bool weighed = quantiser == Quantiser::weighed_adapt;
+  return fmt::format("{}adapt:step={}:round={:.3f}{}:width=64:repeats=dump:growth=1{},rans",
+                     role == Role::key ? "rope:missing=skip," : "", step, round, weighed ? "" : ":gamma=0:level=0",
+                     weighed ? ":heads=1" : "");
 }
 
 Transforms choose_transforms(const CurveInput& input, const std::vector<Unit>& units, double share, double& encodes) {

@@ -258,8 +258,8 @@ inline std::vector<int> gains_of(const Stream& first, const Stream* others, std:
   return gains;
 }
 
-/// What the stage adds to zeros: `streams` are its six, one more where parts have gains of their own, and two more
-/// where rows are predicted.
+/// What the stage adds to zeros: `streams` are its six, one more where parts may have gains of their own, one more
+/// where they have, and two more where rows are predicted.
 inline std::vector<float> adapt_decoded(const std::vector<Stream>& streams, std::size_t rows, std::size_t cols,
                                         const std::vector<std::uint32_t>& edges, const AdaptFields& fields) {
   std::uint32_t bits = 0;
@@ -268,9 +268,10 @@ inline std::vector<float> adapt_decoded(const std::vector<Stream>& streams, std:
   const std::vector<int> means = magnitudes_of(streams[1], streams[2]);
   const auto of = sources(fields.repeats.empty() ? std::vector<std::uint32_t>(rows) : fields.repeats);
   const std::vector<std::size_t> ends = fields.width == 0 ? std::vector{cols} : part_ends(cols, fields.width, edges);
-  const bool apart = fields.heads > 0 && ends.size() > 1;
-  const std::vector<int> gains = gains_of(streams[3], apart ? &streams[4] : nullptr, apart ? ends.size() : 1);
-  const std::size_t first = apart ? 5 : 4;
+  const bool may = fields.heads > 0 && ends.size() > 1, apart = may && streams[3].data[0] == 1;
+  const std::size_t of_gains = may ? 4 : 3, first = of_gains + (apart ? 2 : 1);
+  const std::vector<int> gains =
+      gains_of(streams[of_gains], apart ? &streams[of_gains + 1] : nullptr, apart ? ends.size() : 1);
   std::vector<int> plain = magnitudes_of(streams[first], streams[first + 1]), codes, others;
   if (streams.size() > first + 2) others = magnitudes_of(streams[first + 2], streams[first + 3]);
   for (std::size_t t = 0, at[2]{}; t < rows; ++t) {
