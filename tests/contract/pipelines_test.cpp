@@ -261,7 +261,9 @@ TEST_CASE("truncated payloads fail and damaged ones fail or decode, at every byt
       const TileShape shape{rows, cols, 0, true, true};
       const Pipeline p = resolved(c.text, context, shape);
       const Bytes elements = sample_elements(DType::bf16, rows, cols, fill);
-      const Bytes payload = p.encode(context, shape, elements);
+      std::vector<float> saliency;  // of both heads, so that they differ
+      for (std::uint32_t i = 0; i < 2 * rows; ++i) saliency.push_back(static_cast<float>(i * i % 7));
+      const Bytes payload = p.encode(context, shape, elements, nullptr, nullptr, saliency);
       Bytes out(elements.size());
       for (std::size_t n = 0; n < payload.size(); ++n) {
         CHECK_THROWS_AS(p.decode(context, shape, ByteView(payload).first(n), out), Error);

@@ -215,6 +215,7 @@ inline constexpr PipelineCase kPipelineCases[] = {
     {"adapt:step=0.05:round=0.5:width=8,rans", 0.1},
     {"adapt:step=0.02:width=5,ac", 0.02},
     {"adapt:step=64:round=0,zstd", 4},
+    {"adapt:step=0.1:width=3:heads=1,rans", 0.2},
     {"window:sink=1:recent=2,rope,carry,adapt:step=0.25:width=none,quant:bits=6:axis=tile,rans:model=adaptive", 0.1},
     {"outliers,norm,adapt:step=0.1,uniform:step=0.02,deflate", 0.3},
     {"bfp,pack", 0.01},
