@@ -139,7 +139,7 @@ class Measuring {
     return out;
   }
 
-  /// False when its queries do not fit the layer, or none sees a token.
+  /// False when its queries do not fit the layer, or none comes late enough to say something of a token.
   bool ask(const Layer& layer, const SaliencyLayer& of, const LayerQueries& queries) {
     const bool rotation_unknown = model_.attention(layer.first).rope.state == Rope::State::pre && of.turn == nullptr;
     if (queries.dims != of.keys.dims || queries.heads % of.keys.heads != 0 || rotation_unknown) {
@@ -151,7 +151,7 @@ class Measuring {
     std::uint64_t most = options_.queries_per_head;
     if (most == 0 && queries.tokens > kLittleWork / std::max<std::uint64_t>(1, of.keys.tokens)) most = kManyQueries;
     const std::vector<std::uint64_t> chosen = queries_->choose(queries, of.first_position, most);
-    if (chosen.empty()) return false;
+    if (chosen.empty() || queries.position(chosen.back()) < of.position(0, 0) + kNearestQuery) return false;
     const std::vector<float> rows = queries_->read(queries, chosen, of.turn);
     std::vector<std::uint64_t> positions;
     for (const std::uint64_t token : chosen) positions.push_back(queries.position(token));
@@ -185,7 +185,7 @@ class Measuring {
 }  // namespace
 
 std::vector<float> proxy_saliency(std::span<const double> value_squares) {
-  constexpr double kFar = 4, kPower = 3, kMostBits = 24, kSinkBits = 20;
+  constexpr double kFar = 4, kPower = 3, kMostBits = 24, kSinkBits = 20, kMany = 512;
   constexpr std::size_t kSinks = 4;
   std::vector<double> sorted;
   for (const double x : value_squares) {
@@ -196,15 +196,17 @@ std::vector<float> proxy_saliency(std::span<const double> value_squares) {
   const auto middle = sorted.begin() + static_cast<std::ptrdiff_t>(sorted.size() / 2);
   std::nth_element(sorted.begin(), middle, sorted.end());
   const double median = *middle;
+  // What others share among them is the less the more they are.
+  const double share = std::min(1.0, portable::log(static_cast<double>(sorted.size())) / portable::log(kMany));
   for (std::size_t t = 0; t < out.size(); ++t) {
     const double x = value_squares[t];
     if (!(x > 0)) continue;  // all zeros: a slot that nothing was written to
-    double bits = t < kSinks ? kSinkBits : 0;
+    double bits = t < kSinks && sorted.size() > kSinks ? kSinkBits : 0;
     if (x * kFar < median) {
       const double ratio = std::min(median / x, std::exp2(kMostBits));
       bits = std::max(bits, std::min(kPower * portable::log(ratio) / portable::log(2), kMostBits));
     }
-    out[t] = static_cast<float>(bits);
+    out[t] = static_cast<float>(share * bits);
   }
   return out;
 }

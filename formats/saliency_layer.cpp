@@ -21,9 +21,6 @@ namespace {
 
 using kernels::kQueryTile, kernels::kTokenBlock, kernels::kTokenPanel;
 
-/// Queries that are nearer than this to a token say nothing of it: what it is to its neighbours ends with them, and
-/// what reads a cache comes later. It would also drown the rest where only some queries ask.
-constexpr std::uint64_t kNearest = 16;
 /// Queries, of all those of a head, that the mean of the head's tokens counts as in each token's weight: few have asked
 /// the last tokens.
 constexpr double kPrior = 8;
@@ -166,7 +163,7 @@ std::vector<double> LayerWeigher::finish_head(std::size_t head, const std::vecto
   double all = 0, all_asking = 0;
   for (std::size_t t = 0; t < sums.size(); ++t) {
     const std::uint64_t at = l_.position(head, t);
-    const auto first = std::lower_bound(positions.begin(), positions.end(), at + kNearest);
+    const auto first = std::lower_bound(positions.begin(), positions.end(), at + kNearestQuery);
     const auto end = l_.window == 0 ? positions.end() : std::lower_bound(first, positions.end(), at + l_.window);
     asking[t] = static_cast<double>(group_) * static_cast<double>(end - first);
     if (t < kSinkTokens || std::isnan(sums[t])) continue;
@@ -321,9 +318,9 @@ void LayerWeigher::weigh_tile(std::size_t head, std::size_t tile, std::size_t be
   alignas(64) std::array<float, kBlockSums> added{};
   const HeadBlock& block = blocks_[head / group_];
   const std::size_t base = (head * tiles_ + tile) * kQueryTile;
-  // What a query that comes later by kNearest sees.
+  // What a query that comes later by kNearestQuery sees.
   const auto seen_by = [&](std::uint64_t position, std::size_t most) {
-    return position < kNearest ? 0 : seen(position - kNearest, head / group_, first_ + begin, most);
+    return position < kNearestQuery ? 0 : seen(position - kNearestQuery, head / group_, first_ + begin, most);
   };
   const std::size_t some = seen_by(last_position(tile), count), width = panels_end(some);
   if (some == 0) return;

@@ -40,6 +40,10 @@ struct SaliencyQueries {
 /// The first tokens, whose keys and values are unlike the others'.
 inline constexpr std::uint64_t kSinkTokens = 4;
 
+/// Queries that are nearer than this to a token say nothing of it: what it is to its neighbours ends with them, and
+/// what reads a cache comes later. It would also drown the rest where only some queries ask.
+inline constexpr std::uint64_t kNearestQuery = 16;
+
 /// By head, then token; NaN where a token is left out.
 struct TokenWeights {
   std::vector<std::vector<double>> keys, values;

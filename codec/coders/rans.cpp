@@ -18,13 +18,15 @@
 #include "codec/coders/rans_scaled.hpp"
 #include "codec/fail.hpp"
 #include "codec/kernels/bit_packing.hpp"
+#include "codec/magnitude_classes.hpp"
 
 namespace kvzip {
 namespace {
 
 using kernels::RansShape;
 
-constexpr std::uint8_t kLanes = 2, kPlanes = 3, kRange = 4, kScaled = 5;          // methods; 0 and 1 are those of `ac`
+constexpr std::uint8_t kLanes = 2, kPlanes = 3, kRange = 4, kScaled = 5,
+                       kOne = 6;                                                  // methods; 0 and 1 are those of `ac`
 constexpr std::uint8_t kAdapts = 8, kTabled = 16, kCodedLow = 32, kEscapes = 64;  // flags, above the shift
 constexpr std::size_t kLeastLanes = 1024,
                       kLeastTabled = std::size_t{1} << 14;  // symbols that pay for states, for a table
@@ -92,6 +94,10 @@ class Rans final : public Cloned<Rans, Coder> {
 
   void encode(const Stream& s, Bytes& table, Bytes& body) const override {
     if (s.type == StreamType::elements) return encode_elements(s, body);
+    if (s.magnitudes && models_ == Models::both && all_alike(s.data)) {
+      body = {std::byte{kOne}, std::byte{s.data[0]}};
+      return;
+    }
     if (s.type != StreamType::symbols || s.count() < kLeastLanes || s.alphabet < 2) return ac_->encode(s, table, body);
     if (s.magnitudes && models_ == Models::both) {
       body.assign(1, std::byte{kScaled});
@@ -107,6 +113,7 @@ class Rans final : public Cloned<Rans, Coder> {
     if (method == kLanes && s.type == StreamType::symbols && s.alphabet >= 2) {
       return decode_lanes(s, table, body.subspan(1));
     }
+    if (method == kOne && s.magnitudes && table.empty()) return decode_one(s, body.subspan(1));
     if (method == kScaled && s.magnitudes) return rans_scaled_decode(s, table, body.subspan(1));
     if (method == kPlanes && s.type == StreamType::elements && table.empty()) {
       return decode_planes(s, body.subspan(1));
@@ -118,6 +125,16 @@ class Rans final : public Cloned<Rans, Coder> {
   }
 
  private:
+  static bool all_alike(std::span<const std::uint8_t> symbols) {
+    return !symbols.empty() && std::all_of(symbols.begin(), symbols.end(), [&](auto s) { return s == symbols[0]; });
+  }
+
+  static void decode_one(Stream& s, ByteView body) {
+    const auto symbol = body.size() == 1 ? std::to_integer<unsigned>(body[0]) : kMagnitudeClasses;
+    if (symbol >= kMagnitudeClasses) fail(ErrorCode::corrupt, "a stream of one symbol without it");
+    s.data.assign(s.count(), static_cast<std::uint8_t>(symbol));
+  }
+
   /// Many by planes, few by their range; else as they are.
   void encode_elements(const Stream& s, Bytes& body) const {
     if (s.count() >= kLeastLanes) return encode_planes(s, body);

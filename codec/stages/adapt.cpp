@@ -30,6 +30,7 @@ namespace kvzip {
 namespace {
 
 constexpr std::uint32_t kLeastRun = 16;  // tokens between two refreshes
+constexpr std::uint32_t kFewRows = 16;   // of which means may cost more than they save
 constexpr float kMostValue = 1e8f;       // in root mean squares: so that no sum leaves the finite range
 constexpr float kLeastRms = 1e-30f, kLargestRms = 1e30f;
 
@@ -226,6 +227,7 @@ class Adapt final : public Cloned<Adapt, Stage> {
       const double middle = std::sqrt(energy[rows / 2] / static_cast<double>(std::max<std::size_t>(cols, 1)));
       side.rms = usable(middle > 0 ? middle : root_mean_square(side.mean));
     }
+    if (rows < kFewRows && !means_pay(tile, side)) side.mean.assign(cols, 0.0f);
     // What is coded is the difference to the means as a reader will see them.
     const float step = step_of(step_, mean_gain(tile.shape.rows)) * side.rms;
     std::vector<float> means, x(rows * cols);
@@ -237,6 +239,21 @@ class Adapt final : public Cloned<Adapt, Stage> {
       }
     }
     return x;
+  }
+
+  /// Whether they save what they take, by the logarithms of all that is coded.
+  bool means_pay(const Tile& tile, const Side& side) const {
+    const double step = step_ * side.rms, of_mean = double{step_of(step_, mean_gain(tile.shape.rows))} * side.rms;
+    double with = 0, without = 0;
+    for (std::size_t c = 0; c < side.mean.size(); ++c) {
+      with += portable::log(1 + std::fabs(side.mean[c]) / of_mean);
+      for (std::size_t r = 0; r < tile.shape.rows; ++r) {
+        const double x = tile.row(r)[c];
+        with += portable::log(1 + std::fabs(x - side.mean[c]) / step);
+        without += portable::log(1 + std::fabs(x) / step);
+      }
+    }
+    return with < without;
   }
 
   static constexpr std::size_t kTogether = 8;

@@ -62,7 +62,7 @@ std::string adapt_pipeline(Role role, double step, Quantiser quantiser) {
   // As in kvzip's own presets: the wider the steps, the wider the cell of 0.
   const double round = std::clamp(0.35 - 0.033 * log2_of(step), 0.3, 0.45);
   const bool weighed = quantiser == Quantiser::weighed_adapt;
-  return fmt::format("{}adapt:step={}:round={:.3f}{}:width=64:repeats=dump:growth=1{},rans",
+  return fmt::format("{}adapt:step={}:round={:.3f}{}:width=64:repeats=dump:growth=2{},rans",
                      role == Role::key ? "rope:missing=skip," : "", step, round, weighed ? "" : ":gamma=0:level=0",
                      weighed ? ":heads=1" : "");
 }

@@ -182,6 +182,7 @@ Stream classes(std::uint32_t rows, std::uint32_t cols, Law law, std::uint32_t ga
     if (law == Law::late) symbol = i / cols < rows / 2 ? 0 : static_cast<unsigned>(3 * random.below(4));
     s.data.push_back(static_cast<std::uint8_t>(symbol));
   }
+  s.data[s.count() - 1] = 1;  // so that they are never of one class
   return s;
 }
 
@@ -293,6 +294,28 @@ TEST_CASE("rans: contexts an octave apart begin at whole octaves") {
   rans()->decode(back, table, body);
   CHECK(back.data == s.data);
   CHECK(std::ranges::equal(by_the_page(s, table, body).symbols, s.data));
+}
+
+TEST_CASE("rans: magnitudes of one class take two bytes") {
+  for (const std::uint32_t rows : {1u, 3u, 2048u}) {
+    Stream s = classes(rows, 192, Law::laplace, 1);
+    std::fill(s.data.begin(), s.data.end(), static_cast<std::uint8_t>(rows == 3 ? 15 : 0));
+    Bytes table, body;
+    rans()->encode(s, table, body);
+    CHECK(table.empty());
+    CHECK(body == Bytes{std::byte{6}, std::byte{s.data[0]}});
+    Stream back = s;
+    back.data.clear();
+    rans()->decode(back, table, body);
+    CHECK(back.data == s.data);
+    for (const Bytes& bad :
+         {Bytes{std::byte{6}}, Bytes{std::byte{6}, std::byte{16}}, Bytes{std::byte{6}, std::byte{0}, std::byte{0}}}) {
+      CHECK_THROWS_AS(rans()->decode(back, table, bad), Error);
+    }
+    CHECK_THROWS_AS(rans()->decode(back, Bytes(1), body), Error);
+    back.magnitudes = false;  // other symbols have no such form
+    CHECK_THROWS_AS(rans()->decode(back, table, body), Error);
+  }
 }
 
 TEST_CASE("rans: fields of magnitudes that mean nothing are refused") {

@@ -85,14 +85,19 @@ TEST_CASE("saliency: what is not finite is left out and gets nothing") {
   CHECK(got.heads.at({Role::key, 0, 0, 1})[31] == 0);
 }
 
-TEST_CASE("saliency: zeros and short dumps say nothing") {
+TEST_CASE("saliency: zeros say nothing, and of short dumps only the proxy does") {
   const auto reader = made(1, kTokens);
   set(*reader, "v0", std::vector<float>(kHeads * kTokens * kValueDim));
   for (const float s : flat(measured(*reader))) CHECK(s == 0);
   for (const std::uint64_t tokens : {1u, 3u, 16u}) {
     const auto few = made(1, tokens, tokens);
-    for (const float s : flat(measured(*few))) CHECK(s == 0);
+    const Saliency got = measured(*few);
+    CHECK_FALSE(got.from_queries);
+    SaliencyOptions options;
+    options.source = SaliencyOptions::Source::proxy;
+    CHECK(flat(got) == flat(measured(*few, options)));
   }
+  CHECK(measured(*made(1, 17, 17)).from_queries);
 }
 
 TEST_CASE("saliency: rotated keys vary as they do without it, and keys stored before rotation are asked rotated") {
@@ -127,7 +132,21 @@ TEST_CASE("saliency: the same on every instruction set, with any number of threa
 TEST_CASE("saliency: without queries, tokens of tiny values stand out") {
   std::vector<double> squares(13, 4.0);
   squares[0] = 1.0 / 16, squares[1] = 1.5, squares[2] = 0, squares[3] = kNone, squares[4] = 0.5, squares[5] = 1e-9;
-  CHECK(proxy_saliency(squares) == std::vector<float>{20, 20, 0, 0, 9, 24, 0, 0, 0, 0, 0, 0, 0});
+  const std::vector<float> expected{20, 20, 0, 0, 9, 24, 0, 0, 0, 0, 0, 0, 0};
+  const std::vector<float> few = proxy_saliency(squares);  // of few tokens they stand out less
+  const auto finite = std::count_if(squares.begin(), squares.end(), [](double x) { return std::isfinite(x); });
+  for (std::size_t t = 0; t < few.size(); ++t) {
+    CHECK(few[t] == doctest::Approx(expected[t] * std::log2(static_cast<double>(finite)) / 9).epsilon(1e-6));
+  }
+  std::vector<double> many = squares;
+  many.resize(squares.size() + 512, 4.0);
+  const std::vector<float> all = proxy_saliency(many);
+  CHECK(std::vector<float>(all.begin(), all.begin() + 13) == expected);
+  CHECK(proxy_saliency(std::vector<double>{1}) == std::vector<float>{0});
+  // Where there are only first ones, tiny values alone tell them apart.
+  const std::vector<float> first = proxy_saliency(std::vector<double>{0.25, 4, 4});
+  CHECK(first[0] == doctest::Approx(3 * 4 * std::log2(3.0) / 9).epsilon(1e-6));
+  CHECK(first[1] == 0);
   CHECK(proxy_saliency(std::vector<double>{0, 0}) == std::vector<float>{0, 0});
   CHECK(proxy_saliency({}).empty());
 
