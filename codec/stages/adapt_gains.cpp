@@ -13,6 +13,9 @@
 namespace kvzip {
 namespace {
 
+/// A token of its own has finer steps, since there are no others whose errors its own could cancel.
+constexpr std::int8_t kGainAlone = 2;
+
 /// Where tokens look alike everywhere, all rows that are predicted from one inherit its error, and in sums over tokens
 /// these errors do not average out.
 class RepeatGains {
@@ -113,7 +116,8 @@ RowGains AdaptGains::choose(const Tile& tile, const std::vector<float>& x, const
                             const std::vector<std::uint32_t>& spans) const {
   const std::size_t rows = tile.shape.rows, cols = tile.shape.cols;
   if (spans.size() > 1 && tile.saliency_cols() < 2) return choose(tile, x, repeats, {tile.shape.cols});
-  RowGains gains{std::vector<std::int8_t>(rows * spans.size()), spans};
+  const std::int8_t alone = rows == 1 ? kGainAlone : 0;
+  RowGains gains{std::vector<std::int8_t>(rows * spans.size(), alone), spans};
   if (tile.saliency.empty() && repeats.contexts == 0) return gains;
   const RepeatGains for_repeats(repeats);
   std::vector<float> all = tile.row_saliency();
@@ -128,7 +132,7 @@ RowGains AdaptGains::choose(const Tile& tile, const std::vector<float>& x, const
       if (repeats.predicted(r)) length += std::sqrt(kMostEnergy * static_cast<double>(width));
       const double reach =
           length > 0 ? 2 * portable::log(step * kLargestMagnitude / length) / portable::log(2) - 1 : kMostGain;
-      const double gain = std::floor(std::min(2 * wanted[r] + finer[r] + 0.5, reach));
+      const double gain = std::floor(std::min(2 * wanted[r] + finer[r] + alone + 0.5, reach));
       gains.values[r * spans.size() + i] = static_cast<std::int8_t>(std::clamp<double>(gain, -kMostGain, kMostGain));
     }
   }
