@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "codec/kernels/products.hpp"
+#include "codec/kernels/rans_lanes.hpp"
 #include "codec/magnitude_classes.hpp"
 #include "codec/portable_math.hpp"
 
@@ -65,11 +66,11 @@ class RepeatGains {
   std::vector<std::vector<std::uint32_t>> alike_;  // rows of one token, where there are several
 };
 
-/// That of the heads which have a share of these columns; `all`: the rows' own.
-std::vector<float> own_saliency(const Tile& tile, const std::vector<float>& all, std::size_t first, std::size_t last) {
+/// That of the heads which have a share of these columns.
+std::vector<float> own_saliency(const Tile& tile, std::size_t first, std::size_t last) {
   const std::vector<std::uint32_t> edges = tile.context->head_edges();
   const std::size_t heads = tile.saliency_cols();
-  if (heads + 1 != edges.size() || edges.back() != tile.shape.cols) return all;
+  if (heads + 1 != edges.size() || edges.back() != tile.shape.cols) return tile.row_saliency();
   const auto begin = static_cast<std::size_t>(std::upper_bound(edges.begin(), edges.end(), first) - edges.begin()) - 1;
   const auto end = static_cast<std::size_t>(std::lower_bound(edges.begin(), edges.end(), last) - edges.begin());
   std::vector<float> own;
@@ -120,20 +121,20 @@ RowGains AdaptGains::choose(const Tile& tile, const std::vector<float>& x, const
   RowGains gains{std::vector<std::int8_t>(rows * spans.size(), alone), spans};
   if (tile.saliency.empty() && repeats.contexts == 0) return gains;
   const RepeatGains for_repeats(repeats);
-  std::vector<float> all = tile.row_saliency();
+  std::vector<float> all = heads < 1 || spans.size() < 2 ? tile.row_saliency() : std::vector<float>();
   all.resize(rows);
   for (std::size_t i = 0, first = 0; i < spans.size(); first = spans[i++]) {
     const std::size_t width = spans[i] - first;
     const std::vector<float> finer = for_repeats.of(x.data() + first, cols, width);
-    const std::vector<double> wanted = octaves(all, own_saliency(tile, all, first, spans[i]));
+    const std::vector<double> wanted = octaves(all, spans.size() < 2 ? all : own_saliency(tile, first, spans[i]));
     for (std::size_t r = 0; r < rows; ++r) {
       const float* row = x.data() + r * cols + first;
       double length = std::sqrt(kernels::dot(row, row, width));
       if (repeats.predicted(r)) length += std::sqrt(kMostEnergy * static_cast<double>(width));
-      const double reach =
-          length > 0 ? 2 * portable::log(step * kLargestMagnitude / length) / portable::log(2) - 1 : kMostGain;
-      const double gain = std::floor(std::min(2 * wanted[r] + finer[r] + alone + 0.5, reach));
-      gains.values[r * spans.size() + i] = static_cast<std::int8_t>(std::clamp<double>(gain, -kMostGain, kMostGain));
+      const double gain = std::floor(2 * wanted[r] + finer[r] + alone + 0.5);
+      auto g = static_cast<std::int8_t>(std::clamp<double>(gain, -kMostGain, kMostGain));
+      while (g > -kMostGain && length * kernels::rans_gain(g + 1) > step * kLargestMagnitude) --g;
+      gains.values[r * spans.size() + i] = g;
     }
   }
   return gains;
