@@ -99,7 +99,7 @@ class Measuring {
     for (const auto& [layer, place] : heads) measure(layer, place);
     Saliency out;
     out.from_queries = asked_;
-    if (options_.source == SaliencyOptions::Source::queries && !asked_) {
+    if (options_.source == SaliencyOptions::Source::queries && !any_) {
       fail(ErrorCode::invalid_argument, "it has no queries of its keys and values; saliency can be had by proxy");
     }
     asked_heads_.move_to(out, 0);
@@ -151,7 +151,9 @@ class Measuring {
     std::uint64_t most = options_.queries_per_head;
     if (most == 0 && queries.tokens > kLittleWork / std::max<std::uint64_t>(1, of.keys.tokens)) most = kManyQueries;
     const std::vector<std::uint64_t> chosen = queries_->choose(queries, of.first_position, most);
-    if (chosen.empty() || queries.position(chosen.back()) < of.position(0, 0) + kNearestQuery) return false;
+    if (chosen.empty()) return false;
+    any_ = true;
+    if (queries.position(chosen.back()) < of.position(0, 0) + kNearestQuery) return false;
     const std::vector<float> rows = queries_->read(queries, chosen, of.turn);
     std::vector<std::uint64_t> positions;
     for (const std::uint64_t token : chosen) positions.push_back(queries.position(token));
@@ -179,7 +181,7 @@ class Measuring {
   std::optional<QuerySet> queries_;
   TokenPositions positions_;
   Heads asked_heads_, other_heads_;
-  bool asked_ = false;
+  bool any_ = false, asked_ = false;  // queries that fit; of which one comes late enough
 };
 
 }  // namespace

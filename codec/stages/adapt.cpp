@@ -227,7 +227,7 @@ class Adapt final : public Cloned<Adapt, Stage> {
       const double middle = std::sqrt(energy[rows / 2] / static_cast<double>(std::max<std::size_t>(cols, 1)));
       side.rms = usable(middle > 0 ? middle : root_mean_square(side.mean));
     }
-    if (rows < kFewRows && !means_pay(tile, side)) side.mean.assign(cols, 0.0f);
+    if (rows < kFewRows) drop_means(tile, side);
     // What is coded is the difference to the means as a reader will see them.
     const float step = step_of(step_, mean_gain(tile.shape.rows)) * side.rms;
     std::vector<float> means, x(rows * cols);
@@ -241,19 +241,19 @@ class Adapt final : public Cloned<Adapt, Stage> {
     return x;
   }
 
-  /// Whether they save what they take, by the logarithms of all that is coded.
-  bool means_pay(const Tile& tile, const Side& side) const {
+  /// Sets means to 0 that take more than they save, by the logarithms of all that is coded.
+  void drop_means(const Tile& tile, Side& side) const {
+    constexpr double kOddOne = 2;  // what a mean among zeros takes to be told apart
     const double step = step_ * side.rms, of_mean = double{step_of(step_, mean_gain(tile.shape.rows))} * side.rms;
-    double with = 0, without = 0;
     for (std::size_t c = 0; c < side.mean.size(); ++c) {
-      with += portable::log(1 + std::fabs(side.mean[c]) / of_mean);
+      double with = portable::log(1 + std::fabs(side.mean[c]) / of_mean), without = 0;
       for (std::size_t r = 0; r < tile.shape.rows; ++r) {
         const double x = tile.row(r)[c];
         with += portable::log(1 + std::fabs(x - side.mean[c]) / step);
         without += portable::log(1 + std::fabs(x) / step);
       }
+      if (without <= with + kOddOne) side.mean[c] = 0;
     }
-    return with < without;
   }
 
   static constexpr std::size_t kTogether = 8;

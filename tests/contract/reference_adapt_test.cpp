@@ -157,6 +157,52 @@ TEST_CASE("adapt: the basis after sixteen tokens in one direction, worked out by
   CHECK(std::fabs(found[35] - a / length) < 1e-5);
 }
 
+TEST_CASE("adapt: few tokens have means only where these save more than they take") {
+  const auto means_of = [](const Case& c) {
+    const std::vector<Stream> streams = c.encoded();
+    const std::vector<int> means = ref::magnitudes_of(streams[1], streams[2]);
+    return std::count_if(means.begin(), means.end(), [](int m) { return m != 0; });
+  };
+  for (const std::size_t rows : {1u, 2u, 3u, 15u, 16u}) {
+    Case c{{rows, 2, 32, std::vector<float>(rows * 64)}, {0.5, 0.4, 64}};
+    ref::Random random(rows);
+    for (float& x : c.m.v) x = static_cast<float>(random.normal());
+    if (rows < 3) CHECK(means_of(c) == 0);
+    if (rows == 16) CHECK(means_of(c) > 32);
+    for (std::size_t i = 0; i < c.m.v.size(); ++i) c.m.v[i] += i % 64 < 5 ? 40.0f : 0.0f;  // biases of some channels
+    if (rows == 1) CHECK(means_of(c) == 0);
+    if (rows >= 3) CHECK(means_of(c) >= 5);
+  }
+}
+
+TEST_CASE("adapt: heads have the steps of their own saliency, half way or whole") {
+  Case c{directed(40, 2, 8, 31), {0.5, 0.4, 8}};
+  for (std::size_t r = 0; r < 40; ++r) {
+    c.saliency.push_back(r % 2 == 0 ? 4.0f : 0.0f);  // of head 0
+    c.saliency.push_back(r < 20 ? 6.0f : 0.0f);
+  }
+  const auto gains = [&](double heads) {
+    c.fields.heads = heads;
+    const std::vector<Stream> s = c.encoded();
+    return heads == 0 ? ref::gains_of(s[3], nullptr, 1) : ref::gains_of(s[4], &s[5], 2);
+  };
+  // gamma 0.6 of what a row's saliency is above the head's mean, and level 0.85 of that mean: in half octaves.
+  const std::vector<int> own = gains(1);
+  for (std::size_t r = 0; r < 40; ++r) {
+    CHECK(own[2 * r] == std::floor(0.6 * (r % 2 == 0 ? 2 : -2) + 0.85 * 2 + 0.5));
+    CHECK(own[2 * r + 1] == std::floor(0.6 * (r < 20 ? 3 : -3) + 0.85 * 3 + 0.5));
+  }
+  // Of all heads: log2 of the mean of 2^4 or 2^0 and 2^6 or 2^0.
+  const std::vector<int> all = gains(0), half = gains(0.5);
+  const auto s = [](std::size_t r) { return std::log2(((r % 2 == 0 ? 16.0 : 1.0) + (r < 20 ? 64.0 : 1.0)) / 2); };
+  const double mean = (s(0) + s(1) + s(20) + s(21)) / 4;
+  for (std::size_t r = 0; r < 40; ++r) {
+    CHECK(all[r] == std::floor(0.6 * (s(r) - mean) + 0.85 * mean + 0.5));
+    const double of = (s(r) + (r % 2 == 0 ? 4 : 0)) / 2, middle = (mean + 2) / 2;
+    CHECK(half[2 * r] == std::floor(0.6 * (of - middle) + 0.85 * middle + 0.5));
+  }
+}
+
 TEST_CASE("adapt: without a basis no value is further off than its step allows") {
   for (const double round : {0.0, 0.3, 0.5}) {
     for (const bool weighed : {false, true}) {

@@ -96,6 +96,8 @@ TEST_CASE("saliency: zeros say nothing, and of short dumps only the proxy does")
     SaliencyOptions options;
     options.source = SaliencyOptions::Source::proxy;
     CHECK(flat(got) == flat(measured(*few, options)));
+    options.source = SaliencyOptions::Source::queries;  // which are there
+    CHECK(flat(got) == flat(measured(*few, options)));
   }
   CHECK(measured(*made(1, 17, 17)).from_queries);
 }
