@@ -9,6 +9,7 @@
 #include "codec/fail.hpp"
 #include "codec/pipeline.hpp"
 #include "codec/portable_math.hpp"
+#include "formats/parallel.hpp"
 #include "formats/query_set.hpp"
 #include "formats/saliency_layer.hpp"
 #include "formats/saliency_proxy.hpp"
@@ -167,10 +168,11 @@ class Measuring {
 
   void use_proxy(const Layer& layer, const SaliencyLayer& of) {
     const std::vector<std::vector<double>> squares = value_squares(of);
+    std::vector<std::vector<float>> numbers(squares.size());
+    parallel_for(squares.size(), options_.threads, [&](std::size_t h) { numbers[h] = proxy_saliency(squares[h]); });
     for (std::uint64_t head = 0; head < of.values.heads; ++head) {
-      const std::vector<float> numbers = proxy_saliency(squares[head]);
       for (const Role role : {Role::key, Role::value}) {
-        other_heads_.add({role, layer.first, layer.second, head}, numbers);
+        other_heads_.add({role, layer.first, layer.second, head}, numbers[head]);
       }
     }
   }

@@ -363,17 +363,19 @@ std::vector<std::vector<double>> value_squares(const SaliencyLayer& layer) {
   const std::uint64_t chunk = layer.reader.traits().chunk_tokens;
   const std::uint64_t step = tokens_at_a_time(chunk, values.heads * values.dims, values.tokens);
   std::vector<float> rows;
-  std::vector<double> squares;
+  for (auto& of_head : out) of_head.resize(values.tokens);
   for (std::uint64_t first = 0; first < values.tokens; first += step) {
     const std::uint64_t count = std::min(step, values.tokens - first);
     values.read(layer.reader, values.tensor, first, count, rows);
-    squares.resize(values.heads * count);
-    kernels::row_energies(rows.data(), squares.size(), values.dims, squares.data());
-    for (std::size_t row = 0; row < squares.size(); ++row) {
-      const bool small = squares[row] <= double{kLargestNumber} * kLargestNumber;  // then no number is larger
-      const bool known = small || usable(rows.data() + row * values.dims, values.dims);
-      out[row / count].push_back(known ? squares[row] : std::numeric_limits<double>::quiet_NaN());
-    }
+    parallel_for(values.heads, layer.threads, [&](std::size_t head) {
+      const float* of = rows.data() + head * count * values.dims;
+      double* squares = out[head].data() + first;
+      kernels::row_energies(of, count, values.dims, squares);
+      for (std::size_t row = 0; row < count; ++row, of += values.dims) {
+        const bool small = squares[row] <= double{kLargestNumber} * kLargestNumber;  // then no number is larger
+        if (!small && !usable(of, values.dims)) squares[row] = std::numeric_limits<double>::quiet_NaN();
+      }
+    });
   }
   return out;
 }
