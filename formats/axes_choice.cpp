@@ -39,7 +39,7 @@ constexpr Row kRows[] = {
     {kSingle, kYes, Family::transformer_lens, "BTHD THD TC", ""},
     {kSingle, kNo, Family::plain, "LBHTD LHTD BHTD HTD LTC TC", "LBTHD LTHD BTHD LBTC THD BTC"},
     {kPair, kYes, Family::plain, "2BHTD 2BTHD 2THD 2HTD T2HD 2TC T2C", ""},
-    {kPair, kYes, Family::hugging_face, "2BHTD 2HTD 2TC T2C", "2BTHD 2THD"},
+    {kPair, kYes, Family::hugging_face, "2BHTD B2HTD 2HTD 2TC T2C", "2BTHD B2THD 2THD"},
     {kPair, kYes, Family::vllm, "2THD T2HD 2TC T2C", "2HTD"},
     {kPair, kYes, Family::lmcache, "2THD T2HD 2TC T2C", "2HTD"},
     {kPair, kYes, Family::lmcache_heads_first, "2HTD 2TC T2C", "2THD T2HD"},
