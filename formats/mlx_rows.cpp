@@ -140,6 +140,7 @@ class CountReader {
     out.first = offset - rows;
     out.used = rows;
     out.whole = "its rows are a ring that is full";
+    out.mixed = true;
     out.least = keep->values[0] > 0 ? 0 : offset - rows;
   }
 

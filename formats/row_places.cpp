@@ -68,7 +68,8 @@ class Placing {
     const std::uint64_t stated = places_.end = mlx_end(places_.mlx);
     const std::vector<TensorInfo>& tensors = reader_.dump().tensors;
     for (const MlxRows& cache : places_.mlx) {
-      RowPlaces::Whole own{{}, fmt::format("cache {} of class {}", cache.prefix, cache.type), cache.whole, cache.least};
+      RowPlaces::Whole own{
+          {}, fmt::format("cache {} of class {}", cache.prefix, cache.type), cache.whole, cache.least, cache.mixed};
       for (std::size_t t = 0; t < tensors.size(); ++t) {
         const std::string& name = tensors[t].name;
         if (!name.starts_with(cache.prefix + ".")) continue;
@@ -100,7 +101,8 @@ class Placing {
       RowPlaces::Whole own{{},
                            prefix.empty() ? "the cache" : fmt::format("cache {}", prefix.substr(0, prefix.size() - 1)),
                            "its rows are not in the order of positions",
-                           list.least - least};
+                           list.least - least,
+                           true};
       for (std::size_t t = 0; t < tensors.size(); ++t) {
         if (places_.rows[t] != list.rows || !tensors[t].name.starts_with(prefix + "layers.")) continue;
         places_.first[t] = list.least - least;
@@ -142,6 +144,16 @@ class Placing {
 
 RowPlaces row_places(DumpReader& reader, const Recognition& recognition) {
   return Placing(reader, recognition).run();
+}
+
+bool is_mixed(const RowPlaces& places, const std::string& tensor) {
+  const auto holds = [&](const RowPlaces::Whole& w) {
+    return w.mixed && std::ranges::find(w.tensors, tensor) != w.tensors.end();
+  };
+  const auto may_be_ring = [&](const MlxRows& cache) {
+    return !cache.first && cache.type == "RotatingKVCache" && tensor.starts_with(cache.prefix + ".");
+  };
+  return std::ranges::any_of(places.whole, holds) || std::ranges::any_of(places.mlx, may_be_ring);
 }
 
 }  // namespace kvzip

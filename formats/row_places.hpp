@@ -23,6 +23,7 @@ struct RowPlaces {
     std::vector<std::string> tensors;
     std::string what, why;
     std::uint64_t least = 0;
+    bool mixed = false;  // rows are not in the order of positions
   };
   std::vector<Whole> whole;
 };
@@ -32,5 +33,8 @@ struct RowPlaces {
 /// - Else, in a dump of one sequence, layers that are shorter than the longest hold the last positions, before the
 ///   padding of the longest, if it has some. Where layers are there several times, each has its own rows from 0 on.
 RowPlaces row_places(DumpReader& reader, const Recognition& recognition);
+
+/// The rows of this tensor are not in the order of positions, or need not be, as those of a ring.
+bool is_mixed(const RowPlaces& places, const std::string& tensor);
 
 }  // namespace kvzip
