@@ -34,6 +34,7 @@ struct MlxRows {
   std::string whole;
   std::uint64_t least = 0;    // where `whole` is said: the first position that it needs
   bool mixed = false;         // rows are not in the order of positions
+  std::uint64_t turn = 0;     // but from this one on and then from the first on, where that is so
   std::vector<Count> counts;  // that follow when tokens are cut
 };
 

@@ -18,7 +18,8 @@ namespace {
 /// What a list of positions says of the rows beside it.
 struct Listed {
   std::uint64_t rows = 0, least = 0, end = 0;
-  bool ascending = true;  // one after the other
+  bool ascending = true;   // one after the other
+  std::uint64_t turn = 0;  // as in RowPlaces
 };
 
 std::optional<Listed> listed_positions(DumpReader& reader, std::size_t tensor) {
@@ -31,7 +32,12 @@ std::optional<Listed> listed_positions(DumpReader& reader, std::size_t tensor) {
   const auto [least, most] = std::ranges::minmax_element(cells);
   if (*least < 0) return std::nullopt;
   Listed out{cells.size(), static_cast<std::uint64_t>(*least), static_cast<std::uint64_t>(*most) + 1};
-  for (std::size_t i = 1; i < cells.size(); ++i) out.ascending = out.ascending && cells[i] == cells[i - 1] + 1;
+  const auto turn = least - cells.begin();
+  std::rotate(cells.begin(), cells.begin() + turn, cells.end());
+  const auto breaks = [](std::int32_t a, std::int32_t b) { return b != a + 1; };
+  const bool one_by_one = std::ranges::adjacent_find(cells, breaks) == cells.end();
+  out.ascending = one_by_one && turn == 0;
+  if (one_by_one) out.turn = static_cast<std::uint64_t>(turn);
   return out;
 }
 
@@ -41,6 +47,7 @@ class Placing {
     const std::size_t count = reader.dump().tensors.size();
     places_.first.assign(count, 0);
     places_.rows.assign(count, 0);
+    places_.turn.assign(count, 0);
     for (std::size_t t = 0; t < count; ++t) {
       const TensorRole& role = recognition.tensors[t];
       const bool cached = role.role == Role::key || role.role == Role::value || role.role == Role::pair;
@@ -77,6 +84,7 @@ class Placing {
         if (places_.rows[t] == 0) continue;
         places_.first[t] = cache.first.value_or(stated - std::min(stated, places_.rows[t]));
         if (cache.first) places_.rows[t] = std::min(places_.rows[t], cache.used);
+        places_.turn[t] = cache.turn;
       }
       if (!cache.whole.empty()) places_.whole.push_back(std::move(own));
     }
@@ -106,6 +114,7 @@ class Placing {
       for (std::size_t t = 0; t < tensors.size(); ++t) {
         if (places_.rows[t] != list.rows || !tensors[t].name.starts_with(prefix + "layers.")) continue;
         places_.first[t] = list.least - least;
+        places_.turn[t] = list.turn;
         if (!list.ascending) own.tensors.push_back(tensors[t].name);
       }
       if (!own.tensors.empty()) places_.whole.push_back(std::move(own));

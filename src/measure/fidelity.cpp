@@ -36,7 +36,7 @@ struct FidelityMeter::Parts : FidelitySetup {
 };
 
 FidelityMeter::Parts::Parts(DumpReader& reader, const Recognition& recognition, const FidelityOptions& o)
-    : FidelitySetup{reader, o, recognition.model, find_heads(reader.dump(), recognition, 0), {}, {}, {}, {}} {
+    : FidelitySetup{reader, o, recognition.model, find_heads(reader.dump(), recognition, 0), {}, {}, {}, {}, {}} {
   std::erase_if(heads, [](const auto& layer) { return layer.second.keys.empty() && layer.second.values.empty(); });
   place_rows(row_places(reader, recognition));
   open_sets(recognition);
@@ -62,7 +62,9 @@ void FidelityMeter::Parts::place_rows(const RowPlaces& places) {
         bytes += rows.heads * rows.tokens * rows.dims * dtype_unit(tensors[rows.tensor].dtype);
       }
     }
-    if (pairs_up(place) && is_mixed(places, tensors[place.keys[0].tensor].name)) mixed.insert(layer);
+    if (!pairs_up(place) || !is_mixed(places, tensors[place.keys[0].tensor].name)) continue;
+    const std::uint64_t turn = places.turn[place.keys[0].tensor];
+    turn > 0 ? void(turns.emplace(layer, turn)) : void(mixed.insert(layer));
   }
 }
 

@@ -62,6 +62,8 @@ std::vector<HeadFidelity> LayerRun::run(std::pair<std::uint32_t, std::uint64_t> 
   attention_ = s_.model.attention(layer.first);
   const auto turned = s_.rotary.find(layer.first);
   rotary_ = turned == s_.rotary.end() ? nullptr : &turned->second;
+  const auto ring = s_.turns.find(layer);
+  turn_ = ring == s_.turns.end() ? 0 : ring->second;
   if (pairs_up(place)) {
     if (!s_.mixed.contains(layer) && s_.split_row(layer) > 0) ask(place);
     stream(&place.keys[0], &place.values[0], 0);
@@ -109,7 +111,7 @@ void LayerRun::ask(const LayerHeads& place) {
                          AttentionMeter(shape, std::span(queries).subspan(j * each, each), positions)});
     }
   }
-  if (s_.options.proxies || s_.sets.empty()) ask_keys(keys, values);
+  if (turn_ == 0 && (s_.options.proxies || s_.sets.empty())) ask_keys(keys, values);
 }
 
 /// Keys from the split on ask as queries would; without any, those of the last quarter.
@@ -167,14 +169,14 @@ void LayerRun::stream(const HeadRows* keys, const HeadRows* values, std::size_t 
   const std::uint64_t chunk = std::max(s_.original.traits().chunk_tokens, decoded_.traits().chunk_tokens);
   const std::uint64_t channels = any.heads * std::max(block.key_dims, block.value_dims);
   const std::uint64_t step = tokens_at_a_time(chunk, channels, any.tokens);
-  for (block.first = 0; block.first < any.tokens; block.first += step) {
-    block.count = std::min(step, any.tokens - block.first);
-    block.coded = decoded_of(any, block.first, block.count);
-    if (keys != nullptr) {
-      read(*keys, s_.options.decoded_keys, block.first, block.count, block.keys, block.decoded_keys);
-    }
+  for (block.first = 0; block.first < any.tokens; block.first += block.count) {
+    // In the order of time; of a ring, up to its last row and then from its first on.
+    const std::uint64_t row = (turn_ + block.first) % any.tokens;
+    block.count = std::min({step, any.tokens - block.first, any.tokens - row});
+    block.coded = decoded_of(any, row, block.count);
+    if (keys != nullptr) read(*keys, s_.options.decoded_keys, row, block.count, block.keys, block.decoded_keys);
     if (values != nullptr) {
-      read(*values, s_.options.decoded_values, block.first, block.count, block.values, block.decoded_values);
+      read(*values, s_.options.decoded_values, row, block.count, block.values, block.decoded_values);
     }
     parallel_for(any.heads, s_.options.threads, [&](std::size_t head) {
       measure_head(block, head, heads_[first_head + head], pairs_.empty() ? nullptr : &pairs_[head]);

@@ -28,8 +28,9 @@ struct FidelitySetup {
   std::vector<QuerySet> sets;              // none, one, or two
   std::map<std::uint32_t, Rotary> rotary;  // of layers whose keys are stored before rotation
   TokenPositions positions;
-  std::set<TokenPositions::Layer> mixed;  // layers whose rows are not in the order of positions: nobody asks them
-  std::uint64_t tokens = 0, split = 0;    // positions, the first of the cache counted as 0
+  std::set<TokenPositions::Layer> mixed;                 // layers whose rows are in no known order: nobody asks them
+  std::map<TokenPositions::Layer, std::uint64_t> turns;  // rings: the row of their first position
+  std::uint64_t tokens = 0, split = 0;                   // positions, the first of the cache counted as 0
 
   std::uint64_t first_position() const { return model.rope.first_position; }
   /// How many rows of a layer attention takes from what was decoded: layers that keep a window begin later.
@@ -92,6 +93,7 @@ class LayerRun {
   TokenPositions::Layer layer_{};
   LayerAttention attention_;
   const Rotary* rotary_ = nullptr;
+  std::uint64_t turn_ = 0;
   std::vector<Asking> asking_;
   std::vector<PairSums> pairs_;
   std::vector<HeadFidelity> heads_;

@@ -174,9 +174,13 @@ attention_of padded | cmp - lines
 attention_of late | cmp - <(head -n 1 lines)
 expect_in stdout "layers 1,2 have no token before 450"
 expect_status 0 kvzip sweep window-a.safetensors --presets int4
-# Rows of a full ring are not in the order of time.
+# Of a full ring whose tokens follow each other, too; one that keeps its first tokens has no such order.
 cat >ring.py <<'END_PY'
-import json, struct
+import json, struct, sys
+source, out, turn, keep = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+whole = open(source, "rb").read()
+size = struct.unpack("<Q", whole[:8])[0]
+old = json.loads(whole[8:8 + size])
 header = {"__metadata__": {"0.model": "tiny", "1.0": "KVCache", "1.1": "RotatingKVCache", "2": "",
                            **{f"2.{n}.{i}": v for n, name in enumerate(("0.2", "1.2", "1.3", "1.4", "1.5"))
                               for i, v in enumerate((name, "scalar"))}}}
@@ -185,18 +189,31 @@ def add(name, dtype, shape, raw):
     global data
     header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [len(data), len(data) + len(raw)]}
     data += raw
-for l, rows in ((0, 600), (1, 100)):
-    for i in range(2):
-        add(f"{l}.{i}", "F16", [1, 2, rows, 32], bytes(j % 59 for j in range(2 * rows * 64)))
+for l, rows in ((0, 600), (1, 300)):
+    for i, name in enumerate((f"layers.{l}.key", f"layers.{l}.value")):
+        raw = whole[8 + size + old[name]["data_offsets"][0]:8 + size + old[name]["data_offsets"][1]]
+        row = len(raw) // 1200
+        heads = [raw[h * 600 * row:(h + 1) * 600 * row][-rows * row:] for h in range(2)]
+        if l == 1:
+            heads = [h[-turn * row:] + h[:-turn * row] for h in heads]
+        add(f"{l}.{i}", old[name]["dtype"], [1, 2, rows, 32], b"".join(heads))
 add("0.2", "I32", [], struct.pack("<i", 600))
-for i, value in enumerate((600, 0, 100, 40)):
+for i, value in enumerate((600, keep, 300, turn)):
     add(f"1.{i + 2}", "I32", [], struct.pack("<i", value))
 text = json.dumps(header).encode()
-open("ring.safetensors", "wb").write(struct.pack("<Q", len(text)) + text + data)
+open(out, "wb").write(struct.pack("<Q", len(text)) + text + data)
 END_PY
-python3 ring.py
-expect_status 0 kvzip compare ring.safetensors ring.safetensors --attention --queries q.safetensors
-expect_in stdout "rows of layers 1 are not in the order of positions"
-[ "$(grep -cE '^[01] ' stdout)" = 1 ]
-expect_status 1 kvzip attend ring.safetensors -o x.safetensors --queries q.safetensors
+attention_of_ring() { # TURN KEEP
+  python3 ring.py a.safetensors ring-a.safetensors "$@"
+  python3 ring.py d.safetensors ring-d.safetensors "$@"
+  expect_status 0 kvzip compare ring-a.safetensors ring-d.safetensors --attention --queries q.safetensors
+  grep -E '^[01] ' stdout
+}
+attention_of_ring 300 0 >lines # the next row to be written is the first: in the order of time
+[ "$(wc -l <lines)" = 2 ]
+attention_of_ring 40 0 | cmp - lines
+if grep -q "in the order" stdout; then exit 1; fi
+expect_status 1 kvzip attend ring-a.safetensors -o x.safetensors --queries q.safetensors
 expect_in stderr "the rows of layer 1 are not in the order of positions"
+attention_of_ring 40 4 | cmp - <(head -n 1 lines)
+expect_in stdout "rows of layers 1 are not in the order of positions"
