@@ -62,6 +62,17 @@ constexpr File kFiles[] = {
     {"blocks.0.attn.hook_k:1x100x8x64 blocks.0.attn.hook_v:1x100x8x64", "", "k0:BTHD v0:BTHD"},
     {"blocks.0.attn.hook_k:1x8x100x64 blocks.0.attn.hook_v:1x8x100x64", "", "k0:BTHD v0:BTHD"},
 
+    {"past_key_values:2x12x1x200x8x64", "", "?2LBHTD,2LBTHD"},
+    {"past_key_values:2x12x1x200x8x64", "n_kv_heads=8", "kv:2LBTHD"},
+    {"kv:12x2x1x200x8x64", "", "?L2BHTD,L2BTHD"},
+    {"kv:12x2x1x8x200x64", "", "kv:L2BHTD"},
+    {"cache:1x12x2x200x8x64", "", "-"},
+    // Channels before tokens, where the numbers give them away.
+    {"layers.0.key:1x8x64x300 layers.0.value:1x8x64x300", "", "?BHTD,BHDT ?BHTD,BHDT"},
+    {"layers.0.key:1x8x64x300 layers.0.value:1x8x64x300", "axes=BHDT", "k0:BHDT v0:BHDT"},
+    {"layers.0.key:512x300 layers.0.value:512x300", "", "?TC,CT ?TC,CT"},
+    {"layers.0.key:512x300 layers.0.value:512x300 token_ids:512@I32", "", "k0:TC v0:TC -"},
+
     // What the file says of the model or of its tokens settles that.
     {"layers.0.keys:1x200x2x64 layers.0.values:1x200x2x64", "n_kv_heads=2", "k0:BTHD v0:BTHD"},
     {"layers.0.keys:1x32x10x128 layers.0.values:1x32x10x128", "num_key_value_heads=32", "k0:BHTD v0:BHTD"},
@@ -94,8 +105,8 @@ constexpr File kFiles[] = {
     {"layers.0.keys:1x4x300x64 layers.0.values:1x4x300x64", "num_key_value_heads=8", "k0:BHTD v0:BHTD"},
     {"layers.0.keys:1x100x7x64", "n_kv_heads=8", "?BHTD,BTHD"},
     // Of keys and values of a layer that do not agree neither is taken.
-    {"layers.0.keys:1x8x300x64 layers.0.values:1x8x64x300", "", "?BHTD ?BHTD"},
-    {"layers.0.keys:1x8x64x300 layers.0.values:1x8x300x64", "", "?BHTD ?BHTD"},
+    {"layers.0.keys:1x8x300x64 layers.0.values:1x8x64x300", "", "?BHTD ?BHTD,BHDT"},
+    {"layers.0.keys:1x8x64x300 layers.0.values:1x8x300x64", "", "?BHTD,BHDT ?BHTD"},
     {"key_cache.0:40x12x8x16x8 value_cache.0:40x12x64x16", "", "- ?BHTD"},
     {"layers.0.keys:1x8x300x64@U8 layers.0.values:1x8x300x64", "", "- v0:BHTD"},
 
