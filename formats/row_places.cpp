@@ -34,7 +34,7 @@ std::optional<Listed> listed_positions(DumpReader& reader, std::size_t tensor) {
   Listed out{cells.size(), static_cast<std::uint64_t>(*least), static_cast<std::uint64_t>(*most) + 1};
   const auto turn = least - cells.begin();
   std::rotate(cells.begin(), cells.begin() + turn, cells.end());
-  const auto breaks = [](std::int32_t a, std::int32_t b) { return b != a + 1; };
+  const auto breaks = [](std::int32_t a, std::int32_t b) { return b - 1 != a; };
   const bool one_by_one = std::ranges::adjacent_find(cells, breaks) == cells.end();
   out.ascending = one_by_one && turn == 0;
   if (one_by_one) out.turn = static_cast<std::uint64_t>(turn);
