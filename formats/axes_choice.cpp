@@ -12,6 +12,9 @@
 namespace kvzip {
 namespace {
 
+// Channels of a head, or of all of a layer, come in eights.
+constexpr std::uint64_t kChannelStep = 8, kManyChannels = 64;
+
 // No known model has more key/value heads; an unconfirmed H beyond this is far more likely a token axis.
 constexpr std::uint64_t kMaxPlausibleHeads = 256;
 // Wider heads are more likely several heads side by side, unless the metadata says so.
@@ -39,12 +42,13 @@ constexpr Row kRows[] = {
     {kSingle, kYes, Family::transformer_lens, "BTHD THD TC", ""},
     {kSingle, kNo, Family::plain, "LBHTD LHTD BHTD HTD LTC TC", "LBTHD LTHD BTHD LBTC THD BTC"},
     {kPair, kYes, Family::plain, "2BHTD 2BTHD 2THD 2HTD T2HD 2TC T2C", ""},
-    {kPair, kYes, Family::hugging_face, "2BHTD 2HTD 2TC T2C", "2BTHD 2THD"},
+    {kPair, kYes, Family::hugging_face, "2BHTD B2HTD 2HTD 2TC T2C", "2BTHD B2THD 2THD"},
     {kPair, kYes, Family::vllm, "2THD T2HD 2TC T2C", "2HTD"},
     {kPair, kYes, Family::lmcache, "2THD T2HD 2TC T2C", "2HTD"},
     {kPair, kYes, Family::lmcache_heads_first, "2HTD 2TC T2C", "2THD T2HD"},
-    {kPair, kNo, Family::plain, "L2BHTD 2LBHTD L2THD L2HTD 2LTHD 2LHTD 2THD 2HTD T2HD 2LTC L2TC 2TC T2C", ""},
-    {kPair, kNo, Family::hugging_face, "L2BHTD 2LBHTD L2HTD 2LHTD 2HTD 2LTC L2TC 2TC T2C", "L2BTHD L2THD 2LTHD"},
+    {kPair, kNo, Family::plain, "L2BHTD 2LBHTD L2THD L2HTD 2LTHD 2LHTD 2THD 2HTD T2HD 2LTC L2TC 2TC T2C",
+     "L2BTHD 2LBTHD"},
+    {kPair, kNo, Family::hugging_face, "L2BHTD 2LBHTD L2HTD 2LHTD 2HTD 2LTC L2TC 2TC T2C", "L2BTHD 2LBTHD L2THD 2LTHD"},
     {kPair, kNo, Family::vllm, "2THD T2HD 2TC T2C", "2HTD 2LTC L2TC L2THD 2LTHD"},
     {kPair, kNo, Family::lmcache, "L2THD 2LTHD 2LTC L2TC 2TC T2C", "L2HTD 2LHTD"},
     {kPair, kNo, Family::lmcache_heads_first, "L2HTD 2LHTD 2LTC L2TC 2TC T2C", "L2THD 2LTHD"},
@@ -168,6 +172,18 @@ AxesChoice no_fit(const NameReading& reading, const Shape& shape) {
           .readings = {}};
 }
 
+/// The same axes with those of tokens and channels exchanged, where the extents look more like that: channels before
+/// tokens, as in some layouts that multiply by keys. None otherwise.
+Axes channels_for_tokens(const Axes& axes, const Shape& shape) {
+  const char last = axes.has('D') ? 'D' : 'C';
+  const std::uint64_t tokens = axes.extent('T', shape), channels = axes.extent(last, shape);
+  const bool odd = channels > kManyChannels && channels % kChannelStep != 0;
+  if (!odd || tokens < 2 * kChannelStep || tokens % kChannelStep != 0) return {};
+  std::string text(axes.text());
+  std::swap(text[axes.find('T')], text[axes.find(last)]);
+  return Axes(text);
+}
+
 /// What speaks against a reading that only its name supports: an empty `why` when nothing does.
 AxesChoice doubt(const Row& row, const NameReading& reading, const Axes& axes, const Agreement& fit, const Shape& shape,
                  const ModelFacts& facts) {
@@ -187,6 +203,8 @@ AxesChoice doubt(const Row& row, const NameReading& reading, const Axes& axes, c
       !fit.tokens_confirmed && tokens != 0) {
     return open_choice({axes}, shape, "pages of a cache without their table");
   }
+  const Axes turned = channels_for_tokens(axes, shape);
+  if (!turned.empty() && fit.confirmed == 0 && reading.family != Family::mlx) return open_choice({axes, turned}, shape);
   if (axes.text() == "HTD" && lists(row, "BTC") && shape[2] > kMaxPlausibleDim && fit.confirmed == 0) {
     return open_choice({axes, "BTC"}, shape);
   }

@@ -137,9 +137,13 @@ class CountReader {
       out.counts.push_back(std::move(*next));
       return;
     }
+    if (rows == 0) return;
     out.first = offset - rows;
     out.used = rows;
     out.whole = "its rows are a ring that is full";
+    const std::int64_t oldest = next->values[0] % static_cast<std::int64_t>(rows);
+    if (keep->values[0] == 0 && oldest >= 0) out.turn = static_cast<std::uint64_t>(oldest);
+    out.mixed = keep->values[0] != 0 || oldest != 0;
     out.least = keep->values[0] > 0 ? 0 : offset - rows;
   }
 

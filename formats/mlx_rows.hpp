@@ -33,6 +33,8 @@ struct MlxRows {
   /// Why a part of its tokens cannot be taken; empty if it can.
   std::string whole;
   std::uint64_t least = 0;    // where `whole` is said: the first position that it needs
+  bool mixed = false;         // rows are not in the order of positions
+  std::uint64_t turn = 0;     // but from this one on and then from the first on, where that is so
   std::vector<Count> counts;  // that follow when tokens are cut
 };
 

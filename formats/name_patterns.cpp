@@ -95,6 +95,7 @@ constexpr Compound kCompounds[] = {
     {"kv", "latent", 'M'},
     {"latent", "kv", 'M'},
     {"k", "pe", 'E'},
+    {"pe", "cache", 'E'},
     {"k", "rope", 'E'},
     {"key", "rope", 'E'},
 };

@@ -2,8 +2,10 @@
 #include "formats/query_set.hpp"
 
 #include <algorithm>
+#include <optional>
 
 #include "codec/fail.hpp"
+#include "formats/row_places.hpp"
 #include "formats/token_positions.hpp"
 
 namespace kvzip {
@@ -78,6 +80,7 @@ void QuerySet::open(const RecogniseOptions& options, const Rope& keys) {
 
 void QuerySet::find(const Recognition& recognition) {
   const HeadMap all = find_heads(reader_->dump(), recognition, 0);
+  std::optional<RowPlaces> places;  // looked for where a layer has queries of some of its tokens
   for (const auto& [layer, heads] : all) {
     if (heads.queries.empty()) continue;
     if (heads.queries.size() > 1) {
@@ -86,7 +89,12 @@ void QuerySet::find(const Recognition& recognition) {
            layer.first);
     }
     const HeadRows& rows = heads.queries[0];
-    const std::uint64_t tokens = heads.keys.empty() ? 0 : heads.keys[0].tokens;
+    std::uint64_t tokens = heads.keys.empty() ? 0 : heads.keys[0].tokens;
+    if (tokens != 0 && tokens != rows.tokens) {
+      if (!places) places = row_places(*reader_, recognition);
+      const std::size_t keys = heads.keys[0].tensor;
+      tokens = places->first[keys] + places->rows[keys];
+    }
     const std::uint64_t before = tokens > rows.tokens ? tokens - rows.tokens : 0;
     layers_.emplace(layer, LayerQueries{rows, recognition.model.rope.first_position + before});
   }

@@ -18,7 +18,8 @@ namespace {
 /// What a list of positions says of the rows beside it.
 struct Listed {
   std::uint64_t rows = 0, least = 0, end = 0;
-  bool ascending = true;  // one after the other
+  bool ascending = true;   // one after the other
+  std::uint64_t turn = 0;  // as in RowPlaces
 };
 
 std::optional<Listed> listed_positions(DumpReader& reader, std::size_t tensor) {
@@ -31,7 +32,12 @@ std::optional<Listed> listed_positions(DumpReader& reader, std::size_t tensor) {
   const auto [least, most] = std::ranges::minmax_element(cells);
   if (*least < 0) return std::nullopt;
   Listed out{cells.size(), static_cast<std::uint64_t>(*least), static_cast<std::uint64_t>(*most) + 1};
-  for (std::size_t i = 1; i < cells.size(); ++i) out.ascending = out.ascending && cells[i] == cells[i - 1] + 1;
+  const auto turn = least - cells.begin();
+  std::rotate(cells.begin(), cells.begin() + turn, cells.end());
+  const auto breaks = [](std::int32_t a, std::int32_t b) { return b - 1 != a; };
+  const bool one_by_one = std::ranges::adjacent_find(cells, breaks) == cells.end();
+  out.ascending = one_by_one && turn == 0;
+  if (one_by_one) out.turn = static_cast<std::uint64_t>(turn);
   return out;
 }
 
@@ -41,6 +47,7 @@ class Placing {
     const std::size_t count = reader.dump().tensors.size();
     places_.first.assign(count, 0);
     places_.rows.assign(count, 0);
+    places_.turn.assign(count, 0);
     for (std::size_t t = 0; t < count; ++t) {
       const TensorRole& role = recognition.tensors[t];
       const bool cached = role.role == Role::key || role.role == Role::value || role.role == Role::pair;
@@ -68,7 +75,8 @@ class Placing {
     const std::uint64_t stated = places_.end = mlx_end(places_.mlx);
     const std::vector<TensorInfo>& tensors = reader_.dump().tensors;
     for (const MlxRows& cache : places_.mlx) {
-      RowPlaces::Whole own{{}, fmt::format("cache {} of class {}", cache.prefix, cache.type), cache.whole, cache.least};
+      RowPlaces::Whole own{
+          {}, fmt::format("cache {} of class {}", cache.prefix, cache.type), cache.whole, cache.least, cache.mixed};
       for (std::size_t t = 0; t < tensors.size(); ++t) {
         const std::string& name = tensors[t].name;
         if (!name.starts_with(cache.prefix + ".")) continue;
@@ -76,6 +84,7 @@ class Placing {
         if (places_.rows[t] == 0) continue;
         places_.first[t] = cache.first.value_or(stated - std::min(stated, places_.rows[t]));
         if (cache.first) places_.rows[t] = std::min(places_.rows[t], cache.used);
+        places_.turn[t] = cache.turn;
       }
       if (!cache.whole.empty()) places_.whole.push_back(std::move(own));
     }
@@ -100,10 +109,12 @@ class Placing {
       RowPlaces::Whole own{{},
                            prefix.empty() ? "the cache" : fmt::format("cache {}", prefix.substr(0, prefix.size() - 1)),
                            "its rows are not in the order of positions",
-                           list.least - least};
+                           list.least - least,
+                           true};
       for (std::size_t t = 0; t < tensors.size(); ++t) {
         if (places_.rows[t] != list.rows || !tensors[t].name.starts_with(prefix + "layers.")) continue;
         places_.first[t] = list.least - least;
+        places_.turn[t] = list.turn;
         if (!list.ascending) own.tensors.push_back(tensors[t].name);
       }
       if (!own.tensors.empty()) places_.whole.push_back(std::move(own));
@@ -142,6 +153,16 @@ class Placing {
 
 RowPlaces row_places(DumpReader& reader, const Recognition& recognition) {
   return Placing(reader, recognition).run();
+}
+
+bool is_mixed(const RowPlaces& places, const std::string& tensor) {
+  const auto holds = [&](const RowPlaces::Whole& w) {
+    return w.mixed && std::ranges::find(w.tensors, tensor) != w.tensors.end();
+  };
+  const auto may_be_ring = [&](const MlxRows& cache) {
+    return !cache.first && cache.type == "RotatingKVCache" && tensor.starts_with(cache.prefix + ".");
+  };
+  return std::ranges::any_of(places.whole, holds) || std::ranges::any_of(places.mlx, may_be_ring);
 }
 
 }  // namespace kvzip

@@ -11,6 +11,7 @@
 #include "codec/portable_math.hpp"
 #include "formats/parallel.hpp"
 #include "formats/query_set.hpp"
+#include "formats/row_places.hpp"
 #include "formats/saliency_layer.hpp"
 #include "formats/saliency_proxy.hpp"
 #include "formats/token_positions.hpp"
@@ -92,11 +93,12 @@ class Measuring {
     } else if (options.source != SaliencyOptions::Source::proxy) {
       queries_.emplace(dump, recognition);
     }
+    if (queries_ && !queries_->empty()) places_ = row_places(dump, recognition);
   }
 
   Saliency run(HeadMap heads) {
     std::erase_if(heads, [](const auto& layer) { return !pairs_up(layer.second); });
-    positions_ = TokenPositions(dump_, heads, model_.rope.first_position, TokenPositions::Odd::ignore);
+    positions_ = TokenPositions(dump_, heads, model_.rope.first_position, TokenPositions::Odd::ignore, places_.first);
     for (const auto& [layer, place] : heads) measure(layer, place);
     Saliency out;
     out.from_queries = asked_;
@@ -115,13 +117,13 @@ class Measuring {
     const HeadRows& keys = place.keys[0];
     const LayerQueries* queries = queries_ ? queries_->of(layer) : nullptr;
     const auto [rope, window] = model_.attention(layer.first);
-    std::uint64_t end = positions_.stored() ? positions_.behind(keys.tokens) : rope.first_position + keys.tokens;
+    std::uint64_t end = positions_.stored() ? positions_.behind(keys.tokens) : positions_.first_of(layer) + keys.tokens;
     if (queries != nullptr) end = std::max(end, queries_->end_position());
     const std::optional<Rotary> rotary = rotary_of(rope, keys.dims, end);
     SaliencyLayer of{dump_,
                      keys,
                      place.values[0],
-                     rope.first_position,
+                     positions_.first_of(layer),
                      nullptr,
                      nullptr,
                      options_.threads,
@@ -129,7 +131,8 @@ class Measuring {
                      positions_of(layer, keys)};
     if (rotary && rope.state == Rope::State::pre) of.turn = &*rotary;
     if (rotary && rope.state == Rope::State::post) of.turn_back = &*rotary;
-    if (queries == nullptr || !ask(layer, of, *queries)) use_proxy(layer, of);
+    const bool mixed = is_mixed(places_, dump_.dump().tensors[keys.tensor].name);
+    if (queries == nullptr || mixed || !ask(layer, of, *queries)) use_proxy(layer, of);
   }
 
   /// Empty where no token was left out.
@@ -181,6 +184,7 @@ class Measuring {
   const ModelInfo& model_;
   const SaliencyOptions& options_;
   std::optional<QuerySet> queries_;
+  RowPlaces places_;  // of what queries see; empty: nobody asks
   TokenPositions positions_;
   Heads asked_heads_, other_heads_;
   bool any_ = false, asked_ = false;  // queries that fit; of which one comes late enough

@@ -9,6 +9,7 @@
 
 #include "codec/fail.hpp"
 #include "formats/boxes.hpp"
+#include "formats/hdf5/hdf5.hpp"
 #include "formats/mlx_cache.hpp"
 #include "formats/model_info.hpp"
 #include "formats/name_patterns.hpp"
@@ -250,7 +251,7 @@ class TokenJoin final : public DumpReader {
           if (other.object.empty() && other.name == kFirstPosition) continue;
           const auto [at, fresh] = places.emplace(std::pair(other.object, other.name), dump_.attributes.size());
           if (fresh) dump_.attributes.push_back(std::move(other));
-          if (!fresh && !mix_) check_attribute(dump_.attributes[at->second], other);
+          if (!fresh && !mix_ && other.name != kHdf5Storage) check_attribute(dump_.attributes[at->second], other);
         }
       });
     }

@@ -24,6 +24,7 @@ class Settler {
   Settler(const Dump& dump, std::vector<Draft>& drafts) : dump_(dump), drafts_(drafts) {}
 
   void run() {
+    tell_latent_of_pairs();
     for (auto& [kind, group] : groups()) {
       if (!follow_firm(group)) follow_constant_heads(group);
     }
@@ -31,6 +32,9 @@ class Settler {
       if (pair.key == nullptr || pair.value == nullptr || pair.several) continue;
       check_tokens(*pair.key, *pair.value);
       tell_latent(*pair.key, *pair.value);
+    }
+    for (const Draft& draft : drafts_) {
+      if (draft.reading.kind == NameKind::single && draft.reading.role == Role::query) tell_weights(draft);
     }
   }
 
@@ -154,6 +158,37 @@ class Settler {
     (of_key > of_value ? key : value).what = "MLA latent";
     (of_key > of_value ? value : key).what = "MLA rope part";
     value.reading.role = Role::key;
+  }
+
+  /// DeepSeek's own code (inference/model.py) calls the latent kv_cache and the rotary part pe_cache, both of shape
+  /// [batch, tokens, channels]: of two sequences, the one looks like keys and values.
+  void tell_latent_of_pairs() {
+    for (Draft& draft : drafts_) {
+      if (draft.reading.kind != NameKind::pair || draft.stated) continue;
+      const bool beside = std::ranges::any_of(drafts_, [&](const Draft& other) {
+        const Shape &a = shape(draft), &b = shape(other);
+        return other.reading.kind == NameKind::rope_part && other.reading.layer == draft.reading.layer && !a.empty() &&
+               a.size() == b.size() && std::equal(a.begin(), a.end() - 1, b.begin()) && a.back() != b.back();
+      });
+      if (!beside) continue;
+      draft.reading.kind = NameKind::latent;
+      draft.reading.role = Role::key;
+      draft.choice = choose_axes(draft.reading, shape(draft), {});
+    }
+  }
+
+  /// Weights of one layer, [channels out, channels in], have their last axis in common; activations have their first.
+  void tell_weights(const Draft& query) {
+    const Shape& q = shape(query);
+    if (q.size() != 2) return;
+    for (Draft& draft : drafts_) {
+      const Shape& own = shape(draft);
+      const bool like = draft.reading.kind == NameKind::single && draft.reading.layer == query.reading.layer &&
+                        own.size() == 2 && own[1] == q[1] && own[0] != q[0];
+      if (!like || draft.stated || draft.choice.firm || draft.choice.axes.empty()) continue;
+      take_back(draft, fmt::format("ambiguous, {} or weights, as the layer's {} by {} of queries",
+                                   extents_text(draft.choice.axes, own), q[0], q[1]));
+    }
   }
 
   const Dump& dump_;

@@ -15,6 +15,9 @@
 //
 // bfloat16 and 8-bit floats whose attribute `dtype` or `torch_dtype` names them go back into integers.
 //
+// Storage. Chunks, lengths up to which a dataset may grow, and fill values come back, by an attribute `kvzip.storage`
+// in between; filters do not.
+//
 // Attributes. Strings and numbers are kept; others are left out, as are datasets of other types and further names of
 // what was read, and hdf5_left_out() names them; an attribute without a dataspace is kept as one of shape {0}. All
 // that, as bytes, can be a tensor of its own, kHdf5Frame, from which the same file is made again (hdf5_frame.hpp).
@@ -30,6 +33,9 @@
 namespace kvzip {
 
 inline constexpr std::string_view kHdf5Frame = "kvzip.hdf5";
+/// The attribute of a tensor that says how its dataset lies in the file (hdf5_storage.hpp). It is no property of the
+/// tensor: where files are joined, that of the first stands.
+inline constexpr std::string_view kHdf5Storage = "kvzip.storage";
 
 /// Of the library, "1.10.8".
 std::string hdf5_version();

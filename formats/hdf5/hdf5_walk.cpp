@@ -12,9 +12,11 @@
 #include <unordered_map>
 #include <unordered_set>
 
+#include "formats/hdf5/hdf5.hpp"
 #include "formats/hdf5/hdf5_attributes.hpp"
 #include "formats/hdf5/hdf5_dataset.hpp"
 #include "formats/hdf5/hdf5_raw.hpp"
+#include "formats/hdf5/hdf5_storage.hpp"
 #include "formats/name_patterns.hpp"
 #include "formats/text.hpp"
 
@@ -161,6 +163,7 @@ class Walker {
     try {
       TensorInfo info = describe_dataset(dataset, raw_, attributes, stored);
       info.name = name;
+      add_storage(dataset, name, stored, attributes);
       tensors_.emplace(address, out_.dump.tensors.size());
       out_.dump.tensors.push_back(std::move(info));
     } catch (Error& error) {
@@ -170,6 +173,15 @@ class Walker {
     }
     out_.stored.push_back(std::move(stored));
     take(std::move(attributes));
+  }
+
+  /// What an attribute of that name said before gives way to what is so.
+  static void add_storage(Id dataset, const std::string& name, const StoredTensor& stored,
+                          std::vector<Attribute>& attributes) {
+    std::string lies = storage_text(read_storage(dataset, stored.chunk.extent, stored.swap));
+    if (lies.empty()) return;
+    std::erase_if(attributes, [](const Attribute& a) { return a.name == kHdf5Storage; });
+    attributes.push_back({name, std::string(kHdf5Storage), {std::move(lies)}, {}, {}, {}});
   }
 
   std::vector<Link> list_links(Id group) {

@@ -15,6 +15,7 @@
 #include "formats/hdf5/hdf5_framed.hpp"
 #include "formats/hdf5/hdf5_output.hpp"
 #include "formats/hdf5/hdf5_space.hpp"
+#include "formats/hdf5/hdf5_storage.hpp"
 #include "formats/hdf5/hdf5_types.hpp"
 #include "formats/parts.hpp"
 #include "formats/text.hpp"
@@ -44,6 +45,7 @@ struct Layout {
     std::string path;
     const TensorInfo* tensor = nullptr;  // none: a group
     DType stored = DType::u8;            // the type of a tensor's elements in the file
+    Storage storage = {};
   };
   std::vector<Object> objects;  // in order of creation: each after the group that holds it
   std::unordered_set<std::string> datasets, groups;
@@ -106,12 +108,15 @@ Layout plan_layout(const Dump& dump) {
     check_attribute(attribute);
     if (seen.emplace(attribute.object, attribute.name).second) layout.attributes.push_back(std::move(attribute));
   };
-  for (const TensorInfo& info : dump.tensors) {
+  StoragePlan storage = plan_storage(dump);
+  for (std::size_t t = 0; t < dump.tensors.size(); ++t) {
+    const TensorInfo& info = dump.tensors[t];
     layout.add_parents(info.name);
     const bool own = is_bits_elsewhere(info.dtype) && names_type(info, dump.attributes, "kvzip.dtype");
     const bool integers = lies_in_integers(info, dump.attributes, own);
     const DType unit = dtype_bits(info.dtype) == 16 ? DType::u16 : DType::u8;
-    layout.objects.push_back({info.name, &info, integers ? unit : info.dtype});
+    layout.objects.push_back({info.name, &info, integers ? unit : info.dtype, std::move(storage.tensors[t])});
+    if (storage.stated[t]) silent.emplace(info.name, kHdf5Storage);
     if (needs_name(info.dtype) && !integers) {
       add(text_attribute(info.name, "kvzip.dtype", dtype_name(info.dtype)));
     } else if (own) {
@@ -153,6 +158,10 @@ class Writer final : public DumpWriter {
     for (const TensorInfo& info : dump_.tensors) missing_.push_back(info.bytes());
     try {
       create_file();
+      // Parts that end within chunks leave them here for the next part.
+      constexpr std::size_t kCacheBytes = std::size_t{8} << 20, kSlots = 10007;
+      access_ = own(H5Pcreate(H5P_DATASET_ACCESS), H5Pclose, kIo, "cannot describe access");
+      check(H5Pset_chunk_cache(access_.get(), kSlots, kCacheBytes, 1.0), kIo, "cannot describe access");
       const Handle link = own(H5Pcreate(H5P_LINK_CREATE), H5Pclose, kIo, "cannot describe a link");
       check(H5Pset_char_encoding(link.get(), H5T_CSET_UTF8), kIo, "cannot describe a link");
       create_objects(link.get());
@@ -167,6 +176,7 @@ class Writer final : public DumpWriter {
     const Session session;
     data_ = Handle();
     type_ = Handle();
+    access_ = Handle();
     file_ = Handle();
   }
 
@@ -204,18 +214,16 @@ class Writer final : public DumpWriter {
   }
 
   void create_objects(Id link) {
-    const Handle group_options = make_options(H5P_GROUP_CREATE), options = make_options(H5P_DATASET_CREATE);
-    check(H5Pset_layout(options.get(), H5D_CONTIGUOUS), kIo, "cannot describe a dataset");
-    check(H5Pset_alloc_time(options.get(), H5D_ALLOC_TIME_EARLY), kIo, "cannot describe a dataset");
-    check(H5Pset_fill_time(options.get(), H5D_FILL_TIME_NEVER), kIo, "cannot describe a dataset");
-    for (const auto& [path, tensor, stored] : layout_.objects) {
+    const Handle group_options = make_options(H5P_GROUP_CREATE);
+    for (const auto& [path, tensor, stored, storage] : layout_.objects) {
       const std::string what = fmt::format("cannot create {}", quoted(path));
       if (tensor == nullptr) {
         own(H5Gcreate2(file_.get(), path.c_str(), link, group_options.get(), H5P_DEFAULT), H5Gclose, kIo, what);
         continue;
       }
-      const Handle type = make_type(stored);
-      const Handle space = make_space(slice_shape(*tensor));
+      const Handle type = make_type(stored), options = make_options(H5P_DATASET_CREATE);
+      set_storage(options.get(), storage, type.get());
+      const Handle space = make_space(slice_shape(*tensor), storage);
       own(H5Dcreate2(file_.get(), path.c_str(), type.get(), space.get(), link, options.get(), H5P_DEFAULT), H5Dclose,
           kIo, what);
     }
@@ -241,7 +249,7 @@ class Writer final : public DumpWriter {
     const Session session;
     const auto what = [&] { return fmt::format("{}: cannot write dataset {}", path_, quoted(info.name)); };
     if (open_ != slice.tensor) {
-      data_ = own(H5Dopen2(file_.get(), ("/" + info.name).c_str(), H5P_DEFAULT), H5Dclose, kIo, what());
+      data_ = own(H5Dopen2(file_.get(), ("/" + info.name).c_str(), access_.get()), H5Dclose, kIo, what());
       type_ = own(H5Dget_type(data_.get()), H5Tclose, kIo, what());
       open_ = slice.tensor;
     }
@@ -255,7 +263,7 @@ class Writer final : public DumpWriter {
   Layout layout_;
   WrittenFile output_;
   std::vector<std::uint64_t> missing_;  // bytes per tensor
-  Handle file_, data_, type_;           // data_ and type_: the dataset written last
+  Handle file_, access_, data_, type_;  // data_ and type_: the dataset written last
   std::optional<std::size_t> open_;     // its tensor
 };
 
@@ -273,8 +281,16 @@ std::unique_ptr<DumpWriter> create_hdf5(Destination to, const Dump& dump) {
 }
 
 std::vector<std::string> hdf5_losses(const Dump& dump, std::string_view) {
-  if (!hdf5::frame_of(dump) || hdf5::fits_frame(dump)) return {};
-  return {"what its HDF5 file held beside all of its tensors"};
+  const bool framed = hdf5::frame_of(dump).has_value();
+  if (framed && hdf5::fits_frame(dump)) return {};
+  std::vector<std::string> out;
+  if (framed) out.emplace_back("what its HDF5 file held beside all of its tensors");
+  const std::vector<std::size_t> merged = hdf5::plan_storage(dump).merged;
+  if (!merged.empty()) {
+    const std::string others = merged.size() > 1 ? fmt::format(" and {} more", merged.size() - 1) : std::string();
+    out.push_back(fmt::format("so many chunks as {}{} had", quoted(dump.tensors[merged[0]].name), others));
+  }
+  return out;
 }
 
 }  // namespace kvzip

@@ -28,8 +28,13 @@ Asking::Asking(DumpReader& cache, const Recognition& recognition, const AskingOp
   if (const KvzReader* container = cache_.traits().container; container != nullptr && !cache_.traits().once) {
     container->check_cost();  // before room is made for as many tokens as it claims
   }
-  positions_ = TokenPositions(cache_, heads_, model_.rope.first_position, TokenPositions::Odd::refuse,
-                              row_places(cache, recognition).first);
+  const RowPlaces places = row_places(cache, recognition);
+  for (const auto& [layer, place] : heads_) {
+    if (!is_mixed(places, cache.dump().tensors[place.keys[0].tensor].name)) continue;
+    fail(ErrorCode::invalid_argument, "the rows of layer {} are not in the order of positions, as those of a full ring",
+         layer.first);
+  }
+  positions_ = TokenPositions(cache_, heads_, model_.rope.first_position, TokenPositions::Odd::refuse, places.first);
   rotaries_ = rotaries_of_keys(model_, heads_, positions_, queries_->end_position());
 }
 

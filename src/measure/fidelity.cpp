@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "src/measure/fidelity.hpp"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
+#include <set>
 #include <unordered_map>
 
 #include "codec/fail.hpp"
+#include "formats/row_places.hpp"
 #include "src/measure/fidelity_layer.hpp"
 
 namespace kvzip::tool {
@@ -23,28 +27,59 @@ struct FidelityMeter::Parts : FidelitySetup {
   Parts(DumpReader& reader, const Recognition& recognition, const FidelityOptions& o);
   void remark(const std::string& text) { add_remark(note, text); }
   void open_sets(const Recognition& recognition);
+  void place_rows(const RowPlaces& places);
   void choose_split();
+  void note_unasked();
   void check_fit(const QuerySet& set) const;
   void choose_rotation();
   std::vector<std::size_t> match(const Dump& decoded) const;
 };
 
 FidelityMeter::Parts::Parts(DumpReader& reader, const Recognition& recognition, const FidelityOptions& o)
-    : FidelitySetup{reader, o, recognition.model, find_heads(reader.dump(), recognition, 0), {}, {}, {}} {
+    : FidelitySetup{reader, o, recognition.model, find_heads(reader.dump(), recognition, 0), {}, {}, {}, {}, {}} {
   std::erase_if(heads, [](const auto& layer) { return layer.second.keys.empty() && layer.second.values.empty(); });
-  for (const auto& [layer, place] : heads) {
-    for (const auto* list : {&place.keys, &place.values}) {
-      for (const HeadRows& rows : *list) {
-        tokens = std::max(tokens, rows.tokens);
-        bytes += rows.heads * rows.tokens * rows.dims * dtype_unit(reader.dump().tensors[rows.tensor].dtype);
-      }
-    }
-  }
-  positions = TokenPositions(reader, heads, first_position(), TokenPositions::Odd::ignore);
+  place_rows(row_places(reader, recognition));
   open_sets(recognition);
   choose_split();
+  note_unasked();
   for (const QuerySet& set : sets) check_fit(set);
   choose_rotation();
+}
+
+/// Where rows stand in the sequence, and which are padding.
+void FidelityMeter::Parts::place_rows(const RowPlaces& places) {
+  const std::vector<TensorInfo>& tensors = original.dump().tensors;
+  positions = TokenPositions(original, heads, first_position(), TokenPositions::Odd::ignore, places.first);
+  for (auto& [layer, place] : heads) {
+    std::uint64_t used = 0;
+    for (const auto* list : {&place.keys, &place.values}) {
+      for (const HeadRows& rows : *list) used = std::max(used, places.rows[rows.tensor]);
+    }
+    for (auto* list : {&place.keys, &place.values}) {
+      for (HeadRows& rows : *list) {
+        if (used > 0) rows.tokens = std::min(rows.tokens, used);
+        tokens = std::max(tokens, places.first[rows.tensor] + rows.tokens);
+        bytes += rows.heads * rows.tokens * rows.dims * dtype_unit(tensors[rows.tensor].dtype);
+      }
+    }
+    if (!pairs_up(place) || !is_mixed(places, tensors[place.keys[0].tensor].name)) continue;
+    const std::uint64_t turn = places.turn[place.keys[0].tensor];
+    turn > 0 ? void(turns.emplace(layer, turn)) : void(mixed.insert(layer));
+  }
+}
+
+/// Layers that pair up and are not asked all the same.
+void FidelityMeter::Parts::note_unasked() {
+  std::set<std::uint32_t> rings, late;
+  for (const auto& [layer, place] : heads) {
+    if (mixed.contains(layer)) {
+      rings.insert(layer.first);
+    } else if (pairs_up(place) && split_row(layer) == 0) {
+      late.insert(layer.first);
+    }
+  }
+  if (!rings.empty()) remark(fmt::format("rows of layers {} are not in the order of positions", fmt::join(rings, ",")));
+  if (!late.empty()) remark(fmt::format("layers {} have no token before {}", fmt::join(late, ","), split));
 }
 
 void FidelityMeter::Parts::open_sets(const Recognition& recognition) {
@@ -142,13 +177,18 @@ std::vector<std::size_t> FidelityMeter::Parts::match(const Dump& decoded) const 
     for (const auto* list : {&place.keys, &place.values}) {
       for (const HeadRows& rows : *list) {
         const TensorInfo& info = original.dump().tensors[rows.tensor];
+        const std::size_t axis = rows.axes.find('T');
         const auto found = places.find(info.name);
+        const std::uint64_t least = std::min(split_row(layer), info.shape[axis]);
+        if (found == places.end() && least == 0) {
+          twins[rows.tensor] = kNoTwin;
+          continue;
+        }
         if (found == places.end()) fail(ErrorCode::invalid_argument, "tensor {} is missing", info.name);
         const TensorInfo& twin = decoded.tensors[found->second];
         std::vector<std::uint64_t> shape = twin.shape;
-        const std::size_t axis = rows.axes.find('T');
-        const bool reaches = shape.size() == info.shape.size() && shape[axis] <= info.shape[axis] &&
-                             shape[axis] >= std::min(split, info.shape[axis]);
+        const bool reaches =
+            shape.size() == info.shape.size() && shape[axis] <= info.shape[axis] && shape[axis] >= least;
         if (reaches) shape[axis] = info.shape[axis];
         if (shape != info.shape || !is_codable_float(twin.dtype)) {
           fail(ErrorCode::invalid_argument, "tensor {} is {} [{}] and not [{}] as in the original", info.name,

@@ -62,8 +62,10 @@ std::vector<HeadFidelity> LayerRun::run(std::pair<std::uint32_t, std::uint64_t> 
   attention_ = s_.model.attention(layer.first);
   const auto turned = s_.rotary.find(layer.first);
   rotary_ = turned == s_.rotary.end() ? nullptr : &turned->second;
+  const auto ring = s_.turns.find(layer);
+  turn_ = ring == s_.turns.end() ? 0 : ring->second;
   if (pairs_up(place)) {
-    ask(place);
+    if (!s_.mixed.contains(layer) && s_.split_row(layer) > 0) ask(place);
     stream(&place.keys[0], &place.values[0], 0);
     collect();
     return std::move(heads_);
@@ -109,13 +111,13 @@ void LayerRun::ask(const LayerHeads& place) {
                          AttentionMeter(shape, std::span(queries).subspan(j * each, each), positions)});
     }
   }
-  if (s_.options.proxies || s_.sets.empty()) ask_keys(keys, values);
+  if (turn_ == 0 && (s_.options.proxies || s_.sets.empty())) ask_keys(keys, values);
 }
 
 /// Keys from the split on ask as queries would; without any, those of the last quarter.
 void LayerRun::ask_keys(const HeadRows& keys, const HeadRows& values) {
-  const std::uint64_t tokens = keys.tokens;
-  const std::uint64_t first = s_.split < tokens ? s_.split : tokens - std::max<std::uint64_t>(tokens / 4, 1);
+  const std::uint64_t tokens = keys.tokens, split = s_.split_row(layer_);
+  const std::uint64_t first = split < tokens ? split : tokens - std::max<std::uint64_t>(tokens / 4, 1);
   const std::vector<std::uint64_t> chosen = spread(first, tokens, s_.options.queries_per_head);
   std::vector<float> queries = keys.pick(s_.original, keys.tensor, chosen);
   std::vector<std::uint64_t> positions(chosen.size());
@@ -133,6 +135,7 @@ void LayerRun::ask_keys(const HeadRows& keys, const HeadRows& values) {
 
 /// Of `count` tokens from `first` on, those that the decoded tensor has.
 std::uint64_t LayerRun::decoded_of(const HeadRows& rows, std::uint64_t first, std::uint64_t count) const {
+  if (twins_[rows.tensor] == kNoTwin) return 0;
   const std::uint64_t end = rows.axes.extent('T', decoded_.dump().tensors[twins_[rows.tensor]].shape);
   return end > first ? std::min(end - first, count) : 0;
 }
@@ -166,14 +169,14 @@ void LayerRun::stream(const HeadRows* keys, const HeadRows* values, std::size_t 
   const std::uint64_t chunk = std::max(s_.original.traits().chunk_tokens, decoded_.traits().chunk_tokens);
   const std::uint64_t channels = any.heads * std::max(block.key_dims, block.value_dims);
   const std::uint64_t step = tokens_at_a_time(chunk, channels, any.tokens);
-  for (block.first = 0; block.first < any.tokens; block.first += step) {
-    block.count = std::min(step, any.tokens - block.first);
-    block.coded = decoded_of(any, block.first, block.count);
-    if (keys != nullptr) {
-      read(*keys, s_.options.decoded_keys, block.first, block.count, block.keys, block.decoded_keys);
-    }
+  for (block.first = 0; block.first < any.tokens; block.first += block.count) {
+    // In the order of time; of a ring, up to its last row and then from its first on.
+    const std::uint64_t row = (turn_ + block.first) % any.tokens;
+    block.count = std::min({step, any.tokens - block.first, any.tokens - row});
+    block.coded = decoded_of(any, row, block.count);
+    if (keys != nullptr) read(*keys, s_.options.decoded_keys, row, block.count, block.keys, block.decoded_keys);
     if (values != nullptr) {
-      read(*values, s_.options.decoded_values, block.first, block.count, block.values, block.decoded_values);
+      read(*values, s_.options.decoded_values, row, block.count, block.values, block.decoded_values);
     }
     parallel_for(any.heads, s_.options.threads, [&](std::size_t head) {
       measure_head(block, head, heads_[first_head + head], pairs_.empty() ? nullptr : &pairs_[head]);
@@ -192,7 +195,7 @@ void LayerRun::stream(const HeadRows* keys, const HeadRows* values, std::size_t 
 /// Errors of values are of all tokens that were decoded; what attention sees is decoded before the split only, and
 /// rotated.
 void LayerRun::measure_head(Block& block, std::size_t head, HeadFidelity& out, PairSums* pairs) const {
-  const std::uint64_t kept = s_.split > block.first ? std::min(s_.split - block.first, block.count) : 0;
+  const std::uint64_t split = s_.split_row(layer_), kept = std::min(split - std::min(split, block.first), block.count);
   const auto measure = [&](std::vector<float>& original, std::vector<float>& decoded, std::size_t dims,
                            Distortion& distortion) {
     const std::span<float> x = Block::of(original, head, block.count * dims);

@@ -2,10 +2,12 @@
 // One layer of a cache on its way through the tokens: errors of values, and of attention.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <set>
 #include <utility>
 #include <vector>
 
@@ -15,6 +17,9 @@
 
 namespace kvzip::tool {
 
+/// Of a tensor that has none of the tokens that were decoded.
+inline constexpr std::size_t kNoTwin = ~std::size_t{0};
+
 struct FidelitySetup {
   DumpReader& original;
   FidelityOptions options;
@@ -23,9 +28,15 @@ struct FidelitySetup {
   std::vector<QuerySet> sets;              // none, one, or two
   std::map<std::uint32_t, Rotary> rotary;  // of layers whose keys are stored before rotation
   TokenPositions positions;
-  std::uint64_t tokens = 0, split = 0;
+  std::set<TokenPositions::Layer> mixed;                 // layers whose rows are in no known order: nobody asks them
+  std::map<TokenPositions::Layer, std::uint64_t> turns;  // rings: the row of their first position
+  std::uint64_t tokens = 0, split = 0;                   // positions, the first of the cache counted as 0
 
   std::uint64_t first_position() const { return model.rope.first_position; }
+  /// How many rows of a layer attention takes from what was decoded: layers that keep a window begin later.
+  std::uint64_t split_row(const TokenPositions::Layer& layer) const {
+    return split - std::min(split, positions.first_of(layer) - first_position());
+  }
   /// Queries from here on see every token that attention takes from what was decoded.
   std::uint64_t split_position() const { return positions.behind(split); }
 };
@@ -45,7 +56,7 @@ class PairSums {
 
 class LayerRun {
  public:
-  /// twins[i]: the place of the original's tensor i in `decoded`.
+  /// twins[i]: the place of the original's tensor i in `decoded`, or kNoTwin.
   LayerRun(FidelitySetup& setup, DumpReader& decoded, const std::vector<std::size_t>& twins, const Progress& progress,
            std::uint64_t done, std::uint64_t total)
       : s_(setup), decoded_(decoded), twins_(twins), progress_(progress), done_(done), total_(total) {}
@@ -82,6 +93,7 @@ class LayerRun {
   TokenPositions::Layer layer_{};
   LayerAttention attention_;
   const Rotary* rotary_ = nullptr;
+  std::uint64_t turn_ = 0;
   std::vector<Asking> asking_;
   std::vector<PairSums> pairs_;
   std::vector<HeadFidelity> heads_;

@@ -134,3 +134,86 @@ expect_in stderr "nothing measured"
 kvzip compress -q "$sample" -o sample.kvz --preset int4
 expect_status 0 kvzip compare "$sample" sample.kvz --attention
 expect_in stdout "the first 120 of 160 tokens"
+
+# Layers that keep only a window, and padding: attention of what they have is that of the whole dump.
+cat >rows.py <<'END_PY'
+import json, struct, sys
+source, out, kind = sys.argv[1:]
+data = open(source, "rb").read()
+size = struct.unpack("<Q", data[:8])[0]
+old, new, tail = json.loads(data[8:8 + size]), {}, b""
+for name, info in old.items():
+    if name == "__metadata__":
+        new[name] = info | {"layer_types": '["full_attention", "sliding_attention", "sliding_attention"]', "sliding_window": "64"}
+        continue
+    raw, shape = data[8 + size + info["data_offsets"][0]:8 + size + info["data_offsets"][1]], info["shape"]
+    if name.endswith(("key", "value")):
+        row = len(raw) // shape[0] // shape[1]
+        heads = [raw[h * shape[1] * row:(h + 1) * shape[1] * row] for h in range(shape[0])]
+        if kind != "whole" and not name.startswith("layers.0"):
+            heads = [h[-{"window": 300, "padded": 300, "late": 100}[kind] * row:] for h in heads]
+        if kind == "padded" and name.startswith("layers.0"):
+            heads = [h + bytes(40 * row) for h in heads]
+        shape, raw = [shape[0], len(heads[0]) // row, shape[2]], b"".join(heads)
+    new[name] = {"dtype": info["dtype"], "shape": shape, "data_offsets": [len(tail), len(tail) + len(raw)]}
+    tail += raw
+text = json.dumps(new).encode()
+open(out, "wb").write(struct.pack("<Q", len(text)) + text + tail)
+END_PY
+attention_of() { # KIND: the lines of layers
+  python3 rows.py a.safetensors "$1-a.safetensors" "$1"
+  python3 rows.py d.safetensors "$1-d.safetensors" "$1"
+  expect_status 0 kvzip compare "$1-a.safetensors" "$1-d.safetensors" --attention
+  expect_in stdout "the first 450 of 600 tokens decoded"
+  grep -E '^[012] ' stdout
+}
+attention_of whole >lines
+[ "$(wc -l <lines)" = 3 ]
+attention_of window | cmp - lines
+attention_of padded | cmp - lines
+attention_of late | cmp - <(head -n 1 lines)
+expect_in stdout "layers 1,2 have no token before 450"
+expect_status 0 kvzip sweep window-a.safetensors --presets int4
+# Of a full ring whose tokens follow each other, too; one that keeps its first tokens has no such order.
+cat >ring.py <<'END_PY'
+import json, struct, sys
+source, out, turn, keep = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+whole = open(source, "rb").read()
+size = struct.unpack("<Q", whole[:8])[0]
+old = json.loads(whole[8:8 + size])
+header = {"__metadata__": {"0.model": "tiny", "1.0": "KVCache", "1.1": "RotatingKVCache", "2": "",
+                           **{f"2.{n}.{i}": v for n, name in enumerate(("0.2", "1.2", "1.3", "1.4", "1.5"))
+                              for i, v in enumerate((name, "scalar"))}}}
+data = b""
+def add(name, dtype, shape, raw):
+    global data
+    header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [len(data), len(data) + len(raw)]}
+    data += raw
+for l, rows in ((0, 600), (1, 300)):
+    for i, name in enumerate((f"layers.{l}.key", f"layers.{l}.value")):
+        raw = whole[8 + size + old[name]["data_offsets"][0]:8 + size + old[name]["data_offsets"][1]]
+        row = len(raw) // 1200
+        heads = [raw[h * 600 * row:(h + 1) * 600 * row][-rows * row:] for h in range(2)]
+        if l == 1:
+            heads = [h[-turn * row:] + h[:-turn * row] for h in heads]
+        add(f"{l}.{i}", old[name]["dtype"], [1, 2, rows, 32], b"".join(heads))
+add("0.2", "I32", [], struct.pack("<i", 600))
+for i, value in enumerate((600, keep, 300, turn)):
+    add(f"1.{i + 2}", "I32", [], struct.pack("<i", value))
+text = json.dumps(header).encode()
+open(out, "wb").write(struct.pack("<Q", len(text)) + text + data)
+END_PY
+attention_of_ring() { # TURN KEEP
+  python3 ring.py a.safetensors ring-a.safetensors "$@"
+  python3 ring.py d.safetensors ring-d.safetensors "$@"
+  expect_status 0 kvzip compare ring-a.safetensors ring-d.safetensors --attention --queries q.safetensors
+  grep -E '^[01] ' stdout
+}
+attention_of_ring 300 0 >lines # the next row to be written is the first: in the order of time
+[ "$(wc -l <lines)" = 2 ]
+attention_of_ring 40 0 | cmp - lines
+if grep -q "in the order" stdout; then exit 1; fi
+expect_status 1 kvzip attend ring-a.safetensors -o x.safetensors --queries q.safetensors
+expect_in stderr "the rows of layer 1 are not in the order of positions"
+attention_of_ring 40 4 | cmp - <(head -n 1 lines)
+expect_in stdout "rows of layers 1 are not in the order of positions"

@@ -49,6 +49,22 @@ expect_status 0 kvzip decompress a.kvz -o value.safetensors --layers 0 --role va
 expect_status 0 kvzip convert -q value.safetensors layers.0.value.npy
 expect_status 0 kvzip compress -q layers.0.key.npy layers.0.value.npy -o both.kvz --strict
 
+# Chunks of HDF5, lengths up to which it may grow and fill values come back, from a container and from safetensors.
+types=$root/tests/golden/hdf5/types.h5
+kvzip inspect "$types" --json | grep -v '"file"' >one
+expect_in one "chunks=2,3 fill=07000000"
+expect_in one "chunks=4 maxshape=*"
+kvzip compress -q "$types" -o types.kvz --preset lossless
+expect_status 0 kvzip decompress types.kvz -o types.h5
+[ ! -s stderr ]
+kvzip inspect types.h5 --json | grep -v '"file"' >two
+cmp one two
+kvzip convert -q "$types" types.safetensors
+kvzip convert -q types.safetensors again.h5
+kvzip inspect again.h5 --json | grep -v '"file"' >three
+expect_in three "chunks=2,3 fill=07000000"
+kvzip compare types.h5 again.h5 --max-abs 0 >/dev/null
+
 # A slot of llama.cpp of an unknown version is refused by number.
 printf 'qsgg\005\000\000\000\000\000\000\000' >slot.bin
 expect_status 4 kvzip convert slot.bin slot.safetensors

@@ -39,6 +39,33 @@ TEST_CASE("saliency: where attention has a window, tokens count for the queries 
   }
 }
 
+TEST_CASE("saliency: a layer that keeps only the last tokens has their positions") {
+  constexpr std::size_t kKept = 60;
+  const auto whole = made(2, kTokens);
+  std::vector<Spec> all = specs(2, kTokens);
+  all[3].shape[1] = all[4].shape[1] = kKept;  // k1, v1
+  const auto reader = sample_reader(all);
+  const auto last = [&](const std::string& name, std::size_t dims) {
+    const std::vector<float> x = get(*whole, name);
+    std::vector<float> out;
+    for (std::size_t h = 0; h < kHeads; ++h) {
+      const float* end = x.data() + (h + 1) * kTokens * dims;
+      out.insert(out.end(), end - kKept * dims, end);
+    }
+    return out;
+  };
+  for (const char* name : {"k0", "v0", "q0", "q1"}) set(*reader, name, get(*whole, name));
+  set(*reader, "k1", last("k1", kDim));
+  set(*reader, "v1", last("v1", kValueDim));
+  Direct late = direct_of(*reader, 1, kTokens, 0);
+  late.tokens = kKept;
+  late.kept.resize(kHeads);
+  for (auto& positions : late.kept) {
+    for (std::size_t t = kTokens - kKept; t < kTokens; ++t) positions.push_back(t);
+  }
+  check_same(measured(*reader), finish({direct(direct_of(*reader, 0, kTokens, 0)), direct(late)}));
+}
+
 TEST_CASE("saliency: queries of another dump") {
   const auto reader = made(1, 0), other = made(1, 60);
   auto alone = sample_reader({{"q0", DType::f32, {kHeads * kGroup, 60, kDim}, Role::query, 0, "HTD"}});

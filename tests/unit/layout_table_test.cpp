@@ -62,6 +62,17 @@ constexpr File kFiles[] = {
     {"blocks.0.attn.hook_k:1x100x8x64 blocks.0.attn.hook_v:1x100x8x64", "", "k0:BTHD v0:BTHD"},
     {"blocks.0.attn.hook_k:1x8x100x64 blocks.0.attn.hook_v:1x8x100x64", "", "k0:BTHD v0:BTHD"},
 
+    {"past_key_values:2x12x1x200x8x64", "", "?2LBHTD,2LBTHD"},
+    {"past_key_values:2x12x1x200x8x64", "n_kv_heads=8", "kv:2LBTHD"},
+    {"kv:12x2x1x200x8x64", "", "?L2BHTD,L2BTHD"},
+    {"kv:12x2x1x8x200x64", "", "kv:L2BHTD"},
+    {"cache:1x12x2x200x8x64", "", "-"},
+    // Channels before tokens, where the numbers give them away.
+    {"layers.0.key:1x8x64x300 layers.0.value:1x8x64x300", "", "?BHTD,BHDT ?BHTD,BHDT"},
+    {"layers.0.key:1x8x64x300 layers.0.value:1x8x64x300", "axes=BHDT", "k0:BHDT v0:BHDT"},
+    {"layers.0.key:512x300 layers.0.value:512x300", "", "?TC,CT ?TC,CT"},
+    {"layers.0.key:512x300 layers.0.value:512x300 token_ids:512@I32", "", "k0:TC v0:TC -"},
+
     // What the file says of the model or of its tokens settles that.
     {"layers.0.keys:1x200x2x64 layers.0.values:1x200x2x64", "n_kv_heads=2", "k0:BTHD v0:BTHD"},
     {"layers.0.keys:1x32x10x128 layers.0.values:1x32x10x128", "num_key_value_heads=32", "k0:BHTD v0:BHTD"},
@@ -94,8 +105,8 @@ constexpr File kFiles[] = {
     {"layers.0.keys:1x4x300x64 layers.0.values:1x4x300x64", "num_key_value_heads=8", "k0:BHTD v0:BHTD"},
     {"layers.0.keys:1x100x7x64", "n_kv_heads=8", "?BHTD,BTHD"},
     // Of keys and values of a layer that do not agree neither is taken.
-    {"layers.0.keys:1x8x300x64 layers.0.values:1x8x64x300", "", "?BHTD ?BHTD"},
-    {"layers.0.keys:1x8x64x300 layers.0.values:1x8x300x64", "", "?BHTD ?BHTD"},
+    {"layers.0.keys:1x8x300x64 layers.0.values:1x8x64x300", "", "?BHTD ?BHTD,BHDT"},
+    {"layers.0.keys:1x8x64x300 layers.0.values:1x8x300x64", "", "?BHTD,BHDT ?BHTD"},
     {"key_cache.0:40x12x8x16x8 value_cache.0:40x12x64x16", "", "- ?BHTD"},
     {"layers.0.keys:1x8x300x64@U8 layers.0.values:1x8x300x64", "", "- v0:BHTD"},
 
@@ -158,7 +169,52 @@ constexpr File kFiles[] = {
     {"0.0:1x1x256x512 0.1:1x1x256x64", "1.0=KVCache 2.0=", "k0:BHTD k0:BHTD"},
     {"0.0:1x8x256x64 0.1:1x8x256x64", "", "- -"},
 
+    // TensorRT-LLM has the sequence before keys and values; of two, transformers' order fits as well.
+    {"past_key_value_0:1x2x8x300x64", "", "kv0:B2HTD"},
+    {"present_key_value_0:4x2x8x300x64", "", "kv0:B2HTD"},
+    {"past_key_value_0:2x2x8x300x64", "", "?2BHTD,B2HTD"},
+    {"past_key_value_0:4x2x100x8x64", "", "?B2HTD,B2THD"},
+    {"past_key_value_0:4x2x100x8x64", "n_kv_heads=8", "kv0:B2THD"},
+    // ONNX, by optimum and by ONNX Runtime; what is of an encoder is no cache of these tokens.
+    {"past_key_values.0.decoder.key:1x8x30x64 past_key_values.0.encoder.key:1x8x100x64", "", "k0:BHTD -"},
+    {"present.0.decoder.value:1x8x30x64 present.0.encoder.value:1x8x100x64", "", "v0:BHTD -"},
+    {"past_key_self_0:1x8x30x64 past_value_self_0:1x8x30x64 past_key_cross_0:1x8x99x64", "", "k0:BHTD v0:BHTD -"},
+    {"past_0:2x1x12x300x64 past_1:2x1x12x300x64", "", "kv0:2BHTD kv1:2BHTD"},
+    {"present_key_0:1x8x300x64 present_value_0:1x8x300x64", "", "k0:BHTD v0:BHTD"},
+    // transformers' encoder and decoder, and states that are no rows of tokens.
+    {"self_attention_cache.key_cache.0:1x8x30x64 cross_attention_cache.key_cache.0:1x8x99x64", "", "k0:BHTD -"},
+    {"decoder.layers.0.encoder_attn.k:1x8x99x64 decoder.layers.0.self_attn.k:1x8x30x64", "", "- k0:BHTD"},
+    {"layers.0.keys:1x8x300x64 layers.1.conv_states:1x4096x4 layers.1.recurrent_states:1x32x128x128", "",
+     "k0:BHTD - -"},
+    {"layers.0.state:1x32x128x128 state.1:2x32x128x128", "", "- -"},
+    {"layers.0.keys:1x8x4096x64 layers.1.keys:1x8x1024x64", "", "k0:BHTD k1:BHTD"},
+    {"layers.0.keys:1x8x300x64 layers.0.indexer_keys:1x300x128", "", "k0:BHTD -"},
+    // Meta's llama, gpt-fast, litgpt, exllama, SGLang, DeepSeek, flax (old orders have the channels before the tokens).
+    {"layers.0.attention.cache_k:1x2048x8x64 layers.0.attention.cache_v:1x2048x8x64", "", "?BHTD,BTHD ?BHTD,BTHD"},
+    {"layers.0.attention.cache_k:1x2048x8x64 layers.0.attention.cache_v:1x2048x8x64", "n_kv_heads=8",
+     "k0:BTHD v0:BTHD"},
+    {"layers.0.attention.kv_cache.k_cache:1x8x300x64 layers.0.attention.kv_cache.v_cache:1x8x300x64", "",
+     "k0:BHTD v0:BHTD"},
+    {"transformer.h.0.attn.kv_cache.k:1x8x300x64 transformer.h.0.attn.kv_cache.v:1x8x300x64", "", "k0:BHTD v0:BHTD"},
+    {"key_states.0:1x300x8x64 value_states.0:1x300x8x64", "", "?BHTD,BTHD ?BHTD,BTHD"},
+    {"k_buffer.0:4096x8x128 v_buffer.0:4096x8x128 kv_buffer.1:4096x1x576", "", "- - -"},
+    {"layers.0.attn.kv_cache:1x300x512 layers.0.attn.pe_cache:1x300x64", "", "k0:BTD k0:BTD"},
+    {"layers.0.attn.kv_cache:2x300x512 layers.0.attn.pe_cache:2x300x64", "", "k0:BTD k0:BTD"},
+    {"layers.0.attn.kv_cache:2x300x512 layers.1.attn.pe_cache:2x300x64", "", "kv0:2TC k1:BTD"},
+    {"h/0/attn/cached_key:1x300x8x64 h/0/attn/cached_value:1x300x8x64 h/0/attn/cache_index:@I32", "", "- - -"},
+    {"decoder/block/0/layer/0/SelfAttention/cached_key:1x8x64x300", "", "-"},
+    // A file of each head.
+    {"layers.0.heads.0.key:300x64 layers.0.heads.1.key:300x64", "", "- -"},
+    {"layer_0_head_3_k:300x64 k_0_3:300x64 layers.0.key.1:300x64", "", "- - -"},
+    // Several models or sequences in one file.
+    {"target.layers.0.keys:1x8x300x64 draft.layers.0.keys:1x4x300x64", "", "k0:BHTD k0:BHTD"},
+    {"seq0.layers.0.keys:1x8x300x64 seq1.layers.0.keys:1x8x200x64", "", "k0:BHTD k0:BHTD"},
+
     // What only looks like a cache.
+    {"layers.0.q:4096x4096 layers.0.k:1024x4096 layers.0.v:1024x4096", "", "?TC ?TC ?TC"},
+    {"layers.0.q:2048x4096 layers.0.k:1024x4096", "", "q0:TC ?TC"},
+    {"layers.0.q:300x4096 layers.0.k:300x1024 layers.0.v:300x1024", "", "q0:TC k0:TC v0:TC"},
+    {"layers.0.attention.wk:1024x4096 layers.0.k.lora_A:16x4096 layers.0.k_norm:128", "", "- - -"},
     {"layers.0.k:4096x4096", "", "?TC"},
     {"layers.0.self_attn.k_proj.weight:1024x4096", "", "-"},
     {"layers.0.key_scale:8", "", "-"},

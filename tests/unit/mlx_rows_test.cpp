@@ -5,8 +5,11 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cstring>
+#include <tuple>
 
+#include "formats/row_places.hpp"
 #include "formats/selection.hpp"
 #include "formats/token_windows.hpp"
 #include "tests/support/memory_dump.hpp"
@@ -122,6 +125,40 @@ TEST_CASE("a ring of MLX that is not full yet is cut as a plain cache is") {
   CHECK(held(*last, "0.2") == Numbers{2});
   CHECK(rows_of(*last, "0.0") == 2);
   CHECK(rows_of(*last, "1.0") == 2);
+}
+
+TEST_CASE("a full ring of MLX says where its first position is, unless it keeps some") {
+  const auto of = [](std::int32_t seen, std::int32_t next, std::int32_t keep) {
+    const auto reader = with_ring(8, seen, next, keep).reader();
+    const Recognition roles = recognise(reader->dump());
+    const RowPlaces places = row_places(*reader, roles);
+    const auto at =
+        std::ranges::find(reader->dump().tensors, "1.1", &TensorInfo::name) - reader->dump().tensors.begin();
+    const auto ring = static_cast<std::size_t>(at);
+    return std::tuple(places.first[ring], places.turn[ring], is_mixed(places, "1.1"));
+  };
+  CHECK(of(12, 4, 0) == std::tuple(4u, 4u, true));
+  CHECK(of(16, 8, 0) == std::tuple(8u, 0u, false));
+  CHECK(of(12, 0, 0) == std::tuple(4u, 0u, false));
+  CHECK(of(12, 4, 2) == std::tuple(4u, 0u, true));
+  CHECK(of(12, -3, 0) == std::tuple(4u, 0u, true));
+  CHECK(of(5, 5, 0) == std::tuple(0u, 0u, false));
+}
+
+TEST_CASE("a list of positions that is a ring says where it begins") {
+  const auto turn = [](const Numbers& cells) {
+    Dump dump;
+    dump.tensors = {{"positions", DType::i32, {cells.size()}}, {"layers.0.key", DType::f16, {cells.size(), 4}}};
+    dump.attributes = {text_attribute("llama.cpp", "slot")};
+    MemoryReader reader(dump);
+    std::memcpy(reader.data(0).data(), cells.data(), cells.size() * 4);
+    const RowPlaces places = row_places(reader, recognise(dump, {.map = {}, .layout = "TC"}));
+    return std::pair(places.turn[1], is_mixed(places, "layers.0.key"));
+  };
+  CHECK(turn({8, 9, 5, 6, 7}) == std::pair<std::uint64_t, bool>(2, true));
+  CHECK(turn({5, 6, 7, 8, 9}) == std::pair<std::uint64_t, bool>(0, false));
+  CHECK(turn({8, 9, 4, 6, 7}) == std::pair<std::uint64_t, bool>(0, true));
+  CHECK(turn({5, 6, 5, 6, 7}) == std::pair<std::uint64_t, bool>(0, true));
 }
 
 TEST_CASE("a full ring of MLX is taken whole or not at all") {

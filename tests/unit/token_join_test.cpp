@@ -8,6 +8,7 @@
 #include <cstring>
 #include <fstream>
 
+#include "formats/hdf5/hdf5.hpp"
 #include "tests/contract/sample_dumps.hpp"
 #include "tests/support/memory_dump.hpp"
 #include "tests/unit/file_support.hpp"
@@ -114,6 +115,12 @@ TEST_CASE(
   CHECK(refusal(chunk(0, 4), chunk(4, 8, of("a")), chunk(8, 9, of("b"))).starts_with("part-2: attribute 'model'"));
   CHECK(joined(false, chunk(0, 4), chunk(4, 8, at("104")))->dump().text("first_position").empty());
   CHECK(joined(false, chunk(0, 4, at("100")), chunk(4, 8))->dump().text("first_position") == "100");
+  // Chunks of HDF5 follow the lengths of its datasets.
+  const auto lies = [](const char* said) {
+    return std::vector{text_attribute(std::string(kHdf5Storage), said, "layers.0.key")};
+  };
+  CHECK(joined(false, chunk(0, 4, lies("chunks=1,4,3")), chunk(4, 6, lies("chunks=1,2,3")))->dump().attributes.back() ==
+        lies("chunks=1,4,3")[0]);
   // Hashes of chunks differ, and say nothing of all together.
   const auto hash = [](const char* text) { return std::vector{text_attribute("chunk_hash", text)}; };
   CHECK(joined(false, chunk(0, 4, hash("x")), chunk(4, 8, hash("y")))->dump().text("chunk_hash").empty());
