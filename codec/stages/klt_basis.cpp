@@ -50,15 +50,27 @@ Eigen::MatrixXd covariance(const KltPart& part) {
   return sum;
 }
 
+/// Eigenvectors in columns, by ascending eigenvalue. Where most eigenvalues are rounding errors, as of few different
+/// rows, Eigen 3.4 can use up its steps on these: a multiple of the identity changes no eigenvector and hides them.
+Eigen::MatrixXd eigenvectors_of(Eigen::MatrixXd matrix) {
+  Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd> solver(matrix);  // reads the lower half
+  if (solver.info() != Eigen::Success) {
+    constexpr double kAboveErrors = 1024;
+    matrix.diagonal().array() += kAboveErrors * matrix.diagonal().maxCoeff();
+    solver.compute(matrix);
+  }
+  if (solver.info() != Eigen::Success) fail(ErrorCode::limit, "klt: the eigenvectors do not converge");
+  return solver.eigenvectors();
+}
+
 }  // namespace
 
 std::vector<float> klt_basis(const KltPart& part, std::size_t count) {
   fix_order_of_sums();
-  const Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd> solver(covariance(part));  // reads the lower half
-  if (solver.info() != Eigen::Success) fail(ErrorCode::limit, "klt: the eigenvectors do not converge");
+  const Eigen::MatrixXd vectors = eigenvectors_of(covariance(part));
   std::vector<float> basis(count * part.cols);
   for (std::size_t k = 0; k < count; ++k) {
-    const auto vector = solver.eigenvectors().col(static_cast<Index>(part.cols - 1 - k));  // ascending there
+    const auto vector = vectors.col(static_cast<Index>(part.cols - 1 - k));  // ascending there
     Index at = 0;
     vector.cwiseAbs().maxCoeff(&at);
     const double sign = vector[at] < 0 ? -1 : 1;

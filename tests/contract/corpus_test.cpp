@@ -12,6 +12,7 @@
 // tests/fuzz/NAME_fuzz.cpp, under names of their own.
 extern "C" {
 int kvzip_fuzz_coder(const std::uint8_t* data, std::size_t size);
+int kvzip_fuzz_collection(const std::uint8_t* data, std::size_t size);
 int kvzip_fuzz_container(const std::uint8_t* data, std::size_t size);
 int kvzip_fuzz_container_start(int* count, char*** arguments);
 int kvzip_fuzz_dump(const std::uint8_t* data, std::size_t size);
@@ -98,6 +99,9 @@ void meet(const std::string& name, int (*target)(const std::uint8_t*, std::size_
 TEST_CASE("corpus: containers") {
   kvzip_fuzz_container_start(nullptr, nullptr);
   meet("container", kvzip_fuzz_container);
+}
+TEST_CASE("corpus: collections") {
+  meet("collection", kvzip_fuzz_collection);
 }
 TEST_CASE("corpus: coders") {
   meet("coder", kvzip_fuzz_coder);
