@@ -38,7 +38,8 @@ float mean_saliency(std::span<const float> heads) {
 
 std::vector<float> Tile::row_saliency() const {
   const std::size_t cols = saliency_cols();
-  if (cols < 2) return saliency;
+  if (cols == 0) return {};
+  if (cols == 1) return saliency;
   std::vector<float> out;
   for (std::size_t r = 0; r < shape.rows; ++r) out.push_back(mean_saliency({saliency.data() + r * cols, cols}));
   return out;

@@ -66,7 +66,9 @@ struct Tile {
   float* row(std::size_t r) { return values.data() + r * shape.cols; }
   const float* row(std::size_t r) const { return values.data() + r * shape.cols; }
 
-  std::size_t saliency_cols() const { return shape.rows == 0 ? 0 : saliency.size() / shape.rows; }
+  std::size_t saliency_cols() const {
+    return shape.rows == 0 || saliency.size() % shape.rows != 0 ? 0 : saliency.size() / shape.rows;
+  }
   /// One number a row: log2 of the mean over its heads of 2^s. Empty = unknown.
   std::vector<float> row_saliency() const;
 

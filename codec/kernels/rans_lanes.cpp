@@ -46,9 +46,11 @@ class GroupGains {
   GroupGains(const RansScale& scale, std::size_t group)
       : gains_(scale.gains), spans_(scale.spans), column_(group * kRansLanes) {
     if (gains_ == nullptr) return;
-    while (first_ + 1 < spans_.size() && spans_[first_] <= column_) ++first_;
-    last_ = first_;
-    while (last_ + 1 < spans_.size() && spans_[last_] < column_ + kRansLanes) ++last_;
+    // Searched for, since there may be as many as columns.
+    const auto begin = spans_.begin(), end = spans_.end() - 1;
+    const auto first = std::upper_bound(begin, end, column_);
+    first_ = static_cast<std::size_t>(first - begin);
+    last_ = static_cast<std::size_t>(std::lower_bound(first, end, column_ + kRansLanes) - begin);
   }
   /// f(gains), each to the power of `sign`.
   template <typename F>

@@ -15,7 +15,7 @@
 namespace kvzip {
 namespace {
 
-/// A token of its own has finer steps, since there are no others whose errors its own could cancel.
+/// The token of a tile of one row has finer steps, since its errors are averaged with few others'.
 constexpr std::int8_t kGainAlone = 2;
 
 /// Where tokens look alike everywhere, all rows that are predicted from one inherit its error, and in sums over tokens
@@ -74,9 +74,9 @@ class RepeatGains {
   std::vector<std::vector<std::uint32_t>> alike_;  // rows of one token, where there are several
 };
 
-/// That of the heads which have a share of these columns.
-std::vector<float> own_saliency(const Tile& tile, std::size_t first, std::size_t last) {
-  const std::vector<std::uint32_t> edges = tile.context->head_edges();
+/// That of the heads which have a share of these columns; `edges`: of all heads.
+std::vector<float> own_saliency(const Tile& tile, const std::vector<std::uint32_t>& edges, std::size_t first,
+                                std::size_t last) {
   const std::size_t heads = tile.saliency_cols();
   if (heads + 1 != edges.size() || edges.back() != tile.shape.cols) return tile.row_saliency();
   const auto begin = static_cast<std::size_t>(std::upper_bound(edges.begin(), edges.end(), first) - edges.begin()) - 1;
@@ -127,14 +127,16 @@ RowGains AdaptGains::choose(const Tile& tile, const std::vector<float>& x, const
   if (spans.size() > 1 && tile.saliency_cols() < 2) return choose(tile, x, repeats, {tile.shape.cols});
   const std::int8_t alone = rows == 1 ? kGainAlone : 0;
   RowGains gains{std::vector<std::int8_t>(rows * spans.size(), alone), spans};
-  if (tile.saliency.empty() && repeats.contexts == 0) return gains;
+  if (tile.saliency.empty() && repeats.contexts == 0 && alone == 0) return gains;
   const RepeatGains for_repeats(repeats);
   std::vector<float> all = heads < 1 || spans.size() < 2 ? tile.row_saliency() : std::vector<float>();
   all.resize(rows);
+  const std::vector<std::uint32_t> edges = tile.context->head_edges();
   for (std::size_t i = 0, first = 0; i < spans.size(); first = spans[i++]) {
     const std::size_t width = spans[i] - first;
     const std::vector<float> finer = for_repeats.of(x.data() + first, cols, width);
-    const std::vector<double> wanted = octaves(all, spans.size() < 2 ? all : own_saliency(tile, first, spans[i]));
+    const std::vector<double> wanted =
+        octaves(all, spans.size() < 2 ? all : own_saliency(tile, edges, first, spans[i]));
     for (std::size_t r = 0; r < rows; ++r) {
       const float* row = x.data() + r * cols + first;
       double length = std::sqrt(kernels::dot(row, row, width));

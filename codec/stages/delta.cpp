@@ -58,7 +58,8 @@ class Delta final : public Cloned<Delta, Stage> {
         for (std::size_t c = 0; c < in.cols; ++c) rest.push_back(tile.row(r)[c] - a[c]);
       }
       tile.values = std::move(rest);
-      drop_anchor_rows(tile.taken, in);
+      drop_anchor_rows(tile.taken, in.rows, in.cols);
+      drop_anchor_rows(tile.saliency, in.rows, tile.saliency_cols());
     }
     tile.shape = output(*tile.context, in);
   }
@@ -129,15 +130,16 @@ class Delta final : public Cloned<Delta, Stage> {
     return decoded;
   }
 
-  void drop_anchor_rows(Buffer<std::uint8_t>& taken, TileShape in) const {
-    if (taken.empty()) return;
-    Buffer<std::uint8_t> rest;
-    for (std::size_t r = 0; r < in.rows; ++r) {
+  template <typename Numbers>
+  void drop_anchor_rows(Numbers& numbers, std::size_t rows, std::size_t cols) const {
+    if (numbers.empty()) return;
+    Numbers rest;
+    for (std::size_t r = 0; r < rows; ++r) {
       if (r % every_ == 0) continue;
-      const auto row = taken.begin() + static_cast<std::ptrdiff_t>(r * in.cols);
-      rest.insert(rest.end(), row, row + in.cols);
+      const auto row = numbers.begin() + static_cast<std::ptrdiff_t>(r * cols);
+      rest.insert(rest.end(), row, row + static_cast<std::ptrdiff_t>(cols));
     }
-    taken = std::move(rest);
+    numbers = std::move(rest);
   }
 
   Ref ref_ = Ref::anchor;

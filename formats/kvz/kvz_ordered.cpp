@@ -47,6 +47,7 @@ std::shared_ptr<const Saliency> saliency_of(const std::shared_ptr<const Saliency
   if (!all) return nullptr;
   auto out = std::make_shared<Saliency>();
   out->from_queries = all->from_queries;
+  out->by_proxy = all->by_proxy;
   for (const auto& [head, weights] : all->heads) {
     if (weights.size() != tokens) continue;
     const auto first = weights.begin();

@@ -5,7 +5,8 @@ namespace kvzip {
 namespace {
 
 /// Rows of the tile, in each head that a slot holds channels of.
-std::vector<const float*> rows_of(const Saliency& saliency, const PlanGroup& group, TileShape shape) {
+/// `all_asked`: none of them has the proxy, whose word on single heads is not worth steps of their own.
+std::vector<const float*> rows_of(const Saliency& saliency, const PlanGroup& group, TileShape shape, bool& all_asked) {
   std::vector<const float*> out;
   for (std::size_t i = 0; i < group.slots.size() && i < group.context.members.size(); ++i) {
     const PlanSlot& slot = group.slots[i];
@@ -22,6 +23,7 @@ std::vector<const float*> rows_of(const Saliency& saliency, const PlanGroup& gro
       if (found.role != member.role || found.layer != member.layer || found.batch != batch) break;
       if (one && found.head != head) break;
       if (at->second.size() == group.rows) out.push_back(at->second.data() + shape.first_token);
+      all_asked = all_asked && !saliency.by_proxy.contains({found.layer, found.batch});
     }
   }
   return out;
@@ -31,10 +33,10 @@ std::vector<const float*> rows_of(const Saliency& saliency, const PlanGroup& gro
 
 std::vector<float> tile_saliency(const Saliency& saliency, const PlanGroup& group, TileShape shape) {
   if (!group.tiled) return {};
-  const std::vector<const float*> heads = rows_of(saliency, group, shape);
+  bool all_asked = true;
+  const std::vector<const float*> heads = rows_of(saliency, group, shape, all_asked);
   if (heads.empty()) return {};
-  // What a proxy says of single heads is not worth steps of their own.
-  const bool each = saliency.from_queries && heads.size() + 1 == group.context.head_edges().size();
+  const bool each = all_asked && heads.size() + 1 == group.context.head_edges().size();
   std::vector<float> out, row(heads.size());
   for (std::size_t r = 0; r < shape.rows; ++r) {
     for (std::size_t h = 0; h < heads.size(); ++h) row[h] = heads[h][r];

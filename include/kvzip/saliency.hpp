@@ -6,7 +6,9 @@
 #include <compare>
 #include <cstdint>
 #include <map>
+#include <set>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "kvzip/io.hpp"
@@ -25,13 +27,15 @@ struct Saliency {
   };
   /// Heads of which nothing is known are missing.
   std::map<Head, std::vector<float>> heads;
-  bool from_queries = false;  // else by proxy
+  bool from_queries = false;  // of some layer at least; else all by proxy
+  /// Layers, and their sequences, that have the proxy.
+  std::set<std::pair<std::uint32_t, std::uint64_t>> by_proxy;
 };
 
 struct SaliencyOptions {
   enum class Source : std::uint8_t {
     any,      // queries where there are some, else the proxy
-    queries,  // fail(invalid_argument) without
+    queries,  // fail(invalid_argument) without; by proxy where they come too early
     proxy,    // proxy_saliency(), whatever there is
   };
   Source source = Source::any;

@@ -162,8 +162,11 @@ Stream classes(std::uint32_t rows, std::uint32_t cols, Law law, std::uint32_t ga
   Stream s = symbol_stream(StreamLabel::codes, rows, cols, kMagnitudeClasses);
   s.magnitudes = true;
   reference::Random random(rows * 31 + cols + 1000 * gains);
-  // Spans that grow, from one column on.
-  for (std::uint32_t i = 1; i <= gains; ++i) s.gains.spans.push_back(i == gains ? cols : i * (i + 1) / 2);
+  // Spans that grow, from one column on; two or three of them as wide as groups of lanes, where there is room.
+  for (std::uint32_t i = 1; i <= gains; ++i) {
+    const std::uint32_t wide = cols > 64 * (gains - 1) && gains < 4 ? 64 * i : i * (i + 1) / 2;
+    s.gains.spans.push_back(i == gains ? cols : wide);
+  }
   for (std::uint32_t i = 0; i < rows * gains; ++i)
     s.gains.values.push_back(static_cast<std::int8_t>(random.below(9)) - 4);
   if (rows > 2 && gains > 0) s.gains.values[1] = 31, s.gains.values[2] = -31;
@@ -204,7 +207,7 @@ TEST_CASE("rans: a decoder written from the page reads magnitudes, and every ins
   for (const Size size : {Size{400, 64}, Size{1100, 1}, Size{300, 5}, Size{20, 200}, Size{64, 70}, Size{2, 1000},
                           Size{1, 1024}, Size{150, 129}}) {
     for (const Law law : {Law::laplace, Law::uniform, Law::spread, Law::zeros, Law::late}) {
-      for (const std::uint32_t gains : {0u, 1u, 2u, 14u}) {
+      for (const std::uint32_t gains : {0u, 1u, 2u, 3u, 14u}) {
         if (gains * gains > 2 * size.cols) continue;
         CAPTURE(size.rows);
         CAPTURE(size.cols);
