@@ -15,8 +15,8 @@
 //
 // bfloat16 and 8-bit floats whose attribute `dtype` or `torch_dtype` names them go back into integers.
 //
-// Storage. Chunks, lengths up to which a dataset may grow, and fill values come back, by an attribute `kvzip.storage`
-// in between; filters do not.
+// Storage. Chunks, lengths up to which a dataset may grow, the order of bytes and fill values come back, by an
+// attribute `kvzip.storage` in between; filters do not.
 //
 // Attributes. Strings and numbers are kept; others are left out, as are datasets of other types and further names of
 // what was read, and hdf5_left_out() names them; an attribute without a dataspace is kept as one of shape {0}. All

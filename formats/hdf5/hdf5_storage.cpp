@@ -78,6 +78,7 @@ bool fit(Storage& storage, const TensorInfo& info, Allowance& allowance) {
   const Extent shape = slice_shape(info);
   const std::uint64_t unit = slice_unit(info);
   if (storage.fill.size() != unit) storage.fill.clear();
+  storage.big_endian = storage.big_endian && unit > 1;
   const auto merge = [&](bool fits) {
     storage.chunks.clear();
     storage.maxshape.clear();
@@ -106,6 +107,7 @@ std::string storage_text(const Storage& storage) {
   std::vector<std::string> out;
   if (!storage.chunks.empty()) out.push_back("chunks=" + axes_text(storage.chunks));
   if (!storage.maxshape.empty()) out.push_back("maxshape=" + axes_text(storage.maxshape));
+  if (storage.big_endian) out.emplace_back("order=big");
   if (!storage.fill.empty()) out.push_back("fill=" + to_hex(storage.fill));
   return fmt::format("{}", fmt::join(out, " "));
 }
@@ -115,9 +117,9 @@ std::optional<Storage> parse_storage(std::string_view text) {
   for (const std::string_view word : split(text, ' ')) {
     const std::size_t sign = std::min(word.find('='), word.size());
     const std::string_view name = word.substr(0, sign), value = word.substr(std::min(sign + 1, word.size()));
-    const auto axes = name == "fill" ? std::nullopt : parse_axes(value);
-    if (name == "chunks" && axes) out.chunks = *axes;
-    if (name == "maxshape" && axes) out.maxshape = *axes;
+    if (name == "chunks") out.chunks = parse_axes(value).value_or(Extent());
+    if (name == "maxshape") out.maxshape = parse_axes(value).value_or(Extent());
+    if (name == "order") out.big_endian = value == "big";
     if (name == "fill") out.fill = parse_element(std::string(value)).value_or(Bytes());
   }
   return !text.empty() && storage_text(out) == text ? std::optional(std::move(out)) : std::nullopt;
@@ -126,6 +128,7 @@ std::optional<Storage> parse_storage(std::string_view text) {
 Storage read_storage(Id dataset, const Extent& chunks, std::size_t swap) {
   Storage out;
   out.chunks = chunks;
+  out.big_endian = swap > 1;
   const Handle space = own(H5Dget_space(dataset), H5Sclose, kBad, "cannot read its shape");
   const Extent shape = read_shape(space.get());
   std::vector<hsize_t> most(shape.size());
@@ -180,7 +183,16 @@ void set_storage(Id options, const Storage& storage, Id type) {
   // All elements will be written; what may be added by others later will not.
   check(H5Pset_fill_time(options, storage.maxshape.empty() ? H5D_FILL_TIME_NEVER : H5D_FILL_TIME_IFSET), ErrorCode::io,
         kWhat);
-  if (!storage.fill.empty()) check(H5Pset_fill_value(options, type, storage.fill.data()), ErrorCode::io, kWhat);
+  if (storage.big_endian) check(H5Tset_order(type, H5T_ORDER_BE), ErrorCode::io, kWhat);
+  if (storage.fill.empty()) return;
+  Bytes fill = storage.fill;
+  swap_bytes(fill, swap_of_file(type));
+  check(H5Pset_fill_value(options, type, fill.data()), ErrorCode::io, kWhat);
+}
+
+std::size_t swap_of_file(Id type) {
+  const auto element = read_type(type);
+  return element ? element->swap : 1;
 }
 
 Handle make_space(const Extent& shape, const Storage& storage) {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// How a dataset lies in its file where that is not in one piece of fixed length: its chunks, the lengths up to which it
-// may grow, the element that stands where nothing was written. In a dump that is a text attribute of the tensor,
-// kHdf5Storage, as "chunks=1,64,64 maxshape=*,0,0 fill=003c": in `maxshape`, 0 is an axis that cannot grow, and * one
-// without end. Filters and the order of bytes are not in it: kvzip itself is the filter, and dumps are little-endian.
+// How a dataset lies in its file where that is not in one piece of fixed length, little-endian: its chunks, the lengths
+// up to which it may grow, the order of its bytes, the element that stands where nothing was written. In a dump that is
+// a text attribute of the tensor, kHdf5Storage, as "chunks=1,64,64 maxshape=*,0,0 order=big fill=003c": in `maxshape`,
+// 0 is an axis that cannot grow, and * one without end. Filters are not in it.
 #pragma once
 
 #include <cstdint>
@@ -19,6 +19,7 @@ namespace kvzip::hdf5 {
 struct Storage {
   std::vector<std::uint64_t> chunks;    // elements along each axis; empty = in one piece
   std::vector<std::uint64_t> maxshape;  // empty = no axis can grow
+  bool big_endian = false;              // elements in the file; in dumps, none are
   Bytes fill;                           // one element, little-endian; empty = zeros, as HDF5 has it
 
   bool operator==(const Storage&) const = default;
@@ -39,8 +40,10 @@ struct StoragePlan {
 };
 StoragePlan plan_storage(const Dump& dump);
 
-/// Puts it into the properties of a dataset of this type that is to be created.
+/// Puts it into the type, little-endian, and the properties of a dataset that is to be created.
 void set_storage(Id options, const Storage& storage, Id type);
+/// Bytes that are to be reversed between a dump and a file whose elements are of this type; 1 = none.
+std::size_t swap_of_file(Id type);
 Handle make_space(const std::vector<std::uint64_t>& shape, const Storage& storage);
 
 }  // namespace kvzip::hdf5

@@ -255,6 +255,12 @@ class Writer final : public DumpWriter {
     }
     const Handle space = own(H5Dget_space(data_.get()), H5Sclose, kIo, what());
     const Handle memory = select_slice(space.get(), slice, kIo);
+    const std::size_t swap = swap_of_file(type_.get());
+    if (swap > 1) {
+      swapped_.assign(data.begin(), data.end());
+      swap_bytes(swapped_, swap);
+      data = swapped_;
+    }
     check(H5Dwrite(data_.get(), type_.get(), memory.get(), space.get(), H5P_DEFAULT, data.data()), kIo, what());
   }
 
@@ -265,6 +271,7 @@ class Writer final : public DumpWriter {
   std::vector<std::uint64_t> missing_;  // bytes per tensor
   Handle file_, access_, data_, type_;  // data_ and type_: the dataset written last
   std::optional<std::size_t> open_;     // its tensor
+  Bytes swapped_;                       // what was written last, big-endian
 };
 
 }  // namespace

@@ -52,7 +52,7 @@ expect_status 0 kvzip compress -q layers.0.key.npy layers.0.value.npy -o both.kv
 # Chunks of HDF5, lengths up to which it may grow and fill values come back, from a container and from safetensors.
 types=$root/tests/golden/hdf5/types.h5
 kvzip inspect "$types" --json | grep -v '"file"' >one
-expect_in one "chunks=2,3 fill=07000000"
+expect_in one "chunks=2,3 order=big fill=07000000"
 expect_in one "chunks=4 maxshape=*"
 kvzip compress -q "$types" -o types.kvz --preset lossless
 expect_status 0 kvzip decompress types.kvz -o types.h5
@@ -62,7 +62,7 @@ cmp one two
 kvzip convert -q "$types" types.safetensors
 kvzip convert -q types.safetensors again.h5
 kvzip inspect again.h5 --json | grep -v '"file"' >three
-expect_in three "chunks=2,3 fill=07000000"
+expect_in three "chunks=2,3 order=big fill=07000000"
 kvzip compare types.h5 again.h5 --max-abs 0 >/dev/null
 
 # A slot of llama.cpp of an unknown version is refused by number.

@@ -62,14 +62,14 @@ void write_all(DumpReader& reader, const Dump& dump, const std::string& path, bo
 }  // namespace
 
 TEST_CASE("hdf5: storage as text and back") {
-  const Storage all{{1, 64}, {kNoEnd, 0}, {std::byte{0x07}, std::byte{0xff}}};
-  CHECK(storage_text(all) == "chunks=1,64 maxshape=*,0 fill=07ff");
-  CHECK(parse_storage("chunks=1,64 maxshape=*,0 fill=07ff") == all);
-  CHECK(parse_storage("fill=00") == Storage{{}, {}, {std::byte{0}}});
+  const Storage all{{1, 64}, {kNoEnd, 0}, true, {std::byte{0x07}, std::byte{0xff}}};
+  CHECK(storage_text(all) == "chunks=1,64 maxshape=*,0 order=big fill=07ff");
+  CHECK(parse_storage("chunks=1,64 maxshape=*,0 order=big fill=07ff") == all);
+  CHECK(parse_storage("fill=00") == Storage{{}, {}, false, {std::byte{0}}});
   CHECK(storage_text({}).empty());
   for (const char* bad : {"", " ", "chunks", "chunks=", "chunks=1,,2", "chunks=-1", "chunks=1, 2", "chunks=01",
-                          "fill=0", "fill=zz", "fill=FF", "fill=00 chunks=1", "chunks=1 chunks=1", "chunks=1 note=2",
-                          "chunks=18446744073709551616", "chunks=1 "}) {
+                          "fill=0", "fill=zz", "fill=FF", "fill=00 chunks=1", "order=little", "order=big order=big",
+                          "chunks=1 chunks=1", "chunks=1 note=2", "chunks=18446744073709551616", "chunks=1 "}) {
     CAPTURE(bad);
     CHECK(!parse_storage(bad));
   }
@@ -80,8 +80,11 @@ TEST_CASE("hdf5: chunks, lengths and fill values come back without what said so"
   const auto reader = open_hdf5(golden("types.h5"));
   const Dump& dump = reader->dump();
   CHECK(storage_of(dump, "f16_chunked") == "chunks=3,4,4");
-  CHECK(storage_of(dump, "partly_written") == "chunks=2,3 fill=07000000");  // 7, though it lies as 00000007 there
+  CHECK(storage_of(dump, "partly_written") == "chunks=2,3 order=big fill=07000000");  // 7, which lies as 00000007 there
   CHECK(storage_of(dump, "growing") == "chunks=4 maxshape=*");
+  for (const char* name : {"f32_big_endian", "i16_big_endian", "complex_big_endian"}) {
+    CHECK(storage_of(dump, name) == "order=big");
+  }
   CHECK(storage_of(dump, "f16").empty());
   write_all(*reader, dump, scratch / "a.h5", false);
   write_all(*reader, dump, scratch / "b.h5", true);
@@ -90,6 +93,20 @@ TEST_CASE("hdf5: chunks, lengths and fill values come back without what said so"
   const auto back = open_hdf5(scratch / "a.h5");
   CHECK(back->dump().attributes == dump.attributes);
   for (std::size_t t = 0; t < dump.tensors.size(); ++t) CHECK(read_all(*back, t) == read_all(*reader, t));
+}
+
+TEST_CASE("hdf5: bits of another type in big-endian integers go back into those") {
+  const Scratch scratch;
+  const auto reader = open_hdf5(golden("hints.h5"));
+  CHECK(storage_of(reader->dump(), "bf16_u16_big_endian") == "order=big");
+  write_all(*reader, reader->dump(), scratch / "a.h5", false);
+  const auto back = open_hdf5(scratch / "a.h5");
+  CHECK(back->dump().attributes == reader->dump().attributes);
+  const std::size_t swapped = tensor_index(*back, "bf16_u16_big_endian");
+  CHECK(read_all(*back, swapped) == read_all(*reader, tensor_index(*reader, "bf16_u16_big_endian")));
+  // An unsigned integer of 2 bytes, big-endian, as a datatype message has it: version 1, class 0; size 2; 16 bits.
+  const std::string big("\x10\x01\0\0\x02\0\0\0\0\0\x10\0", 12);
+  CHECK(file_bytes(scratch / "a.h5").find(big) != std::string::npos);
 }
 
 TEST_CASE("hdf5: storage is cut to what a tensor has become") {
@@ -108,6 +125,8 @@ TEST_CASE("hdf5: storage is cut to what a tensor has become") {
   CHECK(fitted({8, 6}, "chunks=3,4 maxshape=*") == "chunks=3,4");
   CHECK(fitted({8, 6}, "fill=0001") == "fill=0001");
   CHECK(fitted({8, 6}, "fill=00010203").empty());
+  CHECK(fitted({8, 6}, "order=big") == "order=big");
+  CHECK(fitted({8, 6}, "order=big", DType::boolean).empty());
   CHECK(fitted({8, 6}, "chunks=3,4,") == "not stated");
   CHECK(fitted({4, 6}, "chunks=5 fill=01", DType::f4) == "chunks=5 fill=01");  // of its 12 bytes
 }
