@@ -62,8 +62,12 @@ class Planner {
   std::string take(const std::string& prefix) {
     const auto [group, bits] = stated(prefix);
     if (!group || !bits) return "what they say of their groups and bits is not there or not known";
+    // What mlx.core.quantize makes in this mode.
     constexpr std::array<std::uint64_t, 6> kBits{2, 3, 4, 5, 6, 8};
-    if (std::ranges::find(kBits, *bits) == kBits.end()) return fmt::format("codes of {} bits are not known", *bits);
+    constexpr std::array<std::uint64_t, 3> kGroups{32, 64, 128};
+    if (std::ranges::find(kBits, *bits) == kBits.end() || std::ranges::find(kGroups, *group) == kGroups.end()) {
+      return fmt::format("codes of {} bits in groups of {} are not known", *bits, *group);
+    }
     const auto keys = codes(prefix + ".0", static_cast<unsigned>(*bits), *group);
     const auto values = codes(prefix + ".1", static_cast<unsigned>(*bits), *group);
     if (!keys || !values || !same_rows(*keys, *values)) return "their arrays do not fit each other";
@@ -98,7 +102,7 @@ class Planner {
       texts.push_back(std::move(text));
     }
     if (texts.size() < 3 || texts.size() > 4 || find(prefix, 0) || find(prefix, 1) || find(prefix, 2)) return {};
-    const auto number = [](const std::string& text) { return parse_number<std::uint64_t>(text, 1, kMostGroup); };
+    const auto number = [](const std::string& text) { return parse_number<std::uint64_t>(text, 1, kMostNumber); };
     return {number(texts.end()[-2]), number(texts.end()[-1])};
   }
 
@@ -113,7 +117,7 @@ class Planner {
     reader_.read({*found, std::vector<std::uint64_t>(info.shape.size(), 0), info.shape}, own);
     std::uint64_t value = 0;  // of a negative i32 a large one
     std::memcpy(&value, bytes.data(), sizeof value);
-    return value >= 1 && value <= kMostGroup ? std::optional(value) : std::nullopt;
+    return value >= 1 && value <= kMostNumber ? std::optional(value) : std::nullopt;
   }
 
   /// All shapes and the stated numbers agree, and the values' size is one that can be reckoned with.
@@ -126,9 +130,7 @@ class Planner {
     if (words.dtype != DType::u32 || !floats || bias.dtype != scale.dtype || bias.shape != scale.shape) return {};
     if (words.shape.size() != 4 || scale.shape.size() != 4) return std::nullopt;
     if (!std::equal(words.shape.begin(), words.shape.end() - 1, scale.shape.begin())) return std::nullopt;
-    const std::uint64_t group_bits = group * bits;
-    if (group_bits % 32 != 0) return std::nullopt;
-    const std::uint64_t per_group = group_bits / 32, width = words.shape[3];
+    const std::uint64_t per_group = group * bits / 32, width = words.shape[3];  // in words, always whole
     if (width == 0 || width % per_group != 0 || width / per_group != scale.shape[3]) return std::nullopt;
     std::uint64_t size = 1;
     for (const std::uint64_t extent : words.shape) {
@@ -143,7 +145,7 @@ class Planner {
     return std::equal(k.begin(), k.end() - 1, v.begin());
   }
 
-  static constexpr std::uint64_t kMostGroup = 1 << 16;
+  static constexpr std::uint64_t kMostNumber = 1 << 16;
   static constexpr std::uint64_t kMostWords = std::uint64_t{1} << 48;
   DumpReader& reader_;
   std::map<std::string, std::size_t, std::less<>> by_name_;

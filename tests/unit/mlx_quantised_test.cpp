@@ -113,7 +113,7 @@ TEST_CASE("quantised caches of MLX are the values of their codes") {
       REQUIRE(tensors.size() == (now ? 6 : 4));
       CHECK(tensors[0] == TensorInfo{"0.0", DType::f16, {1, 2, 3, 64}});
       CHECK(tensors[1] == TensorInfo{"0.1", DType::f16, {1, 2, 3, 64}});
-      for (const std::size_t half : {0, 1}) {
+      for (const std::size_t half : {0u, 1u}) {
         const std::vector<float> all = values(*reader, {half, {0, 0, 0, 0}, {1, 2, 3, 64}});
         for (std::size_t k = 0; k < all.size(); ++k) {
           REQUIRE(all[k] == by_formula(*stored, half * 3, bits, k / 64, k % 64));
