@@ -38,11 +38,14 @@ struct MlxPlan {
   bool scalars = false;
 };
 
-class Planner {
+class MlxPlanner {
  public:
-  explicit Planner(DumpReader& reader) : reader_(reader) {
+  explicit MlxPlanner(DumpReader& reader) : reader_(reader) {
     const std::vector<TensorInfo>& tensors = reader.dump().tensors;
     for (std::size_t t = 0; t < tensors.size(); ++t) by_name_.emplace(tensors[t].name, t);
+    for (const Attribute& a : reader.dump().attributes) {
+      if (a.object.empty() && a.strings.size() == 1) texts_.emplace(a.name, a.strings[0]);
+    }
   }
 
   MlxPlan run() && {
@@ -95,14 +98,14 @@ class Planner {
       if (find(prefix, 0) || find(prefix, 1) || find(prefix, 5)) return {};
       return {scalar(prefix, 3), scalar(prefix, 4)};
     }
-    std::vector<std::string> texts;
+    std::vector<std::string_view> texts;
     for (unsigned k = 0; k < 5; ++k) {
-      std::string text = reader_.dump().text(fmt::format("0.{}.{}", prefix, k));
-      if (text.empty()) break;
-      texts.push_back(std::move(text));
+      const auto found = texts_.find(fmt::format("0.{}.{}", prefix, k));
+      if (found == texts_.end()) break;
+      texts.push_back(found->second);
     }
     if (texts.size() < 3 || texts.size() > 4 || find(prefix, 0) || find(prefix, 1) || find(prefix, 2)) return {};
-    const auto number = [](const std::string& text) { return parse_number<std::uint64_t>(text, 1, kMostNumber); };
+    const auto number = [](std::string_view text) { return parse_number<std::uint64_t>(text, 1, kMostNumber); };
     return {number(texts.end()[-2]), number(texts.end()[-1])};
   }
 
@@ -149,6 +152,7 @@ class Planner {
   static constexpr std::uint64_t kMostWords = std::uint64_t{1} << 48;
   DumpReader& reader_;
   std::map<std::string, std::size_t, std::less<>> by_name_;
+  std::map<std::string_view, std::string_view, std::less<>> texts_;  // of the file, by name
   MlxPlan plan_;
 };
 
@@ -316,14 +320,14 @@ class MlxValues final : public DumpReader, public LeavesOut, public OverBlocks {
 
 std::unique_ptr<DumpReader> mlx_values(std::unique_ptr<DumpReader> reader) {
   if (reader->recognition() != nullptr) return reader;
-  MlxPlan plan = Planner(*reader).run();
+  MlxPlan plan = MlxPlanner(*reader).run();
   if (plan.values.empty()) return reader;
   return std::make_unique<MlxValues>(std::move(reader), std::move(plan));
 }
 
 std::vector<std::string> mlx_quantised_lines(DumpReader& reader) {
   DumpReader* under = stored_blocks(reader);
-  const MlxPlan plan = Planner(under != nullptr ? *under : reader).run();
+  const MlxPlan plan = MlxPlanner(under != nullptr ? *under : reader).run();
   std::vector<std::string> out;
   const bool shown = under != nullptr;
   for (const auto& [form, caches] : plan.forms) {
