@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Any bytes, in any format but HDF5 and the container, either give an Error or a dump that can be read whole, with
-// what it stands for in place of quantised caches of MLX; members
-// of a collection are inside it.
+// Any bytes, in any format but HDF5 and the container, either give an Error or a dump that can be read whole, quantised
+// caches of MLX as their values; members of a collection are inside it.
 #include <cstdlib>
 
 #include "formats/collection.hpp"
