@@ -30,7 +30,7 @@ void decode_rows(const GgmlType& type, ByteView blocks, std::uint64_t rows, std:
   }
 }
 
-class GgmlValues final : public DumpReader, public LeavesOut {
+class GgmlValues final : public DumpReader, public LeavesOut, public OverBlocks {
  public:
   GgmlValues(std::unique_ptr<DumpReader> inner, std::unordered_map<std::size_t, const GgmlType*> blocks)
       : inner_(std::move(inner)), blocks_(std::move(blocks)), dump_(inner_->dump()) {
@@ -42,7 +42,8 @@ class GgmlValues final : public DumpReader, public LeavesOut {
     if (inner_->recognition() != nullptr) recognition_ = recognise(dump_);
   }
 
-  DumpReader& inner() { return *inner_; }
+  DumpReader& stored() override { return *inner_; }
+  bool stored_in(std::string_view format) const override { return format == "llama"; }
   const Dump& dump() const override { return dump_; }
   const Recognition* recognition() const override { return recognition_ ? &*recognition_ : nullptr; }
   ReaderTraits traits() override { return inner_->traits(); }
@@ -135,13 +136,13 @@ std::unique_ptr<DumpReader> ggml_values(std::unique_ptr<DumpReader> reader) {
 }
 
 DumpReader* stored_blocks(DumpReader& reader) {
-  auto* values = dynamic_cast<GgmlValues*>(&reader);
-  return values == nullptr ? nullptr : &values->inner();
+  auto* over = dynamic_cast<OverBlocks*>(&reader);
+  return over == nullptr ? nullptr : &over->stored();
 }
 
 DumpReader& reader_for(std::string_view format, DumpReader& reader) {
-  DumpReader* blocks = format == "llama" ? stored_blocks(reader) : nullptr;
-  return blocks == nullptr ? reader : *blocks;
+  auto* over = dynamic_cast<OverBlocks*>(&reader);
+  return over != nullptr && over->stored_in(format) ? over->stored() : reader;
 }
 
 }  // namespace kvzip

@@ -252,6 +252,7 @@ Outcome compress_job(const CompressArguments& o, const Job& job, KvzOptions opti
   // Blocks of a quantised cache are shorter than their values, and come back as they were.
   const bool values = part || by_tokens || o.pages > 0 || !o.goals.empty() || !is_exact(options.rules);
   DumpReader* blocks = values ? nullptr : stored_blocks(*reader);
+  if (values && !part && !o.common.quiet) note_quantised(*reader);
   if (by_tokens && !o.common.quiet && stored_blocks(*reader) != nullptr && is_exact(options.rules))
     note("its quantised blocks have no order of tokens, so their values are stored, which takes more");
   DumpReader& source = blocks != nullptr ? *blocks : *reader;

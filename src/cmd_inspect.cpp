@@ -117,11 +117,12 @@ using Spots = std::map<std::pair<Role, std::uint32_t>, Distortion>;
 
 /// What became of the keys and values of each layer.
 Spots errors_by_layer(const InspectArguments& o, DumpReader& container) {
-  const auto original = with_file(o.original, [&] { return open_reader(o.original); });
-  const Recognition roles = with_file(o.original, [&] { return recognise_input(*original, o.recognising, {}); });
+  const auto opened = with_file(o.original, [&] { return open_values(o.original); });
+  DumpReader& original = form_in(container.dump(), *opened);
+  const Recognition roles = with_file(o.original, [&] { return recognise_input(original, o.recognising, {}); });
   ProgressLine progress("errors", true);
   Spots out;
-  for (const TensorComparison& t : compare_dumps(*original, container, roles, {}, progress.callback()).tensors) {
+  for (const TensorComparison& t : compare_dumps(original, container, roles, {}, progress.callback()).tensors) {
     if (!t.layer) continue;
     if (t.role != Role::pair) {
       out[{t.role, *t.layer}].merge(t.half[0].distortion);
@@ -174,6 +175,7 @@ int inspect_file(const InspectArguments& o, const std::string& file) {
     const Recognition recognition = recognise_input(*reader, o.recognising, {});
     const bool all = o.common.verbose > 0;
     if (const std::string left_out = left_out_text(*reader); !left_out.empty()) note(left_out);
+    if (reader->traits().container == nullptr) note_quantised(*reader);
     if (o.why) {
       print(why_lines(reader->dump(), recognition));
     } else if (KvzReader* kvz = reader->traits().container) {

@@ -116,9 +116,10 @@ int prune(const PruneArguments& o) {
   const std::string format = output_format(o.out, o.to);
   refuse_same_file(o.in, o.out);
   return with_file(o.in, [&] {
-    const auto reader = open_reader(o.in);
+    const auto reader = open_values(o.in);
     if (reader->traits().once) throw UsageError("prune reads a container twice: give it as a file, not from a pipe");
     const Recognition roles = recognise_input(*reader, o.recognising, {});
+    if (!o.common.quiet) note_quantised(*reader);
     const auto beside = hdf5_left_out(*reader);
     if (!beside.empty() && !o.common.quiet) note(fmt::format("left out: {}", fmt::join(beside, "; ")));
     const Kept kept = choose(o, *reader, roles);

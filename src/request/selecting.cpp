@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "src/request/selecting.hpp"
 
+#include <algorithm>
 #include <filesystem>
+#include <set>
 #include <utility>
 
 #include "formats/folder.hpp"
+#include "formats/ggml_values.hpp"
 #include "formats/join.hpp"
+#include "formats/mlx_quantised.hpp"
 #include "formats/raw.hpp"
 #include "formats/token_join.hpp"
 #include "formats/token_windows.hpp"
@@ -39,10 +43,29 @@ void require_belonging(DumpReader& a, DumpReader& b, Belonging what, bool mix) {
     fail(ErrorCode::invalid_argument, "not of the same cache: they differ in {} (--mix goes on)", text);
 }
 
+std::unique_ptr<DumpReader> open_values(const std::string& path) {
+  return mlx_values(open_reader(path));
+}
+
+DumpReader& form_in(const Dump& other, DumpReader& reader) {
+  DumpReader* stored = stored_blocks(reader);
+  if (stored == nullptr) return reader;
+  std::set<std::string_view> names;
+  for (const TensorInfo& info : other.tensors) names.insert(info.name);
+  const auto all_in = [&](const Dump& dump) {
+    return std::ranges::all_of(dump.tensors, [&](const TensorInfo& info) { return names.contains(info.name); });
+  };
+  return !all_in(reader.dump()) && all_in(stored->dump()) ? *stored : reader;
+}
+
+void note_quantised(DumpReader& reader) {
+  for (const std::string& line : mlx_quantised_lines(reader)) note(line);
+}
+
 namespace {
 
 std::unique_ptr<DumpReader> open_input(const std::string& path, const std::string& raw) {
-  if (raw.empty()) return open_reader(path);
+  if (raw.empty()) return open_values(path);
   const RawLayout layout = as_typed("--raw", [&] { return parse_raw(raw); });
   return open_raw(path == "-" ? InputFile::spool_stdin() : InputFile(path), layout);
 }
@@ -97,6 +120,7 @@ std::unique_ptr<DumpReader> open_selected(const std::vector<std::string>& paths,
   }
   auto reader = open_inputs(paths, selecting.mix, recognising);
   const Recognition recognition = recognise_input(*reader, recognising, meta);
+  if (recognising.say) note_quantised(*reader);
   const std::string said = selection_note(*reader, recognition, selection);
   if (recognising.say && !said.empty()) note(said);
   return select_positions(std::move(reader), recognition, selection);

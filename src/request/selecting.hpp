@@ -18,6 +18,13 @@ struct Selecting {
   Selection selection() const;
 };
 
+/// A file as open_reader() has it, but that quantised caches of MLX are shown as their values.
+std::unique_ptr<DumpReader> open_values(const std::string& path);
+/// What is under such values, where `other` has those tensors and not the values; else the reader itself.
+DumpReader& form_in(const Dump& other, DumpReader& reader);
+/// Says which quantised caches of MLX are decoded, and which are not.
+void note_quantised(DumpReader& reader);
+
 /// Files whose tensors stand side by side, or whose tokens follow each other (--join tokens); one is itself. They are
 /// read as --raw and the fields of --map say. `mix`: also where they say that they belong to different models, tokens
 /// or positions.
