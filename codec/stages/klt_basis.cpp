@@ -24,8 +24,13 @@ void load_block(const KltPart& part, std::size_t first, RowMajor<T>& block) {
   for (Index r = 0; r < block.rows(); ++r) {
     const float* x = part.x + (first + static_cast<std::size_t>(r)) * part.stride;
     T* out = block.data() + r * block.cols();
-    // The factor first: a difference of the largest floats would overflow.
-    for (std::size_t c = 0; c < part.cols; ++c) out[c] = T{x[c]} * part.factor - T{part.mean[c]} * part.factor;
+    // The factor first: a difference of the largest floats would overflow. But where a mean is much larger than what is
+    // around it, the products do.
+    for (std::size_t c = 0; c < part.cols; ++c) {
+      const T difference = T{x[c]} * part.factor - T{part.mean[c]} * part.factor;
+      out[c] = std::isfinite(difference) ? difference
+                                         : static_cast<T>((double{x[c]} - double{part.mean[c]}) * double{part.factor});
+    }
   }
 }
 

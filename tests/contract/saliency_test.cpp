@@ -318,7 +318,11 @@ TEST_CASE("saliency: a tile has that of its members' rows") {
   // Without one of the heads, or where a layer has the proxy: the mean of those that are known.
   for (const bool proxy : {false, true}) {
     Saliency some = s;
-    proxy ? some.by_proxy.emplace(1, 0).second : some.heads.erase({Role::value, 1, 0, 0}) != 0;
+    if (proxy) {
+      some.by_proxy.emplace(1, 0);
+    } else {
+      some.heads.erase({Role::value, 1, 0, 0});
+    }
     const std::vector<float> mean = tile(some, "kv/layers=2 = planes,pack", 0, 1);
     REQUIRE(mean.size() == 64);
     for (std::size_t r = 0; r < 64; ++r) {
