@@ -8,6 +8,7 @@
 #include <map>
 #include <optional>
 #include <set>
+#include <utility>
 
 #include "formats/token_windows.hpp"
 #include "formats/used_rows.hpp"
@@ -43,13 +44,15 @@ std::optional<Listed> listed_positions(DumpReader& reader, std::size_t tensor) {
 
 class Placing {
  public:
-  Placing(DumpReader& reader, const Recognition& recognition) : reader_(reader), recognition_(recognition) {
+  Placing(DumpReader& reader, Recognition recognition) : reader_(reader), recognition_(std::move(recognition)) {
     const std::size_t count = reader.dump().tensors.size();
+    // What it does not know of is another tensor: positions that a reader adds to those it reads from.
+    recognition_.tensors.resize(std::max(count, recognition_.tensors.size()));
     places_.first.assign(count, 0);
     places_.rows.assign(count, 0);
     places_.turn.assign(count, 0);
     for (std::size_t t = 0; t < count; ++t) {
-      const TensorRole& role = recognition.tensors[t];
+      const TensorRole& role = recognition_.tensors[t];
       const bool cached = role.role == Role::key || role.role == Role::value || role.role == Role::pair;
       const std::vector<std::uint64_t>& shape = reader.dump().tensors[t].shape;
       if (cached && role.axes.has('T') && role.axes.size() == shape.size()) {
@@ -145,7 +148,7 @@ class Placing {
   }
 
   DumpReader& reader_;
-  const Recognition& recognition_;
+  Recognition recognition_;
   RowPlaces places_;
 };
 
