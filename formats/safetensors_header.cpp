@@ -28,7 +28,7 @@ class HeaderSax : public nlohmann::json_sax<nlohmann::json> {
   std::vector<Entry> entries;
   std::vector<MetadataEntry> metadata;
 
-  bool null() override { return extra_or_unexpected("null"); }
+  bool null() override;
   bool boolean(bool value) override { return extra_or_unexpected(value ? "true" : "false"); }
   bool binary(binary_t&) override { unexpected("binary data"); }
   bool number_integer(number_integer_t value) override { return extra_or_unexpected(fmt::to_string(value)); }
@@ -50,6 +50,7 @@ class HeaderSax : public nlohmann::json_sax<nlohmann::json> {
   [[noreturn]] void unexpected(std::string_view found) const;
   std::string tensor() const { return "tensor " + quoted(name_); }
   bool extra_or_unexpected(std::string_view found);
+  void meet_metadata();
   void add_extra(std::string_view text);
   void close_extra(std::string_view text);
   void finish_entry();
@@ -137,6 +138,18 @@ bool HeaderSax::string(string_t& value) {
   return true;
 }
 
+void HeaderSax::meet_metadata() {
+  if (has_metadata_) fail(ErrorCode::corrupt, "header: the key {} is there twice", kMetadata);
+  has_metadata_ = true;
+}
+
+/// MLX writes it for no metadata, and the reader of the format's authors takes it.
+bool HeaderSax::null() {
+  if (state_ != State::top || name_ != kMetadata) return extra_or_unexpected("null");
+  meet_metadata();
+  return true;
+}
+
 bool HeaderSax::start_object(std::size_t) {
   if (state_ == State::extra) {
     if (extra_depth_ >= kMaxExtraDepth) fail(ErrorCode::limit, "{}: a key nested too deeply", tensor());
@@ -147,8 +160,7 @@ bool HeaderSax::start_object(std::size_t) {
   } else if (state_ != State::top) {
     unexpected("an object");
   } else if (name_ == kMetadata) {
-    if (has_metadata_) fail(ErrorCode::corrupt, "header: the key {} is there twice", kMetadata);
-    has_metadata_ = true;
+    meet_metadata();
     state_ = State::metadata;
   } else {
     state_ = State::entry;

@@ -50,9 +50,9 @@ class RepeatGains {
         for (std::size_t c = 0; c < width; c += kSums) {
           const std::size_t some = std::min(kSums, width - c);
           for (std::size_t i = 0; before != 0 && i < some; ++i) {
-            const double x = row[c + i], difference = x - sum[c + i] * share;
+            const double value = row[c + i], difference = value - sum[c + i] * share;
             lefts[i] += difference * difference;
-            energies[i] += x * x;
+            energies[i] += value * value;
           }
           for (std::size_t i = 0; i < some; ++i) sum[c + i] += row[c + i];
         }

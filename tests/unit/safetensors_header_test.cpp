@@ -139,6 +139,8 @@ TEST_CASE("missing and repeated keys") {
            0, ErrorCode::corrupt, "the key 'a' is there twice"},
           {R"({"__metadata__":{"k":"1","j":"2","k":"1"}})", 0, ErrorCode::corrupt, "the key 'k' is there twice"},
           {R"({"__metadata__":{},"__metadata__":{}})", 0, ErrorCode::corrupt, kTwice},
+          {R"({"__metadata__":null,"__metadata__":{}})", 0, ErrorCode::corrupt, kTwice},
+          {R"({"__metadata__":null,"a":null})", 0, ErrorCode::corrupt, "'a' must be a JSON object, not null"},
       }) {
     check_refused(c);
   }

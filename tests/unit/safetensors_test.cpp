@@ -60,6 +60,7 @@ TEST_CASE("what the specification allows") {
   CHECK(open_text(file_text("{}", 0))->dump().tensors.empty());
   CHECK(open_text(file_text("{}      ", 0))->part_count() == 0);
   CHECK(open_text(file_text("{ \n \"__metadata__\" : { } } ", 0))->dump().attributes.empty());
+  CHECK(open_text(file_text("{\"__metadata__\":null}", 0))->dump().attributes.empty());  // as MLX writes it
   // Offsets that do not ascend with the keys, unaligned data, empty tensors and an empty name.
   const auto reader = open_text(file_text(
       R"({"b":{"shape":[1],"dtype":"F32","data_offsets":[3,7]},"__metadata__":{"k":"v","":"\u00e9"},)"
