@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstring>
 #include <limits>
+#include <span>
 
 #include "codec/fail.hpp"
 
@@ -145,8 +146,62 @@ LlamaMemory read_cache(Cursor& in, const Guess& guess, bool states_rotation) {
   return memory;
 }
 
-/// llama_memory_recurrent::state_write: cells, then a tensor of each of two kinds for every layer that has them, which
-/// is not said how many those are. All of a kind are alike.
+/// Of one kind and layer, a row for each cell.
+struct RecurrentRows {
+  std::int32_t type = 0;
+  std::uint64_t row = 0, end = 0;
+  std::uint64_t second = 0;  // bytes of a row of the second kind behind them; 0 = there are none
+  bool like(const RecurrentRows& other) const { return type == other.type && row == other.row; }
+};
+
+const GgmlType* find_plain_type(std::int32_t code) {
+  const GgmlType* type = find_ggml_type(code);
+  return type != nullptr && type->decode == nullptr ? type : nullptr;
+}
+
+/// Behind the first rows of a layer may lie second ones, of the same type: what a convolution over per-layer embeddings
+/// remembers. Of them only the size of a row is said, where a type would stand, and that is never such a small number.
+std::vector<RecurrentRows> read_recurrent_rows(Cursor& in, std::uint32_t cells, std::size_t most) {
+  std::vector<RecurrentRows> out;
+  try {
+    while (out.size() < most) {
+      const std::uint64_t at = in.at();
+      RecurrentRows rows{in.take<std::int32_t>()};
+      if (const GgmlType* type = find_plain_type(rows.type)) {
+        rows.row = in.take<std::uint64_t>();
+        require(rows.row % type->bytes == 0);
+        in.pass(cells, rows.row);
+        rows.end = in.at();
+        out.push_back(rows);
+        continue;
+      }
+      require(!out.empty() && out.back().second == 0);
+      in.go_back(at);
+      const auto second = in.take<std::uint64_t>();
+      require(second > 0 && second % find_plain_type(out.back().type)->bytes == 0);
+      in.pass(cells, second);
+      out.back().second = second;
+    }
+  } catch (const Misfit&) {  // what follows is something else
+  }
+  return out;
+}
+
+/// As many rows of the first kind as of the second, those of a kind alike, and second rows behind the first only.
+bool are_recurrent(std::span<const RecurrentRows> rows) {
+  const std::size_t layers = rows.size() / 2;
+  std::uint64_t second = 0;
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    if (!rows[i].like(rows[i < layers ? 0 : layers])) return false;
+    if (rows[i].second == 0 || i + 1 == rows.size()) continue;  // behind the last ones lies something else
+    if (i >= layers || (second != 0 && rows[i].second != second)) return false;
+    second = rows[i].second;
+  }
+  return true;
+}
+
+/// llama_memory_recurrent::state_write: cells, then rows of each of two kinds for every layer that has them, and how
+/// many those are is not said.
 LlamaMemory read_recurrent(Cursor& in) {
   LlamaMemory memory;
   memory.begin = in.at();
@@ -156,31 +211,10 @@ LlamaMemory read_recurrent(Cursor& in) {
   require(in.take<std::uint32_t>() == 0);
   const auto layers = in.take<std::uint32_t>();
   require(layers >= 1 && layers <= kMostLayers);
-  struct Tensor {
-    std::int32_t type = 0;
-    std::uint64_t row = 0, end = 0;
-    bool like(const Tensor& other) const { return type == other.type && row == other.row; }
-  };
-  std::vector<Tensor> tensors;
-  try {
-    while (tensors.size() < 2 * std::size_t{layers}) {
-      Tensor tensor{in.take<std::int32_t>(), in.take<std::uint64_t>()};
-      const GgmlType* type = find_ggml_type(tensor.type);
-      require(type != nullptr && type->decode == nullptr && tensor.row % type->bytes == 0);
-      in.pass(cells, tensor.row);
-      tensor.end = in.at();
-      tensors.push_back(tensor);
-    }
-  } catch (const Misfit&) {  // what follows is something else
-  }
-  for (std::size_t count = tensors.size() / 2; count > 0; --count) {
-    const auto alike = [&](std::size_t from) {
-      return std::all_of(tensors.begin() + static_cast<std::ptrdiff_t>(from),
-                         tensors.begin() + static_cast<std::ptrdiff_t>(from + count),
-                         [&](const Tensor& t) { return t.like(tensors[from]); });
-    };
-    if (!alike(0) || !alike(count)) continue;
-    memory.end = tensors[2 * count - 1].end;
+  const std::vector<RecurrentRows> rows = read_recurrent_rows(in, cells, 2 * std::size_t{layers});
+  for (std::size_t count = rows.size() / 2; count > 0; --count) {
+    if (!are_recurrent(std::span(rows).first(2 * count))) continue;
+    memory.end = rows[2 * count - 1].end;
     in.go_back(memory.end);
     return memory;
   }

@@ -141,6 +141,57 @@ TEST_CASE("a second cache of llama.cpp that has keys only is an index, also wher
         Names{"token_ids 1", "positions 2", "layers.0.key 2x12", "index.positions 2", "index.layers.2.key 2x4"});
 }
 
+TEST_CASE("second rows of recurrent states of llama.cpp stand behind the first ones of their layers") {
+  // state_write_data() of llama-memory-recurrent.cpp: of rows that are second nothing is said but their size.
+  const Bytes one = file_bytes(golden("recurrent.seq"));
+  const std::string whole(reinterpret_cast<const char*>(one.data()), one.size());
+  const std::size_t head = 12 + 12 * 4, first = head + 4 + 8 + 8 + 12 + 192, rows = 12 + 192;
+  const auto with = [&](std::initializer_list<std::pair<std::size_t, std::uint64_t>> second) {
+    std::string text;
+    std::size_t from = 0;
+    for (const auto& [at, row] : second) {
+      text += whole.substr(from, at - from);
+      text.append(reinterpret_cast<const char*>(&row), sizeof row);
+      text.append(row, 'p');
+      from = at;
+    }
+    return text + whole.substr(from);
+  };
+  const auto reads = [&](const std::string& text, std::size_t more) {
+    const auto reader = open_llama(InputFile(view(text), "slot"));
+    CHECK(reader->dump().text("llama.cpp.memories") == "recurrent");
+    CHECK(reader->dump().tensors.back() == TensorInfo{"recurrent", DType::u8, {whole.size() - head + more}});
+    const ScratchDirectory scratch;
+    const auto writer = create_writer(scratch.file("slot"), "llama", reader->dump(), false);
+    transcode(*reader, *writer, 1);
+    writer->finish();
+    CHECK(read_text(InputFile(scratch.file("slot")), 0, text.size()) == text);
+  };
+  reads(whole, 0);
+  reads(with({{first, 48}}), 56);                       // the first layer has them
+  reads(with({{first + rows, 48}}), 56);                // the second
+  reads(with({{first, 48}, {first + rows, 48}}), 112);  // both
+  const auto refused = [&](const std::string& text) {
+    return code_of([&] { open_llama(InputFile(view(text), "slot")); }) == ErrorCode::unsupported;
+  };
+  // Not alike: layers are understood as far as they are.
+  const std::string unlike = with({{first, 48}, {first + rows, 44}});
+  const auto part = open_llama(InputFile(view(unlike), "slot"));
+  CHECK(part->dump().tensors[1] == TensorInfo{"recurrent", DType::u8, {4 + 8 + 8 + 2 * rows + 56}});
+  CHECK(part->dump().tensors[2].name == "appendix");
+  CHECK(refused(with({{first, 46}})));  // no whole elements
+  CHECK(refused(with({{first, 48}, {first, 48}})));
+  CHECK(refused(with({{first, 48}}).substr(0, first + 30)));
+  std::string huge = with({{first, 48}});
+  const std::uint64_t size = ~std::uint64_t{3};
+  std::memcpy(huge.data() + first, &size, sizeof size);
+  CHECK(refused(huge));
+  // Behind the second kind of states there are none: that is the beginning of something else.
+  const std::string more = with({{whole.size(), 48}});
+  const auto reader = open_llama(InputFile(view(more), "slot"));
+  CHECK(reader->dump().tensors.back() == TensorInfo{"appendix", DType::u8, {56}});
+}
+
 TEST_CASE("files of llama.cpp with several memories become the same again, and are refused when any part lacks") {
   for (const char* name : {"swa.seq", "swa_streams.session", "swa_q8.seq", "recurrent.seq", "recurrent.session",
                            "hybrid.seq", "hybrid_one.seq", "hybrid_unified.session", "hybrid_swa.session"}) {
