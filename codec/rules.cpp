@@ -189,4 +189,10 @@ std::string_view PresetText::summary() const {
   return trimmed(line);
 }
 
+bool RuleSet::exact() const {
+  return std::ranges::all_of(rules, [](const Rule& rule) {
+    return rule.role == Role::query || rule.role == Role::other || Pipeline::parse(rule.pipeline).exact();
+  });
+}
+
 }  // namespace kvzip

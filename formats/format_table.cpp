@@ -19,6 +19,7 @@
 #include "formats/llama.hpp"
 #include "formats/llama_state.hpp"
 #include "formats/lmcache.hpp"
+#include "formats/mlx_quantised.hpp"
 #include "formats/npy.hpp"
 #include "formats/npy_header.hpp"
 #include "formats/safetensors.hpp"
@@ -173,6 +174,11 @@ bool is_damaged(std::string_view text, std::string_view magic) {
           "have to be told what they are, as by a kvzip.json beside them");
 }
 
+/// What stands for values is shown as these.
+std::unique_ptr<DumpReader> values_of(std::unique_ptr<DumpReader> reader) {
+  return mlx_values(ggml_values(std::move(reader)));
+}
+
 std::unique_ptr<DumpReader> open_stdin() {
   InputStream& in = stdin_stream();
   if (::isatty(in.descriptor()) != 0) {
@@ -180,8 +186,8 @@ std::unique_ptr<DumpReader> open_stdin() {
   }
   const auto watched = watch_input(in.descriptor(), in.name());  // its permissions, when it is a file
   const Format& format = probe_format(in.peek(kProbeBytes), in.name());
-  if (format.probe == begins_container) return ggml_values(open_kvz("-"));
-  return ggml_values(format.open(InputFile::spool_stdin()));
+  if (format.probe == begins_container) return values_of(open_kvz("-"));
+  return values_of(format.open(InputFile::spool_stdin()));
 }
 
 const Format* find_format(ByteView first) {
@@ -198,9 +204,9 @@ Bytes first_of(const InputFile& file) {
 std::unique_ptr<DumpReader> open_file(InputFile file) {
   const Bytes first = first_of(file);
   if (begins_collection(first)) refuse_collection(file);
-  if (is_hdf5_behind(file)) return open_hdf5_file(std::move(file));
+  if (is_hdf5_behind(file)) return values_of(open_hdf5_file(std::move(file)));
   const Format& format = probe_format(first, file.path());
-  return ggml_values(format.open(std::move(file)));
+  return values_of(format.open(std::move(file)));
 }
 
 /// What is written beside a file counts only where it says nothing of itself.

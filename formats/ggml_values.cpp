@@ -140,6 +140,11 @@ DumpReader* stored_blocks(DumpReader& reader) {
   return over == nullptr ? nullptr : &over->stored();
 }
 
+std::size_t shown_as(DumpReader& reader, std::size_t stored) {
+  const auto* over = dynamic_cast<const OverBlocks*>(&reader);
+  return over == nullptr ? stored : over->shown_as(stored);
+}
+
 DumpReader& reader_for(std::string_view format, DumpReader& reader) {
   auto* over = dynamic_cast<OverBlocks*>(&reader);
   return over != nullptr && over->stored_in(format) ? over->stored() : reader;

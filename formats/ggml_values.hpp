@@ -20,17 +20,17 @@ std::unordered_map<std::size_t, const GgmlType*> ggml_blocks(const Dump& dump);
 /// Blocks as F32; a reader that has none is given back as it is.
 std::unique_ptr<DumpReader> ggml_values(std::unique_ptr<DumpReader> reader);
 
-/// Readers that show values, over one that has what stands for them.
+/// Readers that show values, over one that has what stands for them (stored_blocks() in kvzip/io.hpp).
 class OverBlocks {
  public:
   virtual ~OverBlocks() = default;
   virtual DumpReader& stored() = 0;
   /// A file of this format holds what is stored as it is.
   virtual bool stored_in(std::string_view format) const = 0;
+  /// The tensor that shows what is stored as this one.
+  virtual std::size_t shown_as(std::size_t stored) const { return stored; }
 };
-/// What is under such a reader; null for any other.
-DumpReader* stored_blocks(DumpReader& reader);
-/// The reader that a file of this format is to be written from: where the format holds blocks, the one under values.
-DumpReader& reader_for(std::string_view format, DumpReader& reader);
+/// Of what a reader has stored, the tensor of its own that shows it.
+std::size_t shown_as(DumpReader& reader, std::size_t stored);
 
 }  // namespace kvzip

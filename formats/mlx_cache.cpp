@@ -5,12 +5,14 @@
 
 #include <algorithm>
 #include <array>
-#include <set>
+#include <map>
 
 #include "formats/text.hpp"
 
 namespace kvzip {
 namespace {
+
+constexpr std::string_view kList = "CacheList";
 
 /// Attribute "PLACE.REST" of the file, for a place of one digit; empty otherwise.
 std::string_view rest_of(const Attribute& attribute, char place) {
@@ -38,85 +40,143 @@ std::string remark(std::string_view type) {
   return std::string(kRingRemark);
 }
 
+/// "3.0" of "3.0.2.1", for two words; the whole name where there are no more.
+std::string_view first_words(std::string_view name, unsigned words) {
+  std::size_t end = 0;
+  for (; words > 0 && end != name.npos; --words) end = name.find('.', end == 0 ? 0 : end + 1);
+  return name.substr(0, end);
+}
+
 }  // namespace
 
-MlxCache::MlxCache(const Dump& dump) {
-  scalars_ = lists_scalars(dump);
-  bool numbered = false, nested = false;
-  for (const Attribute& attribute : dump.attributes) {
-    for (const char place : {'0', '1', '2'}) numbered = numbered || !rest_of(attribute, place).empty();
-    const std::string_view layer = rest_of(attribute, scalars_ ? '1' : '2');
-    if (layer.empty() || attribute.strings.empty()) continue;
-    classes_.emplace(layer, attribute.strings[0]);
-    nested = nested || attribute.strings[0] == "CacheList";
-  }
+MlxCache::MlxCache(const Dump& dump) : dump_(dump) {
+  const bool numbered = std::ranges::any_of(dump.attributes, [](const Attribute& a) {
+    return !rest_of(a, '0').empty() || !rest_of(a, '1').empty() || !rest_of(a, '2').empty();
+  });
   present_ = numbered && !dump.tensors.empty() &&
              std::ranges::all_of(dump.tensors, [](const TensorInfo& t) { return !numeric_path(t.name).empty(); });
-  if (!present_ || !nested) return;
-  for (const TensorInfo& tensor : dump.tensors) tensors_.emplace(tensor.name, &tensor);
+  if (!present_) return;
+  scalars_ = lists_scalars(dump);
+  for (const Attribute& a : dump.attributes) {
+    if (a.object.empty() && a.strings.size() == 1) texts_.emplace(a.name, a.strings[0]);
+  }
+  for (std::size_t t = 0; t < dump.tensors.size(); ++t) tensors_.emplace(dump.tensors[t].name, t);
+  for (const TensorInfo& tensor : dump.tensors) {
+    std::string prefix = prefix_of(tensor.name);
+    if (by_prefix_.try_emplace(prefix, parts_.size()).second) parts_.push_back(described(prefix));
+  }
+  give_layers();
 }
 
-std::string_view MlxCache::class_of(std::string_view name) const {
-  const auto found = classes_.find(name.substr(0, name.find('.')));
-  // Files older than the list of classes hold plain caches only.
-  return found == classes_.end() ? "KVCache" : found->second;
+std::optional<std::string_view> MlxCache::text(const std::string& name) const {
+  const auto found = texts_.find(name);
+  return found == texts_.end() ? std::nullopt : std::optional(found->second);
 }
 
-/// Sub-cache I.J of a CacheList has its class name as code points in I.J.1. Their number tells the classes apart
-/// whose arrays are keys and values.
-std::string MlxCache::nested_class(std::string_view sub_cache) const {
-  const auto found = tensors_.find(std::string(sub_cache) + ".1");
-  if (found == tensors_.end() || found->second->shape.size() != 1) return {};
+std::optional<std::size_t> MlxCache::tensor(const std::string& name) const {
+  const auto found = tensors_.find(name);
+  return found == tensors_.end() ? std::nullopt : std::optional(found->second);
+}
+
+std::optional<std::size_t> MlxCache::part_of(std::string_view tensor) const {
+  const auto found = by_prefix_.find(prefix_of(tensor));
+  return found == by_prefix_.end() ? std::nullopt : std::optional(found->second);
+}
+
+std::string MlxCache::prefix_of(std::string_view tensor) const {
+  const std::string layer(first_words(tensor, 1));
+  if (text(fmt::format("{}.{}", scalars_ ? 1 : 2, layer)) != kList) return layer;
+  const std::vector<std::uint32_t> path = numeric_path(tensor);
+  if (path.size() < 3) return layer;
+  const std::string cache(first_words(tensor, 2));
+  if (scalars_) return cache + ".0";
+  return text(fmt::format("0.{}.0.{}", layer, path[1])) ? cache : layer;
+}
+
+MlxPart MlxCache::described(const std::string& prefix) const {
+  MlxPart part;
+  part.prefix = prefix;
+  const std::string layer(first_words(prefix, 1));
+  part.in_list = prefix.size() > layer.size();
+  if (!part.in_list) {
+    part.named = fmt::format("{}.{}", scalars_ ? 1 : 2, layer);
+    part.said = "0." + layer;
+    // Files older than the list of classes hold plain caches only.
+    part.type = text(part.named).value_or("KVCache");
+    part.layer = parse_layer(layer);
+  } else if (scalars_) {
+    part.named = std::string(first_words(prefix, 2)) + ".1";
+    part.type = nested_class(part.named);
+  } else {
+    const std::string place = prefix.substr(layer.size() + 1);
+    part.named = fmt::format("0.{}.0.{}", layer, place);
+    part.said = fmt::format("0.{}.1.{}", layer, place);
+    part.type = text(part.named).value_or(std::string_view());
+  }
+  return part;
+}
+
+/// The number of code points tells the classes apart whose arrays are keys and values.
+std::string MlxCache::nested_class(const std::string& array) const {
+  const auto found = tensor(array);
+  if (!found || dump_.tensors[*found].shape.size() != 1) return {};
   constexpr std::array<std::string_view, 5> kKnown{"KVCache", "BatchKVCache", "ChunkedKVCache", "RotatingKVCache",
                                                    "QuantizedKVCache"};
-  const auto* known = std::ranges::find(kKnown, found->second->shape[0],
+  const auto* known = std::ranges::find(kKnown, dump_.tensors[*found].shape[0],
                                         [](std::string_view type) { return std::uint64_t{type.size()}; });
   return known == kKnown.end() ? std::string() : std::string(*known);
 }
 
-std::vector<MlxPart> MlxCache::parts(const Dump& dump) const {
-  std::set<std::string> seen;
-  std::vector<MlxPart> out;
-  for (const TensorInfo& tensor : dump.tensors) {
-    const std::vector<std::uint32_t> path = numeric_path(tensor.name);
-    std::string prefix = tensor.name.substr(0, tensor.name.find('.')), type(class_of(tensor.name));
-    if (type == "CacheList" && scalars_ && path.size() >= 3) {
-      const std::string cache = fmt::format("{}.{}", prefix, path[1]);
-      type = nested_class(cache);
-      prefix = cache + ".0";
-    }
-    if (seen.insert(prefix).second) out.push_back({std::move(prefix), std::move(type)});
+void MlxCache::give_layers() {
+  std::map<std::uint32_t, std::map<std::uint32_t, MlxPart*>> lists;
+  for (MlxPart& part : parts_) {
+    if (!part.in_list) continue;
+    const std::vector<std::uint32_t> path = numeric_path(part.prefix);
+    lists[path[0]].emplace(path[1], &part);
   }
-  return out;
+  for (auto& [layer, caches] : lists) {
+    std::uint32_t next = 0;
+    for (const auto& [place, part] : caches) {
+      if (place != next++) break;
+      if (!part->type.ends_with("KVCache")) continue;
+      part->layer = layer;
+      break;
+    }
+  }
 }
 
 NameReading MlxCache::read(const TensorInfo& tensor, std::string& why) const {
-  const std::vector<std::uint32_t> path = numeric_path(tensor.name);
-  std::string type(class_of(tensor.name));
-  std::size_t array = 1;  // place in the path of what tells keys from values
-  std::optional<std::uint32_t> layer = path[0];
-  if (type == "CacheList" && path.size() == 4 && path[2] == 0) {
-    const std::string_view name = tensor.name;
-    type = nested_class(name.substr(0, name.find('.', name.find('.') + 1)));
-    array = 3;
-    // The first cache of a list is the layer's; what stands beside it (an index, a second attention) has no layer.
-    if (path[1] != 0) layer.reset();
-  } else if (path.size() > 2 || type.starts_with("Quantized")) {
+  const auto place = part_of(tensor.name);
+  if (!place) return {};  // of another dump
+  const MlxPart& part = parts_[*place];
+  const std::string_view name = tensor.name;
+  // Behind the prefix and a dot; nothing of the array that has the class.
+  const std::string_view array = name.starts_with(part.prefix + ".") ? name.substr(part.prefix.size() + 1) : "";
+  if (!array.empty() && part.type != kList && (array.find('.') != array.npos || part.type.starts_with("Quantized"))) {
     why = tensor.dtype == DType::u32 ? "packed codes of a quantised MLX cache: stored losslessly"
                                      : "part of a quantised or nested MLX cache: stored losslessly";
     return {};
   }
-  if (!holds_rows(type) || path[array] > 1 || tensor.shape.size() != 4) {
+  if (part.type == kList && !scalars_ && !part.in_list) {
+    why = "of a CacheList of mlx-lm before 0.31, which does not say of what classes its caches are: stored losslessly";
+    NameReading open;
+    open.hint = Hint::map;
+    return open;
+  }
+  if (!holds_rows(part.type) || (array != "0" && array != "1") || tensor.shape.size() != 4) {
     why = fmt::format("state of an MLX cache of class {}, not its keys or values: stored losslessly",
-                      quoted(type.empty() ? class_of(tensor.name) : std::string_view(type)));
+                      quoted(part.type.empty() ? kList : std::string_view(part.type)));
     return {};
   }
-  why = remark(type);
+  why = remark(part.type);
+  const std::string_view pattern = !part.in_list ? "N.0 of an MLX prompt cache"
+                                   : scalars_    ? "N.J.0.0 of an MLX prompt cache"
+                                                 : "N.J.0 of an MLX prompt cache";
   return {.kind = NameKind::single,
-          .role = path[array] == 0 ? Role::key : Role::value,
-          .layer = layer,
+          .role = array == "0" ? Role::key : Role::value,
+          .layer = part.layer,
           .family = Family::mlx,
-          .pattern = array == 1 ? "N.0 of an MLX prompt cache" : "N.J.0.0 of an MLX prompt cache"};
+          .pattern = pattern};
 }
 
 }  // namespace kvzip

@@ -36,25 +36,22 @@ Bytes narrowed(const std::vector<std::int64_t>& values) {
 /// What the caches of a dump say.
 class CountReader {
  public:
-  CountReader(DumpReader& reader, const MlxCache& mlx) : reader_(reader), mlx_(mlx) {
-    const std::vector<TensorInfo>& tensors = reader.dump().tensors;
-    for (std::size_t t = 0; t < tensors.size(); ++t) by_name_.emplace(tensors[t].name, t);
-  }
+  CountReader(DumpReader& reader, const MlxCache& mlx) : reader_(reader), mlx_(mlx) {}
 
   MlxRows read(const MlxPart& part) {
     MlxRows out;
     out.prefix = part.prefix;
     out.type = part.type;
-    const auto keys = by_name_.find(part.prefix + ".0");
-    const bool rows = keys != by_name_.end() && reader_.dump().tensors[keys->second].shape.size() == 4;
+    const auto keys = mlx_.tensor(part.prefix + ".0");
+    const bool rows = keys && reader_.dump().tensors[*keys].shape.size() == 4;
     if (part.type == "KVCache" || part.type == "ConcatenateKVCache") {
-      if (rows) plain(out, extent(keys->second));
+      if (rows) plain(out, extent(*keys));
     } else if (part.type == "RotatingKVCache") {
-      if (rows) rotating(out, extent(keys->second));
+      if (rows) rotating(out, part, extent(*keys));
     } else if (part.type == "ChunkedKVCache") {
-      if (rows) chunked(out, extent(keys->second));
+      if (rows) chunked(out, part, extent(*keys));
     } else if (part.type == "BatchKVCache") {
-      if (rows) batch(out, extent(keys->second));
+      if (rows) batch(out, extent(*keys));
     } else if (part.type.starts_with("Quantized")) {
       out.whole = "its keys and values are quantised";
       if (const auto end = end_of(out, 2)) out.used = static_cast<std::uint64_t>(*end);
@@ -69,14 +66,14 @@ class CountReader {
 
   /// An array of integers, from 0.32 on.
   std::optional<Count> array(const MlxRows& cache, unsigned place, Count::Is is) {
-    const auto found = by_name_.find(fmt::format("{}.{}", cache.prefix, place));
-    if (!mlx_.has_scalars() || found == by_name_.end()) return std::nullopt;
-    const TensorInfo& info = reader_.dump().tensors[found->second];
+    const auto found = mlx_.tensor(fmt::format("{}.{}", cache.prefix, place));
+    if (!mlx_.has_scalars() || !found) return std::nullopt;
+    const TensorInfo& info = reader_.dump().tensors[*found];
     constexpr std::uint64_t kMostEntries = 65536;
     const bool integers = info.dtype == DType::i32 || info.dtype == DType::i64;
     if (!integers || info.shape.size() > 1 || info.elements() == 0 || info.elements() > kMostEntries) return {};
     Bytes bytes(info.bytes());
-    reader_.read({found->second, std::vector<std::uint64_t>(info.shape.size(), 0), info.shape}, bytes);
+    reader_.read({*found, std::vector<std::uint64_t>(info.shape.size(), 0), info.shape}, bytes);
     Count out{info.name, false, is,
               info.dtype == DType::i32 ? widened<std::int32_t>(bytes) : widened<std::int64_t>(bytes)};
     const auto odd = [](std::int64_t v) { return v < 0 || v > kMostPosition; };
@@ -84,10 +81,10 @@ class CountReader {
   }
 
   /// Text K of what a cache says of itself, to 0.31.
-  std::optional<Count> text(const MlxRows& cache, unsigned place, Count::Is is) const {
+  std::optional<Count> text(const MlxPart& part, unsigned place, Count::Is is) const {
     if (mlx_.has_scalars()) return std::nullopt;
-    const std::string name = fmt::format("0.{}.{}", cache.prefix, place);
-    const auto value = parse_number<std::int64_t>(reader_.dump().text(name), 0, kMostPosition);
+    const std::string name = fmt::format("{}.{}", part.said, place);
+    const auto value = parse_number<std::int64_t>(mlx_.text(name).value_or(std::string_view()), 0, kMostPosition);
     return value ? std::optional(Count{name, true, is, {*value}}) : std::nullopt;
   }
 
@@ -106,9 +103,9 @@ class CountReader {
     out.used = end ? std::min(rows, static_cast<std::uint64_t>(*end)) : rows;
   }
 
-  void chunked(MlxRows& out, std::uint64_t rows) {
+  void chunked(MlxRows& out, const MlxPart& part, std::uint64_t rows) {
     const auto end = end_of(out, 2);
-    auto start = mlx_.has_scalars() ? array(out, 4, Count::Is::start) : text(out, 1, Count::Is::start);
+    auto start = mlx_.has_scalars() ? array(out, 4, Count::Is::start) : text(part, 1, Count::Is::start);
     if (!start || start->values.size() != 1) return;
     const auto first = static_cast<std::uint64_t>(start->values[0]);
     out.first = first;
@@ -119,13 +116,13 @@ class CountReader {
 
   /// Rows are in the order of time until there are more tokens than rows; then the oldest, but for `keep`, are
   /// overwritten.
-  void rotating(MlxRows& out, std::uint64_t rows) {
+  void rotating(MlxRows& out, const MlxPart& part, std::uint64_t rows) {
     const bool now = mlx_.has_scalars();
     // Five numbers to 0.28, the third of which is the step by which it grows, and four to 0.31.
-    const unsigned step = text(out, 4, Count::Is::end) ? 1 : 0;
-    auto end = now ? array(out, 2, Count::Is::end) : text(out, 2 + step, Count::Is::end);
-    auto next = now ? array(out, 5, Count::Is::end) : text(out, 3 + step, Count::Is::end);
-    auto keep = now ? array(out, 3, Count::Is::start) : text(out, 0, Count::Is::start);
+    const unsigned step = text(part, 4, Count::Is::end) ? 1 : 0;
+    auto end = now ? array(out, 2, Count::Is::end) : text(part, 2 + step, Count::Is::end);
+    auto next = now ? array(out, 5, Count::Is::end) : text(part, 3 + step, Count::Is::end);
+    auto keep = now ? array(out, 3, Count::Is::start) : text(part, 0, Count::Is::start);
     for (const std::optional<Count>* count : {&end, &next, &keep}) {
       if (!*count || (*count)->values.size() != 1) return;
     }
@@ -164,7 +161,6 @@ class CountReader {
 
   DumpReader& reader_;
   const MlxCache& mlx_;
-  std::map<std::string_view, std::size_t> by_name_;
 };
 
 std::int64_t moved(std::int64_t value, Count::Is is, const std::pair<std::uint64_t, std::uint64_t>& tokens) {
@@ -234,7 +230,12 @@ std::vector<MlxRows> mlx_rows(DumpReader& reader) {
   const MlxCache mlx(reader.dump());
   if (!mlx.present()) return out;
   CountReader counts(reader, mlx);
-  for (const MlxPart& part : mlx.parts(reader.dump())) out.push_back(counts.read(part));
+  for (const MlxPart& part : mlx.parts()) out.push_back(counts.read(part));
+  const std::vector<TensorInfo>& tensors = reader.dump().tensors;
+  for (std::size_t t = 0; t < tensors.size(); ++t) {
+    const auto part = mlx.part_of(tensors[t].name);
+    if (part && tensors[t].name.starts_with(out[*part].prefix + ".")) out[*part].tensors.push_back(t);
+  }
   return out;
 }
 

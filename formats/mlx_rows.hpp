@@ -27,6 +27,7 @@ struct MlxRows {
 
   std::string prefix;  // its arrays are prefix + ".0" (keys), ".1" (values) and so on
   std::string type;
+  std::vector<std::size_t> tensors;  // all of them
   /// Keys and values: rows [0, used) are the positions from `first` on. Nothing where it cannot be told.
   std::optional<std::uint64_t> first;
   std::uint64_t used = 0;

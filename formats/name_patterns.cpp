@@ -294,11 +294,12 @@ NameReading read_name(std::string_view name) {
 }
 
 std::vector<std::uint32_t> numeric_path(std::string_view name) {
+  constexpr std::size_t kMostNumbers = 5;
   std::vector<std::uint32_t> path;
   for (;;) {
     const std::size_t dot = name.find('.');
     const auto number = parse_layer(name.substr(0, dot));
-    if (!number || path.size() == 4) return {};
+    if (!number || path.size() == kMostNumbers) return {};
     path.push_back(*number);
     if (dot == name.npos) break;
     name.remove_prefix(dot + 1);

@@ -25,12 +25,13 @@ struct NameReading {
   std::optional<std::uint32_t> layer;
   Family family = Family::plain;
   std::string_view pattern;  // the form that matched, as one example of it
+  Hint hint = Hint::none;    // what settles it where the kind is unknown
 };
 
 /// Reads a name of any length and content; never fails.
 NameReading read_name(std::string_view name);
 
-/// "3.0" gives {3, 0}: a dotted list of at least two and at most four numbers below kMaxLayers; empty otherwise.
+/// "3.0" gives {3, 0}: a dotted list of at least two and at most five numbers below kMaxLayers; empty otherwise.
 std::vector<std::uint32_t> numeric_path(std::string_view name);
 
 /// A decimal number below kMaxLayers.

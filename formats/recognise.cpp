@@ -84,7 +84,7 @@ class Recogniser {
     NameReading& reading = draft.reading;
     if (heads_first_ && reading.family == Family::lmcache) reading.family = Family::lmcache_heads_first;
     if (reading.kind == NameKind::unknown) {
-      if (!why.empty()) return other(why);
+      if (!why.empty()) return other(why, reading.hint);
       return other("name of no known form", Hint::map);
     }
     if (!state(tensor, draft)) draft.choice = choose_axes(reading, tensor.shape, facts_);

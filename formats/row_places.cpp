@@ -78,12 +78,11 @@ class Placing {
     const std::uint64_t stated = places_.end = mlx_end(places_.mlx);
     const std::vector<TensorInfo>& tensors = reader_.dump().tensors;
     for (const MlxRows& cache : places_.mlx) {
-      RowPlaces::Whole own{
-          {}, fmt::format("cache {} of class {}", cache.prefix, cache.type), cache.whole, cache.least, cache.mixed};
-      for (std::size_t t = 0; t < tensors.size(); ++t) {
-        const std::string& name = tensors[t].name;
-        if (!name.starts_with(cache.prefix + ".")) continue;
-        own.tensors.push_back(name);
+      RowPlaces::Whole own{{}, fmt::format("cache {} of class {}", cache.prefix, cache.type), cache.whole, cache.least};
+      const bool may_be_ring = !cache.first && cache.type == "RotatingKVCache";
+      for (const std::size_t t : cache.tensors) {
+        own.tensors.push_back(tensors[t].name);
+        if (may_be_ring || (!cache.whole.empty() && cache.mixed)) places_.mixed.insert(tensors[t].name);
         if (places_.rows[t] == 0) continue;
         places_.first[t] = cache.first.value_or(stated - std::min(stated, places_.rows[t]));
         if (cache.first) places_.rows[t] = std::min(places_.rows[t], cache.used);
@@ -112,13 +111,14 @@ class Placing {
       RowPlaces::Whole own{{},
                            prefix.empty() ? "the cache" : fmt::format("cache {}", prefix.substr(0, prefix.size() - 1)),
                            "its rows are not in the order of positions",
-                           list.least - least,
-                           true};
+                           list.least - least};
       for (std::size_t t = 0; t < tensors.size(); ++t) {
         if (places_.rows[t] != list.rows || !tensors[t].name.starts_with(prefix + "layers.")) continue;
         places_.first[t] = list.least - least;
         places_.turn[t] = list.turn;
-        if (!list.ascending) own.tensors.push_back(tensors[t].name);
+        if (list.ascending) continue;
+        own.tensors.push_back(tensors[t].name);
+        places_.mixed.insert(tensors[t].name);
       }
       if (!own.tensors.empty()) places_.whole.push_back(std::move(own));
     }
@@ -159,13 +159,7 @@ RowPlaces row_places(DumpReader& reader, const Recognition& recognition) {
 }
 
 bool is_mixed(const RowPlaces& places, const std::string& tensor) {
-  const auto holds = [&](const RowPlaces::Whole& w) {
-    return w.mixed && std::ranges::find(w.tensors, tensor) != w.tensors.end();
-  };
-  const auto may_be_ring = [&](const MlxRows& cache) {
-    return !cache.first && cache.type == "RotatingKVCache" && tensor.starts_with(cache.prefix + ".");
-  };
-  return std::ranges::any_of(places.whole, holds) || std::ranges::any_of(places.mlx, may_be_ring);
+  return places.mixed.contains(tensor);
 }
 
 }  // namespace kvzip

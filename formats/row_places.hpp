@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -24,9 +25,9 @@ struct RowPlaces {
     std::vector<std::string> tensors;
     std::string what, why;
     std::uint64_t least = 0;
-    bool mixed = false;  // rows are not in the order of positions
   };
   std::vector<Whole> whole;
+  std::set<std::string> mixed;  // tensors whose rows are not in the order of positions, or need not be
 };
 
 /// - Prompt caches of MLX say it of each cache (formats/mlx_rows.hpp).

@@ -47,7 +47,7 @@ int attend_file(const AttendArguments& o) {
   refuse_same_file(o.in, o.out);
   if (!o.queries.empty()) refuse_same_file(o.queries, o.out);
   return with_file(o.in, [&] {
-    const auto reader = open_values(o.in);
+    const auto reader = open_reader(o.in);
     if (reader->traits().once) throw UsageError("attend reads layer by layer: give a container as a file, not a pipe");
     const Recognition roles = recognise_input(*reader, o.recognising, {});
     Asking asking(*reader, roles, {o.queries, 0, recognise_options(o.recognising)});

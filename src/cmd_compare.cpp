@@ -222,8 +222,8 @@ std::string all_text(const CompareArguments& o, const Dump& dump, const Comparis
 int compare(const CompareArguments& o) {
   if (o.json && o.csv) throw UsageError("--json and --csv: choose one");
   if (o.a == "-" && o.b == "-") throw UsageError("only one of the two files can be standard input");
-  const auto first = with_file(o.a, [&] { return open_values(o.a); });
-  const auto second = with_file(o.b, [&] { return open_values(o.b); });
+  const auto first = with_file(o.a, [&] { return open_reader(o.a); });
+  const auto second = with_file(o.b, [&] { return open_reader(o.b); });
   DumpReader *const a = &form_in(second->dump(), *first), *const b = &form_in(first->dump(), *second);
   if (o.attention && (a->traits().once || b->traits().once)) {
     throw UsageError("--attention reads a container twice: give it as a file, not from a pipe");

@@ -11,7 +11,6 @@
 #include <utility>
 
 #include "formats/collection.hpp"
-#include "formats/ggml_values.hpp"
 #include "formats/kvz/kvz.hpp"
 #include "formats/left_out.hpp"
 #include "src/cli/batch.hpp"
@@ -250,13 +249,14 @@ Outcome compress_job(const CompressArguments& o, const Job& job, KvzOptions opti
   if (o.common.verbose > 0 && !o.common.quiet && !saliency.said().empty()) note(saliency.said());
   if (!o.tables.empty()) options.tables.beside = load_tables(o.tables);
   // Blocks of a quantised cache are shorter than their values, and come back as they were.
-  const bool values = part || by_tokens || o.pages > 0 || !o.goals.empty() || !is_exact(options.rules);
+  const bool values = part || by_tokens || o.pages > 0 || !o.goals.empty() || !options.rules.exact();
   DumpReader* blocks = values ? nullptr : stored_blocks(*reader);
   if (values && !part && !o.common.quiet) note_quantised(*reader);
-  if (by_tokens && !o.common.quiet && stored_blocks(*reader) != nullptr && is_exact(options.rules))
+  if (by_tokens && !o.common.quiet && stored_blocks(*reader) != nullptr && options.rules.exact())
     note("its quantised blocks have no order of tokens, so their values are stored, which takes more");
   DumpReader& source = blocks != nullptr ? *blocks : *reader;
-  const Recognition stored = blocks != nullptr ? recognise(source.dump()) : recognition;
+  recognising.say = recognising.strict = recognising.some = false;
+  const Recognition stored = blocks != nullptr ? recognise_input(source, recognising, options.user) : recognition;
   if (!source.traits().once && !by_tokens)
     options.tables.stored = fit_tables(source, stored, options, o.common.threads);
   write_container(o, job, source, stored, options);

@@ -4,7 +4,6 @@
 #include <memory>
 
 #include "codec/fail.hpp"
-#include "formats/ggml_values.hpp"
 #include "kvzip/container.hpp"
 #include "src/commands.hpp"
 #include "src/report/progress.hpp"

@@ -6,7 +6,6 @@
 
 #include "codec/fail.hpp"
 #include "formats/collection.hpp"
-#include "formats/ggml_values.hpp"
 #include "formats/hdf5/hdf5.hpp"
 #include "kvzip/container.hpp"
 #include "src/cli/batch.hpp"
@@ -76,6 +75,7 @@ Outcome decompress_file(const DecompressArguments& o, const std::string& in, con
   if (!o.like.empty()) require_like(*reader, o);
   if (!o.tables.empty()) reader->traits().container->use_tables(load_tables(o.tables));
   if (!selection.empty()) {
+    if (!o.common.quiet) note_quantised(*reader);
     const Recognition recognition = *reader->recognition();
     const std::string said = selection_note(*reader, recognition, selection);
     if (!o.common.quiet && !said.empty()) note(said);

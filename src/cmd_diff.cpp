@@ -83,11 +83,13 @@ Settings settings_of(const std::string& path) {
     settings.add({"preset", {}}, summary.preset);
     add_results(settings, summary);
     for (const auto& [key, value] : summary.user) settings.add({"attribute " + key, {}}, value);
-    for (const Attribute& attribute : reader->dump().attributes) {
+    DumpReader* blocks = stored_blocks(*reader);
+    DumpReader& stored = blocks != nullptr ? *blocks : *reader;
+    for (const Attribute& attribute : stored.dump().attributes) {
       const MetadataEntry entry = metadata_entry(attribute);
       settings.add({"metadata " + entry.key, {}}, entry.value);
     }
-    add_tensors(settings, reader->dump(), *reader->recognition(), summary);
+    add_tensors(settings, stored.dump(), *stored.recognition(), summary);
     return settings;
   });
 }

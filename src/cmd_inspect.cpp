@@ -117,7 +117,7 @@ using Spots = std::map<std::pair<Role, std::uint32_t>, Distortion>;
 
 /// What became of the keys and values of each layer.
 Spots errors_by_layer(const InspectArguments& o, DumpReader& container) {
-  const auto opened = with_file(o.original, [&] { return open_values(o.original); });
+  const auto opened = with_file(o.original, [&] { return open_reader(o.original); });
   DumpReader& original = form_in(container.dump(), *opened);
   const Recognition roles = with_file(o.original, [&] { return recognise_input(original, o.recognising, {}); });
   ProgressLine progress("errors", true);
@@ -171,11 +171,14 @@ int inspect_file(const InspectArguments& o, const std::string& file) {
   const std::string name = input_name(file);
   if (names_tables(file)) return inspect_tables(o, file, name);
   return with_file(file, [&] {
-    const auto reader = open_inputs({file}, false, o.recognising);
+    const auto opened = open_inputs({file}, false, o.recognising);
+    note_quantised(*opened);
+    // What is in a container is shown as it is there.
+    DumpReader* blocks = opened->traits().container != nullptr && !o.why ? stored_blocks(*opened) : nullptr;
+    DumpReader* reader = blocks != nullptr ? blocks : opened.get();
     const Recognition recognition = recognise_input(*reader, o.recognising, {});
     const bool all = o.common.verbose > 0;
     if (const std::string left_out = left_out_text(*reader); !left_out.empty()) note(left_out);
-    if (reader->traits().container == nullptr) note_quantised(*reader);
     if (o.why) {
       print(why_lines(reader->dump(), recognition));
     } else if (KvzReader* kvz = reader->traits().container) {
@@ -217,8 +220,10 @@ Listed listed(const std::string& file) {
   return with_file(file, [&] {
     const auto reader = open_reader(file);
     Listed out;
-    out.tensors = reader->dump().tensors.size();
-    for (const TensorInfo& info : reader->dump().tensors) out.source += info.bytes();
+    DumpReader* blocks = stored_blocks(*reader);
+    const Dump& stored = blocks != nullptr ? blocks->dump() : reader->dump();
+    out.tensors = stored.tensors.size();
+    for (const TensorInfo& info : stored.tensors) out.source += info.bytes();
     out.bytes = stored_bytes(file).value_or(reader->traits().once ? 0 : out.source);
     if (KvzReader* kvz = reader->traits().container) {
       out.preset = kvz->description().preset;

@@ -92,7 +92,7 @@ Json json_of(const PagesArguments& o, const Measured& m, const Asking& asking) {
 
 int pages(const PagesArguments& o) {
   return with_file(o.in, [&] {
-    const auto reader = open_values(o.in);
+    const auto reader = open_reader(o.in);
     if (reader->traits().once) throw UsageError("pages reads layer by layer: give a container as a file, not a pipe");
     const Recognition roles = recognise_input(*reader, o.recognising, {});
     Asking asking(*reader, roles, {o.queries, o.queries_per_head, recognise_options(o.recognising)});

@@ -7,8 +7,10 @@
 #include <map>
 #include <memory>
 
+#include "codec/fail.hpp"
 #include "codec/number.hpp"
 #include "formats/hdf5/hdf5.hpp"
+#include "formats/mlx_cache.hpp"
 #include "src/commands.hpp"
 #include "src/prune/merge.hpp"
 #include "src/prune/pruned_reader.hpp"
@@ -116,10 +118,14 @@ int prune(const PruneArguments& o) {
   const std::string format = output_format(o.out, o.to);
   refuse_same_file(o.in, o.out);
   return with_file(o.in, [&] {
-    const auto reader = open_values(o.in);
+    const auto reader = open_reader(o.in);
     if (reader->traits().once) throw UsageError("prune reads a container twice: give it as a file, not from a pipe");
+    if (MlxCache(reader->dump()).present()) {
+      fail(ErrorCode::invalid_argument,
+           "a prompt cache of MLX, which counts rows and positions by one number, so that mlx-lm loads none that lacks "
+           "tokens in between; 'kvzip compress --tokens A:B' takes those of a range");
+    }
     const Recognition roles = recognise_input(*reader, o.recognising, {});
-    if (!o.common.quiet) note_quantised(*reader);
     const auto beside = hdf5_left_out(*reader);
     if (!beside.empty() && !o.common.quiet) note(fmt::format("left out: {}", fmt::join(beside, "; ")));
     const Kept kept = choose(o, *reader, roles);

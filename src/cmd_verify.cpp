@@ -49,8 +49,10 @@ Outcome verify_file(const VerifyArguments& o, const std::string& name) {
     damage = verify_kvz(path, o.common.threads, progress.callback());
   } else {
     const auto reader = open_reader(path);
-    for_each_part(*reader, {}, {}, o.common.threads, progress.callback());
-    what = fmt::format("{} tensors", reader->dump().tensors.size());
+    DumpReader* blocks = stored_blocks(*reader);
+    DumpReader& stored = blocks != nullptr ? *blocks : *reader;
+    for_each_part(stored, {}, {}, o.common.threads, progress.callback());
+    what = fmt::format("{} tensors", stored.dump().tensors.size());
   }
   for (const std::string& line : damage) complain(fmt::format("{}: {}", input_name(name), line));
   Outcome outcome;

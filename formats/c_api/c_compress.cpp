@@ -24,18 +24,30 @@ RuleSet rules_of(const char* preset) {
   return text.find('=') == text.npos ? RuleSet::builtin(text) : RuleSet::parse(text, "preset");
 }
 
-/// What the tool does without options: saliency from queries or by proxy, and tables, where the rules ask for them.
-KvzOptions options_of(kvzip_dump& dump, const char* preset, bool tables = true) {
+/// What is compressed, and how.
+struct Input {
+  DumpReader& reader;
+  Recognition roles;
   KvzOptions options;
-  options.rules = rules_of(preset);
-  if (dump.reader().traits().once) return options;
-  if (weighs(options.rules)) {
+};
+
+/// What the tool does without options: where the rules ask for them, saliency from queries or by proxy, and tables;
+/// where they lose nothing, what is stored in place of values.
+Input input_of(kvzip_dump& dump, const char* preset, bool by_tokens = false) {
+  RuleSet rules = rules_of(preset);
+  DumpReader* stored = by_tokens || !rules.exact() ? nullptr : stored_blocks(dump.reader());
+  Input in{stored != nullptr ? *stored : dump.reader(),
+           stored != nullptr ? recognition_of(*stored, dump.options()) : dump.recognition(),
+           {}};
+  in.options.rules = std::move(rules);
+  if (in.reader.traits().once) return in;
+  if (weighs(in.options.rules)) {
     SaliencyOptions saliency;
     saliency.threads = dump.threads;
-    options.saliency = std::make_shared<Saliency>(measure_saliency(dump.reader(), dump.recognition(), saliency));
+    in.options.saliency = std::make_shared<Saliency>(measure_saliency(in.reader, in.roles, saliency));
   }
-  if (tables) options.tables.stored = fit_tables(dump.reader(), dump.recognition(), options, dump.threads);
-  return options;
+  if (!by_tokens) in.options.tables.stored = fit_tables(in.reader, in.roles, in.options, dump.threads);
+  return in;
 }
 
 /// Grows a piece of memory that C can own.
@@ -77,8 +89,8 @@ void to_memory(void** bytes, size_t* size, const Write& write) {
   *size = written;
 }
 
-void write(kvzip_dump& dump, DumpWriter& writer) {
-  transcode(dump.reader(), writer, dump.threads);
+void write(const Input& in, DumpWriter& writer, unsigned threads) {
+  transcode(in.reader, writer, threads);
   writer.finish();
 }
 
@@ -89,8 +101,9 @@ int kvzip_compress(kvzip_dump* dump, const char* preset, const char* path, int f
     given(dump, "dump");
     given(path, "path");
     check_flags(flags);
-    const KvzOptions options = options_of(*dump, preset);
-    write(*dump, *create_kvz_writer(path, dump->dump(), dump->recognition(), options, (flags & KVZIP_OVERWRITE) != 0));
+    const Input in = input_of(*dump, preset);
+    const bool overwrite = (flags & KVZIP_OVERWRITE) != 0;
+    write(in, *create_kvz_writer(path, in.reader.dump(), in.roles, in.options, overwrite), dump->threads);
   });
 }
 
@@ -98,8 +111,8 @@ int kvzip_compress_memory(kvzip_dump* dump, const char* preset, void** bytes, si
   return call([&] {
     given(dump, "dump");
     to_memory(bytes, size, [&](std::unique_ptr<Sink> sink) {
-      const KvzOptions options = options_of(*dump, preset);
-      write(*dump, *create_kvz_writer(std::move(sink), dump->dump(), dump->recognition(), options));
+      const Input in = input_of(*dump, preset);
+      write(in, *create_kvz_writer(std::move(sink), in.reader.dump(), in.roles, in.options), dump->threads);
     });
   });
 }
@@ -109,8 +122,8 @@ int kvzip_compress_by_tokens(kvzip_dump* dump, const char* preset, uint64_t toke
     given(dump, "dump");
     given(path, "path");
     check_flags(flags);
-    compress_by_tokens(path, dump->reader(), dump->recognition(), options_of(*dump, preset, false), tokens,
-                       dump->threads, (flags & KVZIP_OVERWRITE) != 0);
+    const Input in = input_of(*dump, preset, true);
+    compress_by_tokens(path, in.reader, in.roles, in.options, tokens, dump->threads, (flags & KVZIP_OVERWRITE) != 0);
   });
 }
 
@@ -118,8 +131,8 @@ int kvzip_compress_by_tokens_memory(kvzip_dump* dump, const char* preset, uint64
   return call([&] {
     given(dump, "dump");
     to_memory(bytes, size, [&](std::unique_ptr<Sink> sink) {
-      compress_by_tokens(std::move(sink), dump->reader(), dump->recognition(), options_of(*dump, preset, false), tokens,
-                         dump->threads);
+      const Input in = input_of(*dump, preset, true);
+      compress_by_tokens(std::move(sink), in.reader, in.roles, in.options, tokens, dump->threads);
     });
   });
 }

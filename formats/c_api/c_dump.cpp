@@ -9,6 +9,12 @@
 
 using namespace kvzip;
 
+Recognition kvzip::recognition_of(const DumpReader& reader, const RecogniseOptions& options) {
+  const bool asked = !options.layout.empty() || !options.map.empty();
+  const Recognition* stated = asked ? nullptr : reader.recognition();
+  return stated != nullptr ? *stated : recognise(reader.dump(), options);
+}
+
 ArrayReader& kvzip_dump::arrays() {
   if (arrays_ == nullptr) {
     fail(ErrorCode::invalid_argument, "what was opened stays as it is: only a dump of kvzip_new() can be added to");
@@ -52,9 +58,7 @@ const kvzip_tensor& kvzip_dump::tensor(std::size_t index) const {
 
 void kvzip_dump::make_views() const {
   if (arrays_ != nullptr) arrays_->cut_parts();
-  const bool asked = !options_.layout.empty() || !options_.map.empty();
-  const Recognition* stated = asked ? nullptr : reader_->recognition();
-  recognition_ = stated != nullptr ? *stated : recognise(dump(), options_);
+  recognition_ = recognition_of(*reader_, options_);
 
   texts_.clear();
   texts_.reserve(3 * dump().tensors.size());  // views point into it

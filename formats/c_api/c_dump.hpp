@@ -11,6 +11,13 @@
 #include "kvzip/io.hpp"
 #include "kvzip/kvzip.h"
 
+namespace kvzip {
+
+/// The layout and the map rules go before what a container says of itself, as they do in the tool.
+Recognition recognition_of(const DumpReader& reader, const RecogniseOptions& options);
+
+}  // namespace kvzip
+
 struct kvzip_dump {
  public:
   explicit kvzip_dump(std::unique_ptr<kvzip::DumpReader> reader) : reader_(std::move(reader)) { changed(); }
@@ -22,7 +29,6 @@ struct kvzip_dump {
   const kvzip::Dump& dump() const { return reader_->dump(); }
   /// fail(invalid_argument) where the dump is not made of the caller's arrays.
   kvzip::ArrayReader& arrays();
-  /// The layout and the map rules go before what a container says of itself, as they do in the tool.
   const kvzip::RecogniseOptions& options() const { return options_; }
   /// Throws what recognise() does; then nothing has changed.
   void set_options(kvzip::RecogniseOptions options);

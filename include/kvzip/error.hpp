@@ -30,6 +30,7 @@ enum class Hint : std::uint8_t {
   overwrite,      // replace the output that exists
   follow,         // say that the tokens of files follow each other
   mix,            // go on with what does not belong together
+  alone,          // read the one input by itself
 };
 
 class Error : public std::exception {

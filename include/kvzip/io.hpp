@@ -93,12 +93,18 @@ void for_each_part(DumpReader& reader, const PartStep& visit, const PartStep& me
                    const Progress& progress = {});
 
 /// Opens a dump or container by content (magic bytes), never by name. "-" reads standard input; formats that need
-/// seeking are first copied to an unnamed temporary file.
+/// seeking are first copied to an unnamed temporary file. Blocks of llama.cpp and quantised caches of MLX are shown as
+/// the values that they stand for, those of containers, too.
 std::unique_ptr<DumpReader> open_reader(const std::string& path);
 /// The same from other places than files; `name` stands for them in messages. HDF5 is copied to a temporary file first.
 std::unique_ptr<DumpReader> open_reader(std::unique_ptr<const Source> source, std::string name = "the source");
 /// `bytes` must outlive the reader.
 std::unique_ptr<DumpReader> open_reader(ByteView bytes, std::string name = "the buffer");
+/// What such a reader has in place of values: with a pipeline without loss, this is what comes back as it was. Null for
+/// any other reader.
+DumpReader* stored_blocks(DumpReader& reader);
+/// The reader that a file of this format is to be written from: what is stored, where the format holds that.
+DumpReader& reader_for(std::string_view format, DumpReader& reader);
 /// Creates a writer for a dump. `format` is a name from the format table ("safetensors", "hdf5", "npz"); "-" writes
 /// standard output.
 std::unique_ptr<DumpWriter> create_writer(const std::string& path, std::string_view format, const Dump& dump,

@@ -48,6 +48,8 @@ struct RuleSet {
   static RuleSet builtin(std::string_view name);
   /// Puts a rule for every layer of `role` before the others (--key, --value).
   void override_role(Role role, std::string_view pipeline);
+  /// No rule for keys or values changes them.
+  bool exact() const;
   /// The rules as a preset file that parse() reads back.
   std::string text() const;
 };

@@ -13,6 +13,8 @@ from kvzip import _library, _types
 def open(source, *, layout=None, map=(), threads=0):
     """Opens a file by its path, or bytes in memory, of any format that kvzip reads.
 
+    Quantised blocks of llama.cpp and quantised caches of MLX are shown as the values that they stand for.
+
     `layout` and `map` are those of the tool ("BHTD", "cache.{L}.k=key:HTD"), for names and shapes that leave roles open.
     """
     return File(source, layout=layout, map=map, threads=threads)

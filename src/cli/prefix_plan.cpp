@@ -12,7 +12,6 @@
 #include <utility>
 
 #include "formats/format_table.hpp"
-#include "formats/ggml_values.hpp"
 #include "formats/kvz/kvz.hpp"
 #include "formats/kvz/kvz_growth.hpp"
 

@@ -9,7 +9,6 @@
 #include <utility>
 
 #include "codec/splitmix64.hpp"
-#include "formats/ggml_values.hpp"
 #include "formats/kvz/kvz.hpp"
 #include "formats/kvz/kvz_growth.hpp"
 #include "formats/kvz/kvz_plan.hpp"

@@ -9,6 +9,7 @@
 #include <unordered_map>
 
 #include "codec/fail.hpp"
+#include "formats/ggml_values.hpp"
 #include "formats/hdf5/hdf5.hpp"
 #include "kvzip/container.hpp"
 
@@ -246,7 +247,8 @@ std::vector<TensorComparison> match(const DumpReader& original, DumpReader& othe
   return out;
 }
 
-/// What each tensor of a file takes. Tensors that share frames share their bytes by their elements.
+/// What each tensor of a file takes, and those that it stands for. Tensors that share frames share their bytes by their
+/// elements.
 std::vector<double> coded_bytes(DumpReader& reader, KvzSummary* summary) {
   const Dump& dump = reader.dump();
   std::vector<double> out;
@@ -255,12 +257,15 @@ std::vector<double> coded_bytes(DumpReader& reader, KvzSummary* summary) {
     return out;
   }
   out.resize(dump.tensors.size());
+  DumpReader* under = stored_blocks(reader);
+  const Dump& stored = under != nullptr ? under->dump() : dump;
   for (const KvzGroup& group : summary->groups) {
     double elements = 0;
-    for (const std::size_t t : group.tensors) elements += static_cast<double>(dump.tensors[t].elements());
+    for (const std::size_t t : group.tensors) elements += static_cast<double>(stored.tensors[t].elements());
     for (const std::size_t t : group.tensors) {
       if (elements == 0) continue;
-      out[t] += static_cast<double>(group.coded_bytes) * static_cast<double>(dump.tensors[t].elements()) / elements;
+      const double share = static_cast<double>(stored.tensors[t].elements()) / elements;
+      out[shown_as(reader, t)] += static_cast<double>(group.coded_bytes) * share;
     }
   }
   return out;

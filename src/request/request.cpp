@@ -47,6 +47,8 @@ std::string advice(Hint hint, const std::string& detail) {
              "in one file that -o NAME.kvz.tar names";
     case Hint::mix:
       return "--mix goes on";
+    case Hint::alone:
+      return "compress it by itself; --queries takes queries from another file";
     case Hint::none:
       break;
   }
@@ -103,12 +105,6 @@ std::optional<std::uint64_t> parse_chunk_tokens(const std::string& text) {
   if (!tokens) throw UsageError(fmt::format("--chunk-tokens {}: expected a number of tokens, or 'all'", text));
   if (*tokens == 0) throw UsageError("--chunk-tokens 0: a chunk holds at least one token; 'all' makes one chunk");
   return tokens;
-}
-
-bool is_exact(const RuleSet& rules) {
-  return std::ranges::all_of(rules.rules, [](const Rule& rule) {
-    return rule.role == Role::query || rule.role == Role::other || Pipeline::parse(rule.pipeline).exact();
-  });
 }
 
 }  // namespace kvzip::tool

@@ -62,7 +62,4 @@ RuleSet load_rules(const std::string& preset, const std::string& key, const std:
 /// "all" is 0; empty is nothing.
 std::optional<std::uint64_t> parse_chunk_tokens(const std::string& text);
 
-/// No rule for keys or values changes them.
-bool is_exact(const RuleSet& rules);
-
 }  // namespace kvzip::tool

@@ -7,7 +7,6 @@
 #include <utility>
 
 #include "formats/folder.hpp"
-#include "formats/ggml_values.hpp"
 #include "formats/join.hpp"
 #include "formats/mlx_quantised.hpp"
 #include "formats/raw.hpp"
@@ -43,10 +42,6 @@ void require_belonging(DumpReader& a, DumpReader& b, Belonging what, bool mix) {
     fail(ErrorCode::invalid_argument, "not of the same cache: they differ in {} (--mix goes on)", text);
 }
 
-std::unique_ptr<DumpReader> open_values(const std::string& path) {
-  return mlx_values(open_reader(path));
-}
-
 DumpReader& form_in(const Dump& other, DumpReader& reader) {
   DumpReader* stored = stored_blocks(reader);
   if (stored == nullptr) return reader;
@@ -65,7 +60,7 @@ void note_quantised(DumpReader& reader) {
 namespace {
 
 std::unique_ptr<DumpReader> open_input(const std::string& path, const std::string& raw) {
-  if (raw.empty()) return open_values(path);
+  if (raw.empty()) return open_reader(path);
   const RawLayout layout = as_typed("--raw", [&] { return parse_raw(raw); });
   return open_raw(path == "-" ? InputFile::spool_stdin() : InputFile(path), layout);
 }

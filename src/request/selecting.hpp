@@ -18,8 +18,6 @@ struct Selecting {
   Selection selection() const;
 };
 
-/// A file as open_reader() has it, but that quantised caches of MLX are shown as their values.
-std::unique_ptr<DumpReader> open_values(const std::string& path);
 /// What is under such values, where `other` has those tensors and not the values; else the reader itself.
 DumpReader& form_in(const Dump& other, DumpReader& reader);
 /// Says which quantised caches of MLX are decoded, and which are not.

@@ -167,7 +167,7 @@ class DumpSweep {
   DumpSweep(const std::string& path, const SweepRequest& request)
       : path_(path),
         request_(request),
-        whole_(open_values(path)),
+        whole_(open_reader(path)),
         with_queries_(selected({Role::key, Role::value, Role::query})),
         meter_(*with_queries_, *with_queries_->recognition(), fidelity_options()) {
     code_before_split();

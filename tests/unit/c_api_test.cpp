@@ -222,6 +222,54 @@ TEST_CASE("C: in the order of tokens a container decodes to the same") {
   CHECK(bytes == nullptr);
 }
 
+TEST_CASE("C: quantised caches of MLX are shown as values, and a preset that loses nothing keeps them") {
+  const Handle dump = created();
+  const auto array = [&](const char* name, const char* dtype, std::vector<std::uint64_t> shape, const void* data,
+                         std::size_t size) {
+    REQUIRE(kvzip_add(dump.get(), name, dtype, shape.size(), shape.data(), data, size) == KVZIP_OK);
+  };
+  const std::vector<std::uint32_t> codes(2 * 5 * 4, 0x76543210);
+  const std::vector<float> scales(2 * 5, 0.5f), biases(2 * 5, -1);
+  const std::int32_t numbers[] = {5, 32, 4};
+  for (const std::string half : {"0.0", "0.1"}) {
+    array((half + ".0").c_str(), "U32", {1, 2, 5, 4}, codes.data(), codes.size() * 4);
+    array((half + ".1").c_str(), "F32", {1, 2, 5, 1}, scales.data(), scales.size() * 4);
+    array((half + ".2").c_str(), "F32", {1, 2, 5, 1}, biases.data(), biases.size() * 4);
+  }
+  for (int i = 0; i < 3; ++i) array(("0." + std::to_string(i + 2)).c_str(), "I32", {}, numbers + i, 4);
+  const char* texts[][2] = {
+      {"1.0", "QuantizedKVCache"}, {"2.0", ""},      {"2.1.0", "0.2"},   {"2.1.1", "scalar"}, {"2.2.0", "0.3"},
+      {"2.2.1", "scalar"},         {"2.3.0", "0.4"}, {"2.3.1", "scalar"}};
+  for (const auto& [name, text] : texts) REQUIRE(kvzip_set_metadata(dump.get(), name, text) == KVZIP_OK);
+
+  const auto coded = [](const Handle& from, const char* preset) {
+    void* bytes = nullptr;
+    std::size_t size = 0;
+    REQUIRE(kvzip_compress_memory(from.get(), preset, &bytes, &size) == KVZIP_OK);
+    std::string out(static_cast<const char*>(bytes), size);
+    kvzip_free(bytes);
+    return out;
+  };
+  const std::string whole = coded(dump, "lossless");
+  const Handle container = opened(whole.data(), whole.size());
+  REQUIRE(kvzip_tensor_count(container.get()) == 3);
+  std::size_t keys = 9;
+  REQUIRE(kvzip_find(container.get(), "0.0", &keys) == KVZIP_OK);
+  const kvzip_tensor* tensor = kvzip_tensor_at(container.get(), keys);
+  CHECK(std::string(tensor->role) == "key");
+  CHECK(std::string(tensor->dtype) == "F32");
+  CHECK(tensor->bytes == 2 * 5 * 32 * 4);
+  std::vector<float> values(2 * 5 * 32);
+  REQUIRE(kvzip_read(container.get(), keys, values.data(), values.size() * 4) == KVZIP_OK);
+  for (std::size_t i = 0; i < values.size(); ++i) CHECK(values[i] == 0.5f * static_cast<float>(i % 8) - 1);
+  CHECK(coded(container, "lossless") == whole);
+  const std::string near = coded(container, "int8");
+  const Handle other = opened(near.data(), near.size());
+  CHECK(kvzip_tensor_count(other.get()) == 3);
+  const std::string again = coded(other, "lossless");
+  CHECK(kvzip_tensor_count(opened(again.data(), again.size()).get()) == 3);
+}
+
 TEST_CASE("C: layouts and maps settle what names and shapes leave open") {
   const std::vector<float> data = wave(1);
   const Handle dump = created();

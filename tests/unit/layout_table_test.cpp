@@ -167,6 +167,23 @@ constexpr File kFiles[] = {
     {"5.1.0.0:1x1x256x32 5.1.0.1:1x1x256x32 5.1.1:7@I32", "1.5=CacheList 2.0=", "k:BHTD v:BHTD -"},
     {"5.0.0.0:1x4x256x64 5.0.0.1:1x4x256x64 5.0.1:11@I32", "1.5=CacheList 2.0=", "- - -"},
     {"0.0:1x1x256x512 0.1:1x1x256x64", "1.0=KVCache 2.0=", "k0:BHTD k0:BHTD"},
+    // Of a list the first cache that has keys and values is the layer's, as behind a state (Falcon-H1).
+    {"0.0.0.0.0:1x3x8 0.0.0.0.1:1x4x8x16 0.0.1:11@I32 0.1.0.0:1x4x256x64 0.1.0.1:1x4x256x64 0.1.1:7@I32",
+     "1.0=CacheList 2.0=", "- - - k0:BHTD v0:BHTD -"},
+    {"0.0.0.0:1x4x9x64 0.0.0.1:1x4x9x64 0.0.1:14@I32 0.1.0.0:1x4x256x64 0.1.0.1:1x4x256x64 0.1.1:15@I32",
+     "1.0=CacheList 2.0=", "k0:BHTD v0:BHTD - k:BHTD v:BHTD -"},
+    // mlx-lm 0.31 says the classes of a list in texts.
+    {"0.0.0:1x4x9x64 0.0.1:1x4x9x64 0.1.0:1x1x9x32 0.1.1:1x1x9x32",
+     "0.0.0.0=KVCache 0.0.0.1=KVCache 0.0.1.0= 0.0.1.1= 2.0=CacheList", "k0:BHTD v0:BHTD k:BHTD v:BHTD"},
+    {"0.0.0:1x3x8 0.0.1:1x4x8x16 0.1.0:1x4x9x64 0.1.1:1x4x9x64",
+     "0.0.0.0=ArraysCache 0.0.0.1=RotatingKVCache 0.0.1.0= 0.0.1.1.0=0 2.0=CacheList", "- - k0:BHTD v0:BHTD"},
+    {"1.0:1x4x9x64 1.1:1x4x9x64 0.0.0:1x4x9x64 0.0.1:1x4x9x64", "0.0.0.0=KVCache 2.0=CacheList 2.1=KVCache",
+     "k1:BHTD v1:BHTD k0:BHTD v0:BHTD"},
+    {"0.0.0.0:1x4x9x8@U32 0.0.0.1:1x4x9x2 0.0.0.2:1x4x9x2", "0.0.0.0=QuantizedKVCache 2.0=CacheList", "- - -"},
+    // Before, nothing says which of its arrays are of which cache, nor of what class these are.
+    {"0.0:1x4x9x64 0.1:1x4x9x64 0.2:1x4x9x64 0.3:1x4x9x64 1.0:1x4x9x64 1.1:1x4x9x64", "0.0= 2.0=CacheList 2.1=KVCache",
+     "- - - - k1:BHTD v1:BHTD"},
+    {"0.0.0:1x4x9x64 0.0.1:1x4x9x64", "0.0= 2.0=CacheList", "- -"},
     {"0.0:1x8x256x64 0.1:1x8x256x64", "", "- -"},
 
     // TensorRT-LLM has the sequence before keys and values; of two, transformers' order fits as well.

@@ -57,6 +57,10 @@ struct QuantisedCache {
     for (std::size_t t = 0; t < dump.tensors.size(); ++t) {
       const auto found = scalars.find(dump.tensors[t].name);
       if (found != scalars.end() && out->data(t).size() >= 4) std::memcpy(out->data(t).data(), &found->second, 4);
+      if (const auto type = classes.find(dump.tensors[t].name); type != classes.end()) {
+        const std::vector<std::int32_t> points(type->second.begin(), type->second.end());
+        std::memcpy(out->data(t).data(), points.data(), out->data(t).size());
+      }
       if (dump.tensors[t].dtype != DType::f16) continue;
       for (std::size_t i = 0; i < out->data(t).size() / 2; ++i) {  // no NaN and no overflow in scales
         const std::uint16_t bits = f16_from_float(0.25f * static_cast<float>(i % 7) - 0.5f);
@@ -68,7 +72,54 @@ struct QuantisedCache {
 
   Dump dump;
   std::map<std::string, int> scalars;
+  std::map<std::string, std::string> classes;  // by arrays of code points
 };
+
+/// The same caches, the plain one first, in a CacheList of one layer, as mlx-lm 0.32 and as 0.31 save it.
+QuantisedCache in_list(bool now) {
+  QuantisedCache cache(now);
+  const auto renamed = [&](const std::string& name) {
+    return fmt::format("0.{}{}{}", name[0] == '0' ? "1" : "0", now ? ".0" : "", name.substr(1));
+  };
+  for (TensorInfo& info : cache.dump.tensors) info.name = renamed(info.name);
+  std::map<std::string, int> scalars;
+  for (const auto& [name, value] : cache.scalars) scalars[renamed(name)] = value;
+  cache.scalars = scalars;
+  std::vector<Attribute>& texts = cache.dump.attributes;
+  if (!now) {
+    texts.clear();
+    for (const auto& [name, value] : std::vector<std::pair<std::string, std::string>>{{"0.0.0.0", "KVCache"},
+                                                                                      {"0.0.0.1", "QuantizedKVCache"},
+                                                                                      {"0.0.1.0", ""},
+                                                                                      {"0.0.1.1.0", "3"},
+                                                                                      {"0.0.1.1.1", "32"},
+                                                                                      {"0.0.1.1.2", "4"},
+                                                                                      {"1.model", "tiny"},
+                                                                                      {"2.0", "CacheList"}}) {
+      texts.push_back(text_attribute(name, value));
+    }
+    return cache;
+  }
+  std::erase_if(texts, [](const Attribute& a) { return a.name == "1.1"; });
+  for (Attribute& a : texts) {
+    if (a.name == "1.0") a.strings = {"CacheList"};
+    if (a.name.size() == 5 && a.name.ends_with(".0")) a.strings = {renamed(a.strings[0])};
+  }
+  cache.classes = {{"0.0.1", "KVCache"}, {"0.1.1", "QuantizedKVCache"}};
+  int at = 5;
+  for (const auto& [name, type] : cache.classes) {
+    cache.dump.tensors.push_back({name, DType::i32, {type.size()}});
+    texts.push_back(text_attribute(fmt::format("2.{}.0", at), name));
+    texts.push_back(text_attribute(fmt::format("2.{}.1", at++), "string"));
+  }
+  return cache;
+}
+
+std::string texts_of(const DumpReader& reader) {
+  std::string out;
+  for (const Attribute& a : reader.dump().attributes) out += a.name + "=" + a.strings.at(0) + " ";
+  return out;
+}
 
 std::vector<float> values(DumpReader& reader, const Slice& slice) {
   const DType dtype = reader.dump().tensors[slice.tensor].dtype;
@@ -166,11 +217,6 @@ TEST_CASE("codes of MLX that lie across bytes") {
 }
 
 TEST_CASE("decoded caches of MLX say what ordinary ones do") {
-  const auto texts_of = [](const DumpReader& reader) {
-    std::string out;
-    for (const Attribute& a : reader.dump().attributes) out += a.name + "=" + a.strings.at(0) + " ";
-    return out;
-  };
   const auto now = mlx_values(QuantisedCache(true).reader()), before = mlx_values(QuantisedCache(false).reader());
   CHECK(texts_of(*now) == "0.model=tiny 1.0=KVCache 1.1=KVCache 2.0= 2.1.0=0.2 2.1.1=scalar 2.2.0=1.2 2.2.1=scalar ");
   CHECK(texts_of(*before) == "0.0= 0.1= 1.model=tiny 2.0=KVCache 2.1=KVCache ");
@@ -272,13 +318,112 @@ TEST_CASE("a quantised cache of MLX with sizes beyond all memory is not asked fo
   CHECK(!is_decoded(cache));
 }
 
-TEST_CASE("containers keep quantised caches of MLX as they were stored") {
+TEST_CASE("quantised caches in a CacheList of MLX are values, and say that they are ordinary ones") {
+  for (const bool now : {false, true}) {
+    CAPTURE(now);
+    const auto plain = mlx_values(QuantisedCache(now).reader());
+    const auto reader = mlx_values(in_list(now).reader());
+    const std::vector<TensorInfo>& tensors = reader->dump().tensors;
+    REQUIRE(tensors.size() == (now ? 8 : 4));
+    CHECK(tensors[0] == TensorInfo{now ? "0.1.0.0" : "0.1.0", DType::f16, {1, 2, 3, 64}});
+    CHECK(tensors[1] == TensorInfo{now ? "0.1.0.1" : "0.1.1", DType::f16, {1, 2, 3, 64}});
+    for (const std::size_t half : {0u, 1u}) {
+      const Slice all{half, {0, 0, 0, 0}, {1, 2, 3, 64}};
+      CHECK(values(*reader, all) == values(*plain, all));
+    }
+    CHECK(mlx_quantised_lines(*reader).size() == 1);
+    const Recognition recognition = recognise(reader->dump());
+    CHECK(recognition.recognised == 4);
+    CHECK(!recognition.tensors[0].layer);
+    CHECK(recognition.tensors[2].layer == 0u);
+  }
+  QuantisedCache units = in_list(true);  // of arrays that are no more nothing is said
+  for (const char* name : {"0.1.0.0.0", "0.1.0.0.1", "0.1.0.3", "0.1.0.2"}) {
+    units.dump.attributes.push_back(text_attribute("unit", name, name));
+  }
+  CHECK(mlx_values(units.reader())->dump().attributes.back() == text_attribute("unit", "0.1.0.2", "0.1.0.2"));
+  CHECK(mlx_values(units.reader())->dump().attributes.size() == units.dump.attributes.size() - 3 - 4);
+  const auto before = mlx_values(in_list(false).reader()), now = mlx_values(in_list(true).reader());
+  CHECK(texts_of(*before) == "0.0.0.0=KVCache 0.0.0.1=KVCache 0.0.1.0= 0.0.1.1= 1.model=tiny 2.0=CacheList ");
+  CHECK(texts_of(*now) ==
+        "0.model=tiny 1.0=CacheList 2.0= 2.1.0=0.1.0.2 2.1.1=scalar 2.2.0=0.0.0.2 2.2.1=scalar "
+        "2.3.0=0.0.1 2.3.1=string 2.4.0=0.1.1 2.4.1=string ");
+  REQUIRE(now->dump().tensors[7] == TensorInfo{"0.1.1", DType::i32, {7}});
+  std::int32_t points[7] = {};
+  now->read({7, {0}, {7}}, std::as_writable_bytes(std::span(points)));
+  CHECK(std::string(points, points + 7) == "KVCache");
+  now->read({7, {1}, {3}}, std::as_writable_bytes(std::span(points).first(3)));
+  CHECK(std::string(points, points + 3) == "VCa");
+}
+
+TEST_CASE("caches of MLX of a class that only has as many letters stay as they are") {
+  const auto kept = [](QuantisedCache cache) { return !is_decoded(cache); };
+  QuantisedCache letters = in_list(true), wide = in_list(true), text = in_list(false);
+  CHECK(is_decoded(letters));
+  letters.classes["0.1.1"] = "QuantifiedKCache";
+  CHECK(kept(letters));
+  wide.tensor("0.1.1").dtype = DType::i64;
+  wide.classes.erase("0.1.1");
+  CHECK(kept(wide));
+  text.text("0.0.0.1", "QuantifiedKCache");
+  CHECK(kept(text));
+  // The file has what a list says of its caches for one more than its arrays are of.
+  QuantisedCache other = in_list(false);
+  for (TensorInfo& info : other.dump.tensors) {
+    if (info.name.starts_with("0.1.")) info.name[2] = '2';
+  }
+  CHECK(kept(other));
+}
+
+TEST_CASE("containers of quantised caches of MLX show values, and what they state of the rest") {
   QuantisedCache container(true);
-  auto reader = container.reader();
-  reader->stated = recognise(container.dump);
-  const auto same = mlx_values(std::move(reader));
-  CHECK(stored_blocks(*same) == nullptr);
-  CHECK(mlx_quantised_lines(*same).at(0).find("decompress it first") != std::string::npos);
+  auto stored = container.reader();
+  stored->stated = recognise(container.dump);
+  stored->stated->tensors[6].why = "as stated";
+  stored->stated->model.model = "stated";
+  const auto reader = mlx_values(std::move(stored));
+  REQUIRE(stored_blocks(*reader) != nullptr);
+  const Recognition* found = reader->recognition();
+  REQUIRE(found != nullptr);
+  REQUIRE(found->tensors.size() == 6);
+  CHECK(found->recognised == 4);
+  CHECK(found->tensors[0].role == Role::key);
+  CHECK(found->tensors[1].axes.text() == "BHTD");
+  CHECK(found->tensors[2].why == "as stated");
+  CHECK(found->model.model == "stated");
+  CHECK(found->model.layers == 2);
+  // What values stand for counts as theirs.
+  const std::vector<TensorInfo>& tensors = stored_blocks(*reader)->dump().tensors;
+  for (std::size_t t = 0; t < tensors.size(); ++t) {
+    const std::string& shown = reader->dump().tensors[shown_as(*reader, t)].name;
+    const bool keys = tensors[t].name == "0.3" || tensors[t].name == "0.4";
+    CHECK(shown == (keys ? "0.0" : tensors[t].name.substr(0, 3)));
+  }
+  MemoryReader ordinary(container.dump);
+  CHECK(shown_as(ordinary, 5) == 5);
+}
+
+TEST_CASE("quantised caches of MLX whose numbers cannot be read stay as they are") {
+  struct Damaged final : MemoryReader {
+    using MemoryReader::MemoryReader;
+    void read(const Slice& slice, std::span<std::byte> out) override {
+      if (dump().tensors[slice.tensor].name == "0.4") fail(ErrorCode::corrupt, "damaged");
+      MemoryReader::read(slice, out);
+    }
+  };
+  const auto reader = mlx_values(std::make_unique<Damaged>(QuantisedCache(true).dump));
+  CHECK(stored_blocks(*reader) == nullptr);
+  CHECK(mlx_quantised_lines(*reader).at(0).find("cannot be read (damaged)") != std::string::npos);
+}
+
+TEST_CASE("quantised caches of MLX that come through a pipe stay as they are, and a line says so") {
+  struct Piped final : MemoryReader {
+    using MemoryReader::MemoryReader;
+    ReaderTraits traits() override { return {.container = nullptr, .once = true}; }
+  };
+  const auto reader = mlx_values(std::make_unique<Piped>(QuantisedCache(true).dump));
+  CHECK(stored_blocks(*reader) == nullptr);
+  CHECK(mlx_quantised_lines(*reader).at(0).find("they come through a pipe") != std::string::npos);
 }
 
 }  // namespace

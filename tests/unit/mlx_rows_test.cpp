@@ -262,6 +262,27 @@ TEST_CASE("to 0.31 MLX says in texts what is no row") {
   CHECK(cut(older, "2:")->dump().text("0.1.2") == "256");
 }
 
+TEST_CASE("caches of a list of MLX say in texts, in 0.31, what is no row") {
+  PromptCache cache;
+  cache.old().text("2.0", "CacheList").text("0.0.0.0", "KVCache").text("0.0.0.1", "RotatingKVCache");
+  cache.text("0.0.1.0", "")
+      .text("0.0.1.1.0", "0")
+      .text("0.0.1.1.1", "8")
+      .text("0.0.1.1.2", "12")
+      .text("0.0.1.1.3", "4");
+  cache.rows("0.0", 12).rows("0.1", 8);
+  CHECK(refusal(cache, "0:11").find("cache 0.1 of class RotatingKVCache cannot be cut by tokens") != std::string::npos);
+  const auto part = cut(cache, "2:");
+  CHECK(part->dump().text("0.0.1.1.2") == "10");
+  CHECK(part->dump().text("0.0.1.1.3") == "4");
+  CHECK(rows_of(*part, "0.0.0") == 10);
+  CHECK(rows_of(*part, "0.1.0") == 8);
+  // Before, nothing is said of the caches, so that rows may be anything.
+  PromptCache older;
+  older.old().text("2.0", "CacheList").text("0.0", "").rows("0", 12).text("2.1", "KVCache").rows("1", 12);
+  CHECK(refusal(older, "0:9").find("its state is of all tokens") != std::string::npos);
+}
+
 TEST_CASE("counts of MLX that make no sense are none") {
   for (const std::int32_t odd : {-1, std::numeric_limits<std::int32_t>::min()}) {
     PromptCache cache;
