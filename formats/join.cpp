@@ -12,6 +12,7 @@
 #include "formats/hdf5/hdf5.hpp"
 #include "formats/hdf5/hdf5_frame.hpp"
 #include "formats/left_out.hpp"
+#include "formats/mlx_cache.hpp"
 #include "formats/name_patterns.hpp"
 #include "formats/parts.hpp"
 #include "formats/text.hpp"
@@ -47,6 +48,13 @@ class JoinReader final : public DumpReader, public LeavesOut {
     for (JoinInput& input : inputs) {
       input = without_frame(std::move(input));
       DumpReader& reader = *input.reader;
+      if (MlxCache(reader.dump()).present()) {
+        throw Error(
+            ErrorCode::invalid_argument,
+            fmt::format("{} is a prompt cache of MLX, which mlx-lm loads only without other arrays beside its own",
+                        input.name),
+            Hint::alone);
+      }
       inputs_.push_back({std::move(input), dump_.tensors.size(), parts_});
       const std::vector<TensorInfo>& tensors = reader.dump().tensors;
       dump_.tensors.insert(dump_.tensors.end(), tensors.begin(), tensors.end());

@@ -180,6 +180,14 @@ TEST_CASE("join: a tensor of two inputs is refused") {
         "tensor 'k' is both in a.safetensors and in b.safetensors");
 }
 
+TEST_CASE("join: a prompt cache of MLX stands alone, as mlx-lm loads no other arrays beside its own") {
+  const Dump cache = one_tensor("0.0", {text_attribute("1.0", "KVCache"), text_attribute("2.0", "")});
+  for (const bool first : {true, false}) {
+    auto a = memory(first ? cache : one_tensor("k")), b = memory(first ? one_tensor("k") : cache);
+    CHECK(refusal(two(std::move(a), std::move(b))).find("is a prompt cache of MLX") != std::string::npos);
+  }
+}
+
 TEST_CASE("join: attributes agree or are refused") {
   const auto attributes = [](std::string format, std::string rope) {
     return std::vector<Attribute>{text_attribute("format", std::move(format)),
