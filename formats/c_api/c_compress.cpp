@@ -25,7 +25,7 @@ RuleSet rules_of(const char* preset) {
 }
 
 /// What the tool does without options: saliency from queries or by proxy, and tables, where the rules ask for them.
-KvzOptions options_of(kvzip_dump& dump, const char* preset, bool tables = true) {
+KvzOptions options_of(kvzip_dump& dump, const char* preset, bool fits = true) {
   KvzOptions options;
   options.rules = rules_of(preset);
   if (dump.reader().traits().once) return options;
@@ -34,7 +34,7 @@ KvzOptions options_of(kvzip_dump& dump, const char* preset, bool tables = true) 
     saliency.threads = dump.threads;
     options.saliency = std::make_shared<Saliency>(measure_saliency(dump.reader(), dump.recognition(), saliency));
   }
-  if (tables) options.tables.stored = fit_tables(dump.reader(), dump.recognition(), options, dump.threads);
+  if (fits) fit_options(dump.reader(), dump.recognition(), options, dump.threads);
   return options;
 }
 
