@@ -199,6 +199,18 @@ bool Pipeline::by_role() const {
   return std::any_of(stages_.begin(), stages_.end(), [](const auto& stage) { return stage->by_role(); });
 }
 
+Pipeline Pipeline::before_padding() const {
+  Pipeline out = *this;
+  if (exact()) {
+    auto codec = exact_->clone();
+    codec->leave_out_padding();
+    out.exact_.part = std::move(codec);
+  } else if (stages_.front()->kind() != StageKind::rows && stages_.size() < limits::kStages) {
+    out = parse("window:recent=0," + text());
+  }
+  return out;
+}
+
 bool Pipeline::weighs() const {
   return std::any_of(stages_.begin(), stages_.end(), [](const auto& stage) { return stage->weighs(); });
 }

@@ -39,6 +39,9 @@ class Pipeline {
   bool exact() const { return exact_.part != nullptr; }
   /// True when a stage treats members of a tile by their role.
   bool by_role() const;
+  /// As parsed: the same for a sequence that ends with padding, which takes no room: stages behind a window, where they
+  /// have none and one more may stand, an exact codec told so.
+  Pipeline before_padding() const;
   /// True when a stage uses Tile::saliency.
   bool weighs() const;
   /// True when a stage keeps state from frame to frame.

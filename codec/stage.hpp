@@ -112,6 +112,8 @@ class ExactCodec : public Configurable {
     std::uint32_t rows, cols, head_dim;
   };
   virtual std::unique_ptr<ExactCodec> clone() const = 0;
+  /// From now on rows of zeros at the end of a tile take no room.
+  virtual void leave_out_padding() = 0;
   virtual void encode(const Elements& shape, ByteView elements, StreamWriter& out) const = 0;
   /// Sets all of `elements`. Streams are hostile.
   virtual void decode(const Elements& shape, StreamReader& in, std::span<std::byte> elements) const = 0;

@@ -33,6 +33,8 @@ struct TileContext {
   std::uint32_t heads = 1, head_dim = 1;  // of all members, side by side; both 0 where members' heads differ in width
   std::vector<TileMember> members;        // left to right; they cover the channels. Empty: one member, as above
   std::uint64_t total_tokens = 0;         // of the whole sequence
+  // Encoder: those before the padding at its end, rows of zeros.
+  std::uint64_t used_tokens = ~std::uint64_t{0};
   DType source = DType::f32;
   Rope rope;
 

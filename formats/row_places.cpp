@@ -136,7 +136,8 @@ class Placing {
     std::uint64_t end = 0;
     for (std::size_t t = 0; t < used.size(); ++t) {
       if (used[t] == 0) continue;
-      used[t] = used_rows(reader_, t, recognition_.tensors[t].axes.find('T')).value_or(used[t]);
+      const std::uint64_t own = used_rows(reader_, t, recognition_.tensors[t].axes.find('T'));
+      if (own != 0) used[t] = own;
       end = std::max(end, used[t]);
     }
     for (std::size_t t = 0; t < used.size(); ++t) {

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <limits>
 #include <optional>
 #include <set>
 
@@ -16,6 +17,7 @@
 #include "formats/saliency_layer.hpp"
 #include "formats/saliency_proxy.hpp"
 #include "formats/token_positions.hpp"
+#include "formats/used_rows.hpp"
 
 namespace kvzip {
 namespace {
@@ -117,8 +119,13 @@ class Measuring {
  private:
   using Layer = std::pair<std::uint32_t, std::uint64_t>;
 
+  /// Without padding, which is no token.
   void measure(const Layer& layer, const LayerHeads& place) {
-    const HeadRows& keys = place.keys[0];
+    HeadRows keys = place.keys[0], values = place.values[0];
+    tokens_ = keys.tokens;
+    const std::uint64_t used = std::max(used_tokens(dump_, keys.tensor, keys.axes, keys.fixed),
+                                        used_tokens(dump_, values.tensor, values.axes, values.fixed));
+    if (used != 0) keys.tokens = values.tokens = std::min(used, tokens_);
     const LayerQueries* queries = queries_ ? queries_->of(layer) : nullptr;
     const auto [rope, window] = model_.attention(layer.first);
     std::uint64_t end = positions_.stored() ? positions_.behind(keys.tokens) : positions_.first_of(layer) + keys.tokens;
@@ -126,7 +133,7 @@ class Measuring {
     const std::optional<Rotary> rotary = rotary_of(rope, keys.dims, end);
     SaliencyLayer of{dump_,
                      keys,
-                     place.values[0],
+                     values,
                      positions_.first_of(layer),
                      nullptr,
                      nullptr,
@@ -165,10 +172,13 @@ class Measuring {
     const std::vector<float> rows = queries_->read(queries, chosen, of.turn);
     std::vector<std::uint64_t> positions;
     for (const std::uint64_t token : chosen) positions.push_back(queries.position(token));
-    const TokenWeights weights = weigh_tokens(of, {rows, positions, queries.heads});
+    TokenWeights weights = weigh_tokens(of, {rows, positions, queries.heads});
     for (std::uint64_t head = 0; head < of.keys.heads; ++head) {
-      asked_heads_.add_weights({Role::key, layer.first, layer.second, head}, weights.keys[head]);
-      asked_heads_.add_weights({Role::value, layer.first, layer.second, head}, weights.values[head]);
+      for (const Role role : {Role::key, Role::value}) {
+        std::vector<double>& own = (role == Role::key ? weights.keys : weights.values)[head];
+        own.resize(tokens_, std::numeric_limits<double>::quiet_NaN());
+        asked_heads_.add_weights({role, layer.first, layer.second, head}, own);
+      }
     }
     return asked_ = true;
   }
@@ -181,6 +191,7 @@ class Measuring {
     for (std::uint64_t head = 0; head < of.values.heads; ++head) {
       for (const Role role : {Role::key, Role::value}) {
         std::vector<float> own = numbers[head];
+        own.resize(tokens_, Heads::kUnknown);
         for (float& s : own) s += role == Role::key ? kKeysAbove / 2 : -kKeysAbove / 2;
         other_heads_.add({role, layer.first, layer.second, head}, std::move(own));
       }
@@ -195,6 +206,7 @@ class Measuring {
   TokenPositions positions_;
   Heads asked_heads_, other_heads_;
   std::set<Layer> by_proxy_;
+  std::uint64_t tokens_ = 0;          // of the layer at hand, with padding
   bool any_ = false, asked_ = false;  // queries that fit; of which one comes late enough
 };
 

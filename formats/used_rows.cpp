@@ -9,38 +9,51 @@ namespace {
 
 constexpr std::uint64_t kMostZeroBytes = std::uint64_t{1} << 24;  // read at a time
 
-/// True when rows [first, first + count) of a tensor are bytes of 0.
-bool zero_rows(DumpReader& reader, std::size_t tensor, std::size_t axis, std::uint64_t first, std::uint64_t count) {
-  const TensorInfo& info = reader.dump().tensors[tensor];
-  Slice slice{tensor, std::vector<std::uint64_t>(info.shape.size(), 0), info.shape};
-  slice.start[axis] = first;
-  slice.count[axis] = count;
-  Bytes bytes(slice.elements() * slice_unit(info));
-  reader.read(slice, bytes);
+bool is_zero(DumpReader& reader, const Slice& box) {
+  Bytes bytes(box.elements() * slice_unit(reader.dump().tensors[box.tensor]));
+  reader.read(box, bytes);
   return std::all_of(bytes.begin(), bytes.end(), [](std::byte b) { return b == std::byte{0}; });
 }
 
-}  // namespace
+Slice whole(DumpReader& reader, std::size_t tensor) {
+  const std::vector<std::uint64_t>& shape = reader.dump().tensors[tensor].shape;
+  return {tensor, std::vector<std::uint64_t>(shape.size(), 0), shape};
+}
 
-std::optional<std::uint64_t> used_rows(DumpReader& reader, std::size_t tensor, std::size_t axis) {
-  const TensorInfo& info = reader.dump().tensors[tensor];
-  const std::uint64_t rows = info.shape[axis];
-  if (rows == 0 || info.elements() == 0) return std::nullopt;
-  const std::uint64_t row_bytes = info.bytes() / rows;
-  if (row_bytes > kMostZeroBytes) return std::nullopt;
+std::uint64_t rows_of_box(DumpReader& reader, Slice box, std::size_t axis) {
+  const std::uint64_t first = box.start[axis], rows = box.count[axis];
+  if (box.elements() == 0) return 0;
+  const std::uint64_t row_bytes = box.elements() / rows * slice_unit(reader.dump().tensors[box.tensor]);
+  if (row_bytes > kMostZeroBytes) return rows;
   std::uint64_t used = rows, step = 1;
   while (used > 0) {
     step = std::min(step, used);
-    if (zero_rows(reader, tensor, axis, used - step, step)) {
+    box.start[axis] = first + used - step, box.count[axis] = step;
+    if (is_zero(reader, box)) {
       used -= step;
       step = std::min(step * 2, std::max<std::uint64_t>(1, kMostZeroBytes / row_bytes));
     } else if (step == 1) {
-      return used;
+      break;
     } else {
       step = (step + 1) / 2;
     }
   }
-  return std::nullopt;
+  return used;
+}
+
+}  // namespace
+
+std::uint64_t used_rows(DumpReader& reader, std::size_t tensor, std::size_t axis) {
+  return rows_of_box(reader, whole(reader, tensor), axis);
+}
+
+std::uint64_t used_tokens(DumpReader& reader, std::size_t tensor, const Axes& axes,
+                          std::span<const std::uint64_t> fixed) {
+  Slice box = whole(reader, tensor);
+  for (std::size_t a = 0; a < fixed.size(); ++a) {
+    if (!Axes::is_inside(axes[a])) box.start[a] = fixed[a], box.count[a] = 1;
+  }
+  return rows_of_box(reader, std::move(box), axes.find('T'));
 }
 
 }  // namespace kvzip

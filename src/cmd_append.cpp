@@ -7,6 +7,7 @@
 
 #include "codec/fail.hpp"
 #include "formats/collection.hpp"
+#include "formats/kvz/kvz_fit.hpp"
 #include "formats/kvz/kvz_growth.hpp"
 #include "formats/kvz/kvz_plan.hpp"
 #include "kvzip/container.hpp"
@@ -27,9 +28,11 @@ struct AppendArguments {
 };
 
 /// The rules would code the container as it is coded.
-bool made_by(const RuleSet& rules, std::optional<std::uint64_t> chunk_tokens, const KvzReader& container) {
+bool made_by(const RuleSet& rules, std::optional<std::uint64_t> chunk_tokens, KvzReader& container) {
   const KvzTables tables{container.stored_tables(), {}};
-  const Plan plan = make_plan(container.dump(), *container.recognition(), rules, chunk_tokens, &tables);
+  const Recognition& roles = *container.recognition();
+  const auto used = find_used_tokens(container, roles, {rules, chunk_tokens, {}});
+  const Plan plan = make_plan(container.dump(), roles, rules, chunk_tokens, &tables, used);
   const std::vector<KvzGroup>& groups = container.description().groups;
   return std::ranges::all_of(plan.groups, [&](const PlanGroup& group) {
     const std::string text = plan.pipelines[group.pipeline].text();
@@ -41,7 +44,7 @@ bool made_by(const RuleSet& rules, std::optional<std::uint64_t> chunk_tokens, co
 }
 
 /// The preset that the container was made with, unless another is asked for.
-RuleSet rules_for(const AppendArguments& o, std::optional<std::uint64_t> chunk_tokens, const KvzReader& container) {
+RuleSet rules_for(const AppendArguments& o, std::optional<std::uint64_t> chunk_tokens, KvzReader& container) {
   if (!o.preset.empty()) return load_rules(o.preset, o.key, o.value);
   const std::string& preset = container.description().preset;
   const auto known = builtin_presets();

@@ -257,8 +257,7 @@ Outcome compress_job(const CompressArguments& o, const Job& job, KvzOptions opti
   DumpReader& source = blocks != nullptr ? *blocks : *reader;
   recognising.say = recognising.strict = recognising.some = false;
   const Recognition stored = blocks != nullptr ? recognise_input(source, recognising, options.user) : recognition;
-  if (!source.traits().once && !by_tokens)
-    options.tables.stored = fit_tables(source, stored, options, o.common.threads);
+  if (!source.traits().once && !by_tokens) fit_options(source, stored, options, o.common.threads);
   write_container(o, job, source, stored, options);
   outcome.source_bytes = tensor_bytes((whole ? *whole : source).dump());
   if (!is_stream_output(job.out)) outcome.file_bytes = stored_bytes(job.out);

@@ -11,6 +11,9 @@
 #include "codec/number.hpp"
 #include "formats/hdf5/hdf5.hpp"
 #include "formats/mlx_cache.hpp"
+#include "formats/row_places.hpp"
+#include "formats/selection.hpp"
+#include "formats/used_rows.hpp"
 #include "src/commands.hpp"
 #include "src/prune/merge.hpp"
 #include "src/prune/pruned_reader.hpp"
@@ -101,6 +104,22 @@ Kept choose(const PruneArguments& o, DumpReader& reader, const Recognition& role
   return keep_by_scores(scores, o.by(), budget);
 }
 
+/// Without the padding at its end, which is no recent token and has no attention.
+std::unique_ptr<DumpReader> without_padding(std::unique_ptr<DumpReader> reader, const Recognition& roles, bool quiet) {
+  const std::uint64_t tokens = common_tokens(find_heads(reader->dump(), roles, 0));
+  const RowPlaces places = row_places(*reader, roles);
+  std::uint64_t used = 0;
+  for (std::size_t t = 0; t < roles.tensors.size(); ++t) {
+    if (places.rows[t] == 0) continue;
+    used = std::max(used, std::min(places.rows[t], used_rows(*reader, t, roles.tensors[t].axes.find('T'))));
+  }
+  if (used == 0 || used >= tokens) return reader;
+  if (!quiet) note(fmt::format("tokens {} to {} are padding, and go", used, tokens - 1));
+  Selection before;
+  before.tokens = {0, used};
+  return select_positions(std::move(reader), roles, before);
+}
+
 void check(const PruneArguments& o) {
   if (o.mask.empty() && o.keep.empty())
     throw UsageError("--keep or --mask is required: how many tokens stay, or which");
@@ -118,16 +137,18 @@ int prune(const PruneArguments& o) {
   const std::string format = output_format(o.out, o.to);
   refuse_same_file(o.in, o.out);
   return with_file(o.in, [&] {
-    const auto reader = open_reader(o.in);
+    auto reader = open_reader(o.in);
     if (reader->traits().once) throw UsageError("prune reads a container twice: give it as a file, not from a pipe");
     if (MlxCache(reader->dump()).present()) {
       fail(ErrorCode::invalid_argument,
            "a prompt cache of MLX, which counts rows and positions by one number, so that mlx-lm loads none that lacks "
            "tokens in between; 'kvzip compress --tokens A:B' takes those of a range");
     }
-    const Recognition roles = recognise_input(*reader, o.recognising, {});
+    Recognition roles = recognise_input(*reader, o.recognising, {});
     const auto beside = hdf5_left_out(*reader);
     if (!beside.empty() && !o.common.quiet) note(fmt::format("left out: {}", fmt::join(beside, "; ")));
+    if (o.mask.empty()) reader = without_padding(std::move(reader), roles, o.common.quiet);
+    if (reader->recognition() != nullptr) roles = *reader->recognition();
     const Kept kept = choose(o, *reader, roles);
     PrunedReader pruned(*reader, roles, kept);
     const auto writer = create_writer(o.out, format, pruned.dump(), o.common.force);

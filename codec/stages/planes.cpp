@@ -10,12 +10,14 @@
 
 #include "codec/fail.hpp"
 #include "codec/kernels/byte_planes.hpp"
+#include "codec/side.hpp"
 #include "codec/stages/stages.hpp"
 
 namespace kvzip {
 namespace {
 
 enum class Split : std::uint8_t { planes, none };
+enum class Rows : std::uint8_t { all, used };
 
 bool rotates(DType dtype) {
   return dtype == DType::f16 || dtype == DType::bf16 || dtype == DType::f32 || dtype == DType::f64;
@@ -25,10 +27,21 @@ class Planes final : public Cloned<Planes, ExactCodec> {
  public:
   void fields(FieldVisitor& v) override {
     static constexpr std::array<std::string_view, 2> kSplits{"planes", "none"};
+    static constexpr std::array<std::string_view, 2> kRows{"all", "used"};
     v.choice("split", split_, kSplits, "planes: a stream for each byte of an element; none: the bytes as they are");
+    v.since("1.1");
+    v.choice("rows", rows_, kRows, "used: rows of zeros at the end of a tile, padding, take no room");
   }
 
-  void encode(const Elements& shape, ByteView elements, StreamWriter& out) const override {
+  void leave_out_padding() override { rows_ = Rows::used; }
+
+  void encode(const Elements& all, ByteView elements, StreamWriter& out) const override {
+    Elements shape = all;
+    if (rows_ == Rows::used) {
+      shape.rows = used_rows(all, elements);
+      pass_integer(out, StreamLabel::flags, shape.rows);
+      elements = elements.first(shape.rows * row_bytes(all));
+    }
     std::vector<Stream> streams = empty_streams(shape);
     for (Stream& s : streams) s.allocate();
     if (split_ == Split::none) {
@@ -42,7 +55,15 @@ class Planes final : public Cloned<Planes, ExactCodec> {
     for (Stream& s : streams) out.put(std::move(s));
   }
 
-  void decode(const Elements& shape, StreamReader& in, std::span<std::byte> elements) const override {
+  void decode(const Elements& all, StreamReader& in, std::span<std::byte> elements) const override {
+    Elements shape = all;
+    if (rows_ == Rows::used) {
+      pass_integer(in, StreamLabel::flags, shape.rows);
+      if (shape.rows > all.rows) fail(ErrorCode::corrupt, "planes: more rows than the tile has");
+      const auto padding = elements.subspan(shape.rows * row_bytes(all));
+      std::fill(padding.begin(), padding.end(), std::byte{0});
+      elements = elements.first(shape.rows * row_bytes(all));
+    }
     std::vector<Stream> streams = empty_streams(shape);
     for (Stream& s : streams) in.get(s);
     if (split_ == Split::none) {
@@ -56,6 +77,14 @@ class Planes final : public Cloned<Planes, ExactCodec> {
   }
 
  private:
+  static std::size_t row_bytes(const Elements& e) { return std::size_t{e.cols} * dtype_unit(e.dtype); }
+
+  static std::uint32_t used_rows(const Elements& e, ByteView elements) {
+    const auto last = std::find_if(elements.rbegin(), elements.rend(), [](std::byte b) { return b != std::byte{0}; });
+    const auto bytes = static_cast<std::size_t>(elements.rend() - last);
+    return bytes == 0 ? 0 : static_cast<std::uint32_t>((bytes - 1) / row_bytes(e) + 1);
+  }
+
   /// A stream for each byte of an element, or one with `unit` bytes for each column.
   std::vector<Stream> empty_streams(const Elements& e) const {
     const auto unit = static_cast<std::uint32_t>(dtype_unit(e.dtype));
@@ -69,6 +98,7 @@ class Planes final : public Cloned<Planes, ExactCodec> {
   }
 
   Split split_ = Split::planes;
+  Rows rows_ = Rows::all;
 };
 
 }  // namespace

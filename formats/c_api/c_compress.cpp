@@ -46,7 +46,7 @@ Input input_of(kvzip_dump& dump, const char* preset, bool by_tokens = false) {
     saliency.threads = dump.threads;
     in.options.saliency = std::make_shared<Saliency>(measure_saliency(in.reader, in.roles, saliency));
   }
-  if (!by_tokens) in.options.tables.stored = fit_tables(in.reader, in.roles, in.options, dump.threads);
+  if (!by_tokens) fit_options(in.reader, in.roles, in.options, dump.threads);
   return in;
 }
 

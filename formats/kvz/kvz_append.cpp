@@ -170,7 +170,7 @@ std::uint64_t append_kvz(const std::string& path, DumpReader& more, const Recogn
   }
   Subset added(more, roles, tensors);
   KvzOptions fitted = options;
-  fitted.tables.stored = fit_tables(added, *added.recognition(), options, threads);
+  fit_options(added, *added.recognition(), fitted, threads);
   narrow_mode(file.get(), path);
   const auto cut = [&] { return ::ftruncate(file.get(), static_cast<off_t>(segments.end)); };
   if (cut() != 0) fail_errno(path, "write");

@@ -106,7 +106,7 @@ class Ordered {
     const auto view = select(std::make_unique<BorrowedReader>(dump_), roles_, selection);
     KvzOptions options = options_;
     options.saliency = saliency_of(options_.saliency, tokens, some);
-    options.tables.stored = fit_tables(*view, *view->recognition(), options, threads_);
+    fit_options(*view, *view->recognition(), options, threads_);
     const auto writer = create_kvz_writer(file.sink(), view->dump(), *view->recognition(), options);
     std::uint64_t size = 0;
     transcode(*view, *writer, threads_, [&](std::uint64_t done, std::uint64_t all) {

@@ -84,10 +84,11 @@ inline constexpr std::uint64_t kPassChunk = std::uint64_t{1} << 20;  // bytes of
 /// fail(corrupt) or fail(invalid_argument) names the tensor.
 void finish_plan(Plan& plan, const Dump& dump, const Recognition& recognition);
 
-/// A plan from rules. Without tables, pipelines that ask for some are left without.
+/// A plan from rules. Without tables, pipelines that ask for some are left without. `used_tokens`: KvzOptions.
 struct KvzTables;
 Plan make_plan(const Dump& dump, const Recognition& recognition, const RuleSet& rules,
-               std::optional<std::uint64_t> chunk_tokens, const KvzTables* tables = nullptr);
+               std::optional<std::uint64_t> chunk_tokens, const KvzTables* tables = nullptr,
+               std::span<const std::uint64_t> used_tokens = {});
 
 /// Parts [first, last) of a group that may hold elements of the slice.
 std::pair<std::uint64_t, std::uint64_t> parts_touching(const PlanGroup& group, const Dump& dump, const Slice& slice);

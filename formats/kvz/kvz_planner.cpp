@@ -19,12 +19,14 @@ class Planner {
           const KvzTables* tables)
       : dump_(dump), recognition_(recognition), rules_(rules), chunk_(chunk_tokens), tables_(tables) {}
 
-  Plan plan() {
+  Plan plan(std::span<const std::uint64_t> used_tokens) {
     for (std::size_t i = 0; i < dump_.tensors.size(); ++i) add_tensor(i);
     for (auto& [key, by_layer] : joint_) add_joint(*key.first, by_layer);
     std::stable_sort(places_.begin(), places_.end(), [](const Place& a, const Place& b) { return a.order < b.order; });
     for (Place& place : places_) plan_.groups.push_back(std::move(place.group));
     finish_plan(plan_, dump_, recognition_);
+    const std::size_t known = std::min(used_tokens.size(), plan_.groups.size());
+    for (std::size_t g = 0; g < known; ++g) plan_.groups[g].context.used_tokens = used_tokens[g];
     resolve_pipelines();
     return std::move(plan_);
   }
@@ -238,7 +240,8 @@ class Planner {
     std::vector<Pipeline> resolved;
     for (std::size_t g = 0; g < plan_.groups.size(); ++g) {
       PlanGroup& group = plan_.groups[g];
-      Pipeline p = plan_.pipelines[group.pipeline];
+      const bool padded = group.tiled && group.context.used_tokens < group.rows;
+      Pipeline p = padded ? plan_.pipelines[group.pipeline].before_padding() : plan_.pipelines[group.pipeline];
       if (tables_ != nullptr) use_tables_to_write(p, g, tables_->stored, tables_->beside);
       if (group.tiled && group.frames > 0) p.resolve(group.context, plan_.shape(dump_, group, group.first_frame));
       const auto [it, is_new] = known.emplace(p.text(true), resolved.size());
@@ -263,9 +266,10 @@ class Planner {
 }  // namespace
 
 Plan make_plan(const Dump& dump, const Recognition& recognition, const RuleSet& rules,
-               std::optional<std::uint64_t> chunk_tokens, const KvzTables* tables) {
+               std::optional<std::uint64_t> chunk_tokens, const KvzTables* tables,
+               std::span<const std::uint64_t> used_tokens) {
   const std::uint64_t chunk = chunk_tokens ? *chunk_tokens : rules.chunk_tokens.value_or(kDefaultChunk);
-  return Planner(dump, recognition, rules, chunk, tables).plan();
+  return Planner(dump, recognition, rules, chunk, tables).plan(used_tokens);
 }
 
 }  // namespace kvzip

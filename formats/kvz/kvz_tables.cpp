@@ -8,6 +8,7 @@
 #include "codec/fail.hpp"
 #include "codec/limits.hpp"
 #include "formats/file.hpp"
+#include "formats/kvz/kvz_fit.hpp"
 #include "formats/kvz/kvz_repeats.hpp"
 #include "formats/parallel.hpp"
 
@@ -28,15 +29,17 @@ bool is_name(std::string_view text) {
          !is_hash(text);
 }
 
-/// Parts of a group, evenly spread, of kFitValues values or one part.
+/// Parts of a group that hold tokens, evenly spread, of kFitValues values or one part.
 std::vector<Pipeline::SampleTile> sample_tiles(DumpReader& reader, const Plan& plan, const PlanGroup& group) {
   const Dump& dump = reader.dump();
   const TileShape largest = plan.shape(dump, plan.part(dump, group.first_part));
   const std::uint64_t values = std::max<std::uint64_t>(1, std::uint64_t{largest.rows} * largest.cols);
-  const std::uint64_t count = std::clamp<std::uint64_t>(limits::kFitValues / values, 1, group.parts);
+  const std::uint64_t used = std::min(group.context.used_tokens, group.rows);
+  const std::uint64_t parts = std::clamp<std::uint64_t>((used - 1) / largest.rows + 1, 1, group.parts);
+  const std::uint64_t count = std::clamp<std::uint64_t>(limits::kFitValues / values, 1, parts);
   std::vector<Pipeline::SampleTile> tiles;
   for (std::uint64_t i = 0; i < count; ++i) {
-    Part part = plan.part(dump, group.first_part + i * group.parts / count);
+    Part part = plan.part(dump, group.first_part + i * parts / count);
     for (const Slice& slice : part.slices) {
       Bytes& data = part.data.emplace_back(slice_bytes(dump, slice));
       reader.read(slice, data);
@@ -147,7 +150,7 @@ Tables tables_beside(const std::string& path) {
 
 Tables fit_tables(DumpReader& reader, const Recognition& recognition, const KvzOptions& options, unsigned threads) {
   const Dump& dump = reader.dump();
-  const Plan plan = make_plan(dump, recognition, options.rules, options.chunk_tokens);
+  const Plan plan = make_plan(dump, recognition, options.rules, options.chunk_tokens, nullptr, options.used_tokens);
   std::vector<std::size_t> wanting;
   bool repeats = false;
   for (std::size_t g = 0; g < plan.groups.size(); ++g) {

@@ -59,13 +59,14 @@ class KvzWriter final : public DumpWriter {
 
 std::unique_ptr<DumpWriter> create(Destination to, const Dump& dump, const Recognition& recognition,
                                    const KvzOptions& options) {
-  KvzHeader header{"kvzip " KVZIP_VERSION,
-                   options.rules.name,
-                   options.user,
-                   dump,
-                   recognition,
-                   make_plan(dump, recognition, options.rules, options.chunk_tokens, &options.tables),
-                   options.base};
+  KvzHeader header{
+      "kvzip " KVZIP_VERSION,
+      options.rules.name,
+      options.user,
+      dump,
+      recognition,
+      make_plan(dump, recognition, options.rules, options.chunk_tokens, &options.tables, options.used_tokens),
+      options.base};
   auto encoder = std::make_unique<TileEncoder>(options.saliency);
   if (options.results) encoder = make_checked_encoder(std::move(encoder), *options.results);
   return std::make_unique<KvzWriter>(std::move(to), std::move(header), options.tables.stored, std::move(encoder));

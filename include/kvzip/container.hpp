@@ -67,14 +67,17 @@ struct KvzOptions {
   KvzTables tables{};
   /// Which tokens matter more, for pipelines that make use of it (measure_saliency()); null = not known.
   std::shared_ptr<const Saliency> saliency{};
+  /// Of each tile group: its tokens before the padding at their end, rows of zeros. Empty = there is none.
+  std::vector<std::uint64_t> used_tokens{};
   /// Given: the dump is what follows these tokens, and its model's first position is that of its own first token.
   std::optional<KvzBase> base{};
 };
 
-/// Makes the tables that the rules ask for, for `tables.stored`: those of klt:basis=tensor from a part of each tensor's
-/// tokens that stands for all, that of adapt:repeats=dump from token ids or the values of a layer. Reads with random
-/// access. Without them each tile stores what it needs, and predicts nothing. `threads`: 0 = all.
-Tables fit_tables(DumpReader& reader, const Recognition& recognition, const KvzOptions& options, unsigned threads);
+/// Fills in what options take from the values of a dump, which is read with random access, where the rules ask for it:
+/// `tables.stored`, with those of klt:basis=tensor from a part of each tensor's tokens that stands for all and that of
+/// adapt:repeats=dump from token ids or the values of a layer; and `used_tokens`. Without it each tile stores what it
+/// needs and predicts nothing, and padding counts as tokens. `threads`: 0 = all.
+void fit_options(DumpReader& reader, const Recognition& recognition, KvzOptions& options, unsigned threads);
 
 /// Plans the tile groups of `dump` (fails before any data is read when a pipeline does not suit its tensors) and
 /// creates the output.

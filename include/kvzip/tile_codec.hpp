@@ -48,8 +48,8 @@ class TileCodec {
   /// `elements`: whole rows, little-endian; the first row is token `first_token` of the sequence. The result is never
   /// longer than elements.size() + 1 bytes (tiles of more than 65536 elements: and not shorter than one byte for each
   /// 1024 of them). It says nothing of its own length, format or pipeline, and has no checksum: keep it with all of
-  /// these, as a container does. fail(invalid_argument) when there is part of a row or no row; fail(limit) above 2^30
-  /// elements.
+  /// these, as a container does. fail(invalid_argument) when there is part of a row or no row, and where what a
+  /// window's `end` calls padding is not zeros; fail(limit) above 2^30 elements.
   Bytes encode(ByteView elements, std::uint64_t first_token = 0) const;
   /// Fills `elements`, as large as what was encoded. `coded` may be hostile: fails with corrupt or truncated, and takes
   /// memory in proportion to `elements` only.

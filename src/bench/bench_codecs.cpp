@@ -35,6 +35,11 @@ std::vector<std::string> step_names(const Pipeline& pipeline) {
   return names;
 }
 
+KvzOptions fitted(DumpReader& reader, const Recognition& recognition, KvzOptions options) {
+  fit_options(reader, recognition, options, 0);
+  return options;
+}
+
 }  // namespace
 
 std::vector<Bytes> read_tensors(DumpReader& reader) {
@@ -53,12 +58,10 @@ TiledDump::TiledDump(DumpReader& reader, const Recognition& recognition, RuleSet
                      std::optional<std::uint64_t> chunk_tokens)
     : dump_(reader.dump()),
       recognition_(recognition),
-      rules_(std::move(rules)),
-      chunk_tokens_(chunk_tokens),
-      tables_{fit_tables(reader, recognition, {rules_, chunk_tokens, {}}, 0), {}},
-      plan_(make_plan(dump_, recognition_, rules_, chunk_tokens, &tables_)) {
+      options_(fitted(reader, recognition, {std::move(rules), chunk_tokens, {}})),
+      plan_(make_plan(dump_, recognition_, options_.rules, chunk_tokens, &options_.tables, options_.used_tokens)) {
   std::optional<Saliency> saliency;
-  if (weighs(rules_)) saliency = measure_saliency(reader, recognition_);
+  if (weighs(options_.rules)) saliency = measure_saliency(reader, recognition_);
   for (std::uint64_t p = 0; p < plan_.parts; ++p) {
     Part part = plan_.part(dump_, p);
     for (const Slice& slice : part.slices) {
@@ -124,9 +127,9 @@ void TiledDump::find_steps() {
 std::string TiledDump::piece_name(std::size_t piece) const {
   const PlanGroup& group = group_of(piece);
   const std::string& tensor = dump_.tensors[group.slots[0].tensor].name;
-  if (!group.tiled) return fmt::format("preset {}, tensor {}", rules_.name, tensor);
+  if (!group.tiled) return fmt::format("preset {}, tensor {}", options_.rules.name, tensor);
   const TileShape& shape = tiles_[piece].shape;
-  return fmt::format("preset {}, tensor {}, tokens {}-{}", rules_.name, tensor, shape.first_token,
+  return fmt::format("preset {}, tensor {}, tokens {}-{}", options_.rules.name, tensor, shape.first_token,
                      shape.first_token + shape.rows - 1);
 }
 
@@ -180,9 +183,7 @@ Errors TiledDump::errors(const std::vector<Bytes>& decoded) const {
 
 std::uint64_t TiledDump::file_bytes(std::vector<Bytes>& coded, const std::vector<Bytes>& decoded) const {
   const TemporaryFile file(temporary_directory() + "/bench");
-  KvzOptions options{rules_, chunk_tokens_, {}};
-  options.tables = tables_;
-  const auto writer = create_kvz_writer(file.sink(), dump_, recognition_, options);
+  const auto writer = create_kvz_writer(file.sink(), dump_, recognition_, options_);
   for (std::uint64_t p = 0; p < plan_.parts; ++p) {
     Part part = writer->part(p);
     part.index = p;

@@ -77,9 +77,7 @@ class TiledDump final : public Codec {
 
   Dump dump_;
   Recognition recognition_;
-  RuleSet rules_;
-  std::optional<std::uint64_t> chunk_tokens_;
-  KvzTables tables_;
+  KvzOptions options_;
   Plan plan_;
   std::vector<Tile> tiles_;  // by frame
   std::vector<Step> steps_;

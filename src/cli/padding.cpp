@@ -24,8 +24,8 @@ std::string padding_text(DumpReader& reader, const Recognition& recognition) {
     ++all;
     const std::uint64_t rows = role.axes.extent('T', reader.dump().tensors[i].shape);
     lengths.insert(rows);
-    const auto used = used_rows(reader, i, role.axes.find('T'));
-    if (used && *used < rows) ++tensors[{*used, rows}];
+    const std::uint64_t used = used_rows(reader, i, role.axes.find('T'));
+    if (used != 0 && used < rows) ++tensors[{used, rows}];
   }
   if (tensors.empty()) return {};
   const auto most = std::max_element(tensors.begin(), tensors.end(),
@@ -34,8 +34,7 @@ std::string padding_text(DumpReader& reader, const Recognition& recognition) {
   const std::string where = most->second == all ? "every layer" : fmt::format("{} of {} tensors", most->second, all);
   // Shorter tensors are taken for the last tokens of the padded ones: a range would not fit both.
   const std::string advice = lengths.size() > 1 ? "" : fmt::format("; --tokens 0:{} leaves it out", used);
-  return fmt::format("tokens {} to {} are zero in {}: padding, which windows of recent tokens cover{}", used, rows - 1,
-                     where, advice);
+  return fmt::format("tokens {} to {} are zero in {}: padding{}", used, rows - 1, where, advice);
 }
 
 }  // namespace kvzip::tool

@@ -307,7 +307,7 @@ class DumpSweep {
     try {
       KvzOptions options = recipe.options;
       options.saliency = saliency_->of(options.rules);
-      options.tables.stored = fit_tables(*reader_, *reader_->recognition(), options, request_.fidelity.threads);
+      fit_options(*reader_, *reader_->recognition(), options, request_.fidelity.threads);
       return create_kvz_writer(file.sink(), reader_->dump(), *reader_->recognition(), options);
     } catch (const Error& error) {
       if (error.code() != ErrorCode::invalid_argument && error.code() != ErrorCode::limit) throw;

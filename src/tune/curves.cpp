@@ -6,6 +6,7 @@
 #include <map>
 
 #include "codec/pipeline.hpp"
+#include "formats/kvz/kvz_fit.hpp"
 #include "formats/kvz/kvz_records.hpp"
 #include "formats/kvz/kvz_tables.hpp"
 #include "formats/kvz/tile_saliency.hpp"

@@ -92,7 +92,7 @@ class TargetSearch {
     options.rules = rules_for(dump_.units, pipelines);
     options.chunk_tokens = dump_.input.chunk_tokens;
     if (dump_.input.saliency != nullptr) options.saliency = dump_.input.saliency->of(options.rules);
-    options.tables.stored = fit_tables(dump_.input.reader, dump_.input.recognition, options, dump_.input.threads);
+    fit_options(dump_.input.reader, dump_.input.recognition, options, dump_.input.threads);
     options.results = results_;
     return options;
   }

@@ -79,7 +79,7 @@ AttentionCurves measure_attention(const CurveInput& input, const std::vector<Uni
     for (std::size_t u = 0; u < units.size(); ++u) pipelines.push_back(texts(u, kMeasured[m]));
     KvzOptions coded{rules_for(units, pipelines), input.chunk_tokens, {}};
     if (input.saliency != nullptr) coded.saliency = input.saliency->of(coded.rules);
-    coded.tables.stored = fit_tables(input.reader, input.recognition, coded, input.threads);
+    fit_options(input.reader, input.recognition, coded, input.threads);
     const TemporaryFile file(temporary_directory() + "/target");
     const auto writer = create_kvz_writer(file.sink(), input.reader.dump(), input.recognition, coded);
     transcode(input.reader, *writer, input.threads, line.callback());

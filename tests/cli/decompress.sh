@@ -86,6 +86,32 @@ PY
   expect_in stderr "--tokens 0:100 leaves it out"
   expect_status 0 kvzip compress padded.safetensors -o padded.kvz -f --preset kivi-2 --tokens 0:100
   [ "$(grep -c 'are zero' stderr)" = 0 ]
+
+  # Padding is no token: those before it decode to what they do without it, with a window and without one, and it takes
+  # next to nothing.
+  for preset in kivi-2 int8 kvzip-near lossless; do
+    kvzip compress -qf padded.safetensors -o padded.kvz --preset $preset
+    kvzip compress -qf padded.safetensors -o alone.kvz --preset $preset --tokens 0:100
+    kvzip decompress -qf padded.kvz -o some.safetensors --tokens 0:100
+    kvzip compare alone.kvz some.safetensors --max-abs 0
+    kvzip decompress -qf padded.kvz -o rest.safetensors --tokens 100:128
+    python3 -c 'raw = open("rest.safetensors", "rb").read(); assert not any(raw[-4 * 28 * 4 * 4:])'
+    [ $(($(stat -c %s padded.kvz) - $(stat -c %s alone.kvz))) -lt 200 ]
+    # A container says the same of its values as the dump.
+    kvzip compress -qf padded.safetensors -o exact.kvz --preset lossless
+    kvzip compress -qf exact.kvz -o again.kvz --preset $preset
+    kvzip compare padded.kvz again.kvz --max-abs 0
+    [ "$(stat -c %s padded.kvz)" = "$(stat -c %s again.kvz)" ]
+  done
+  kvzip inspect padded.kvz --json | grep -q 'rows=used'
+  kvzip append -q padded.kvz alone.kvz
+  expect_status 0 kvzip verify padded.kvz
+
+  # No recent token either.
+  expect_status 0 kvzip prune padded.safetensors kept.safetensors --policy streaming --keep 10
+  expect_in stderr "tokens 100 to 127 are padding, and go"
+  kvzip prune -q alone.kvz wanted.safetensors --policy streaming --keep 10
+  kvzip compare kept.safetensors wanted.safetensors --max-abs 0
 fi
 
 # The last tokens, as many as asked for.

@@ -249,7 +249,7 @@ TEST_CASE("each container of a file has its own tables, chains and chunks") {
   std::vector<std::vector<Bytes>> alone;
   for (MemoryReader* one : both) {
     KvzOptions own = options;
-    own.tables.stored = fit_tables(*one, *one->recognition(), own, 1);
+    fit_options(*one, *one->recognition(), own, 1);
     REQUIRE(!own.tables.stored.empty());
     alone.push_back(decompressed(compressed(*one, own)));
     if (one == first.get()) write_file(path, compressed(*one, own));

@@ -24,7 +24,7 @@ Bytes sample_container() {
       "restart = 3\nkey[1] = klt:basis=tensor,pack\nkey = quant:bits=4,pack\nvalue = "
       "carry:of=last,quant:bits=5:axis=token,ac",
       4);
-  options.tables.stored = fit_tables(*reader, *reader->recognition(), options, 1);
+  fit_options(*reader, *reader->recognition(), options, 1);
   REQUIRE_FALSE(options.tables.stored.empty());
   return compressed(*reader, options);
 }

@@ -38,7 +38,7 @@ std::unique_ptr<MemoryReader> low_rank_reader() {
 
 KvzOptions fitted_options(MemoryReader& reader, std::string_view rules, std::uint64_t chunk = 16) {
   KvzOptions options = options_of(rules, chunk);
-  options.tables.stored = fit_tables(reader, *reader.recognition(), options, 1);
+  fit_options(reader, *reader.recognition(), options, 1);
   return options;
 }
 constexpr std::string_view kTensor = "key = klt:bits=8:basis=tensor,pack\nvalue = klt:bits=8:basis=tensor,pack";

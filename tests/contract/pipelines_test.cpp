@@ -206,6 +206,8 @@ TEST_CASE("windows are exact: first tokens, last tokens, tokens mod R") {
   // 300 mod 128 = 44: tokens from 256 on.
   CHECK(exact_rows("window:recent=128:rule=modulo,quant:bits=2,pack", 253, 6) == "000111");
   CHECK(exact_rows("window:recent=100:rule=modulo,quant:bits=2,pack", 294, 6) == "000000");
+  // Behind padding there is nothing: an end behind all tokens is theirs.
+  CHECK(exact_rows("window:recent=2:end=4096,quant:bits=2,pack", 294, 6) == "000011");
 }
 
 TEST_CASE("outliers are exact whatever the stages after them do") {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Tokens that come again: what `adapt` makes of a table of repeats, and how the table is found.
+#include "formats/kvz/kvz_fit.hpp"
 #include "formats/kvz/kvz_repeats.hpp"
 #include "tests/contract/adapt_cases.hpp"
 #include "tests/contract/hostile_containers.hpp"

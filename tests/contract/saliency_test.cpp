@@ -194,6 +194,32 @@ TEST_CASE("saliency: without queries, tokens of tiny values stand out") {
   CHECK_THROWS_AS(measured(*reader, options), Error);
 }
 
+TEST_CASE("saliency: padding is no token") {
+  for (const std::uint64_t queries : {std::uint64_t{0}, kTokens}) {
+    CAPTURE(queries);
+    const auto alone = made(2, queries);
+    auto all = specs(2, 0, kTokens + 100);
+    for (std::uint32_t l = 0; l < 2 && queries != 0; ++l) {
+      all.push_back({fmt::format("q{}", l), DType::f32, {kHeads * kGroup, kTokens, kDim}, Role::query, l, "HTD"});
+    }
+    const auto padded = sample_reader(all);
+    for (const Spec& spec : all) {
+      const std::vector<float> rows = get(*alone, spec.name);
+      const std::size_t heads = spec.shape[0], long_head = spec.shape[1] * spec.shape[2], head = rows.size() / heads;
+      std::vector<float> longer(heads * long_head);
+      for (std::size_t h = 0; h < heads; ++h) std::copy_n(&rows[h * head], head, &longer[h * long_head]);
+      set(*padded, spec.name, longer);
+    }
+    const Saliency wanted = measured(*alone), got = measured(*padded);
+    REQUIRE(got.heads.size() == wanted.heads.size());
+    for (const auto& [head, numbers] : wanted.heads) {
+      std::vector<float> expected = numbers;
+      expected.resize(kTokens + 100);
+      CHECK(got.heads.at(head) == expected);
+    }
+  }
+}
+
 TEST_CASE("saliency: layers that no query is of have the proxy") {
   auto some = specs(2, kTokens);
   some.pop_back();

@@ -261,6 +261,8 @@ inline constexpr PipelineCase kPipelineCases[] = {
     {"sort,quant:bits=6,packs", 0.02},
     {"window:sink=1:recent=2,rope,sort:block=8,outliers,quant:bits=8:axis=token-head,packs:rows=5", 0.01},
     {"planes,packs", 0},
+    {"planes:rows=used,rans", 0},
+    {"planes:split=none:rows=used,pack", 0},
     {"nested:share=1,pack", 0.01},
     {"norm:kind=none:center=mean,nested:share=1:bits=8,packs", 0.1},
     {"window:sink=1:recent=2,rope,outliers,nested:share=0.3:bits=6:group=8,quant:bits=6,ac", 0.1},

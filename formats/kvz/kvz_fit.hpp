@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: Apache-2.0
+// What options take from the values of a dump (fit_options()).
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "kvzip/container.hpp"
+
+namespace kvzip {
+
+/// `tables.stored`, for the other options.
+Tables fit_tables(DumpReader& reader, const Recognition& recognition, const KvzOptions& options, unsigned threads);
+
+/// `used_tokens`.
+std::vector<std::uint64_t> find_used_tokens(DumpReader& reader, const Recognition& recognition,
+                                            const KvzOptions& options);
+
+}  // namespace kvzip
