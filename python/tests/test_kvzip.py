@@ -254,6 +254,26 @@ class Writing(unittest.TestCase):
             kvzip.open(b"no dump at all")
 
 
+class QuantisedCaches(unittest.TestCase):
+    def test_of_mlx_are_read_as_their_values(self):
+        rows, groups = (1, 2, 5), 2
+        arrays = {}
+        for half in ("0.0", "0.1"):
+            arrays[half + ".0"] = numpy.full((*rows, 8), 0x76543210, numpy.uint32)
+            arrays[half + ".1"] = numpy.full((*rows, groups), 0.5, numpy.float16)
+            arrays[half + ".2"] = numpy.full((*rows, groups), -1, numpy.float16)
+        arrays.update({f"0.{i + 2}": numpy.array(n, numpy.int32) for i, n in enumerate((5, 32, 4))})
+        texts = {"1.0": "QuantizedKVCache", "2.0": ""}
+        for at in (1, 2, 3):
+            texts.update({f"2.{at}.0": f"0.{at + 1}", f"2.{at}.1": "scalar"})
+        with kvzip.open(kvzip.compress(arrays, preset="lossless", metadata=texts)) as file:
+            self.assertEqual(list(file), ["0.0", "0.1", "0.2"])
+            self.assertEqual(file["0.1"].role, "value")
+            values = 0.5 * (numpy.arange(64) % 8) - 1
+            numpy.testing.assert_array_equal(file["0.0"][...], numpy.broadcast_to(values, (*rows, 64)))
+            self.assertEqual(file.metadata["1.0"], "KVCache")
+
+
 class Samples(unittest.TestCase):
     def test_reads_other_formats(self):
         for name in ("smollm2.safetensors", "smollm2.h5"):
