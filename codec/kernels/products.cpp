@@ -163,7 +163,10 @@ void AddColumns(const float* x, std::size_t rows, std::size_t cols, const float*
 void AddTransposed(const float* x, std::size_t rows, std::size_t cols, const float* q, float* p) {
   const std::size_t lanes = hn::Lanes(Floats());
   std::size_t c = 0;
-  for (; c + 2 * lanes <= cols; c += 2 * lanes) AddColumns<2>(x, rows, cols, q, c, p);
+  // Not pairs of single lanes: g++ 12 loads four floats for two of each row, past the end of the last one.
+  if constexpr (hn::MaxLanes(Floats()) > 1) {
+    for (; c + 2 * lanes <= cols; c += 2 * lanes) AddColumns<2>(x, rows, cols, q, c, p);
+  }
   for (; c < cols; c += lanes) AddColumns<1>(x, rows, cols, q, c, p);
 }
 

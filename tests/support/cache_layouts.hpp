@@ -66,6 +66,7 @@ struct Made {
                       : a == 'D' ? kDim
                                  : first.heads * kDim);
     }
+    const Cache& other = second != nullptr ? *second : first;
     dump.tensors.push_back({name, DType::f32, shape});
     std::vector<float>& out = data.emplace_back(dump.tensors.back().elements());
     for (std::size_t i = 0; i < out.size(); ++i) {
@@ -80,7 +81,7 @@ struct Made {
         if (axes[a] == 'D') d = index;
         if (axes[a] == 'C') h = index / kDim, d = index % kDim;
       }
-      const Cache& from = pair == 1 ? *second : first;
+      const Cache& from = pair == 1 ? other : first;
       out[i] = from.x[from.at(l, b, h, t, d)];
     }
     std::optional<std::uint32_t> named;

@@ -15,7 +15,7 @@ struct TarEntry {
   char type = '0';
   std::string magic = std::string("ustar\00000", 8);
   std::string prefix{};
-  int wrong = 0;  // added to the checksum
+  std::size_t wrong = 0;  // added to the checksum
 };
 
 inline std::string tar_entry(const TarEntry& entry) {
@@ -37,9 +37,9 @@ inline std::string tar_entry(const TarEntry& entry) {
   put(265, "somebody");
   put(345, entry.prefix);
   put(148, "        ");
-  const auto sum = std::accumulate(block.begin(), block.end(), 0,
-                                   [](int so_far, char c) { return so_far + static_cast<unsigned char>(c); });
-  put(148, octal(static_cast<std::size_t>(sum + entry.wrong), 6) + std::string("\0 ", 2));
+  const auto sum = std::accumulate(block.begin(), block.end(), std::size_t{0},
+                                   [](std::size_t so_far, char c) { return so_far + static_cast<unsigned char>(c); });
+  put(148, octal(sum + entry.wrong, 6) + std::string("\0 ", 2));
   return block + entry.content + std::string((512 - entry.content.size() % 512) % 512, '\0');
 }
 

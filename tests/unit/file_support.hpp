@@ -8,6 +8,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cstdio>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -41,6 +42,8 @@ inline std::string read_text(const InputFile& file, std::uint64_t offset, std::s
 /// Runs f in a child process and returns what waitpid says; an exception gives exit status 99.
 template <typename F>
 int in_child(F&& f) {
+  // ThreadSanitizer's _exit() writes out what waits in the parent's buffers.
+  std::fflush(nullptr);
   const pid_t child = ::fork();
   if (child == 0) {
     try {

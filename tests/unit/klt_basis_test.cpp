@@ -60,7 +60,7 @@ TEST_CASE("klt: tiles whose other eigenvalues are rounding errors") {
 TEST_CASE("klt: a constant channel beside channels of the smallest numbers") {
   constexpr std::size_t kRows = 20;
   std::vector<float> x(kRows * 2), mean{4, 0};
-  for (std::size_t r = 0; r < kRows; ++r) x[2 * r] = 4, x[2 * r + 1] = (r % 2 == 0 ? 1 : -1) * 0x1p-133f;
+  for (std::size_t r = 0; r < kRows; ++r) x[2 * r] = 4, x[2 * r + 1] = r % 2 == 0 ? 0x1p-133f : -0x1p-133f;
   const KltPart part{x.data(), kRows, 2, 2, mean.data(), 0x1p127f};
   const std::vector<float> basis = klt_basis(part, 2), all = klt_coefficients(part, basis, 2);
   CHECK(std::fabs(basis[1]) == 1);  // the second channel first
