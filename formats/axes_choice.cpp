@@ -179,14 +179,16 @@ AxesChoice open_choice(std::vector<Axes> readings, const Shape& shape, std::stri
 }
 
 AxesChoice no_fit(const NameReading& reading, const Shape& shape) {
-  const bool vllm = reading.kind == kPair && reading.family == Family::vllm;
-  std::string_view what = "fits no known layout of this name";
-  if (vllm && shape.size() == 3) what = "is that of keys and values side by side: --map P=kv:THD:halves reads them so";
-  if (vllm && shape.size() == 4) what = "is that of keys and values side by side: --map P=kv:BTHD:halves reads them so";
-  if (vllm && shape.size() > 4) what = "is that of pages of a cache without their table";
+  const bool vllm = reading.kind == kPair && reading.family == Family::vllm && shape.size() >= 3;
+  const bool pages = vllm && shape.size() > 4;
   return {.axes = {},
-          .why = fmt::format("shape {} {}", shape_text(shape), what),
-          .hint = vllm && shape.size() >= 3 ? Hint::none : Hint::layout_or_map,
+          .why = fmt::format("shape {} {}", shape_text(shape),
+                             pages  ? "is that of pages of a cache without their table"
+                             : vllm ? "is that of keys and values side by side in the last axis"
+                                    : "fits no known layout of this name"),
+          .hint = pages  ? Hint::none
+                  : vllm ? Hint::halves
+                         : Hint::layout_or_map,
           .readings = {}};
 }
 

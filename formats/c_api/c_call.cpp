@@ -46,7 +46,8 @@ std::string_view advice_of(Hint hint) {
     case Hint::overwrite:
       return "KVZIP_OVERWRITE replaces it";
     case Hint::follow:
-    case Hint::mix:  // of commands that take several files
+    case Hint::mix:     // of commands that take several files
+    case Hint::halves:  // of commands that change what tensors are
     case Hint::none:
       break;
   }

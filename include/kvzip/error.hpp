@@ -30,6 +30,7 @@ enum class Hint : std::uint8_t {
   overwrite,      // replace the output that exists
   follow,         // say that the tokens of files follow each other
   mix,            // go on with what does not belong together
+  halves,         // take keys and values that lie side by side apart: see `halves` in kvzip(1)
 };
 
 class Error : public std::exception {

@@ -47,6 +47,8 @@ std::string advice(Hint hint, const std::string& detail) {
              "in one file that -o NAME.kvz.tar names";
     case Hint::mix:
       return "--mix goes on";
+    case Hint::halves:
+      return "--map P=kv:AXES:halves, without 2 among the axes, takes them apart";
     case Hint::none:
       break;
   }
