@@ -40,6 +40,8 @@ constexpr Row kRows[] = {
     {kSingle, kYes, Family::mlx, "BHTD", ""},
     {kSingle, kNo, Family::mlx, "BHTD", ""},
     {kSingle, kYes, Family::transformer_lens, "BTHD THD TC", ""},
+    {kSingle, kYes, Family::flax, "BTHD BHDT BHTD", ""},
+    {kSingle, kNo, Family::flax, "LBTHD LBHDT LBHTD BTHD BHDT BHTD", ""},
     {kSingle, kNo, Family::plain, "LBHTD LHTD BHTD HTD LTC TC", "LBTHD LTHD BTHD LBTC THD BTC"},
     {kPair, kYes, Family::plain, "2BHTD 2BTHD 2THD 2HTD T2HD 2TC T2C", ""},
     {kPair, kYes, Family::hugging_face, "2BHTD B2HTD 2HTD 2TC T2C", "2BTHD B2THD 2THD"},
@@ -90,12 +92,15 @@ Agreement agreement(const Axes& axes, const Shape& shape, const ModelFacts& fact
   return result;
 }
 
-/// The row for a reading: its family's, or the plain one where the family has none of its own.
-const Row* find_row(const NameReading& reading) {
+/// The row for a reading: its family's, or the plain one where the family has none of its own. With an axis of
+/// sequences or of layers besides, a name of vLLM's is only a name: pages have none, and five axes at most.
+const Row* find_row(const NameReading& reading, const Shape& shape) {
+  const bool sequences = shape.size() == 5 && shape[0] == 2 && shape[1] == 1 && reading.layer.has_value();
+  const bool any = reading.family == Family::vllm && (shape.size() > 5 || sequences);
   const Row* plain = nullptr;
   for (const Row& row : kRows) {
     if (row.kind != reading.kind || (row.layered == kYes) != reading.layer.has_value()) continue;
-    if (row.family == reading.family) return &row;
+    if (row.family == reading.family && !any) return &row;
     if (row.family == Family::plain) plain = &row;
   }
   return plain;
@@ -122,6 +127,17 @@ std::vector<Axes> best_of(std::string_view list, bool need_confirmation, const S
     best_confirmed = fit.confirmed;
   }
   return best;
+}
+
+/// Flax keeps keys as [batch, tokens, heads, channels], or, in T5X and older versions, with channels before tokens,
+/// under one name: what makes of a shape heads of no usual width, or more of them than any model has, is not meant.
+void drop_implausible(std::vector<Axes>& readings, const Shape& shape) {
+  constexpr std::uint64_t kNarrow = 32;
+  std::erase_if(readings, [&](const Axes& axes) {
+    const std::uint64_t channels = axes.extent('D', shape), heads = axes.extent('H', shape);
+    const bool usual = channels >= kNarrow && channels <= kMaxPlausibleDim && channels % kChannelStep == 0;
+    return !usual || heads > kMaxPlausibleHeads || (axes.text().ends_with("HTD") && heads >= axes.extent('T', shape));
+  });
 }
 
 /// MLA caches have no head axis, or one of a single head.
@@ -163,12 +179,16 @@ AxesChoice open_choice(std::vector<Axes> readings, const Shape& shape, std::stri
 }
 
 AxesChoice no_fit(const NameReading& reading, const Shape& shape) {
-  const bool packed = reading.kind == kPair && reading.family == Family::vllm && shape.size() >= 3;
+  const bool vllm = reading.kind == kPair && reading.family == Family::vllm && shape.size() >= 3;
+  const bool pages = vllm && shape.size() > 4;
   return {.axes = {},
           .why = fmt::format("shape {} {}", shape_text(shape),
-                             packed ? "is that of keys and values side by side in the last axis, which no layout says"
+                             pages  ? "is that of pages of a cache without their table"
+                             : vllm ? "is that of keys and values side by side in the last axis"
                                     : "fits no known layout of this name"),
-          .hint = packed ? Hint::none : Hint::layout_or_map,
+          .hint = pages  ? Hint::none
+                  : vllm ? Hint::halves
+                         : Hint::layout_or_map,
           .readings = {}};
 }
 
@@ -184,6 +204,25 @@ Axes channels_for_tokens(const Axes& axes, const Shape& shape) {
   return Axes(text);
 }
 
+/// Other orders whose extents are plausible, too, where only custom speaks for `axes`.
+std::vector<Axes> rivals_of(const Row& row, const Axes& axes, const Shape& shape) {
+  constexpr std::uint64_t kFewChannels = 32, kOfHeads = 64;
+  std::vector<Axes> rivals;
+  const char last = axes.has('D') ? 'D' : 'C';
+  if (row.family == Family::mlx || !axes.has('T')) return rivals;
+  const std::uint64_t tokens = axes.extent('T', shape);
+  const Axes swapped = heads_for_tokens(axes);
+  if (!swapped.empty() && lists(row, swapped) && tokens > 1 && tokens <= kMaxPlausibleHeads) rivals.push_back(swapped);
+  const bool like_one = tokens % kChannelStep == 0 && tokens >= kFewChannels && tokens <= kMaxPlausibleDim;
+  const bool like_all = tokens != 0 && tokens % kOfHeads == 0;
+  if ((last == 'D' ? like_one : like_all) && axes.extent(last, shape) > 1) {
+    std::string text(axes.text());
+    std::swap(text[axes.find('T')], text[axes.find(last)]);
+    rivals.emplace_back(text);
+  }
+  return rivals;
+}
+
 /// What speaks against a reading that only its name supports: an empty `why` when nothing does.
 AxesChoice doubt(const Row& row, const NameReading& reading, const Axes& axes, const Agreement& fit, const Shape& shape,
                  const ModelFacts& facts) {
@@ -193,6 +232,12 @@ AxesChoice doubt(const Row& row, const NameReading& reading, const Axes& axes, c
       !(fit.tokens_confirmed && heads != tokens)) {
     return open_choice({axes, swapped}, shape);
   }
+  if (axes.text() == "T2HD" && heads >= tokens && heads > 1 && !fit.structure_confirmed) {
+    return open_choice({axes}, shape, "layers or sequences of two heads");
+  }
+  if (axes.text() == "2TC" && reading.family == Family::hugging_face && !fit.structure_confirmed) {
+    return open_choice({axes}, shape, "two sequences with keys and values side by side");
+  }
   if (heads > kMaxPlausibleHeads && !fit.heads_confirmed && !fit.tokens_confirmed) {
     return {.axes = {},
             .why = fmt::format("{} would mean {} heads", axes.text(), heads),
@@ -201,7 +246,11 @@ AxesChoice doubt(const Row& row, const NameReading& reading, const Axes& axes, c
   }
   if (axes.extent('B', shape) > std::max<std::uint64_t>(tokens, 1) && reading.family != Family::mlx &&
       !fit.tokens_confirmed && tokens != 0) {
-    return open_choice({axes}, shape, "pages of a cache without their table");
+    // Megatron and ChatGLM have the sequences behind the tokens.
+    constexpr std::uint64_t kFewSequences = 4;
+    std::vector<Axes> readings{axes};
+    if (axes.text() == "BHTD" && shape[1] <= kFewSequences) readings.emplace_back("TBHD");
+    return open_choice(std::move(readings), shape, "pages of a cache without their table");
   }
   const Axes turned = channels_for_tokens(axes, shape);
   if (!turned.empty() && fit.confirmed == 0 && reading.family != Family::mlx) return open_choice({axes, turned}, shape);
@@ -252,8 +301,8 @@ Axes heads_for_tokens(const Axes& axes) {
   return Axes(text);
 }
 
-bool either_order_in_use(const NameReading& reading, const Axes& axes) {
-  const Row* row = find_row(reading);
+bool either_order_in_use(const NameReading& reading, const Axes& axes, const Shape& shape) {
+  const Row* row = find_row(reading, shape);
   const Axes other = heads_for_tokens(axes);
   return row != nullptr && !other.empty() && lists(*row, axes) && lists(*row, other);
 }
@@ -274,7 +323,10 @@ AxesChoice choose_axes(const NameReading& reading, const Shape& shape, const Mod
   if (reading.kind == NameKind::latent || reading.kind == NameKind::rope_part || is_mla_row(reading, shape)) {
     return choose_latent(reading, shape);
   }
-  const Row* row = find_row(reading);
+  if (reading.kind == kPair && shape.size() == 3 && shape[0] == 2 && shape[2] == kMlaRow && facts.kv_heads == 0) {
+    return open_choice({"2TC", "BTD"}, shape, "");
+  }
+  const Row* row = find_row(reading, shape);
   if (row == nullptr) return no_fit(reading, shape);
   std::vector<Axes> best = best_of(row->conventions, false, shape, facts, reading.role);
   const std::vector<Axes> confirmed = best_of(row->alternatives, true, shape, facts, reading.role);
@@ -282,6 +334,11 @@ AxesChoice choose_axes(const NameReading& reading, const Shape& shape, const Mod
     return axes.empty() ? 0 : agreement(axes[0], shape, facts, reading.role).confirmed;
   };
   if (best.empty() || score(confirmed) > score(best)) best = confirmed;
+  if (row->family == Family::flax && best.size() > 1) {
+    std::vector<Axes> plausible = best;
+    drop_implausible(plausible, shape);
+    if (!plausible.empty()) best = std::move(plausible);
+  }
   std::string contradicted;
   ModelFacts used = facts;
   if (best.empty() && facts.kv_heads != 0) {
@@ -302,7 +359,8 @@ AxesChoice choose_axes(const NameReading& reading, const Shape& shape, const Mod
           .why = fmt::format("{}{}", source, contradicted),
           .hint = {},
           .readings = {},
-          .firm = fit.structure_confirmed};
+          .firm = fit.structure_confirmed,
+          .rivals = fit.confirmed == 0 ? rivals_of(*row, best[0], shape) : std::vector<Axes>{}};
 }
 
 }  // namespace kvzip

@@ -29,6 +29,7 @@ struct AxesChoice {
   Hint hint = Hint::none;        // what would settle it where nothing was chosen
   std::vector<Axes> readings{};  // where several fit and none is taken
   bool firm = false;             // the dump says so itself; otherwise it is what such a name stands for
+  std::vector<Axes> rivals{};    // of axes that are not firm: others that the shape allows as well
 };
 /// Picks the axes that the name's family implies, or, where the dump rules those out, the order that it confirms.
 /// Where two orders fit equally well, none is chosen.
@@ -37,7 +38,7 @@ AxesChoice choose_axes(const NameReading& reading, const std::vector<std::uint64
 /// The same axes with those of heads and tokens exchanged; none without both.
 Axes heads_for_tokens(const Axes& axes);
 /// Axes with tokens to the left or right of heads are both in use for such a tensor.
-bool either_order_in_use(const NameReading& reading, const Axes& axes);
+bool either_order_in_use(const NameReading& reading, const Axes& axes, const std::vector<std::uint64_t>& shape);
 /// "200 heads of 2 tokens": what these axes would make of a shape.
 std::string extents_text(const Axes& axes, const std::vector<std::uint64_t>& shape);
 

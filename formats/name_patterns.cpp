@@ -15,7 +15,8 @@ namespace kvzip {
 namespace {
 
 // Class letters: R role word, L layer word, # number, P keys and values together, C cache word, M MLA latent,
-// m bare "latent", E MLA rope part, r bare "rope", - decoration, ? anything else.
+// m bare "latent", E MLA rope part, r bare "rope", X of other tokens than the model's own (an encoder's), - decoration,
+// ? anything else.
 struct Word {
   std::string text;
   char cls = '?';
@@ -53,8 +54,10 @@ constexpr Entry kVocabulary[] = {
     {"kvchunk", 'P', Role::other, Family::lmcache},
     {"cache", 'C'},
     {"caches", 'C'},
+    {"cached", 'C'},
     {"past", 'C', Role::other, Family::hugging_face},
     {"present", 'C', Role::other, Family::hugging_face},
+    {"cross", 'X'},
     {"ckv", 'M'},
     {"latent", 'm'},
     {"kpe", 'E'},
@@ -82,6 +85,7 @@ struct Compound {
 };
 constexpr Compound kCompounds[] = {
     {"transformer", "h", 'L'},
+    {"prompt", "cache", 'C'},
     {"key", "values", 'P', Family::hugging_face},
     {"key", "value", 'P', Family::hugging_face},
     {"keys", "values", 'P', Family::hugging_face},
@@ -152,6 +156,16 @@ void classify(Word& word) {
   word.family = entry->family;
 }
 
+/// Where a word such as keyCache goes on with a new one; its size where it does not, or is a known word as it is.
+std::size_t last_hump(std::string_view text) {
+  const auto upper = [](char c) { return c >= 'A' && c <= 'Z'; };
+  const auto lower = [](char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9'); };
+  for (std::size_t i = text.size(); i-- > 1;) {
+    if (upper(text[i]) && lower(text[i - 1])) return i;
+  }
+  return text.size();
+}
+
 /// "layer12" and "k3" are a word and a number; other words keep their digits.
 void push_word(std::vector<Word>& reversed, std::string_view text, char separator) {
   Word word{.text = {}, .separator = separator};
@@ -175,6 +189,14 @@ void push_word(std::vector<Word>& reversed, std::string_view text, char separato
   reversed.push_back(std::move(word));
 }
 
+/// A word, or those of which keyCache and its like are made.
+void push_words(std::vector<Word>& reversed, std::string_view text, char separator) {
+  const std::size_t hump = text.size() <= kMaxWordLength ? last_hump(text) : text.size();
+  if (hump == text.size()) return push_word(reversed, text, separator);
+  push_word(reversed, text.substr(hump), '_');
+  push_words(reversed, text.substr(0, hump), separator);
+}
+
 /// The last words of a name in order. A longer name begins with a word of class '?'.
 std::vector<Word> split(std::string_view name) {
   std::vector<Word> words;
@@ -183,10 +205,12 @@ std::vector<Word> split(std::string_view name) {
     const std::string_view text = at == name.npos ? name : name.substr(at + 1);
     const char separator = at == name.npos ? '\0' : name[at];
     name = at == name.npos ? std::string_view{} : name.substr(0, at);
-    if (!text.empty()) push_word(words, text, separator);
+    if (!text.empty()) push_words(words, text, separator);
   }
   if (!name.empty()) words.push_back({});
   std::ranges::reverse(words);
+  // GPT-2's layers are h.N, where nothing else stands before: elsewhere h counts heads.
+  if (name.empty() && words.size() > 1 && words[0].text == "h" && words[1].cls == '#') words[0].cls = 'L';
   return words;
 }
 
@@ -277,13 +301,25 @@ NameReading reading_of(const Form& form, const std::vector<Word>& core) {
   return reading;
 }
 
+/// OpenVINO names a state after the input and the output that it joins: past_key_values.N.keypresent.N.key.
+std::string_view first_of_joined(std::string_view name) {
+  constexpr std::string_view kOutput = "present.";
+  const std::size_t at = name.find(kOutput);
+  if (at == name.npos) return name;
+  const std::string_view input = name.substr(0, at), output = name.substr(at + kOutput.size());
+  const bool same = input.size() > output.size() && input.ends_with(output) &&
+                    input[input.size() - output.size() - 1] == '.' && output.find('.') != output.npos;
+  return same ? input : name;
+}
+
 }  // namespace
 
 std::optional<std::uint32_t> parse_layer(std::string_view digits) {
   return parse_number<std::uint32_t>(digits, 0, kMaxLayers - 1);
 }
 
-NameReading read_name(std::string_view name) {
+NameReading read_name(std::string_view whole) {
+  const std::string_view name = first_of_joined(whole);
   const std::vector<Word> core = core_words(name);
   std::string classes;
   for (const Word& word : core) classes += word.cls;

@@ -17,7 +17,16 @@ inline constexpr std::uint32_t kMaxLayers = 65536;
 /// latent: compressed keys and values of multi-head latent attention (MLA); rope_part: its rotary key channels.
 enum class NameKind : std::uint8_t { unknown, single, pair, latent, rope_part };
 /// Who writes tensors under such names; decides the order of axes that a name implies.
-enum class Family : std::uint8_t { plain, hugging_face, mlx, vllm, lmcache, lmcache_heads_first, transformer_lens };
+enum class Family : std::uint8_t {
+  plain,
+  hugging_face,
+  mlx,
+  vllm,
+  lmcache,
+  lmcache_heads_first,
+  transformer_lens,
+  flax
+};
 
 struct NameReading {
   NameKind kind = NameKind::unknown;

@@ -41,11 +41,14 @@ class Recogniser {
         layout_(options.layout),
         facts_(read_model_facts(dump)),
         mlx_(dump),
-        heads_first_(dump.text("fmt") == "huggingface") {
+        heads_first_(dump.text("fmt") == "huggingface"),
+        flax_(std::ranges::any_of(dump.tensors, [](const TensorInfo& tensor) { return is_index_of_flax(tensor); })) {
     for (const Attribute& attribute : dump.attributes) {
       if (attribute.strings.size() != 1) continue;
       if (attribute.name == "axes" && axes_problem(attribute.strings[0]).empty()) {
         stated_axes_.emplace(attribute.object, Axes(attribute.strings[0]));
+      } else if (attribute.name == "role" && !attribute.object.empty()) {
+        stated_roles_.emplace(attribute.object, attribute.strings[0]);
       } else if (attribute.name == kLmcacheFormat && !attribute.object.empty()) {
         lmcache_formats_.emplace(attribute.object, attribute.strings[0]);
       }
@@ -83,13 +86,33 @@ class Recogniser {
     if (!mlx_.present()) draft.reading = read_name(tensor.name);
     NameReading& reading = draft.reading;
     if (heads_first_ && reading.family == Family::lmcache) reading.family = Family::lmcache_heads_first;
+    const bool four = tensor.shape.size() >= 4;  // sequences, tokens, heads and channels
+    if (flax_ && four && reading.kind == NameKind::single) reading.family = Family::flax;
     if (reading.kind == NameKind::unknown) {
       if (!why.empty()) return other(why, reading.hint);
       return other("name of no known form", Hint::map);
     }
+    state_half(tensor, reading);
     if (!state(tensor, draft)) draft.choice = choose_axes(reading, tensor.shape, facts_);
     if (!why.empty()) draft.choice.why += "; " + why;
     return std::nullopt;
+  }
+
+  /// Flax counts the tokens of its caches beside them: cache_index, or, in Gemma's code, end_index.
+  static bool is_index_of_flax(const TensorInfo& tensor) {
+    const std::string_view name = tensor.name;
+    return !is_codable_float(tensor.dtype) && (name.ends_with("cache_index") || name.ends_with("end_index"));
+  }
+
+  /// A selection of keys or values leaves half of a tensor that is named as a pair, and says which.
+  void state_half(const TensorInfo& tensor, NameReading& reading) const {
+    const auto stated = stated_roles_.find(tensor.name);
+    if (stated == stated_roles_.end() || reading.kind != NameKind::pair) return;
+    for (const Role role : {Role::key, Role::value}) {
+      if (stated->second != role_name(role)) continue;
+      reading.kind = NameKind::single;
+      reading.role = role;
+    }
   }
 
   static std::string not_a_float(const TensorInfo& tensor) {
@@ -107,6 +130,8 @@ class Recogniser {
     if (const std::string problem = fit_problem(rule.axes, tensor.shape); !problem.empty()) {
       fail(ErrorCode::invalid_argument, "{}: tensor {}: {}", source, quoted(tensor.name), problem);
     }
+    // A rule for all layers need not say which is which: the name does.
+    if (!layer) layer = read_name(tensor.name).layer;
     return with_axes(rule.role, layer, rule.axes, source);
   }
 
@@ -176,8 +201,11 @@ class Recogniser {
     const bool merged = reading.role == Role::pair && !choice.axes.has('2');
     const bool latent = reading.kind == NameKind::latent || reading.kind == NameKind::rope_part || merged;
     const std::string what = draft.what.empty() ? std::string() : fmt::format("{}, ", draft.what);
-    return with_axes(merged ? Role::key : reading.role, reading.layer, choice.axes,
-                     fmt::format("{}; {}{}{}", name_rule, what, latent && !draft.stated ? "" : "axes ", choice.why));
+    TensorRole role =
+        with_axes(merged ? Role::key : reading.role, reading.layer, choice.axes,
+                  fmt::format("{}; {}{}{}", name_rule, what, latent && !draft.stated ? "" : "axes ", choice.why));
+    role.rivals = choice.rivals;
+    return role;
   }
 
   const Dump& dump_;
@@ -185,9 +213,9 @@ class Recogniser {
   Axes layout_;  // none: the table decides
   ModelFacts facts_;
   MlxCache mlx_;
-  bool heads_first_;                                   // LMCache states its order as fmt "huggingface" or "vllm"
+  bool heads_first_, flax_;                            // LMCache states its order as fmt "huggingface" or "vllm"
   std::unordered_map<std::string, Axes> stated_axes_;  // by object; "" = the file
-  std::unordered_map<std::string, std::string> lmcache_formats_;  // by tensor
+  std::unordered_map<std::string, std::string> lmcache_formats_, stated_roles_;  // by tensor
 };
 
 std::uint32_t layers_seen(const TensorRole& role, const TensorInfo& tensor) {

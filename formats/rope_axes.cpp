@@ -17,6 +17,7 @@
 #include "codec/portable_math.hpp"
 #include "formats/axes_choice.hpp"
 #include "formats/name_patterns.hpp"
+#include "formats/take_axes.hpp"
 
 namespace kvzip {
 namespace {
@@ -170,22 +171,15 @@ void settle(const Dump& dump, const Group& group, const Rope& rope, Recognition&
   const bool known = taken.pairs >= kLeastPairs && (left.pairs == 0 || left.pairs >= kLeastPairs);
   if (!known || !(taken.part >= kLeastFall) || !(left.part < kMostOfOther * taken.part)) return;
   for (const std::size_t t : group.tensors) {
-    TensorRole& role = recognition.tensors[t];
-    const NameReading name = read_name(dump.tensors[t].name);
+    const TensorRole& role = recognition.tensors[t];
     const std::size_t tokens_first = role.readings[0][first_axis(role.readings[0])] == 'T' ? 0 : 1;
     const Axes axes = role.readings[right == 0 ? tokens_first : 1 - tokens_first];
     const Axes other = role.readings[right == 0 ? 1 - tokens_first : tokens_first];
-    role = {.role = name.role, .layer = name.layer, .axes = axes, .why = {}};
-    if (axes.has('L')) role.layer.reset();
-    role.why = fmt::format(
-        "name like {}; axes by rotary embedding: turned back, neighbouring keys differ {:.0f} % less as {}, {:.0f} % "
-        "as {}",
-        name.pattern, 100 * taken.part, axes.text(), 100 * std::max(left.part, 0.0), other.text());
-    if (role.role != Role::query) ++recognition.recognised;
-    const std::uint64_t layers = axes.has('L') ? axes.extent('L', dump.tensors[t].shape)
-                                 : role.layer  ? *role.layer + 1
-                                               : 0;
-    recognition.model.layers = std::max(recognition.model.layers, static_cast<std::uint32_t>(layers));
+    take_axes(dump, t, axes,
+              fmt::format("axes by rotary embedding: turned back, neighbouring keys differ {:.0f} % less as {}, "
+                          "{:.0f} % as {}",
+                          100 * taken.part, axes.text(), 100 * std::max(left.part, 0.0), other.text()),
+              recognition);
   }
 }
 

@@ -25,6 +25,7 @@ struct Kept {
   bool whole = true;
   std::vector<std::uint64_t> start, count;  // when not whole
   TensorRole role;
+  std::optional<std::size_t> gone{};  // an axis of one entry that the tensor no longer has
 };
 
 bool wants(const Selection& selection, Role role) {
@@ -46,17 +47,18 @@ bool crop(Kept& kept, std::size_t axis, std::uint64_t first, std::uint64_t last)
   return true;
 }
 
-/// Reduces a pair to one half. The axis stays, with one entry, as a batch of one; axes have no letter for two batches.
+/// Reduces a pair to one half. The axis stays, with one entry, as a batch of one; beside a batch it goes.
 void keep_half(Kept& kept, std::size_t axis, Role half) {
   crop(kept, axis, half == Role::key ? 0 : 1, half == Role::key ? 1 : 2);
   kept.role.why += fmt::format("; its {} half", role_name(half));
+  kept.role.role = half;
   if (!kept.role.axes.has('B')) {
     kept.role.axes = kept.role.axes.with(axis, 'B');
-    kept.role.role = half;
-  } else {
-    kept.role.role = Role::other;
-    kept.role.axes = {};
+    return;
   }
+  std::string text(kept.role.axes.text());
+  kept.role.axes = Axes(text.erase(axis, 1));
+  kept.gone = axis;
 }
 
 bool crop_layers(Kept& kept, const std::pair<std::uint32_t, std::uint32_t>& layers, const Selection& selection) {
@@ -182,7 +184,7 @@ class SelectReader : public DumpReader, public LeavesOut {
       fail(ErrorCode::invalid_argument, "the selection leaves nothing; the dump has {}", contents(whole, recognition));
     }
     dump_.attributes = remaining_attributes(whole, dump_.tensors);
-    drop_shape_names(recognition);
+    name_halves(recognition);
     if (selection.tokens && selection.tokens->first > 0) {
       move_first_position(dump_, recognition_.model, selection.tokens->first);
     }
@@ -203,7 +205,7 @@ class SelectReader : public DumpReader, public LeavesOut {
     part.index = index;
     std::vector<Slice> mapped;
     for (const Slice& slice : part.slices) {
-      if (auto outer = map(slice)) mapped.push_back(std::move(*outer));
+      if (const auto box = map(slice)) mapped.push_back(without_gone(*box));
     }
     part.slices = std::move(mapped);
     return part;
@@ -228,7 +230,7 @@ class SelectReader : public DumpReader, public LeavesOut {
       auto outer = map(part.slices[i]);
       if (!outer) continue;
       cropped.data.push_back(crop_data(part.slices[i], *outer, std::move(part.data[i])));
-      cropped.slices.push_back(std::move(*outer));
+      cropped.slices.push_back(without_gone(*outer));
     }
     part = std::move(cropped);
   }
@@ -238,6 +240,10 @@ class SelectReader : public DumpReader, public LeavesOut {
     const Kept& kept = kept_[slice.tensor];
     Slice source = slice;
     source.tensor = kept.source;
+    if (kept.gone) {
+      source.start.insert(source.start.begin() + static_cast<std::ptrdiff_t>(*kept.gone), 0);
+      source.count.insert(source.count.begin() + static_cast<std::ptrdiff_t>(*kept.gone), 1);
+    }
     for (std::size_t a = 0; a < source.start.size(); ++a) source.start[a] += kept.start[a];
     inner_->read(source, out);
   }
@@ -254,6 +260,7 @@ class SelectReader : public DumpReader, public LeavesOut {
     const Dump& whole = inner_->dump();
     TensorInfo info = whole.tensors[kept.source];
     if (!kept.whole) info.shape = kept.count;
+    if (kept.gone) info.shape.erase(info.shape.begin() + static_cast<std::ptrdiff_t>(*kept.gone));
     target_[kept.source] = kept_.size();
     const bool recognised =
         kept.role.role == Role::key || kept.role.role == Role::value || kept.role.role == Role::pair;
@@ -263,18 +270,34 @@ class SelectReader : public DumpReader, public LeavesOut {
     kept_.push_back(std::move(kept));
   }
 
-  /// LMCache's fmt names an order of axes that half of a pair no longer has.
-  void drop_shape_names(const Recognition& recognition) {
+  /// Half of a pair no longer is what its name says, nor has it the order of axes that LMCache's fmt names: the tensor
+  /// says itself what it is.
+  void name_halves(const Recognition& recognition) {
     for (std::size_t i = 0; i < kept_.size(); ++i) {
-      const Role before = recognition.tensors[kept_[i].source].role;
-      if (before != Role::pair || kept_[i].role.role == Role::pair) continue;
+      const TensorRole& role = kept_[i].role;
+      if (recognition.tensors[kept_[i].source].role != Role::pair || role.role == Role::pair) continue;
+      const std::string& object = dump_.tensors[i].name;
       std::erase_if(dump_.attributes, [&](const Attribute& a) {
-        return a.object == dump_.tensors[i].name && a.name == "safetensors:fmt";
+        return a.object == object && (a.name == "safetensors:fmt" || a.name == "role" || a.name == "axes");
       });
+      const auto state = [&](std::string name, std::string_view value) {
+        dump_.attributes.push_back({object, std::move(name), {std::string(value)}, {}, {}, {}});
+      };
+      state("role", role_name(role.role));
+      state("axes", role.axes.text());
     }
   }
 
-  /// The part of a slice of the inner dump that stays, in the coordinates of the reduced one.
+  /// The same box of a tensor that has lost an axis.
+  Slice without_gone(Slice slice) const {
+    if (const auto gone = kept_[slice.tensor].gone) {
+      slice.start.erase(slice.start.begin() + static_cast<std::ptrdiff_t>(*gone));
+      slice.count.erase(slice.count.begin() + static_cast<std::ptrdiff_t>(*gone));
+    }
+    return slice;
+  }
+
+  /// The part of a slice of the inner dump that stays, in the coordinates of the reduced one, with all of its axes.
   std::optional<Slice> map(const Slice& slice) const {
     const std::size_t target = target_[slice.tensor];
     if (target == kDropped) return std::nullopt;

@@ -31,7 +31,9 @@ Selection parse_selection(std::string_view layers, std::string_view tokens, std:
 Selection resolved(Selection selection, const RowPlaces& places);
 
 /// Presents what the selection leaves of `inner`, without ever fetching a part of it that holds nothing of that.
-/// - roles: tensors of other roles go; a pair of which one half is wanted keeps that half, with extent 1.
+/// - roles: tensors of other roles go; a pair of which one half is wanted keeps that half, with extent 1 or, in a
+/// batch,
+///   without the axis, and says in attributes `role` and `axes` what it is.
 /// - layers: tensors with an axis L are cropped along it; of the rest those with a known layer in the range stay, and
 ///   role other if it is among `roles`.
 /// - tokens: tensors with an axis T are cropped along it, by position where layers differ in length

@@ -14,6 +14,7 @@
 #include "formats/model_info.hpp"
 #include "formats/name_patterns.hpp"
 #include "formats/parts.hpp"
+#include "formats/steady_axes.hpp"
 #include "formats/text.hpp"
 
 namespace kvzip {
@@ -144,7 +145,8 @@ class TokenJoin final : public DumpReader {
            first.size());
     }
     if (i == 0) joins_.resize(first.size());
-    const Recognition roles = recognise(dump, options_);
+    Recognition roles = recognise(dump, options_);
+    settle_by_means(reader(i), roles);
     std::uint64_t tokens = 0;
     for (std::size_t t = 0; t < first.size(); ++t) {
       const auto at = std::ranges::find(dump.tensors, first[t].name, &TensorInfo::name);

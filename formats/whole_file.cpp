@@ -67,7 +67,8 @@ class Settler {
     if (!firm) return false;
     for (Draft* draft : group) {
       const bool follows = !draft->choice.firm && draft->choice.axes != *firm &&
-                           fit_problem(*firm, shape(*draft)).empty() && either_order_in_use(draft->reading, *firm);
+                           fit_problem(*firm, shape(*draft)).empty() &&
+                           either_order_in_use(draft->reading, *firm, shape(*draft));
       if (follows) settle(*draft, *firm, "as of the other tensors, which the metadata confirms");
     }
     return true;
@@ -97,7 +98,8 @@ class Settler {
   bool explains(const Group& group, const Axes& axes) const {
     std::set<std::uint64_t> heads, tokens, dims;
     for (const Draft* draft : group) {
-      if (!fit_problem(axes, shape(*draft)).empty() || !either_order_in_use(draft->reading, axes)) return false;
+      if (!fit_problem(axes, shape(*draft)).empty() || !either_order_in_use(draft->reading, axes, shape(*draft)))
+        return false;
       heads.insert(extent(*draft, axes, 'H'));
       tokens.insert(extent(*draft, axes, 'T'));
       dims.insert(extent(*draft, axes, 'D'));
@@ -138,13 +140,23 @@ class Settler {
     const std::uint64_t of_key = extent(key, key.choice.axes, 'T'), of_value = extent(value, value.choice.axes, 'T');
     if (of_key == of_value) return;
     const std::string why = fmt::format("ambiguous, keys of {} tokens and values of {} in one layer", of_key, of_value);
-    take_back(key, why);
-    take_back(value, why);
+    take_back_for_tokens(key, why);
+    take_back_for_tokens(value, why);
   }
 
   static void take_back(Draft& draft, std::string why) {
     draft.choice = {
         .axes = {}, .why = std::move(why), .hint = Hint::layout_or_map, .readings = {draft.choice.axes}, .firm = false};
+  }
+
+  /// With its rivals, where it has some that give other tokens.
+  static void take_back_for_tokens(Draft& draft, const std::string& why) {
+    const std::vector<Axes> rivals = draft.choice.rivals;
+    take_back(draft, why);
+    std::vector<Axes>& readings = draft.choice.readings;
+    for (const Axes& rival : rivals) {
+      if (Axes::is_channel(readings[0][rival.find('T')])) readings.push_back(rival);
+    }
   }
 
   /// Latent attention as transformers and mlx-lm cache it: the latent (keys and values compressed together) in place

@@ -47,7 +47,8 @@ std::string_view advice_of(Hint hint) {
       return "KVZIP_OVERWRITE replaces it";
     case Hint::follow:
     case Hint::mix:
-    case Hint::alone:  // of commands that take several files
+    case Hint::alone:   // of commands that take several files
+    case Hint::halves:  // of commands that change what tensors are
     case Hint::none:
       break;
   }

@@ -26,6 +26,7 @@ struct TensorRole {
   // What follows helps to settle what is open; containers do not store it.
   Hint hint = Hint::none;
   std::vector<Axes> readings{};  // axes that the shape allows, where none was taken
+  std::vector<Axes> rivals{};    // axes that the shape allows besides those taken by convention: values may tell
   bool asked = false;            // a map rule says that it is none of keys, values and queries
 };
 

@@ -264,21 +264,48 @@ TEST_CASE("stacked tensors are cropped along layers and pairs") {
   CHECK(both.reader->recognition()->tensors[0].role == Role::pair);
 }
 
-TEST_CASE("half of a batched pair has no axis letters left") {
-  const TensorInfo info{"past_key_values", DType::f16, {3, 2, 1, 2, 5, 4}};
-  const Selected selected = select_from({.tensors = {info}, .attributes = {}}, "", "", "key");
-  CHECK(selected.reader->dump().tensors[0].shape == std::vector<std::uint64_t>{3, 1, 1, 2, 5, 4});
-  CHECK(selected.reader->recognition()->tensors[0].role == Role::other);
-  CHECK(selected.reader->recognition()->tensors[0].axes.empty());
+TEST_CASE("half of a batched pair has lost the axis of keys and values") {
+  for (const auto& [name, shape, axes, rest] :
+       {std::tuple{"past_key_values", std::vector<std::uint64_t>{3, 2, 1, 2, 5, 4}, "LBHTD",
+                   std::vector<std::uint64_t>{3, 1, 2, 5, 4}},
+        std::tuple{"past_key_value_3", std::vector<std::uint64_t>{3, 2, 2, 5, 4}, "BHTD",
+                   std::vector<std::uint64_t>{3, 2, 5, 4}}}) {
+    const TensorInfo info{name, DType::f16, shape};
+    for (const auto& [role, which] : {std::pair{"key", 0u}, std::pair{"value", 1u}}) {
+      const Selected selected = select_from({.tensors = {info}, .attributes = {}}, "", "", role);
+      const Dump& dump = selected.reader->dump();
+      CHECK(dump.tensors[0].shape == rest);
+      CHECK(role_name(selected.reader->recognition()->tensors[0].role) == role);
+      CHECK(selected.reader->recognition()->tensors[0].axes == Axes(axes));
+      Slice half{0, std::vector<std::uint64_t>(shape.size(), 0), shape};
+      half.start[1] = which;
+      half.count[1] = 1;
+      CHECK(all_of(*selected.reader, 0) == test::gather(info, selected.inner->data(0), half));
+      Bytes read(dump.tensors[0].bytes());
+      selected.reader->read({0, std::vector<std::uint64_t>(rest.size(), 0), rest}, read);
+      CHECK(read == test::gather(info, selected.inner->data(0), half));
+    }
+  }
 }
 
-TEST_CASE("half of a pair no longer has the order of axes that LMCache states") {
-  Dump dump{
-      .tensors = {{"kvcache", DType::f16, {256, 2, 8}}},
-      .attributes = {text_attribute("safetensors:fmt", "2", "kvcache"), text_attribute("note", "kept", "kvcache")}};
-  CHECK(select_from(dump, "", "", "key").reader->dump().attributes ==
-        std::vector<Attribute>{text_attribute("note", "kept", "kvcache")});
+TEST_CASE("half of a pair says what it is, which its name does not, and is recognised by that") {
+  Dump dump{.tensors = {{"kvcache", DType::f16, {256, 2, 8}}},
+            .attributes = {text_attribute("safetensors:fmt", "2", "kvcache"), text_attribute("note", "kept", "kvcache"),
+                           text_attribute("axes", "T2C", "kvcache")}};
+  const Dump half = select_from(dump, "", "", "key").reader->dump();
+  CHECK(half.attributes == std::vector<Attribute>{text_attribute("note", "kept", "kvcache"),
+                                                  text_attribute("role", "key", "kvcache"),
+                                                  text_attribute("axes", "TBC", "kvcache")});
+  const TensorRole role = recognise(half).tensors.at(0);
+  CHECK(role.role == Role::key);
+  CHECK(role.axes == "TBC");
   CHECK(select_from(dump, "", "0:9", "key,value").reader->dump().attributes == dump.attributes);
+  // Of a tensor whose name says one of both, and of words that are no such role, nothing changes.
+  Dump other{
+      .tensors = {{"layers.0.key", DType::f16, {1, 8, 300, 64}}, {"kv_cache", DType::f16, {2, 256, 8, 128}}},
+      .attributes = {text_attribute("role", "value", "layers.0.key"), text_attribute("role", "both", "kv_cache")}};
+  CHECK(recognise(other).tensors[0].role == Role::key);
+  CHECK(recognise(other).tensors[1].role == Role::pair);
 }
 
 TEST_CASE("attributes of what stays") {
