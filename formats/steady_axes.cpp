@@ -198,7 +198,7 @@ class Means {
     // Heads stand where those of keys do; some programs keep keys channel by channel and values token by token.
     std::vector<Axes> both;
     for (const Axes& axes : group.orders) {
-      if (axes == *order || turned(axes, *order)) both.push_back(axes);
+      if (axes == *order || (axes.find('H') == order->find('H') && turned(axes, *order))) both.push_back(axes);
     }
     const Steadiness values = both.size() > 1 ? look(group, group.values) : Steadiness();
     const std::optional<Axes> own = both.size() > 1 ? order_of(values, both, kLeastOfValues) : order;
@@ -283,7 +283,6 @@ class Means {
     role = {.role = Role::other, .layer = {}, .axes = {}, .why = {}, .hint = Hint::layout, .readings = orders};
     role.why = fmt::format("name like {}; ambiguous, {} or {}, as keys are the first", read_name(info.name).pattern,
                            extents_text(orders[0], info.shape), extents_text(orders[1], info.shape));
-    --recognition_.recognised;
   }
 
   DumpReader& reader_;
