@@ -5,6 +5,8 @@
 #include <array>
 #include <map>
 #include <optional>
+#include <string_view>
+#include <unordered_map>
 #include <utility>
 
 #include "codec/fail.hpp"
@@ -14,7 +16,7 @@
 #include "formats/model_info.hpp"
 #include "formats/name_patterns.hpp"
 #include "formats/parts.hpp"
-#include "formats/steady_axes.hpp"
+#include "formats/settle_axes.hpp"
 #include "formats/text.hpp"
 
 namespace kvzip {
@@ -146,12 +148,14 @@ class TokenJoin final : public DumpReader {
     }
     if (i == 0) joins_.resize(first.size());
     Recognition roles = recognise(dump, options_);
-    settle_by_means(reader(i), roles);
+    settle_by_values(reader(i), roles);
+    std::unordered_map<std::string_view, std::size_t> places;
+    for (std::size_t t = 0; t < dump.tensors.size(); ++t) places.emplace(dump.tensors[t].name, t);
     std::uint64_t tokens = 0;
     for (std::size_t t = 0; t < first.size(); ++t) {
-      const auto at = std::ranges::find(dump.tensors, first[t].name, &TensorInfo::name);
-      if (at == dump.tensors.end()) fail(ErrorCode::invalid_argument, "it has no tensor {}", quoted(first[t].name));
-      joins_[t].places.push_back(static_cast<std::size_t>(at - dump.tensors.begin()));
+      const auto at = places.find(first[t].name);
+      if (at == places.end()) fail(ErrorCode::invalid_argument, "it has no tensor {}", quoted(first[t].name));
+      joins_[t].places.push_back(at->second);
       take_cache(i, t, roles.tensors[joins_[t].places.back()], tokens);
     }
     if (tokens == 0) refuse_without_cache(dump, roles);

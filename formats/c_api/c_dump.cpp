@@ -5,14 +5,18 @@
 #include <string_view>
 
 #include "codec/fail.hpp"
+#include "formats/settle_axes.hpp"
 #include "kvzip/container.hpp"
 
 using namespace kvzip;
 
-Recognition kvzip::recognition_of(const DumpReader& reader, const RecogniseOptions& options) {
+Recognition kvzip::recognition_of(DumpReader& reader, const RecogniseOptions& options) {
   const bool asked = !options.layout.empty() || !options.map.empty();
   const Recognition* stated = asked ? nullptr : reader.recognition();
-  return stated != nullptr ? *stated : recognise(reader.dump(), options);
+  if (stated != nullptr) return *stated;
+  Recognition found = recognise(reader.dump(), options);
+  settle_by_values(reader, found);
+  return found;
 }
 
 ArrayReader& kvzip_dump::arrays() {

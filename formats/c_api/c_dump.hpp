@@ -14,7 +14,7 @@
 namespace kvzip {
 
 /// The layout and the map rules go before what a container says of itself, as they do in the tool.
-Recognition recognition_of(const DumpReader& reader, const RecogniseOptions& options);
+Recognition recognition_of(DumpReader& reader, const RecogniseOptions& options);
 
 }  // namespace kvzip
 

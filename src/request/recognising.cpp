@@ -7,8 +7,7 @@
 #include "formats/hdf5/hdf5.hpp"
 #include "formats/identity.hpp"
 #include "formats/left_out.hpp"
-#include "formats/rope_axes.hpp"
-#include "formats/steady_axes.hpp"
+#include "formats/settle_axes.hpp"
 #include "formats/tensor_views.hpp"
 #include "src/report/report.hpp"
 #include "src/request/request.hpp"
@@ -113,8 +112,7 @@ Recognition recognise_input(DumpReader& reader, const Recognising& options, cons
       seen.attributes.push_back({"", name, {entry.second}, {}, {}, {}});
     }
     found = recognise(seen, wanted);
-    settle_by_rotation(reader, found);
-    settle_by_means(reader, found);
+    settle_by_values(reader, found);
   }
   const std::string open = unrecognised_text(reader.dump(), found);
   if ((options.strict || options.some) && found.recognised == 0) {

@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "formats/settle_axes.hpp"
+
+#include "formats/rope_axes.hpp"
+#include "formats/steady_axes.hpp"
+
+namespace kvzip {
+
+void settle_by_values(DumpReader& reader, Recognition& recognition) {
+  settle_by_rotation(reader, recognition);
+  settle_by_means(reader, recognition);
+}
+
+}  // namespace kvzip

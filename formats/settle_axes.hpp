@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: Apache-2.0
+// Axes that shapes, names and metadata leave open.
+#pragma once
+
+#include "kvzip/io.hpp"
+#include "kvzip/layout.hpp"
+
+namespace kvzip {
+
+/// What the values say, after recognise(): by rotary embedding (formats/rope_axes.hpp), then by means
+/// (formats/steady_axes.hpp). Reads a part of the keys.
+void settle_by_values(DumpReader& reader, Recognition& recognition);
+
+}  // namespace kvzip
