@@ -33,7 +33,7 @@ struct QuantisedCache {
                   {"0.1", ""},       {"1.model", "tiny"}, {"2.0", "QuantizedKVCache"},
                   {"2.1", "KVCache"}};
     for (const auto& [name, value] : texts) dump.attributes.push_back(text_attribute(name, value));
-    const auto width = static_cast<std::uint64_t>(2 * bits);
+    const std::uint64_t width = 2 * static_cast<std::uint64_t>(bits);
     for (const char* half : {"0.0", "0.1"}) {
       dump.tensors.push_back({std::string(half) + ".0", DType::u32, {1, 2, 3, width}});
       for (const char* array : {".1", ".2"})

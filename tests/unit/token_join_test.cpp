@@ -175,7 +175,7 @@ TEST_CASE(
       R"({"layers.0.key":{"dtype":"F16","shape":[2,4,2],"data_offsets":[0,32]},"__metadata__":{"axes":"HTD"}})";
   const ScratchDirectory scratch;
   const auto file = [&](const char* name, std::size_t bytes) {
-    const std::string path = scratch.file(name);
+    std::string path = scratch.file(name);
     std::ofstream(path, std::ios::binary) << file_text(header, bytes);
     return path;
   };
