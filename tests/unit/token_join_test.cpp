@@ -168,9 +168,7 @@ TEST_CASE(
   }
 }
 
-TEST_CASE(
-    "a chunk that was cut in the middle of its elements is an error that "
-    "names it") {
+TEST_CASE("a chunk that was cut in the middle of its elements is an error that names it") {
   const std::string header =
       R"({"layers.0.key":{"dtype":"F16","shape":[2,4,2],"data_offsets":[0,32]},"__metadata__":{"axes":"HTD"}})";
   const ScratchDirectory scratch;
