@@ -161,7 +161,8 @@ Bytes Pipeline::encode_floats(const TileContext& context, TileShape shape, ByteV
       if ((left_out >> i & 1) != 0) continue;
       std::vector<Stream> streams;
       StreamWriter writer(streams);
-      EncodeContext to{writer, i + 1 < stages_.size()};  // the last one is never left out
+      const bool ends = stages_[i]->ends(context, tile.shape);
+      EncodeContext to{writer, i + 1 < stages_.size() && !ends};  // the last one is never left out
       to.state = chain.states[i].get();
       {
         const StageTime time(clock, i);
@@ -169,6 +170,7 @@ Bytes Pipeline::encode_floats(const TileContext& context, TileShape shape, ByteV
       }
       if (to.wanted && !to.finite) keep_finite(tile.values, stages_[i]->kind() == StageKind::additive);
       for (const Stream& s : streams) directory.add(static_cast<std::uint8_t>(i), s, *coder_.part);
+      if (ends) break;
     }
     directory.write(out);
     if (best.empty() || out.size() < best.size()) best = std::move(out.bytes());
@@ -216,8 +218,12 @@ void Pipeline::decode(const TileContext& context, TileShape shape, ByteView payl
 void Pipeline::decode_floats(const TileContext& context, TileShape shape, std::uint64_t left_out, FrameStreams& streams,
                              std::span<std::byte> elements, Chain& chain, StageClock* clock) const {
   std::vector<TileShape> shapes{shape};
+  bool ended = false;
   for (std::size_t i = 0; i < stages_.size(); ++i) {
-    shapes.push_back((left_out >> i & 1) != 0 ? shapes.back() : stages_[i]->output(context, shapes.back()));
+    if (ended) left_out |= std::uint64_t{1} << i;
+    const bool used = (left_out >> i & 1) == 0;
+    ended = ended || (used && stages_[i]->ends(context, shapes.back()));
+    shapes.push_back(used ? stages_[i]->output(context, shapes.back()) : shapes.back());
   }
   Tile tile(context, shapes.back());
   DecodeContext from{streams, true};

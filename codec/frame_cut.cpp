@@ -35,7 +35,9 @@ Bytes Pipeline::cut(const TileContext& context, TileShape shape, ByteView payloa
       std::max(limits::least_payload(values),
                limits::earning_payload(less->work(context, shape), values * dtype_unit(context.source)));
   for (std::size_t i = 0; i < last; ++i) {
-    if ((left_out >> i & 1) == 0) shape = stages_[i]->output(context, shape);
+    if ((left_out >> i & 1) != 0) continue;
+    if (stages_[i]->ends(context, shape)) return {payload.begin(), payload.end()};  // the last has nothing in it
+    shape = stages_[i]->output(context, shape);
   }
   streams.select(last);
   FrameDirectory directory(nullptr);

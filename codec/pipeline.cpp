@@ -206,9 +206,10 @@ Pipeline Pipeline::before_padding() const {
     codec->leave_out_padding();
     out.exact_.part = std::move(codec);
   } else if (stages_.front()->kind() != StageKind::rows && stages_.size() < limits::kStages) {
-    out = parse("window:recent=0," + text());
+    out.stages_.insert(out.stages_.begin(), parse("window:recent=0,quant,pack").stages_.front());
   }
-  return out;
+  constexpr std::size_t kEnd = 16;  // digits of where the padding begins, at most
+  return out.text(true).size() + kEnd > limits::kPipelineText ? *this : out;
 }
 
 bool Pipeline::weighs() const {

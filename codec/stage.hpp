@@ -80,6 +80,9 @@ class Stage : public Configurable {
   /// Of a chained stage: the empty state. It stands before the first frame after a restart point, and again after any
   /// frame that the stage had no part in: one that is stored raw, or without the stage (a trial()).
   virtual std::unique_ptr<StageState> begin_chain() const { return nullptr; }
+  /// True when encode of a tile with this input leaves nothing to the stages behind it, which then have no part in the
+  /// frame.
+  virtual bool ends(const TileContext&, TileShape) const { return false; }
   /// True when decode can begin with a blank tile, which it sets, and not only with zeros, to which it adds.
   virtual bool begins() const { return false; }
   /// The table it uses and has not been given (kvzip/tables.hpp): a name or hash, kFittedTable for one fitted to the

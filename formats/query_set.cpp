@@ -7,6 +7,7 @@
 #include "codec/fail.hpp"
 #include "formats/row_places.hpp"
 #include "formats/token_positions.hpp"
+#include "formats/used_rows.hpp"
 
 namespace kvzip {
 namespace {
@@ -88,7 +89,10 @@ void QuerySet::find(const Recognition& recognition) {
            reader_->dump().tensors[heads.queries[0].tensor].name, reader_->dump().tensors[heads.queries[1].tensor].name,
            layer.first);
     }
-    const HeadRows& rows = heads.queries[0];
+    HeadRows rows = heads.queries[0];
+    const bool looks = !reader_->traits().once;
+    const std::uint64_t used = looks ? used_tokens(*reader_, rows.tensor, rows.axes, rows.fixed) : 0;
+    if (used != 0) rows.tokens = used;  // padding asks nothing
     std::uint64_t tokens = heads.keys.empty() ? 0 : heads.keys[0].tokens;
     if (tokens != 0 && tokens != rows.tokens) {
       if (!places) places = row_places(*reader_, recognition);

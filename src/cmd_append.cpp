@@ -7,7 +7,6 @@
 
 #include "codec/fail.hpp"
 #include "formats/collection.hpp"
-#include "formats/kvz/kvz_fit.hpp"
 #include "formats/kvz/kvz_growth.hpp"
 #include "formats/kvz/kvz_plan.hpp"
 #include "kvzip/container.hpp"
@@ -27,24 +26,33 @@ struct AppendArguments {
   std::vector<std::string> in;
 };
 
+/// A pipeline as it is for a sequence without padding (kvzip-pipeline(7), window).
+std::string without_padding(std::string text) {
+  constexpr std::string_view kWindow = "window:recent=0", kEnd = ":end=", kRows = ":rows=used";
+  if (const std::size_t at = text.find(kEnd); at != text.npos) {
+    text.erase(at, text.find_first_not_of("0123456789", at + kEnd.size()) - at);
+  }
+  if (const std::size_t at = text.find(kRows); at != text.npos) text.erase(at, kRows.size());
+  if (text.starts_with(kWindow) && text.substr(kWindow.size()).starts_with(",")) text.erase(0, kWindow.size() + 1);
+  return text;
+}
+
 /// The rules would code the container as it is coded.
-bool made_by(const RuleSet& rules, std::optional<std::uint64_t> chunk_tokens, KvzReader& container) {
+bool made_by(const RuleSet& rules, std::optional<std::uint64_t> chunk_tokens, const KvzReader& container) {
   const KvzTables tables{container.stored_tables(), {}};
-  const Recognition& roles = *container.recognition();
-  const auto used = find_used_tokens(container, roles, {rules, chunk_tokens, {}});
-  const Plan plan = make_plan(container.dump(), roles, rules, chunk_tokens, &tables, used);
+  const Plan plan = make_plan(container.dump(), *container.recognition(), rules, chunk_tokens, &tables);
   const std::vector<KvzGroup>& groups = container.description().groups;
   return std::ranges::all_of(plan.groups, [&](const PlanGroup& group) {
-    const std::string text = plan.pipelines[group.pipeline].text();
+    const std::string text = without_padding(plan.pipelines[group.pipeline].text());
     return std::ranges::any_of(groups, [&](const KvzGroup& known) {
-      return known.tensors[0] == group.slots[0].tensor && known.role == group.context.role && known.pipeline == text &&
-             (known.chunk_rows == group.chunk || !group.tiled);
+      return known.tensors[0] == group.slots[0].tensor && known.role == group.context.role &&
+             without_padding(known.pipeline) == text && (known.chunk_rows == group.chunk || !group.tiled);
     });
   });
 }
 
 /// The preset that the container was made with, unless another is asked for.
-RuleSet rules_for(const AppendArguments& o, std::optional<std::uint64_t> chunk_tokens, KvzReader& container) {
+RuleSet rules_for(const AppendArguments& o, std::optional<std::uint64_t> chunk_tokens, const KvzReader& container) {
   if (!o.preset.empty()) return load_rules(o.preset, o.key, o.value);
   const std::string& preset = container.description().preset;
   const auto known = builtin_presets();

@@ -35,6 +35,10 @@ class Window final : public Cloned<Window, Stage> {
     if (end_ == 0 && context.used_tokens < context.total_tokens) end_ = context.used_tokens;
   }
 
+  bool ends(const TileContext& context, TileShape in) const override {
+    return end_ != 0 && output(context, in).rows == 0;
+  }
+
   TileShape output(const TileContext& context, TileShape in) const override {
     const Kept kept = split(context, in);
     in.rows -= kept.front + kept.back;

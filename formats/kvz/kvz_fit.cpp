@@ -3,21 +3,16 @@
 
 #include <algorithm>
 
-#include "formats/kvz/kvz_plan.hpp"
 #include "formats/used_rows.hpp"
 
 namespace kvzip {
-namespace {
 
-/// Of what its slots hold; all where that is only zeros.
 std::uint64_t tokens_of_group(DumpReader& reader, const PlanGroup& group) {
   std::uint64_t used = 0;
   for (const PlanSlot& slot : group.slots)
     used = std::max(used, used_tokens(reader, slot.tensor, slot.axes, slot.fixed));
   return used == 0 ? group.rows : used;
 }
-
-}  // namespace
 
 std::vector<std::uint64_t> find_used_tokens(DumpReader& reader, const Recognition& recognition,
                                             const KvzOptions& options) {

@@ -10,6 +10,7 @@
 #include "codec/bytes.hpp"
 #include "codec/limits.hpp"
 #include "codec/splitmix64.hpp"
+#include "formats/kvz/kvz_fit.hpp"
 #include "formats/kvz/kvz_plan.hpp"
 #include "formats/kvz/tile_walk.hpp"
 #include "formats/model_info.hpp"
@@ -20,8 +21,8 @@ namespace {
 constexpr std::uint64_t kWorthIt = 16;  // one token in so many must be a repeat
 constexpr std::size_t kChannels = 32;   // of a row that are compared
 
-/// `token` numbers what is the same alike.
-Bytes table_of(const std::vector<std::uint64_t>& token) {
+/// `token` numbers what is the same alike. Rows behind the tokens, padding, repeat nothing.
+Bytes table_of(const std::vector<std::uint64_t>& token, std::uint64_t rows) {
   std::unordered_map<std::uint64_t, std::size_t> last;
   ByteWriter out;
   std::uint64_t repeats = 0;
@@ -31,6 +32,7 @@ Bytes table_of(const std::vector<std::uint64_t>& token) {
     repeats += is_new ? 0 : 1;
     at->second = t;
   }
+  out.bytes().resize(rows * sizeof(std::uint32_t));
   return repeats * kWorthIt < token.size() ? Bytes() : std::move(out.bytes());
 }
 
@@ -56,8 +58,8 @@ struct Rows {
   const float* row(std::size_t r) const { return values.data() + r * width; }
 };
 
-Rows read_rows(DumpReader& reader, const Plan& plan, const PlanGroup& group, unsigned threads) {
-  std::vector<std::uint64_t> frames(group.frames);
+Rows read_rows(DumpReader& reader, const Plan& plan, const PlanGroup& group, std::uint64_t used, unsigned threads) {
+  std::vector<std::uint64_t> frames((used - 1) / group.chunk + 1);
   std::iota(frames.begin(), frames.end(), group.first_frame);
   Rows rows;
   rows.width = std::min<std::size_t>(kChannels, group.context.channels());
@@ -75,6 +77,7 @@ Rows read_rows(DumpReader& reader, const Plan& plan, const PlanGroup& group, uns
     rows.values.insert(rows.values.end(), values.begin(), values.end());
   };
   for_each_tile<std::vector<float>>(reader, plan, frames, visit, merge, threads);
+  rows.values.resize(used * rows.width);
   return rows;
 }
 
@@ -113,28 +116,38 @@ std::vector<std::uint64_t> number_rows(const Rows& rows) {
   return number;
 }
 
+/// One that has keys or values; `used` are its tokens, without padding.
+struct Sequence {
+  const PlanGroup* group = nullptr;
+  std::uint64_t used = 0;
+};
+
 }  // namespace
 
 Bytes find_repeats(DumpReader& reader, const Recognition& recognition, unsigned threads) {
   // Any rules that cut keys and values into tiles will do.
   const RuleSet rules = RuleSet::parse("key = planes,pack\nvalue = planes,pack\n", "tiles");
   const Plan plan = make_plan(reader.dump(), recognition, rules, {});
-  std::map<std::pair<std::uint32_t, Role>, const PlanGroup*> sequences;
-  bool counted = false;
-  const std::vector<std::uint64_t> ids = listed_tokens(reader);
+  std::map<std::pair<std::uint32_t, Role>, Sequence> sequences;
+  std::uint64_t counted = 0;  // rows of a sequence that the list is of
+  std::vector<std::uint64_t> ids = listed_tokens(reader);
   for (const PlanGroup& group : plan.groups) {
     const Role role = group.context.role;
     if (!group.tiled || group.frames == 0 || (role != Role::key && role != Role::value)) continue;
     if (!is_codable_float(group.context.source)) continue;
-    if (!sequences.try_emplace({group.context.layer, role}, &group).second) return {};  // several sequences
-    counted = counted || group.rows == ids.size();
+    const Sequence one{&group, tokens_of_group(reader, group)};
+    if (!sequences.try_emplace({group.context.layer, role}, one).second) return {};  // several sequences
+    if (group.rows != ids.size() && one.used != ids.size()) continue;
+    counted = group.rows;
+    ids.resize(one.used);
   }
-  if (!ids.empty() && counted) return table_of(ids);
+  if (!ids.empty() && counted != 0) return table_of(ids, counted);
   // Keys tell tokens apart where they are a latent without rotation.
   for (const Role role : {Role::value, Role::key}) {
     const auto found = sequences.empty() ? sequences.end() : sequences.find({sequences.begin()->first.first, role});
-    if (found == sequences.end() || found->second->rows > limits::kRepeatsTokens) continue;
-    Bytes table = table_of(number_rows(read_rows(reader, plan, *found->second, threads)));
+    if (found == sequences.end() || found->second.group->rows > limits::kRepeatsTokens) continue;
+    const auto& [group, used] = found->second;
+    Bytes table = table_of(number_rows(read_rows(reader, plan, *group, used, threads)), group->rows);
     if (!table.empty()) return table;
   }
   return {};

@@ -18,8 +18,9 @@ namespace {
 
 /// Any rules that cut keys and values into tiles will do; pipelines are given to tiles later.
 Plan tile_plan(const CurveInput& input) {
-  const RuleSet rules = RuleSet::parse("key = planes,pack\nvalue = planes,pack\n", "tiles");
-  return make_plan(input.reader.dump(), input.recognition, rules, input.chunk_tokens);
+  const KvzOptions tiles{RuleSet::parse("key = planes,pack\nvalue = planes,pack\n", "tiles"), input.chunk_tokens, {}};
+  const auto used = find_used_tokens(input.reader, input.recognition, tiles);
+  return make_plan(input.reader.dump(), input.recognition, tiles.rules, input.chunk_tokens, nullptr, used);
 }
 
 bool is_unit(const PlanGroup& group) {
@@ -59,7 +60,8 @@ class Candidates {
       const auto unit = units.find(key_of(group));
       if (!is_unit(group) || group.frames == 0 || unit == units.end()) continue;
       for (std::size_t c = 0; c < count; ++c) {
-        of_group.push_back(Pipeline::parse(texts(unit->second, c)));
+        Pipeline candidate = Pipeline::parse(texts(unit->second, c));
+        of_group.push_back(group.context.used_tokens < group.rows ? candidate.before_padding() : candidate);
         use_tables_to_write(of_group.back(), g, tables, {});
         of_group.back().resolve(group.context, plan.shape(dump, group, group.first_frame));
       }

@@ -2,6 +2,8 @@
 // Caches of a fixed size: the rows behind the last token are zeros, and the newest tokens are those before them.
 #include <fmt/format.h>
 
+#include <numeric>
+
 #include "tests/contract/reference_drive.hpp"
 #include "tests/unit/file_support.hpp"
 
@@ -83,11 +85,67 @@ TEST_CASE("padding: under every preset tokens decode to what they do without it,
       CHECK(differences(padded.key, alone.key) == 0);
       CHECK(differences(padded.value, alone.value) == 0);
       // A stage more, where the padding begins, and frames of no rows.
-      // LMCache's coder has its tables in each frame, of tokens or not.
-      if (preset.name != "cachegen-lmcache") CHECK(padded.bytes <= alone.bytes + 1024);
+      CHECK(padded.bytes <= alone.bytes + 1024);
     }
   }
   CHECK(compared > builtin_presets().size());
+}
+
+TEST_CASE("padding: frames of nothing else hold nothing of the stages behind the window") {
+  Matrix m = ref::synthetic(96, 1, 16, ref::kHalf, 8);
+  std::fill(m.v.begin() + 40 * 16, m.v.end(), 0.0F);
+  const std::string text = "window:recent=0:end=40,norm:kind=none:center=mean,quant:bits=3:axis=channel,rans";
+  Pipeline p = Pipeline::parse(text);
+  const TileContext context = context_of(m, Role::key, DType::f16);
+  p.resolve(context, shape_of(m));
+  const Bytes elements = elements_of(m.v, DType::f16);
+  const auto frame = [&](std::uint32_t first, std::uint32_t rows) {
+    const TileShape shape{rows, 16, first, true, true};
+    const ByteView part = ByteView(elements).subspan(first * 32, rows * 32);
+    const Bytes coded = p.encode(context, shape, part);
+    Bytes back(part.size(), std::byte{0xa5});
+    p.decode(context, shape, coded, back);
+    if (first >= 40) CHECK(std::all_of(back.begin(), back.end(), [](std::byte b) { return b == std::byte{0}; }));
+    return coded.size();
+  };
+  CHECK(frame(0, 32) > 96);  // 16 means of 2 bytes, as many minima and steps
+  CHECK(frame(32, 32) > 96);
+  CHECK(frame(64, 32) < 16);
+}
+
+TEST_CASE("padding: repeats are those of the tokens") {
+  const std::size_t tokens = 80, rows = 400;
+  Dump dump;
+  for (const char* role : {"key", "value"}) {
+    dump.tensors.push_back({fmt::format("past_key_values.0.{}", role), DType::f16, {1, 2, rows, 32}});
+  }
+  dump.tensors.push_back({"token_ids", DType::i32, {tokens}});
+  MemoryReader source(dump, std::uint64_t{1} << 20);
+  std::vector<std::int32_t> ids(tokens);
+  for (std::size_t t = 0; t < tokens; ++t) ids[t] = static_cast<std::int32_t>(t % 20);
+  std::memcpy(source.data(2).data(), ids.data(), ids.size() * 4);
+  Matrix m = ref::synthetic(tokens, 2, 32, ref::kHalf, 9);
+  m.rows = rows;
+  m.v.resize(rows * m.cols());
+  source.data(0) = source.data(1) = elements_of(head_first(m), DType::f16);
+  const Recognition recognition = recognise(dump, {.map = {}, .layout = "BHTD"});
+  KvzOptions options;
+  options.rules = RuleSet::parse("key = adapt:repeats=dump,rans\nvalue = adapt:repeats=dump,rans", "test");
+  for (const bool repeated : {true, false}) {
+    CAPTURE(repeated);
+    fit_options(source, recognition, options, 1);
+    const auto table = options.tables.stored.all().empty() ? nullptr : options.tables.stored.all()[0];
+    if (!repeated) {
+      CHECK(table == nullptr);
+      continue;
+    }
+    REQUIRE(table != nullptr);
+    REQUIRE(table->bytes.size() == rows * 4);
+    const auto distance = [&](std::size_t t) { return std::to_integer<int>(table->bytes[t * 4]); };
+    for (std::size_t t = 0; t < rows; ++t) CHECK(distance(t) == (t >= 20 && t < tokens ? 20 : 0));
+    std::iota(ids.begin(), ids.end(), 0);
+    std::memcpy(source.data(2).data(), ids.data(), ids.size() * 4);
+  }
 }
 
 TEST_CASE("padding: sequences of a batch end where they end") {

@@ -194,13 +194,13 @@ TEST_CASE("saliency: without queries, tokens of tiny values stand out") {
   CHECK_THROWS_AS(measured(*reader, options), Error);
 }
 
-TEST_CASE("saliency: padding is no token") {
-  for (const std::uint64_t queries : {std::uint64_t{0}, kTokens}) {
+TEST_CASE("saliency: padding is no token and asks nothing") {
+  for (const std::uint64_t queries : {std::uint64_t{0}, kTokens, kTokens + 100}) {
     CAPTURE(queries);
-    const auto alone = made(2, queries);
+    const auto alone = made(2, std::min(queries, kTokens));
     auto all = specs(2, 0, kTokens + 100);
     for (std::uint32_t l = 0; l < 2 && queries != 0; ++l) {
-      all.push_back({fmt::format("q{}", l), DType::f32, {kHeads * kGroup, kTokens, kDim}, Role::query, l, "HTD"});
+      all.push_back({fmt::format("q{}", l), DType::f32, {kHeads * kGroup, queries, kDim}, Role::query, l, "HTD"});
     }
     const auto padded = sample_reader(all);
     for (const Spec& spec : all) {
