@@ -111,6 +111,10 @@ write("short.safetensors", 40, bhtd, bhtd)
 write("first.safetensors", 50, bthd, bthd)
 write("rest.safetensors", 40, bthd, bthd, first=50)
 write("all.safetensors", 90, bthd, bthd)
+write("low.safetensors", 90, bthd, bthd, layers=range(3))
+write("high.safetensors", 90, bthd, bthd, layers=range(3, 6))
+write("asks.safetensors", 40, bthd, None, bthd)
+write("asks_by_head.safetensors", 40, bhtd, None, bhtd)
 END_PY
 python3 turn.py "$sample"
 axes() { # FILE KEYS VALUES
@@ -127,9 +131,19 @@ axes apart.safetensors BHDT BHTD
 axes few.safetensors BTHD BTHD
 axes short.safetensors BHTD BHTD
 
-# What the values settle of each chunk they settle of the join, too.
+# What the values settle of each chunk they settle of the join, too; of what is joined with a container; and of files of
+# queries.
 expect_status 0 kvzip compress -q first.safetensors rest.safetensors --join tokens -o joined.kvz --preset lossless --strict
 expect_status 0 kvzip compare all.safetensors joined.kvz --max-abs 0
 kvzip decompress -q -f joined.kvz -o part.safetensors --tokens 0:30
 kvzip inspect part.safetensors >stdout
 [ "$(grep -c '1x30x3x64' stdout)" = 12 ]
+kvzip compress -q low.safetensors -o low.kvz --preset lossless
+expect_status 0 kvzip compress -q low.kvz high.safetensors -o both.kvz --preset lossless --strict
+expect_status 0 kvzip compare all.safetensors both.kvz --max-abs 0
+kvzip decompress -q -f both.kvz -o part.safetensors --tokens 0:30
+kvzip inspect part.safetensors >stdout
+[ "$(grep -c '1x30x3x64' stdout)" = 12 ]
+expect_status 0 kvzip attend -q short.safetensors --queries asks.safetensors -o outputs.safetensors
+expect_status 0 kvzip attend -q short.safetensors --queries asks_by_head.safetensors -o by_head.safetensors
+cmp outputs.safetensors by_head.safetensors
