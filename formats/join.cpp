@@ -15,6 +15,7 @@
 #include "formats/mlx_cache.hpp"
 #include "formats/name_patterns.hpp"
 #include "formats/parts.hpp"
+#include "formats/settle_axes.hpp"
 #include "formats/text.hpp"
 #include "formats/without_tensor.hpp"
 
@@ -246,8 +247,8 @@ class JoinReader final : public DumpReader, public LeavesOut {
     }
     if (!recognition_) return;
     for (const Input& input : inputs_) {
-      const Recognition* stated = input.reader().recognition();
-      const Recognition own = stated != nullptr ? *stated : recognise(input.reader().dump());
+      Recognition own;
+      with_name(input, [&] { own = recognise_with_values(input.reader()); });
       recognition_->tensors.insert(recognition_->tensors.end(), own.tensors.begin(), own.tensors.end());
       recognition_->recognised += own.recognised;
       recognition_->model.layers = std::max(recognition_->model.layers, own.model.layers);

@@ -24,9 +24,9 @@ JoinInput without_frame(JoinInput input);
 ///   differ: fail(invalid_argument) names the tensor and both inputs.
 /// - An attribute that several inputs have is there once. They must agree: nothing that an input says is lost or said
 ///   of another's tensors. fail(invalid_argument) names the attribute and both inputs.
-/// - Inputs that state their roles (containers) keep them, others get recognise()'s. What those that do state say of
-///   the model must agree in all but the number of layers, of which the largest counts. When none states roles,
-///   neither does the result.
+/// - Inputs that state their roles (containers) keep them, others get what recognise_with_values() gives. What those
+///   that do state say of the model must agree in all but the number of layers, of which the largest counts. When none
+///   states roles, neither does the result.
 /// Errors in an input's data begin with its name. fail(invalid_argument) without inputs.
 /// `mix`: attributes and models may differ; those of the first input that has them stand.
 std::unique_ptr<DumpReader> join(std::vector<JoinInput> inputs, bool mix = false);

@@ -156,8 +156,17 @@ void classify(Word& word) {
   word.family = entry->family;
 }
 
-/// Where a word such as keyCache goes on with a new one; its size where it does not, or is a known word as it is.
+std::string lowered(std::string_view text) {
+  std::string out(text);
+  std::ranges::transform(out, out.begin(),
+                         [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; });
+  return out;
+}
+
+/// Where a word such as keyCache goes on with a new one; its size where it does not, or is a known word as it is, as
+/// kvCache.
 std::size_t last_hump(std::string_view text) {
+  if (std::ranges::find(kVocabulary, lowered(text), &Entry::text) != std::end(kVocabulary)) return text.size();
   const auto upper = [](char c) { return c >= 'A' && c <= 'Z'; };
   const auto lower = [](char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9'); };
   for (std::size_t i = text.size(); i-- > 1;) {
@@ -169,11 +178,7 @@ std::size_t last_hump(std::string_view text) {
 /// "layer12" and "k3" are a word and a number; other words keep their digits.
 void push_word(std::vector<Word>& reversed, std::string_view text, char separator) {
   Word word{.text = {}, .separator = separator};
-  if (text.size() <= kMaxWordLength) {
-    word.text = text;
-    std::ranges::transform(word.text, word.text.begin(),
-                           [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; });
-  }
+  if (text.size() <= kMaxWordLength) word.text = lowered(text);
   classify(word);
   const std::size_t letters = word.text.find_last_not_of(kDigits) + 1;
   if (word.cls == '?' && letters > 0 && letters < word.text.size()) {

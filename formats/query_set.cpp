@@ -6,6 +6,7 @@
 
 #include "codec/fail.hpp"
 #include "formats/row_places.hpp"
+#include "formats/settle_axes.hpp"
 #include "formats/token_positions.hpp"
 #include "formats/used_rows.hpp"
 
@@ -62,8 +63,7 @@ QuerySet::QuerySet(DumpReader& other, const RecogniseOptions& options, const Rop
 }
 
 void QuerySet::open(const RecogniseOptions& options, const Rope& keys) {
-  const bool stated = reader_->recognition() != nullptr && options.map.empty() && options.layout.empty();
-  const Recognition found = stated ? *reader_->recognition() : recognise(reader_->dump(), options);
+  const Recognition found = recognise_with_values(*reader_, options);
   find(found);
   if (empty()) {
     throw Error(ErrorCode::invalid_argument,

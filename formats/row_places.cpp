@@ -5,10 +5,14 @@
 
 #include <algorithm>
 #include <cstring>
+#include <functional>
 #include <map>
 #include <optional>
 #include <set>
+#include <string>
+#include <string_view>
 #include <utility>
+#include <vector>
 
 #include "formats/token_windows.hpp"
 #include "formats/used_rows.hpp"
@@ -97,30 +101,39 @@ class Placing {
   bool place_llama() {
     if (reader_.dump().text("llama.cpp").empty()) return false;
     const std::vector<TensorInfo>& tensors = reader_.dump().tensors;
-    std::map<std::string, Listed> lists;  // by what names begin with
+    struct Cache {
+      Listed rows;
+      std::vector<std::string> mixed{};  // tensors whose rows are not one after the other
+    };
+    std::map<std::string, Cache, std::less<>> caches;  // by what names begin with
     std::uint64_t least = ~std::uint64_t{0};
     for (std::size_t t = 0; t < tensors.size(); ++t) {
       if (!tensors[t].name.ends_with("positions")) continue;
       const auto found = listed_positions(reader_, t);
       if (!found) continue;
-      lists.emplace(tensors[t].name.substr(0, tensors[t].name.size() - std::strlen("positions")), *found);
+      caches.emplace(tensors[t].name.substr(0, tensors[t].name.size() - std::strlen("positions")), Cache{*found});
       least = std::min(least, found->least);
     }
-    if (lists.empty()) return false;
-    for (const auto& [prefix, list] : lists) {
-      RowPlaces::Whole own{{},
-                           prefix.empty() ? "the cache" : fmt::format("cache {}", prefix.substr(0, prefix.size() - 1)),
-                           "its rows are not in the order of positions",
-                           list.least - least};
-      for (std::size_t t = 0; t < tensors.size(); ++t) {
-        if (places_.rows[t] != list.rows || !tensors[t].name.starts_with(prefix + "layers.")) continue;
+    if (caches.empty()) return false;
+    for (std::size_t t = 0; t < tensors.size(); ++t) {
+      const std::string_view name = tensors[t].name;
+      for (std::size_t at = name.find("layers."); at != name.npos; at = name.find("layers.", at + 1)) {
+        const auto found = caches.find(name.substr(0, at));
+        if (found == caches.end() || found->second.rows.rows != places_.rows[t]) continue;
+        const Listed& list = found->second.rows;
         places_.first[t] = list.least - least;
         places_.turn[t] = list.turn;
         if (list.ascending) continue;
-        own.tensors.push_back(tensors[t].name);
+        found->second.mixed.push_back(tensors[t].name);
         places_.mixed.insert(tensors[t].name);
       }
-      if (!own.tensors.empty()) places_.whole.push_back(std::move(own));
+    }
+    for (auto& [prefix, cache] : caches) {
+      if (cache.mixed.empty()) continue;
+      const std::string what =
+          prefix.empty() ? "the cache" : fmt::format("cache {}", prefix.substr(0, prefix.size() - 1));
+      places_.whole.push_back(
+          {std::move(cache.mixed), what, "its rows are not in the order of positions", cache.rows.least - least});
     }
     return true;
   }

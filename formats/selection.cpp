@@ -273,18 +273,23 @@ class SelectReader : public DumpReader, public LeavesOut {
   /// Half of a pair no longer is what its name says, nor has it the order of axes that LMCache's fmt names: the tensor
   /// says itself what it is.
   void name_halves(const Recognition& recognition) {
+    std::vector<std::size_t> halves;
+    std::set<std::string_view> names;
     for (std::size_t i = 0; i < kept_.size(); ++i) {
       const TensorRole& role = kept_[i].role;
       if (recognition.tensors[kept_[i].source].role != Role::pair || role.role == Role::pair) continue;
-      const std::string& object = dump_.tensors[i].name;
-      std::erase_if(dump_.attributes, [&](const Attribute& a) {
-        return a.object == object && (a.name == "safetensors:fmt" || a.name == "role" || a.name == "axes");
-      });
+      halves.push_back(i);
+      names.insert(dump_.tensors[i].name);
+    }
+    std::erase_if(dump_.attributes, [&](const Attribute& a) {
+      return (a.name == "safetensors:fmt" || a.name == "role" || a.name == "axes") && names.contains(a.object);
+    });
+    for (const std::size_t i : halves) {
       const auto state = [&](std::string name, std::string_view value) {
-        dump_.attributes.push_back({object, std::move(name), {std::string(value)}, {}, {}, {}});
+        dump_.attributes.push_back({dump_.tensors[i].name, std::move(name), {std::string(value)}, {}, {}, {}});
       };
-      state("role", role_name(role.role));
-      state("axes", role.axes.text());
+      state("role", role_name(kept_[i].role.role));
+      state("axes", kept_[i].role.axes.text());
     }
   }
 

@@ -11,4 +11,7 @@ namespace kvzip {
 /// (formats/steady_axes.hpp). Reads a part of the keys.
 void settle_by_values(DumpReader& reader, Recognition& recognition);
 
+/// What the reader states, unless `options` ask for something else; otherwise recognise() and what the values say.
+Recognition recognise_with_values(DumpReader& reader, const RecogniseOptions& options = {});
+
 }  // namespace kvzip

@@ -22,8 +22,8 @@ namespace kvzip {
 namespace {
 
 constexpr double kLeastOfKeys = 0.15, kLeastOfValues = 0.04, kMostOfOthers = 0.25;
-constexpr std::uint64_t kMostExtent = 64, kLeastTokens = 3;
-constexpr std::size_t kMostTensors = 16, kLeastBoxes = 2;
+constexpr std::uint64_t kMostExtent = 64, kLeastTokens = 3, kMostBoxes = 16;
+constexpr std::size_t kLeastBoxes = 2;
 
 /// The part of the energy of a box that means along each axis keep, beyond chance: 0 for noise, 1 where all entries
 /// along it are the same. Axes are those of the tensor.
@@ -42,24 +42,27 @@ struct Box {
   std::vector<float> values;
   std::vector<std::uint64_t> count;
 
-  /// Calls `row` with the place of each first entry along an axis; the others follow at `step`.
+  /// Calls `row` with the place of each first entry along an axis, as long as that gives true; the others follow at
+  /// `step`. Whether all did.
   template <typename Row>
-  void for_each_row(std::size_t axis, const Row& row) const {
+  bool for_each_row(std::size_t axis, const Row& row) const {
     std::uint64_t step = 1;
     for (std::size_t a = axis + 1; a < count.size(); ++a) step *= count[a];
     for (std::uint64_t outer = 0; outer < values.size(); outer += step * count[axis]) {
-      for (std::uint64_t inner = 0; inner < step; ++inner) row(outer + inner, step);
+      for (std::uint64_t inner = 0; inner < step; ++inner) {
+        if (!row(outer + inner, step)) return false;
+      }
     }
+    return true;
   }
 
   bool repeats(std::size_t axis) const {
     for (std::uint64_t i = 0; i < count[axis]; ++i) {
       for (std::uint64_t j = i + 1; j < count[axis]; ++j) {
-        bool same = true, zero = true;
-        for_each_row(axis, [&](std::uint64_t at, std::uint64_t step) {
-          if (!same) return;
-          same = values[at + i * step] == values[at + j * step];
+        bool zero = true;
+        const bool same = for_each_row(axis, [&](std::uint64_t at, std::uint64_t step) {
           zero = zero && values[at + i * step] == 0;
+          return values[at + i * step] == values[at + j * step];
         });
         if (same && !zero) return true;
       }
@@ -80,6 +83,7 @@ void add_box(const Box& box, const std::vector<std::size_t>& axes, Steadiness& t
       double sum = 0;
       for (std::uint64_t i = 0; i < box.count[axis]; ++i) sum += static_cast<double>(box.values[at + i * step]);
       kept += sum * sum / n;
+      return true;
     });
     to.along[axis] += (kept / energy - 1 / n) / (1 - 1 / n);
     if (box.repeats(axis)) ++to.repeats[axis];
@@ -145,12 +149,16 @@ class Means {
     return out;
   }
 
-  /// Up to kMostExtent entries along tokens, heads and channels, of the first sequence and, of a pair, the keys.
-  void add(std::size_t tensor, const Axes& axes, const std::vector<std::size_t>& inside, Steadiness& to) {
+  /// Up to kMostExtent entries along tokens, heads and channels, of the first sequence and, of a pair, the keys; of no
+  /// more layers than `left`.
+  void add(std::size_t tensor, const Axes& axes, const std::vector<std::size_t>& inside, std::uint64_t& left,
+           Steadiness& to) {
     const TensorInfo& info = dump_.tensors[tensor];
     if (dtype_bits(info.dtype) < 8 || info.elements() == 0) return;
     const std::size_t layers = axes.find('L');
-    const std::uint64_t boxes = std::min<std::uint64_t>(axes.extent('L', info.shape), kMostTensors);
+    const std::uint64_t boxes =
+        layers == Axes::npos ? std::min<std::uint64_t>(left, 1) : std::min(left, info.shape[layers]);
+    left -= boxes;
     for (std::uint64_t l = 0; l < boxes; ++l) {
       Slice slice{tensor, std::vector<std::uint64_t>(info.shape.size(), 0), {}};
       slice.count.assign(info.shape.size(), 1);
@@ -171,7 +179,8 @@ class Means {
       if (Axes::is_inside(axes[a])) inside.push_back(a);
     }
     Steadiness out;
-    for (std::size_t i = 0; i < std::min(tensors.size(), kMostTensors); ++i) add(tensors[i], axes, inside, out);
+    std::uint64_t left = kMostBoxes;
+    for (std::size_t i = 0; i < tensors.size() && left > 0; ++i) add(tensors[i], axes, inside, left, out);
     return out;
   }
 

@@ -147,8 +147,7 @@ class TokenJoin final : public DumpReader {
            first.size());
     }
     if (i == 0) joins_.resize(first.size());
-    Recognition roles = recognise(dump, options_);
-    settle_by_values(reader(i), roles);
+    const Recognition roles = recognise_with_values(reader(i), options_);
     std::unordered_map<std::string_view, std::size_t> places;
     for (std::size_t t = 0; t < dump.tensors.size(); ++t) places.emplace(dump.tensors[t].name, t);
     std::uint64_t tokens = 0;
@@ -272,8 +271,8 @@ class TokenJoin final : public DumpReader {
   }
 
   /// What is read of all together is what was read of each.
-  void check_reading() const {
-    const Recognition roles = recognise(dump_, options_);
+  void check_reading() {
+    const Recognition roles = recognise_with_values(*this, options_);
     for (std::size_t t = 0; t < joins_.size(); ++t) {
       if (joins_[t].axes.text() == roles.tensors[t].axes.text()) continue;
       throw Error(ErrorCode::invalid_argument,

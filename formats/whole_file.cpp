@@ -33,9 +33,7 @@ class Settler {
       check_tokens(*pair.key, *pair.value);
       tell_latent(*pair.key, *pair.value);
     }
-    for (const Draft& draft : drafts_) {
-      if (draft.reading.kind == NameKind::single && draft.reading.role == Role::query) tell_weights(draft);
-    }
+    tell_weights();
   }
 
  private:
@@ -175,14 +173,18 @@ class Settler {
   /// DeepSeek's own code (inference/model.py) calls the latent kv_cache and the rotary part pe_cache, both of shape
   /// [batch, tokens, channels]: of two sequences, the one looks like keys and values.
   void tell_latent_of_pairs() {
+    const auto place = [&](const Draft& draft) {
+      return std::pair(draft.reading.layer, Shape(shape(draft).begin(), shape(draft).end() - 1));
+    };
+    std::map<std::pair<std::optional<std::uint32_t>, Shape>, std::set<std::uint64_t>> widths;  // of rotary parts
+    for (const Draft& draft : drafts_) {
+      const bool part = draft.reading.kind == NameKind::rope_part && !shape(draft).empty();
+      if (part) widths[place(draft)].insert(shape(draft).back());
+    }
     for (Draft& draft : drafts_) {
-      if (draft.reading.kind != NameKind::pair || draft.stated) continue;
-      const bool beside = std::ranges::any_of(drafts_, [&](const Draft& other) {
-        const Shape &a = shape(draft), &b = shape(other);
-        return other.reading.kind == NameKind::rope_part && other.reading.layer == draft.reading.layer && !a.empty() &&
-               a.size() == b.size() && std::equal(a.begin(), a.end() - 1, b.begin()) && a.back() != b.back();
-      });
-      if (!beside) continue;
+      if (draft.reading.kind != NameKind::pair || draft.stated || shape(draft).empty()) continue;
+      const auto beside = widths.find(place(draft));
+      if (beside == widths.end() || beside->second.size() == beside->second.count(shape(draft).back())) continue;
       draft.reading.kind = NameKind::latent;
       draft.reading.role = Role::key;
       draft.choice = choose_axes(draft.reading, shape(draft), {});
@@ -190,16 +192,25 @@ class Settler {
   }
 
   /// Weights of one layer, [channels out, channels in], have their last axis in common; activations have their first.
-  void tell_weights(const Draft& query) {
-    const Shape& q = shape(query);
-    if (q.size() != 2) return;
+  void tell_weights() {
+    std::map<std::pair<std::optional<std::uint32_t>, std::uint64_t>, std::vector<std::uint64_t>> queries;
+    for (const Draft& draft : drafts_) {
+      const Shape& own = shape(draft);
+      if (draft.reading.kind != NameKind::single || draft.reading.role != Role::query || own.size() != 2) continue;
+      std::vector<std::uint64_t>& firsts = queries[{draft.reading.layer, own[1]}];
+      // Two that differ are one at least that differs from any other.
+      if (firsts.empty() || (firsts.size() == 1 && firsts[0] != own[0])) firsts.push_back(own[0]);
+    }
     for (Draft& draft : drafts_) {
       const Shape& own = shape(draft);
-      const bool like = draft.reading.kind == NameKind::single && draft.reading.layer == query.reading.layer &&
-                        own.size() == 2 && own[1] == q[1] && own[0] != q[0];
-      if (!like || draft.stated || draft.choice.firm || draft.choice.axes.empty()) continue;
+      if (draft.reading.kind != NameKind::single || own.size() != 2) continue;
+      if (draft.stated || draft.choice.firm || draft.choice.axes.empty()) continue;
+      const auto found = queries.find({draft.reading.layer, own[1]});
+      if (found == queries.end()) continue;
+      const auto other = std::ranges::find_if(found->second, [&](std::uint64_t first) { return first != own[0]; });
+      if (other == found->second.end()) continue;
       take_back(draft, fmt::format("ambiguous, {} or weights, as the layer's {} by {} of queries",
-                                   extents_text(draft.choice.axes, own), q[0], q[1]));
+                                   extents_text(draft.choice.axes, own), *other, own[1]));
     }
   }
 

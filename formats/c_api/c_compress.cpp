@@ -9,6 +9,7 @@
 
 #include "formats/c_api/c_call.hpp"
 #include "formats/c_api/c_dump.hpp"
+#include "formats/settle_axes.hpp"
 #include "kvzip/container.hpp"
 
 namespace {
@@ -37,7 +38,7 @@ Input input_of(kvzip_dump& dump, const char* preset, bool by_tokens = false) {
   RuleSet rules = rules_of(preset);
   DumpReader* stored = by_tokens || !rules.exact() ? nullptr : stored_blocks(dump.reader());
   Input in{stored != nullptr ? *stored : dump.reader(),
-           stored != nullptr ? recognition_of(*stored, dump.options()) : dump.recognition(),
+           stored != nullptr ? recognise_with_values(*stored, dump.options()) : dump.recognition(),
            {}};
   in.options.rules = std::move(rules);
   if (in.reader.traits().once) return in;

@@ -10,15 +10,6 @@
 
 using namespace kvzip;
 
-Recognition kvzip::recognition_of(DumpReader& reader, const RecogniseOptions& options) {
-  const bool asked = !options.layout.empty() || !options.map.empty();
-  const Recognition* stated = asked ? nullptr : reader.recognition();
-  if (stated != nullptr) return *stated;
-  Recognition found = recognise(reader.dump(), options);
-  settle_by_values(reader, found);
-  return found;
-}
-
 ArrayReader& kvzip_dump::arrays() {
   if (arrays_ == nullptr) {
     fail(ErrorCode::invalid_argument, "what was opened stays as it is: only a dump of kvzip_new() can be added to");
@@ -62,7 +53,7 @@ const kvzip_tensor& kvzip_dump::tensor(std::size_t index) const {
 
 void kvzip_dump::make_views() const {
   if (arrays_ != nullptr) arrays_->cut_parts();
-  recognition_ = recognition_of(*reader_, options_);
+  recognition_ = recognise_with_values(*reader_, options_);
 
   texts_.clear();
   texts_.reserve(3 * dump().tensors.size());  // views point into it

@@ -11,13 +11,6 @@
 #include "kvzip/io.hpp"
 #include "kvzip/kvzip.h"
 
-namespace kvzip {
-
-/// The layout and the map rules go before what a container says of itself, as they do in the tool.
-Recognition recognition_of(DumpReader& reader, const RecogniseOptions& options);
-
-}  // namespace kvzip
-
 struct kvzip_dump {
  public:
   explicit kvzip_dump(std::unique_ptr<kvzip::DumpReader> reader) : reader_(std::move(reader)) { changed(); }

@@ -87,17 +87,18 @@ import json, struct, sys
 data = open(sys.argv[1], "rb").read()
 size = struct.unpack("<Q", data[:8])[0]
 header = json.loads(data[8:8 + size])
-def head(role, layer, tokens):  # three heads of [tokens][channels], as lists of halves
+def head(role, layer, tokens, first=0):  # three heads of [tokens][channels], as lists of halves
     at = 8 + size + header[f"layers.{layer}.{role}"]["data_offsets"][0]
-    return [[data[at + (h * 160 + t) * 128:][:128] for t in range(tokens)] for h in range(3)]
+    return [[data[at + (h * 160 + t) * 128:][:128] for t in range(first, first + tokens)] for h in range(3)]
 def bhtd(x): return [3, len(x[0]), 64], b"".join(row for h in x for row in h)
 def bhdt(x): return [3, 64, len(x[0])], b"".join(row[2 * d:2 * d + 2] for h in x for d in range(64) for row in h)
 def bthd(x): return [len(x[0]), 3, 64], b"".join(h[t] for t in range(len(x[0])) for h in x)
-def write(path, tokens, of_key, of_value):
+def write(path, tokens, of_key, of_value, of_query=None, layers=range(6), first=0):
     tensors, out = {}, b""
-    for l in range(6):
-        for role, turn in (("key", of_key), ("value", of_value)):
-            shape, raw = turn(head(role, l, tokens))
+    for l in layers:
+        for role, turn in (("key", of_key), ("value", of_value), ("query", of_query)):
+            if not turn: continue
+            shape, raw = turn(head("key" if role == "query" else role, l, tokens, first))
             tensors[f"layers.{l}.{role}"] = {"dtype": "F16", "shape": [1] + shape, "data_offsets": [len(out), len(out) + len(raw)]}
             out += raw
     text = json.dumps(tensors).encode()
@@ -107,6 +108,13 @@ write("both.safetensors", 64, bhdt, bhtd)
 write("apart.safetensors", 128, bhdt, bhtd)
 write("few.safetensors", 6, bthd, bthd)
 write("short.safetensors", 40, bhtd, bhtd)
+write("first.safetensors", 50, bthd, bthd)
+write("rest.safetensors", 40, bthd, bthd, first=50)
+write("all.safetensors", 90, bthd, bthd)
+write("low.safetensors", 90, bthd, bthd, layers=range(3))
+write("high.safetensors", 90, bthd, bthd, layers=range(3, 6))
+write("asks.safetensors", 40, bthd, None, bthd)
+write("asks_by_head.safetensors", 40, bhtd, None, bhtd)
 END_PY
 python3 turn.py "$sample"
 axes() { # FILE KEYS VALUES
@@ -122,3 +130,20 @@ axes both.safetensors BHDT BHTD
 axes apart.safetensors BHDT BHTD
 axes few.safetensors BTHD BTHD
 axes short.safetensors BHTD BHTD
+
+# What the values settle of each chunk they settle of the join, too; of what is joined with a container; and of files of
+# queries.
+expect_status 0 kvzip compress -q first.safetensors rest.safetensors --join tokens -o joined.kvz --preset lossless --strict
+expect_status 0 kvzip compare all.safetensors joined.kvz --max-abs 0
+kvzip decompress -q -f joined.kvz -o part.safetensors --tokens 0:30
+kvzip inspect part.safetensors >stdout
+[ "$(grep -c '1x30x3x64' stdout)" = 12 ]
+kvzip compress -q low.safetensors -o low.kvz --preset lossless
+expect_status 0 kvzip compress -q low.kvz high.safetensors -o both.kvz --preset lossless --strict
+expect_status 0 kvzip compare all.safetensors both.kvz --max-abs 0
+kvzip decompress -q -f both.kvz -o part.safetensors --tokens 0:30
+kvzip inspect part.safetensors >stdout
+[ "$(grep -c '1x30x3x64' stdout)" = 12 ]
+expect_status 0 kvzip attend -q short.safetensors --queries asks.safetensors -o outputs.safetensors
+expect_status 0 kvzip attend -q short.safetensors --queries asks_by_head.safetensors -o by_head.safetensors
+cmp outputs.safetensors by_head.safetensors

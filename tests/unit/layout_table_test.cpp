@@ -54,6 +54,8 @@ constexpr File kFiles[] = {
     {"past_key_values:32x2x128x8x64", "", "?L2HTD,L2THD"},
     {"kv_cache:2x8x256x128", "", "?2THD,2HTD"},
     {"kvcache:2x8x256x128", "", "kv:2LTC"},
+    {"kvCache:2x8x256x128", "", "kv:2LTC"},
+    {"kvCache:2x8x256x8x128", "", "kv:2LTHD"},
     {"layers.0.keys:1x2048x8x64", "", "?BHTD,BTHD"},
     {"layers.0.keys:1x32x10x128 layers.0.values:1x32x10x128", "", "?BHTD,BTHD ?BHTD,BTHD"},
     {"layers.0.keys:1x8x1x64 layers.0.values:1x8x1x64", "", "?BHTD,BTHD ?BHTD,BTHD"},

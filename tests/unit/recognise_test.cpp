@@ -9,6 +9,7 @@
 #include "formats/name_patterns.hpp"
 #include "kvzip/error.hpp"
 #include "kvzip/layout.hpp"
+#include "tests/support/growth.hpp"
 #include "tests/support/memory_dump.hpp"
 
 using namespace kvzip;
@@ -379,4 +380,16 @@ TEST_CASE("this project's own dumps") {
   CHECK(describe(result.tensors[23]) == "value/7/HTD");
   CHECK(result.tensors[23].why == "name like layers.N.key; axes stated by the file");
   CHECK(result.tensors[24].role == Role::other);
+}
+
+TEST_CASE("pairs and queries of many layers are recognised in a time that grows with their number") {
+  for (const char* name : {"kv", "query"}) {
+    const auto layers = [&](std::size_t n) {
+      Dump dump;
+      for (std::size_t i = 0; i < n; ++i)
+        dump.tensors.push_back({fmt::format("layers.{}.{}", i, name), DType::f16, {2, 8}});
+      return dump;
+    };
+    CHECK(test::growth_of_eight(7500, layers, [](const Dump& dump) { recognise(dump); }) < 24);
+  }
 }

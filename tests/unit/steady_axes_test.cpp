@@ -135,4 +135,16 @@ TEST_CASE("means of zeros and not-a-numbers say nothing, and what is stated is n
   CHECK(reader->reads == 0);
 }
 
+TEST_CASE("of a dump of many stacked tensors no more is read than of one") {
+  Dump dump;
+  for (int i = 0; i < 16; ++i)
+    dump.tensors.push_back({fmt::format("part{}/key_cache", i), DType::f32, {16, 1, 4, 32, 32}});
+  MemoryReader reader(std::move(dump));
+  Recognition recognition = recognise(reader.dump());
+  REQUIRE(recognition.recognised == 16);
+  REQUIRE(recognition.tensors[15].rivals.size() > 0);
+  settle_by_means(reader, recognition);
+  CHECK(reader.reads == 16);
+}
+
 }  // namespace kvzip::test
