@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <map>
+#include <span>
 
 #include "formats/text.hpp"
 
@@ -127,6 +128,12 @@ std::string MlxCache::nested_class(const std::string& array) const {
   return known == kKnown.end() ? std::string() : std::string(*known);
 }
 
+/// Keys of four axes. Other classes have as many letters as those whose names end with KVCache.
+bool MlxCache::has_rows(const MlxPart& part) const {
+  const auto keys = tensor(part.prefix + (part.type.starts_with("Quantized") ? ".0.0" : ".0"));
+  return keys && dump_.tensors[*keys].shape.size() == 4;
+}
+
 void MlxCache::give_layers() {
   std::map<std::uint32_t, std::map<std::uint32_t, MlxPart*>> lists;
   for (MlxPart& part : parts_) {
@@ -138,7 +145,7 @@ void MlxCache::give_layers() {
     std::uint32_t next = 0;
     for (const auto& [place, part] : caches) {
       if (place != next++) break;
-      if (!part->type.ends_with("KVCache")) continue;
+      if (!part->type.ends_with("KVCache") || !has_rows(*part)) continue;
       part->layer = layer;
       break;
     }
@@ -164,8 +171,9 @@ NameReading MlxCache::read(const TensorInfo& tensor, std::string& why) const {
     return open;
   }
   if (!holds_rows(part.type) || (array != "0" && array != "1") || tensor.shape.size() != 4) {
+    const bool guessed = part.in_list && scalars_;
     why = fmt::format("state of an MLX cache of class {}, not its keys or values: stored losslessly",
-                      quoted(part.type.empty() ? kList : std::string_view(part.type)));
+                      quoted(part.type.empty() || guessed ? kList : std::string_view(part.type)));
     return {};
   }
   why = remark(part.type);
@@ -177,6 +185,18 @@ NameReading MlxCache::read(const TensorInfo& tensor, std::string& why) const {
           .layer = part.layer,
           .family = Family::mlx,
           .pattern = pattern};
+}
+
+std::string stated_class(DumpReader& reader, std::size_t array) {
+  constexpr std::uint64_t kMostLetters = 64;
+  const TensorInfo& info = reader.dump().tensors[array];
+  if (info.dtype != DType::i32 || info.shape.size() != 1 || info.shape[0] > kMostLetters) return {};
+  std::vector<std::int32_t> points(info.shape[0]);
+  reader.read({array, {0}, info.shape}, std::as_writable_bytes(std::span(points)));
+  if (std::ranges::any_of(points, [](std::int32_t point) { return point <= ' ' || point > '~'; })) return {};
+  std::string out;
+  for (const std::int32_t point : points) out += static_cast<char>(point);
+  return out;
 }
 
 }  // namespace kvzip

@@ -12,6 +12,7 @@
 
 #include "formats/name_patterns.hpp"
 #include "kvzip/dump.hpp"
+#include "kvzip/io.hpp"
 
 namespace kvzip {
 
@@ -20,9 +21,11 @@ inline constexpr std::string_view kRingRemark = "a ring: once it is full, its ro
 
 /// A cache of the list, or one of several that stand in its place (CacheList).
 struct MlxPart {
-  std::string prefix, type;  // of the names of its arrays, and its class, empty where that is not known
-  std::string named;         // what says the class: a text, or in a CacheList from 0.32 on, an array of code points
-  std::string said;          // what texts about it, to 0.31, are called: this, or this and a number
+  /// Of the names of its arrays; and its class, empty where that is not known. From code points it is a guess by their
+  /// number, which stated_class() settles.
+  std::string prefix, type;
+  std::string named;  // what says the class: a text, or in a CacheList from 0.32 on, an array of code points
+  std::string said;   // what texts about it, to 0.31, are called: this, or this and a number
   /// Of a CacheList the first cache that has keys and values is the layer's; what stands behind it (an index, a second
   /// attention) has no layer.
   std::optional<std::uint32_t> layer;
@@ -60,6 +63,7 @@ class MlxCache {
   std::string prefix_of(std::string_view tensor) const;
   MlxPart described(const std::string& prefix) const;
   std::string nested_class(const std::string& array) const;
+  bool has_rows(const MlxPart& part) const;
   void give_layers();
 
   const Dump& dump_;
@@ -69,5 +73,8 @@ class MlxCache {
   std::vector<MlxPart> parts_;
   bool present_ = false, scalars_ = false;
 };
+
+/// The class that an array of code points spells; empty where it is no such array.
+std::string stated_class(DumpReader& reader, std::size_t array);
 
 }  // namespace kvzip

@@ -57,7 +57,7 @@ class MlxPlanner {
     if (!keys || !values || !same_rows(*keys, *values)) return "their arrays do not fit each other";
     if (part.in_list && plan_.scalars) {
       const auto array = mlx_.tensor(part.named);
-      if (!array || !says_class(*array)) return "their class is another of as many letters";
+      if (!array || stated_class(reader_, *array) != kQuantised) return "their class is another of as many letters";
       plan_.classes.insert(*array);
     }
     for (const MlxCodes& own : {*keys, *values}) {
@@ -74,15 +74,6 @@ class MlxPlanner {
 
   std::optional<std::size_t> find(const std::string& prefix, unsigned place) const {
     return mlx_.tensor(fmt::format("{}.{}", prefix, place));
-  }
-
-  /// In a CacheList the class is an array of code points, of which so far no more than their number is known.
-  bool says_class(std::size_t array) {
-    const TensorInfo& info = reader_.dump().tensors[array];
-    if (info.dtype != DType::i32 || info.shape != std::vector<std::uint64_t>{kQuantised.size()}) return false;
-    std::array<std::int32_t, kQuantised.size()> points{};
-    reader_.read({array, {0}, info.shape}, std::as_writable_bytes(std::span(points)));
-    return std::ranges::equal(points, kQuantised);
   }
 
   /// Group and bits: arrays 3 and 4 of the cache from 0.32 on, before that the last of three texts, or of four with a

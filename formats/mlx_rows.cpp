@@ -17,6 +17,7 @@ namespace kvzip {
 namespace {
 
 using Count = MlxRows::Count;
+constexpr const char* kOfAllTokens = "its state is of all tokens";
 constexpr std::int64_t kMostPosition = std::int64_t{1} << 48;
 
 template <typename T>
@@ -42,6 +43,14 @@ class CountReader {
     MlxRows out;
     out.prefix = part.prefix;
     out.type = part.type;
+    if (part.in_list && mlx_.has_scalars()) {
+      const auto spelt = mlx_.tensor(part.named);
+      out.type = spelt ? stated_class(reader_, *spelt) : std::string();
+      if (out.type != part.type) {
+        out.whole = kOfAllTokens;
+        return out;
+      }
+    }
     const auto keys = mlx_.tensor(part.prefix + ".0");
     const bool rows = keys && reader_.dump().tensors[*keys].shape.size() == 4;
     if (part.type == "KVCache" || part.type == "ConcatenateKVCache") {
@@ -56,7 +65,7 @@ class CountReader {
       out.whole = "its keys and values are quantised";
       if (const auto end = end_of(out, 2)) out.used = static_cast<std::uint64_t>(*end);
     } else {
-      out.whole = part.type.ends_with("RotatingKVCache") ? "its rows are a ring" : "its state is of all tokens";
+      out.whole = part.type.ends_with("RotatingKVCache") ? "its rows are a ring" : kOfAllTokens;
     }
     return out;
   }
@@ -163,6 +172,13 @@ class CountReader {
   const MlxCache& mlx_;
 };
 
+/// Keys and values, which are cut by their rows, or a number. What else a cache holds is of tokens that nothing tells.
+bool follows_tokens(const MlxRows& cache, const TensorInfo& info) {
+  const std::string_view array = std::string_view(info.name).substr(cache.prefix.size());
+  if (array != ".0" && array != ".1") return info.shape.size() < 2;
+  return info.shape.size() == 4 || std::ranges::find(info.shape, 0u) != info.shape.end();
+}
+
 std::int64_t moved(std::int64_t value, Count::Is is, const std::pair<std::uint64_t, std::uint64_t>& tokens) {
   auto position = static_cast<std::uint64_t>(value);
   if (is == Count::Is::end) position = std::min(position, tokens.second);
@@ -234,7 +250,12 @@ std::vector<MlxRows> mlx_rows(DumpReader& reader) {
   const std::vector<TensorInfo>& tensors = reader.dump().tensors;
   for (std::size_t t = 0; t < tensors.size(); ++t) {
     const auto part = mlx.part_of(tensors[t].name);
-    if (part && tensors[t].name.starts_with(out[*part].prefix + ".")) out[*part].tensors.push_back(t);
+    if (!part || !tensors[t].name.starts_with(out[*part].prefix + ".")) continue;
+    MlxRows& cache = out[*part];
+    cache.tensors.push_back(t);
+    if (cache.whole.empty() && !follows_tokens(cache, tensors[t])) {
+      cache.whole = "it has other arrays than keys and values of four axes";
+    }
   }
   return out;
 }

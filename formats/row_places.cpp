@@ -82,7 +82,8 @@ class Placing {
     const std::uint64_t stated = places_.end = mlx_end(places_.mlx);
     const std::vector<TensorInfo>& tensors = reader_.dump().tensors;
     for (const MlxRows& cache : places_.mlx) {
-      RowPlaces::Whole own{{}, fmt::format("cache {} of class {}", cache.prefix, cache.type), cache.whole, cache.least};
+      const std::string type = cache.type.empty() ? "a class that is not known" : "class " + cache.type;
+      RowPlaces::Whole own{{}, fmt::format("cache {} of {}", cache.prefix, type), cache.whole, cache.least};
       const bool may_be_ring = !cache.first && cache.type == "RotatingKVCache";
       for (const std::size_t t : cache.tensors) {
         own.tensors.push_back(tensors[t].name);

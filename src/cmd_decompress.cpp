@@ -75,12 +75,9 @@ Outcome decompress_file(const DecompressArguments& o, const std::string& in, con
   if (!o.like.empty()) require_like(*reader, o);
   if (!o.tables.empty()) reader->traits().container->use_tables(load_tables(o.tables));
   if (!selection.empty()) {
-    if (!o.common.quiet) note_quantised(*reader);
     const Recognition recognition = *reader->recognition();
-    const std::string said = selection_note(*reader, recognition, selection);
-    if (!o.common.quiet && !said.empty()) note(said);
     const bool framed = has_frame(reader->dump());
-    reader = select_positions(std::move(reader), recognition, selection);
+    reader = select_saying(std::move(reader), recognition, selection, !o.common.quiet);
     if (framed && !has_frame(reader->dump()) && !o.common.quiet) {
       note("a part of the file leaves out what its HDF5 file held beside tensors");
     }

@@ -104,8 +104,8 @@ Kept choose(const PruneArguments& o, DumpReader& reader, const Recognition& role
   return keep_by_scores(scores, o.by(), budget);
 }
 
-/// Without the padding at its end, which is no recent token and has no attention.
-std::unique_ptr<DumpReader> without_padding(std::unique_ptr<DumpReader> reader, const Recognition& roles, bool quiet) {
+/// Without the padding at its end, which is no recent token and has no attention; `roles` become those of what stays.
+std::unique_ptr<DumpReader> without_padding(std::unique_ptr<DumpReader> reader, Recognition& roles, bool quiet) {
   const std::uint64_t tokens = common_tokens(find_heads(reader->dump(), roles, 0));
   const RowPlaces places = row_places(*reader, roles);
   std::uint64_t used = 0;
@@ -117,7 +117,9 @@ std::unique_ptr<DumpReader> without_padding(std::unique_ptr<DumpReader> reader, 
   if (!quiet) note(fmt::format("tokens {} to {} are padding, and go", used, tokens - 1));
   Selection before;
   before.tokens = {0, used};
-  return select_positions(std::move(reader), roles, before);
+  reader = select_positions(std::move(reader), roles, before);
+  roles = *reader->recognition();
+  return reader;
 }
 
 void check(const PruneArguments& o) {
@@ -148,7 +150,6 @@ int prune(const PruneArguments& o) {
     const auto beside = hdf5_left_out(*reader);
     if (!beside.empty() && !o.common.quiet) note(fmt::format("left out: {}", fmt::join(beside, "; ")));
     if (o.mask.empty()) reader = without_padding(std::move(reader), roles, o.common.quiet);
-    if (reader->recognition() != nullptr) roles = *reader->recognition();
     const Kept kept = choose(o, *reader, roles);
     PrunedReader pruned(*reader, roles, kept);
     const auto writer = create_writer(o.out, format, pruned.dump(), o.common.force);

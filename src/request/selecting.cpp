@@ -8,6 +8,7 @@
 
 #include "formats/folder.hpp"
 #include "formats/join.hpp"
+#include "formats/mlx_cache.hpp"
 #include "formats/mlx_quantised.hpp"
 #include "formats/raw.hpp"
 #include "formats/token_join.hpp"
@@ -99,10 +100,23 @@ std::unique_ptr<DumpReader> open_inputs(const std::vector<std::string>& paths, b
   return viewed(join(std::move(inputs), mix), as);
 }
 
-std::string selection_note(DumpReader& reader, const Recognition& recognition, const Selection& selection) {
-  if (!selection.tokens && !selection.last_tokens) return {};
-  const RowPlaces places = row_places(reader, recognition);
-  return windows_text(places, recognition, *resolved(selection, places).tokens);
+std::unique_ptr<DumpReader> select_saying(std::unique_ptr<DumpReader> reader, const Recognition& recognition,
+                                          const Selection& selection, bool say) {
+  if (!say) return select_positions(std::move(reader), recognition, selection);
+  note_quantised(*reader);
+  if (selection.tokens || selection.last_tokens) {
+    const RowPlaces places = row_places(*reader, recognition);
+    const std::string windows = windows_text(places, recognition, *resolved(selection, places).tokens);
+    if (!windows.empty()) note(windows);
+  }
+  const bool mlx = MlxCache(reader->dump()).present();
+  const std::size_t all = reader->dump().tensors.size();
+  auto part = select_positions(std::move(reader), recognition, selection);
+  const std::size_t left = part->dump().tensors.size();
+  if (mlx && left < all) {
+    note(fmt::format("{} of {} arrays of a prompt cache of MLX: mlx-lm cannot go on from them", left, all));
+  }
+  return part;
 }
 
 std::unique_ptr<DumpReader> open_selected(const std::vector<std::string>& paths, const Selecting& selecting,
@@ -115,10 +129,7 @@ std::unique_ptr<DumpReader> open_selected(const std::vector<std::string>& paths,
   }
   auto reader = open_inputs(paths, selecting.mix, recognising);
   const Recognition recognition = recognise_input(*reader, recognising, meta);
-  if (recognising.say) note_quantised(*reader);
-  const std::string said = selection_note(*reader, recognition, selection);
-  if (recognising.say && !said.empty()) note(said);
-  return select_positions(std::move(reader), recognition, selection);
+  return select_saying(std::move(reader), recognition, selection, recognising.say);
 }
 
 }  // namespace kvzip::tool

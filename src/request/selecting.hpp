@@ -31,8 +31,10 @@ std::unique_ptr<DumpReader> open_inputs(const std::vector<std::string>& paths, b
 /// fail() where two files say that they do not belong together, unless `mix`.
 void require_belonging(DumpReader& a, DumpReader& b, Belonging what, bool mix);
 
-/// The line to say where tokens are selected and layers differ in length; empty otherwise.
-std::string selection_note(DumpReader& reader, const Recognition& recognition, const Selection& selection);
+/// What the selection leaves. `say`: which quantised caches of MLX are decoded, and which are not; where layers differ
+/// in length, which positions they have; and that mlx-lm cannot go on from a cache that lacks arrays.
+std::unique_ptr<DumpReader> select_saying(std::unique_ptr<DumpReader> reader, const Recognition& recognition,
+                                          const Selection& selection, bool say);
 
 /// Inputs of which only what is selected shows; without --role, `roles` do (empty = all). Where `roles` are asked
 /// for, a dump without recognised keys or values is refused.

@@ -35,6 +35,14 @@ offsets_after 0:16 "10 10"
 offsets_after 4:12 "6 6"
 offsets_after 12:16 "0 0"
 
+# A part that lacks arrays is none that mlx-lm goes on from, and a line says so.
+expect_status 0 kvzip compress cache.safetensors -o part.kvz -f --preset lossless --layers 1
+expect_in stderr "2 of 6 arrays of a prompt cache of MLX"
+expect_status 0 kvzip decompress whole.kvz -o part.safetensors -f --role key
+expect_in stderr "2 of 6 arrays of a prompt cache of MLX"
+expect_status 0 kvzip decompress whole.kvz -o part.safetensors -f --tokens 0:6
+[ ! -s stderr ]
+
 # In the order of tokens, segments are parts of the cache; its offset is that of the whole all the same.
 sed -e 's/\[1, 2, 16, 8\]/[1, 2, 600, 8]/; s/range(512)/range(19200)/; s/struct.pack("<i", 10)/struct.pack("<i", 500)/' write.py >long.py
 python3 long.py

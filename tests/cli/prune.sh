@@ -65,10 +65,23 @@ kvzip prune -q a.safetensors small.h5 --keep 100 --by head --sinks 2
 kvzip compare h2o.head.safetensors small.h5 --max-abs 0
 kvzip attend -q small.kvz --queries q.safetensors -o out.safetensors
 
+# What --map and --layout say counts for a container too, whose own roles are others.
+kvzip synth -q -o noq.safetensors --layers 2 --heads 2 --head-dim 32 --tokens 100 --no-query
+LC_ALL=C sed 's/layers\.\([0-9]\)\.key/strata.\1.foo/g; s/layers\.\([0-9]\)\.value/strata.\1.quuux/g' noq.safetensors >odd.safetensors
+kvzip compress -q odd.safetensors -o odd.kvz --preset lossless
+kvzip compress -q noq.safetensors -o noq.kvz --preset lossless
+for named in "odd --map strata.{L}.foo=key:HTD --map strata.{L}.quuux=value:HTD --keep 50" "noq --layout THD --keep 1"; do
+  read -r name how <<<"$named"
+  for form in kvz safetensors; do
+    # shellcheck disable=SC2086 # several words
+    expect_status 0 kvzip prune $name.$form $name.$form.safetensors --policy streaming $how
+  done
+  cmp $name.kvz.safetensors $name.safetensors.safetensors
+done
+
 # What cannot be.
 expect_status 1 kvzip prune h2o.head.safetensors x.safetensors --keep 50 --queries q.safetensors
 expect_in stderr "left out before"
-kvzip synth -q -o noq.safetensors --layers 2 --heads 2 --head-dim 32 --tokens 100 --no-query
 expect_status 1 kvzip prune noq.safetensors x.safetensors --keep 50
 expect_in stderr "no queries"
 expect_status 1 kvzip prune noq.safetensors x.safetensors --keep 50 --policy kvmerger

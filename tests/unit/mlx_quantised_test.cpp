@@ -6,114 +6,14 @@
 #include <doctest/doctest.h>
 
 #include <cstring>
-#include <map>
-#include <memory>
 #include <string>
 #include <vector>
 
-#include "formats/ggml_values.hpp"
 #include "kvzip/layout.hpp"
-#include "tests/support/memory_dump.hpp"
+#include "tests/unit/mlx_quantised_cache.hpp"
 
 namespace kvzip::test {
 namespace {
-
-/// A cache of two layers, the second not quantised, as mlx-lm 0.32 and as 0.30 save it; [1, 2, 3, 64] in groups of 32.
-struct QuantisedCache {
-  explicit QuantisedCache(bool now, int bits = 4) {
-    const std::vector<std::pair<std::string, std::string>> texts =
-        now ? std::vector<std::pair<std::string, std::string>>{{"0.model", "tiny"}, {"1.0", "QuantizedKVCache"},
-                                                               {"1.1", "KVCache"},  {"2.0", ""},
-                                                               {"2.1.0", "0.2"},    {"2.1.1", "scalar"},
-                                                               {"2.2.0", "0.3"},    {"2.2.1", "scalar"},
-                                                               {"2.3.0", "0.4"},    {"2.3.1", "scalar"},
-                                                               {"2.4.0", "1.2"},    {"2.4.1", "scalar"}}
-            : std::vector<std::pair<std::string, std::string>>{
-                  {"0.0.0", "3"},    {"0.0.1", "32"},     {"0.0.2", std::to_string(bits)},
-                  {"0.1", ""},       {"1.model", "tiny"}, {"2.0", "QuantizedKVCache"},
-                  {"2.1", "KVCache"}};
-    for (const auto& [name, value] : texts) dump.attributes.push_back(text_attribute(name, value));
-    const std::uint64_t width = 2 * static_cast<std::uint64_t>(bits);
-    for (const char* half : {"0.0", "0.1"}) {
-      dump.tensors.push_back({std::string(half) + ".0", DType::u32, {1, 2, 3, width}});
-      for (const char* array : {".1", ".2"})
-        dump.tensors.push_back({half + std::string(array), DType::f16, {1, 2, 3, 2}});
-    }
-    for (const char* name : {"1.0", "1.1"}) dump.tensors.push_back({name, DType::f16, {1, 2, 3, 64}});
-    if (!now) return;
-    for (const auto& [name, value] : std::map<std::string, int>{{"0.2", 3}, {"0.3", 32}, {"0.4", bits}, {"1.2", 3}}) {
-      dump.tensors.push_back({name, DType::i32, {}});
-      scalars[name] = value;
-    }
-  }
-
-  TensorInfo& tensor(std::string_view name) { return *std::ranges::find(dump.tensors, name, &TensorInfo::name); }
-  void text(std::string_view name, std::string value) {
-    std::ranges::find(dump.attributes, name, &Attribute::name)->strings = {std::move(value)};
-  }
-
-  std::unique_ptr<MemoryReader> reader() const {
-    auto out = std::make_unique<MemoryReader>(dump);
-    for (std::size_t t = 0; t < dump.tensors.size(); ++t) {
-      const auto found = scalars.find(dump.tensors[t].name);
-      if (found != scalars.end() && out->data(t).size() >= 4) std::memcpy(out->data(t).data(), &found->second, 4);
-      if (const auto type = classes.find(dump.tensors[t].name); type != classes.end()) {
-        const std::vector<std::int32_t> points(type->second.begin(), type->second.end());
-        std::memcpy(out->data(t).data(), points.data(), out->data(t).size());
-      }
-      if (dump.tensors[t].dtype != DType::f16) continue;
-      for (std::size_t i = 0; i < out->data(t).size() / 2; ++i) {  // no NaN and no overflow in scales
-        const std::uint16_t bits = f16_from_float(0.25f * static_cast<float>(i % 7) - 0.5f);
-        std::memcpy(out->data(t).data() + 2 * i, &bits, 2);
-      }
-    }
-    return out;
-  }
-
-  Dump dump;
-  std::map<std::string, int> scalars;
-  std::map<std::string, std::string> classes;  // by arrays of code points
-};
-
-/// The same caches, the plain one first, in a CacheList of one layer, as mlx-lm 0.32 and as 0.31 save it.
-QuantisedCache in_list(bool now) {
-  QuantisedCache cache(now);
-  const auto renamed = [&](const std::string& name) {
-    return fmt::format("0.{}{}{}", name[0] == '0' ? "1" : "0", now ? ".0" : "", name.substr(1));
-  };
-  for (TensorInfo& info : cache.dump.tensors) info.name = renamed(info.name);
-  std::map<std::string, int> scalars;
-  for (const auto& [name, value] : cache.scalars) scalars[renamed(name)] = value;
-  cache.scalars = scalars;
-  std::vector<Attribute>& texts = cache.dump.attributes;
-  if (!now) {
-    texts.clear();
-    for (const auto& [name, value] : std::vector<std::pair<std::string, std::string>>{{"0.0.0.0", "KVCache"},
-                                                                                      {"0.0.0.1", "QuantizedKVCache"},
-                                                                                      {"0.0.1.0", ""},
-                                                                                      {"0.0.1.1.0", "3"},
-                                                                                      {"0.0.1.1.1", "32"},
-                                                                                      {"0.0.1.1.2", "4"},
-                                                                                      {"1.model", "tiny"},
-                                                                                      {"2.0", "CacheList"}}) {
-      texts.push_back(text_attribute(name, value));
-    }
-    return cache;
-  }
-  std::erase_if(texts, [](const Attribute& a) { return a.name == "1.1"; });
-  for (Attribute& a : texts) {
-    if (a.name == "1.0") a.strings = {"CacheList"};
-    if (a.name.size() == 5 && a.name.ends_with(".0")) a.strings = {renamed(a.strings[0])};
-  }
-  cache.classes = {{"0.0.1", "KVCache"}, {"0.1.1", "QuantizedKVCache"}};
-  int at = 5;
-  for (const auto& [name, type] : cache.classes) {
-    cache.dump.tensors.push_back({name, DType::i32, {type.size()}});
-    texts.push_back(text_attribute(fmt::format("2.{}.0", at), name));
-    texts.push_back(text_attribute(fmt::format("2.{}.1", at++), "string"));
-  }
-  return cache;
-}
 
 std::string texts_of(const DumpReader& reader) {
   std::string out;
@@ -145,11 +45,6 @@ float by_formula(const MemoryReader& stored, std::size_t packed, unsigned bits, 
   const float value = half_at(stored.data(packed + 1), row * 2 + i / 32) * static_cast<float>(code) +
                       half_at(stored.data(packed + 2), row * 2 + i / 32);
   return f16_to_float(f16_from_float(value));
-}
-
-bool is_decoded(const QuantisedCache& cache) {
-  const auto reader = mlx_values(cache.reader());
-  return stored_blocks(*reader) != nullptr;
 }
 
 TEST_CASE("quantised caches of MLX are the values of their codes") {
@@ -248,76 +143,6 @@ TEST_CASE("parts of decoded caches of MLX cover every element once") {
   CHECK(elements == 4 * 384 + 2);
 }
 
-TEST_CASE("quantised caches of MLX whose arrays do not agree stay as they are") {
-  CHECK(is_decoded(QuantisedCache(true)));
-  const auto kept = [](auto&& change) {
-    for (const bool now : {false, true}) {
-      QuantisedCache cache(now);
-      change(cache);
-      const auto reader = mlx_values(cache.reader());
-      CHECK(stored_blocks(*reader) == nullptr);
-      CHECK(reader->dump().tensors == cache.dump.tensors);
-      CHECK(mlx_quantised_lines(*reader).size() == 1);
-    }
-  };
-  kept([](QuantisedCache& c) { c.tensor("0.0.0").shape[3] = 7; });
-  kept([](QuantisedCache& c) { c.tensor("0.0.0").shape[3] = 0; });
-  kept([](QuantisedCache& c) { c.tensor("0.1.0").shape = {2, 3, 8}; });
-  kept([](QuantisedCache& c) { c.tensor("0.1.0").dtype = DType::i32; });
-  kept([](QuantisedCache& c) { c.tensor("0.0.1").shape[3] = 4; });
-  kept([](QuantisedCache& c) { c.tensor("0.0.2").shape[2] = 2; });
-  kept([](QuantisedCache& c) { c.tensor("0.0.2").dtype = DType::bf16; });
-  kept([](QuantisedCache& c) { c.tensor("0.0.2").name = "0.0.3"; });
-  kept([](QuantisedCache& c) { c.dump.tensors.push_back({"0.0.3", DType::f16, {1}}); });
-  kept([](QuantisedCache& c) { c.dump.tensors.push_back({"0.0", DType::f16, {1}}); });
-  kept([](QuantisedCache& c) {  // keys of other rows than the values
-    for (const char* name : {"0.0.0", "0.0.1", "0.0.2"}) c.tensor(name).shape[2] = 2;
-  });
-  const auto states = [&](const std::string& group, const std::string& bits) {
-    QuantisedCache before(false), now(true);
-    before.text("0.0.1", group);
-    before.text("0.0.2", bits);
-    now.scalars["0.3"] = std::stoi(group);
-    now.scalars["0.4"] = std::stoi(bits);
-    return is_decoded(before) || is_decoded(now);
-  };
-  CHECK(!states("64", "4"));
-  CHECK(!states("32", "8"));
-  CHECK(!states("16", "8"));
-  CHECK(!states("0", "4"));
-  CHECK(!states("-32", "4"));
-  CHECK(!states("32", "0"));
-  CHECK(!states("32", "7"));
-  CHECK(!states("32", "33"));
-  CHECK(!states("2147483647", "2147483647"));
-}
-
-TEST_CASE("numbers of a quantised cache of MLX that are not there, or more than are known") {
-  QuantisedCache array(true), many(true), text(false), step(false), five(false);
-  array.tensor("0.4").shape = {2};
-  CHECK(!is_decoded(array));
-  many.dump.tensors.push_back({"0.5", DType::i32, {}});
-  CHECK(!is_decoded(many));
-  text.text("0.0.2", "four");
-  CHECK(!is_decoded(text));
-  // To 0.26 the step by which it grows is the first of four.
-  step.text("0.0.0", "256");
-  step.text("0.0.1", "3");
-  step.text("0.0.2", "32");
-  step.dump.attributes.push_back(text_attribute("0.0.3", "4"));
-  CHECK(is_decoded(step));
-  for (const char* name : {"0.0.3", "0.0.4"}) five.dump.attributes.push_back(text_attribute(name, "4"));
-  CHECK(!is_decoded(five));
-}
-
-TEST_CASE("a quantised cache of MLX with sizes beyond all memory is not asked for them") {
-  QuantisedCache cache(true);
-  for (const char* name : {"0.0.0", "0.1.0"}) cache.tensor(name).shape = {0, 1ULL << 40, 1ULL << 40, 8};
-  for (const char* name : {"0.0.1", "0.0.2", "0.1.1", "0.1.2"})
-    cache.tensor(name).shape = {0, 1ULL << 40, 1ULL << 40, 2};
-  CHECK(!is_decoded(cache));
-}
-
 TEST_CASE("quantised caches in a CacheList of MLX are values, and say that they are ordinary ones") {
   for (const bool now : {false, true}) {
     CAPTURE(now);
@@ -356,25 +181,6 @@ TEST_CASE("quantised caches in a CacheList of MLX are values, and say that they 
   CHECK(std::string(points, points + 3) == "VCa");
 }
 
-TEST_CASE("caches of MLX of a class that only has as many letters stay as they are") {
-  const auto kept = [](QuantisedCache cache) { return !is_decoded(cache); };
-  QuantisedCache letters = in_list(true), wide = in_list(true), text = in_list(false);
-  CHECK(is_decoded(letters));
-  letters.classes["0.1.1"] = "QuantifiedKCache";
-  CHECK(kept(letters));
-  wide.tensor("0.1.1").dtype = DType::i64;
-  wide.classes.erase("0.1.1");
-  CHECK(kept(wide));
-  text.text("0.0.0.1", "QuantifiedKCache");
-  CHECK(kept(text));
-  // The file has what a list says of its caches for one more than its arrays are of.
-  QuantisedCache other = in_list(false);
-  for (TensorInfo& info : other.dump.tensors) {
-    if (info.name.starts_with("0.1.")) info.name[2] = '2';
-  }
-  CHECK(kept(other));
-}
-
 TEST_CASE("containers of quantised caches of MLX show values, and what they state of the rest") {
   QuantisedCache container(true);
   auto stored = container.reader();
@@ -401,29 +207,6 @@ TEST_CASE("containers of quantised caches of MLX show values, and what they stat
   }
   MemoryReader ordinary(container.dump);
   CHECK(shown_as(ordinary, 5) == 5);
-}
-
-TEST_CASE("quantised caches of MLX whose numbers cannot be read stay as they are") {
-  struct Damaged final : MemoryReader {
-    using MemoryReader::MemoryReader;
-    void read(const Slice& slice, std::span<std::byte> out) override {
-      if (dump().tensors[slice.tensor].name == "0.4") fail(ErrorCode::corrupt, "damaged");
-      MemoryReader::read(slice, out);
-    }
-  };
-  const auto reader = mlx_values(std::make_unique<Damaged>(QuantisedCache(true).dump));
-  CHECK(stored_blocks(*reader) == nullptr);
-  CHECK(mlx_quantised_lines(*reader).at(0).find("cannot be read (damaged)") != std::string::npos);
-}
-
-TEST_CASE("quantised caches of MLX that come through a pipe stay as they are, and a line says so") {
-  struct Piped final : MemoryReader {
-    using MemoryReader::MemoryReader;
-    ReaderTraits traits() override { return {.container = nullptr, .once = true}; }
-  };
-  const auto reader = mlx_values(std::make_unique<Piped>(QuantisedCache(true).dump));
-  CHECK(stored_blocks(*reader) == nullptr);
-  CHECK(mlx_quantised_lines(*reader).at(0).find("they come through a pipe") != std::string::npos);
 }
 
 }  // namespace

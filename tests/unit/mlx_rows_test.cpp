@@ -41,6 +41,12 @@ class PromptCache {
     dump_.tensors.push_back({name, DType::f32, shape});
     return *this;
   }
+  /// A class, as a list says it of its caches.
+  PromptCache& spelt(const std::string& name, std::string_view type) {
+    dump_.tensors.push_back({name, DType::i32, {type.size()}});
+    held_.emplace(name, Numbers(type.begin(), type.end()));
+    return *this;
+  }
   PromptCache& text(const std::string& name, const std::string& value) {
     dump_.attributes.push_back(text_attribute(name, value));
     return *this;
@@ -213,8 +219,8 @@ TEST_CASE("counts of chunked, batched and nested caches of MLX follow the tokens
   CHECK(refusal(padded, "2:8").find("its entries begin at different rows") != std::string::npos);
 
   PromptCache nested;
-  nested.text("1.0", "CacheList").rows("0.0.0", 16).counts("0.0.0", 2, {{10}}).array("0.0.1", {7});
-  nested.rows("0.1.0", 16).counts("0.1.0", 2, {{10}}).array("0.1.1", {7});
+  nested.text("1.0", "CacheList").rows("0.0.0", 16).counts("0.0.0", 2, {{10}}).spelt("0.0.1", "KVCache");
+  nested.rows("0.1.0", 16).counts("0.1.0", 2, {{10}}).spelt("0.1.1", "KVCache");
   part = cut(nested, "0:4");
   CHECK(rows_of(*part, "0.0.0.0") == 4);
   CHECK(rows_of(*part, "0.1.0.1") == 4);
@@ -238,6 +244,51 @@ TEST_CASE("states and quantised caches of MLX have no tokens to leave out") {
   quantised.array("1.0.0", {1, 2, 16, 2}).counts("1", 2, {{10}, {64}, {4}});
   CHECK(refusal(quantised, "0:9").find("its keys and values are quantised") != std::string::npos);
   CHECK(refusal(quantised, "0:10").empty());
+}
+
+TEST_CASE("a cache in a list of MLX is of the class that its letters spell, and not of another of as many") {
+  const auto list = [] {
+    PromptCache cache;
+    cache.text("1.0", "CacheList").rows("0.0.0", 64).counts("0.0.0", 2, {{64}}).spelt("0.0.1", "KVCache");
+    return cache;
+  };
+  PromptCache pooled = list(), wide = list(), batch = list(), open = list();
+  pooled.array("0.1.0.0", {1, 16, 8}).array("0.1.0.1", {1, 16, 8}).spelt("0.1.1", "PoolingCache");
+  CHECK(refusal(pooled, "0:32") ==
+        "cache 0.1.0 of class PoolingCache cannot be cut by tokens: its state is of all tokens; take tokens 0: or "
+        "all, or leave its layers out");
+  CHECK(refusal(pooled, "0:64").empty());
+  CHECK(rows_of(*cut(pooled, "0:32", "key,value"), "0.0.0.0") == 32);
+  wide.rows("0.1.0", 16).counts("0.1.0", 2, {{64}, {0}, {64}}).spelt("0.1.1", "PoolingCache");
+  CHECK(refusal(wide, "0:32").find("cache 0.1.0 of class PoolingCache") == 0);
+  batch.rows("0.1.0", 64).counts("0.1.0", 2, {{64}, {0}, {64}}).spelt("0.1.1", "BatchKVCache");
+  CHECK(rows_of(*cut(batch, "0:32"), "0.1.0.0") == 32);
+  CHECK(held(*cut(batch, "0:32"), "0.1.0.4") == Numbers{32});
+  open.rows("0.1.0", 64).array("0.1.1", {7});
+  CHECK(refusal(open, "0:32").find("cache 0.1.0 of a class that is not known cannot be cut") == 0);
+}
+
+TEST_CASE("the layer of a list of MLX is of the first cache that has keys, whatever classes have as many letters") {
+  PromptCache cache;
+  cache.text("1.0", "CacheList").array("0.0.0.0", {1, 16, 8}).spelt("0.0.1", "PoolingCache");
+  cache.rows("0.1.0", 64).counts("0.1.0", 2, {{64}}).spelt("0.1.1", "KVCache");
+  const auto reader = cache.reader();
+  const Recognition roles = recognise(reader->dump());
+  for (std::size_t t = 0; t < roles.tensors.size(); ++t) {
+    const std::string& name = reader->dump().tensors[t].name;
+    const bool rows = name == "0.1.0.0" || name == "0.1.0.1";
+    CHECK((roles.tensors[t].role == Role::other) == !rows);
+    if (rows) CHECK(roles.tensors[t].layer == 0u);
+  }
+}
+
+TEST_CASE("caches of MLX that hold something beside keys and values of four axes are cut by no range") {
+  PromptCache flat, more;
+  flat.text("1.0", "KVCache").text("1.1", "KVCache").rows("0", 16).array("1.0", {2, 16, 4}).array("1.1", {2, 16, 4});
+  CHECK(refusal(flat, "0:9").find("cache 1 of class KVCache cannot be cut by tokens: it has other arrays") == 0);
+  CHECK(refusal(flat, "0:16").empty());
+  more.text("1.0", "KVCache").rows("0", 16).array("0.3", {16, 4});
+  CHECK(refusal(more, "0:9").find("cache 0 of class KVCache cannot be cut by tokens") == 0);
 }
 
 TEST_CASE("to 0.31 MLX says in texts what is no row") {
