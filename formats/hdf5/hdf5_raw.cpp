@@ -4,6 +4,7 @@
 #include <hdf5.h>
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 
 #include "codec/fail.hpp"
@@ -18,7 +19,63 @@ std::uint64_t round_up(std::uint64_t n, std::uint64_t to) {
   return (n + to - 1) / to * to;
 }
 
+constexpr std::uint64_t kUndefined = ~std::uint64_t{0};
+
+/// It is at 0, 512, 1024 and so on; the file's end where there is none.
+std::uint64_t find_superblock(const InputFile& input) {
+  constexpr std::uint64_t kSignature = 0x0a1a0a0d46444889;  // "\x89HDF\r\n\x1a\n"
+  std::array<std::byte, 8> signature{};
+  for (std::uint64_t at = 0; at < input.size() && input.size() - at >= signature.size();) {
+    input.read_at(at, signature);
+    if (Cursor(signature).number(8) == kSignature) return at;
+    if (at > input.size() / 2) break;
+    at = at == 0 ? 512 : at * 2;
+  }
+  return input.size();
+}
+
+void check_sizes(std::uint64_t address_bytes, std::uint64_t length_bytes) {
+  if (address_bytes == 8 && length_bytes == 8) return;
+  fail(ErrorCode::unsupported, "it has addresses of {} and lengths of {} bytes instead of 8", address_bytes,
+       length_bytes);
+}
+
+/// The block at this address states its length, and the library makes room for it.
+void check_driver(const RawFile& file, std::uint64_t address) {
+  constexpr std::uint64_t kHead = 16;
+  const Bytes head = file.read(address, kHead);
+  Cursor in(head);
+  in.skip(4);
+  file.check(address + kHead, in.number(4));
+}
+
 }  // namespace
+
+// HDF5 File Format Specification 3.0, II.A: versions 0 and 1, then 2 and 3.
+void check_superblock(const InputFile& input) {
+  constexpr std::uint64_t kMost = 96;
+  const std::uint64_t base = find_superblock(input);
+  const RawFile file(input, base);
+  const Bytes block = file.read(0, std::min(kMost, input.size() - base));
+  if (block.size() < 16) return;
+  Cursor in(block);
+  in.skip(8);
+  const std::uint64_t version = in.number(1);
+  if (version > 3) return;
+  const bool old = version < 2;
+  const std::size_t least = version == 0 ? 72 : version == 1 ? 76 : 44;
+  if (block.size() < least) fail(ErrorCode::truncated, "it is truncated in the superblock of HDF5");
+  if (old) in.skip(4);
+  const std::uint64_t address_bytes = in.number(1);
+  check_sizes(address_bytes, in.number(1));
+  in.skip(old ? (version == 1 ? 13 : 9) + 8 + 8 + 8 : 1 + 8);
+  const std::uint64_t apart = in.number(8);  // driver information, or the superblock's extension
+  in.skip(8);                                // where the root group's name is, or where the file ends
+  const std::uint64_t root = in.number(8);
+  if (apart != kUndefined && old) check_driver(file, apart);
+  if (apart != kUndefined && !old) check_header(file, apart);
+  check_header(file, root);
+}
 
 std::uint64_t Cursor::number(std::size_t bytes) {
   const Cursor field = take(bytes);
@@ -42,13 +99,7 @@ void Cursor::skip_name(std::size_t round) {
 RawFile::RawFile(const InputFile& input, Id file) : input_(input) {
   const Handle options = own(H5Fget_create_plist(file), H5Pclose, kBad, "cannot read the superblock");
   hsize_t userblock = 0;
-  std::size_t address_bytes = 0, length_bytes = 0;
   hdf5::check(H5Pget_userblock(options.get(), &userblock), kBad, "cannot read the superblock");
-  hdf5::check(H5Pget_sizes(options.get(), &address_bytes, &length_bytes), kBad, "cannot read the superblock");
-  if (address_bytes != 8 || length_bytes != 8) {
-    fail(ErrorCode::unsupported, "it has addresses of {} and lengths of {} bytes instead of 8", address_bytes,
-         length_bytes);
-  }
   base_ = userblock;
 }
 

@@ -35,6 +35,7 @@ class RawFile {
  public:
   /// `file` is the library's id of the same file.
   RawFile(const InputFile& input, Id file);
+  RawFile(const InputFile& input, std::uint64_t base) : input_(input), base_(base) {}
   std::uint64_t size() const { return input_.size(); }
   std::uint64_t user_block() const { return base_; }
   /// fail(truncated) unless these bytes are in the file.
@@ -45,6 +46,11 @@ class RawFile {
   const InputFile& input_;
   std::uint64_t base_ = 0;
 };
+
+/// What the library reads while it opens a file, and takes memory for, before it can be asked anything: fails where a
+/// length in the superblock's driver information or in the headers that it names leads out of the file, and with
+/// unsupported where addresses or lengths have not 8 bytes. Leaves a file without superblock to the library.
+void check_superblock(const InputFile& input);
 
 /// fail(corrupt) unless every message of the object header at `address` keeps within its bounds.
 void check_header(const RawFile& file, std::uint64_t address);

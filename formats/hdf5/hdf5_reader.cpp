@@ -43,6 +43,7 @@ class Reader final : public DumpReader, public LeavesOut {
     // Locks fail on some network file systems, and reading needs none.
     check(H5Pset_file_locking(options.get(), false, true), ErrorCode::io, "cannot open");
     try {
+      check_superblock(input_);
       file_ = own(H5Fopen(input_.reopen_path().c_str(), H5F_ACC_RDONLY, options.get()), H5Fclose, kBad, "cannot open");
       contents_ = walk(file_.get(), input_);
       if (carry) add_frame();

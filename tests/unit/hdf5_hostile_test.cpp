@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -106,6 +107,42 @@ TEST_CASE("hdf5: a shape that the file cannot hold") {
     file.write(changed);
     CHECK(!readable(file.path));
   }
+}
+
+TEST_CASE("hdf5: lengths for which the library makes room while it opens a file") {
+  const auto refused = [](const std::string& bytes) {
+    const TestFile file;
+    file.write(bytes);
+    try {
+      open_hdf5(file.path);
+    } catch (const Error& error) {
+      return std::string_view(error.what()).find("HDF5 says") == std::string_view::npos;  // it was not asked
+    }
+    return false;
+  };
+  const auto number = [](const std::string& bytes, std::size_t at) {
+    std::uint64_t value = 0;
+    std::memcpy(&value, bytes.data() + at, sizeof value);
+    return static_cast<std::size_t>(value);
+  };
+  const std::string old = golden_bytes("small.h5"), latest = golden_bytes("small_latest.h5");
+  REQUIRE(old[8] == 0);
+  // Driver information behind the end, of nearly 4 GiB.
+  std::string driver = old + std::string(4, '\0') + "\xff\xff\xff\xfe" + std::string(8, '\0');
+  const std::uint64_t at = old.size();
+  driver.replace(48, 8, reinterpret_cast<const char*>(&at), 8);
+  CHECK(refused(driver));
+  std::string header = old;
+  header.replace(number(old, 64) + 8, 4, "\xff\xff\xff\xfe");
+  CHECK(refused(header));
+  REQUIRE(latest[8] >= 2);
+  const std::size_t root = number(latest, 36);
+  REQUIRE(latest.substr(root, 4) == "OHDR");
+  const auto flags = static_cast<unsigned char>(latest[root + 5]);
+  std::string longer = latest;
+  const std::size_t width = std::size_t{1} << (flags & 3), before = (flags & 0x20) != 0 ? 22 : 6;
+  longer.replace(root + before + ((flags & 0x10) != 0 ? 4 : 0), width, std::string(width, '\xfe'));
+  CHECK(refused(longer));
 }
 
 TEST_CASE("hdf5: text whose heap leads astray") {
