@@ -51,6 +51,8 @@ class Checker {
   bool address(Cursor& in) const;
   void info(Cursor in, std::uint64_t order_bytes) const;
   void symbol_table(Cursor in) const;
+  void group_tree(std::uint64_t at, std::uint64_t level) const;
+  void symbols(std::uint64_t at) const;
   void link(Cursor in) const;
   void layout(Cursor in);
   void chunks(Cursor in, std::uint64_t version);
@@ -190,7 +192,12 @@ void Checker::info(Cursor in, std::uint64_t order_bytes) const {
 /// An old group's tree, and the heap of its names, for which the library allocates whatever size it states.
 void Checker::symbol_table(Cursor in) const {
   constexpr std::uint64_t kSignature = 0x50414548;  // "HEAP"
-  address(in);
+  constexpr std::uint64_t kMostLevels = 32;
+  const std::uint64_t tree = in.number(8);
+  const Bytes node = file_.read(tree, 6);
+  const auto level = std::to_integer<std::uint64_t>(node[5]);
+  if (level > kMostLevels) fail(kBad, "a group's tree is too high");
+  group_tree(tree, level);
   const Bytes heap = file_.read(in.number(8), 32);
   Cursor fields(heap);
   if (fields.number(4) != kSignature) fail(kBad, "a group has no heap of names");
@@ -198,6 +205,46 @@ void Checker::symbol_table(Cursor in) const {
   const std::uint64_t size = fields.number(8);
   fields.skip(8);
   file_.check(fields.number(8), size);
+}
+
+/// A node of the tree of an old group, and all below it (III.A.1). Levels fall, so that no node is its own.
+void Checker::group_tree(std::uint64_t at, std::uint64_t level) const {
+  constexpr std::uint64_t kSignature = 0x45455254;  // "TREE"
+  file_.count_node();
+  const Bytes head = file_.read(at, 24);
+  Cursor in(head);
+  if (in.number(4) != kSignature || in.number(1) != 0 || in.number(1) != level) fail(kBad, "a group has no tree");
+  const std::uint64_t children = in.number(2);
+  address(in);
+  address(in);
+  const Bytes body = file_.read(at + head.size(), children * 16 + 8);
+  Cursor child(body);
+  for (std::uint64_t c = 0; c < children; ++c) {
+    child.skip(8);
+    if (level == 0) {
+      symbols(child.number(8));
+    } else {
+      group_tree(child.number(8), level - 1);
+    }
+  }
+}
+
+/// The names and addresses of some of a group's objects (III.B).
+void Checker::symbols(std::uint64_t at) const {
+  constexpr std::uint64_t kSignature = 0x444f4e53;  // "SNOD"
+  file_.count_node();
+  const Bytes head = file_.read(at, 8);
+  Cursor in(head);
+  if (in.number(4) != kSignature) fail(kBad, "a group has no symbols");
+  in.skip(2);
+  const std::uint64_t count = in.number(2);
+  const Bytes body = file_.read(at + head.size(), count * 40);
+  Cursor symbol(body);
+  for (std::uint64_t s = 0; s < count; ++s) {
+    symbol.skip(8);
+    address(symbol);
+    symbol.skip(24);
+  }
 }
 
 /// Every rule of the library's decoder: when that refuses one link, the library frees links it never read.

@@ -110,6 +110,11 @@ void RawFile::check(std::uint64_t address, std::uint64_t bytes) const {
   }
 }
 
+void RawFile::count_node() const {
+  constexpr std::uint64_t kMostNodes = std::uint64_t{1} << 22;
+  if (++nodes_ > kMostNodes) fail(ErrorCode::limit, "the trees of its groups have more than {} nodes", kMostNodes);
+}
+
 Bytes RawFile::read(std::uint64_t address, std::uint64_t bytes) const {
   check(address, bytes);
   Bytes out(static_cast<std::size_t>(bytes));

@@ -41,9 +41,12 @@ class RawFile {
   /// fail(truncated) unless these bytes are in the file.
   void check(std::uint64_t address, std::uint64_t bytes) const;
   Bytes read(std::uint64_t address, std::uint64_t bytes) const;
+  /// fail(limit) where more nodes of trees are looked at than a file of so many objects has.
+  void count_node() const;
 
  private:
   const InputFile& input_;
+  mutable std::uint64_t nodes_ = 0;
   std::uint64_t base_ = 0;
 };
 

@@ -109,7 +109,7 @@ TEST_CASE("hdf5: a shape that the file cannot hold") {
   }
 }
 
-TEST_CASE("hdf5: lengths for which the library makes room while it opens a file") {
+TEST_CASE("hdf5: lengths and addresses that the library takes as they are") {
   const auto refused = [](const std::string& bytes) {
     const TestFile file;
     file.write(bytes);
@@ -135,6 +135,12 @@ TEST_CASE("hdf5: lengths for which the library makes room while it opens a file"
   std::string header = old;
   header.replace(number(old, 64) + 8, 4, "\xff\xff\xff\xfe");
   CHECK(refused(header));
+  // A node of a group's tree close to 2^64, before which the library's cache would read.
+  std::string tree = old;
+  const std::size_t node = tree.find("TREE");
+  REQUIRE(node != std::string::npos);
+  tree.replace(node + 32, 8, '\xf0' + std::string(7, '\xff'));
+  CHECK(refused(tree));
   REQUIRE(latest[8] >= 2);
   const std::size_t root = number(latest, 36);
   REQUIRE(latest.substr(root, 4) == "OHDR");
