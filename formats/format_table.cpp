@@ -47,13 +47,7 @@ bool is_hdf5(ByteView first) {
 
 /// The same behind a block that is longer than what a probe sees.
 bool is_hdf5_behind(const InputFile& file) {
-  std::array<std::byte, kHdf5Magic.size()> magic{};
-  for (std::uint64_t at = kProbeBytes; at < file.size() && file.size() - at >= magic.size(); at *= 2) {
-    file.read_at(at, magic);
-    if (as_text(magic) == kHdf5Magic) return true;
-    if (at > file.size() / 2) break;
-  }
-  return false;
+  return find_superblock(file, kProbeBytes) != file.size();
 }
 
 /// There is no magic number: a plausible length and the JSON text after it must do. White space there is an error that

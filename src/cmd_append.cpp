@@ -27,7 +27,7 @@ struct AppendArguments {
 };
 
 /// A pipeline as it is for a sequence without padding (kvzip-pipeline(7), window).
-std::string without_padding(std::string text) {
+std::string unpadded(std::string text) {
   constexpr std::string_view kWindow = "window:recent=0", kEnd = ":end=", kRows = ":rows=used";
   if (const std::size_t at = text.find(kEnd); at != text.npos) {
     text.erase(at, text.find_first_not_of("0123456789", at + kEnd.size()) - at);
@@ -43,10 +43,10 @@ bool made_by(const RuleSet& rules, std::optional<std::uint64_t> chunk_tokens, co
   const Plan plan = make_plan(container.dump(), *container.recognition(), rules, chunk_tokens, &tables);
   const std::vector<KvzGroup>& groups = container.description().groups;
   return std::ranges::all_of(plan.groups, [&](const PlanGroup& group) {
-    const std::string text = without_padding(plan.pipelines[group.pipeline].text());
+    const std::string text = unpadded(plan.pipelines[group.pipeline].text());
     return std::ranges::any_of(groups, [&](const KvzGroup& known) {
       return known.tensors[0] == group.slots[0].tensor && known.role == group.context.role &&
-             without_padding(known.pipeline) == text && (known.chunk_rows == group.chunk || !group.tiled);
+             unpadded(known.pipeline) == text && (known.chunk_rows == group.chunk || !group.tiled);
     });
   });
 }

@@ -39,6 +39,9 @@ inline constexpr std::string_view kHdf5Storage = "kvzip.storage";
 
 /// Of the library, "1.10.8".
 std::string hdf5_version();
+/// Where the superblock of a file is: at 0, 512, 1024 and so on, of these looked for from `from` on; the file's size
+/// where there is none.
+std::uint64_t find_superblock(const InputFile& input, std::uint64_t from);
 /// `carry`: what would be left out becomes the bytes of a tensor kHdf5Frame, where it can.
 std::unique_ptr<DumpReader> open_hdf5(InputFile file, bool carry);
 std::unique_ptr<DumpReader> open_hdf5(const std::string& path);

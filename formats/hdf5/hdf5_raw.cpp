@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "codec/fail.hpp"
+#include "formats/hdf5/hdf5.hpp"
 
 namespace kvzip::hdf5 {
 namespace {
@@ -20,19 +21,6 @@ std::uint64_t round_up(std::uint64_t n, std::uint64_t to) {
 }
 
 constexpr std::uint64_t kUndefined = ~std::uint64_t{0};
-
-/// It is at 0, 512, 1024 and so on; the file's end where there is none.
-std::uint64_t find_superblock(const InputFile& input) {
-  constexpr std::uint64_t kSignature = 0x0a1a0a0d46444889;  // "\x89HDF\r\n\x1a\n"
-  std::array<std::byte, 8> signature{};
-  for (std::uint64_t at = 0; at < input.size() && input.size() - at >= signature.size();) {
-    input.read_at(at, signature);
-    if (Cursor(signature).number(8) == kSignature) return at;
-    if (at > input.size() / 2) break;
-    at = at == 0 ? 512 : at * 2;
-  }
-  return input.size();
-}
 
 void check_sizes(std::uint64_t address_bytes, std::uint64_t length_bytes) {
   if (address_bytes == 8 && length_bytes == 8) return;
@@ -54,7 +42,7 @@ void check_driver(const RawFile& file, std::uint64_t address) {
 // HDF5 File Format Specification 3.0, II.A: versions 0 and 1, then 2 and 3.
 void check_superblock(const InputFile& input) {
   constexpr std::uint64_t kMost = 96;
-  const std::uint64_t base = find_superblock(input);
+  const std::uint64_t base = find_superblock(input, 0);
   const RawFile file(input, base);
   const Bytes block = file.read(0, std::min(kMost, input.size() - base));
   if (block.size() < 16) return;
@@ -163,3 +151,19 @@ std::string Heap::text(std::uint64_t length, std::uint64_t address, std::uint64_
 }
 
 }  // namespace kvzip::hdf5
+
+namespace kvzip {
+
+std::uint64_t find_superblock(const InputFile& input, std::uint64_t from) {
+  constexpr std::uint64_t kSignature = 0x0a1a0a0d46444889, kFirstBlock = 512;  // "\x89HDF\r\n\x1a\n"
+  std::array<std::byte, 8> signature{};
+  for (std::uint64_t at = from; at < input.size() && input.size() - at >= signature.size();) {
+    input.read_at(at, signature);
+    if (hdf5::Cursor(signature).number(8) == kSignature) return at;
+    if (at > input.size() / 2) break;
+    at = at == 0 ? kFirstBlock : at * 2;
+  }
+  return input.size();
+}
+
+}  // namespace kvzip
