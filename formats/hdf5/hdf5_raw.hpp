@@ -41,12 +41,15 @@ class RawFile {
   /// fail(truncated) unless these bytes are in the file.
   void check(std::uint64_t address, std::uint64_t bytes) const;
   Bytes read(std::uint64_t address, std::uint64_t bytes) const;
+  /// fail(limit) where the datasets together state far more bytes than the file has, unless files are trusted: what was
+  /// never stored are fill values, deflate expands up to 1032 times, and several can share one place.
+  void count_stated(std::uint64_t bytes) const;
   /// fail(limit) where more nodes of trees are looked at than a file of so many objects has.
   void count_node() const;
 
  private:
   const InputFile& input_;
-  mutable std::uint64_t nodes_ = 0;
+  mutable std::uint64_t nodes_ = 0, stated_ = 0;
   std::uint64_t base_ = 0;
 };
 

@@ -40,6 +40,7 @@ class Reader final : public DumpReader, public LeavesOut {
   Reader(InputFile input, bool carry) : input_(std::move(input)) {
     input_.drop_name();
     try {
+      require_memory();
       check_superblock(input_);
       file_ = open_input(input_);
       contents_ = walk(file_.get(), input_);
@@ -90,6 +91,7 @@ class Reader final : public DumpReader, public LeavesOut {
     if (frame_ && slice.tensor + 1 == contents_.dump.tensors.size()) return frame_->read(input_, slice.start[0], out);
     const Session session;
     try {
+      require_memory();
       OpenDataset& dataset = open_dataset(slice.tensor);
       if (dataset.chunks) {
         dataset.chunks->read(dataset.id.get(), slice, out);
