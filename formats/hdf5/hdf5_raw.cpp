@@ -103,7 +103,8 @@ void RawFile::count_stated(std::uint64_t bytes) const {
   constexpr std::uint64_t kMostExpansion = 4096, kFree = std::uint64_t{1} << 30;
   if (__builtin_add_overflow(stated_, bytes, &stated_)) stated_ = kUndefined;
   if (stated_ <= kFree || stated_ / kMostExpansion <= size() || trusts_files()) return;
-  fail(ErrorCode::limit, "with those before it, it states {} bytes in a file of {}: more than dumps do", stated_, size());
+  fail(ErrorCode::limit, "with those before it, it states {} bytes in a file of {}: more than dumps do", stated_,
+       size());
 }
 
 void RawFile::count_node() const {
