@@ -34,8 +34,8 @@ def _described(cache):
         out = [_plain(pair, i) for i, pair in enumerate(cache)]
     else:
         raise TypeError(
-            f"kvzip cannot give back a {name}: it takes DynamicCache, StaticCache, and pairs of keys and values; "
-            "kvzip.torch.compress() stores tensors by any names"
+            f"kvzip cannot give back this {name}: it takes DynamicCache, StaticCache (of transformers 4.54 and later), and "
+            "pairs of keys and values; kvzip.torch.compress() stores tensors by any names"
         )
     seen = {word.seen or tensors["key"].shape[-2] for word, tensors in out if word.has_rows()}
     if not seen:
@@ -58,18 +58,28 @@ def _plain(pair, i):
 
 
 def metadata_of(config):
-    """What kvzip wants to know of a model: its name, and the rotary embedding that stands in its keys."""
+    """What kvzip wants to know of a model: its name, the rotary embedding that stands in its keys, and its windows."""
     config = getattr(config, "text_config", config)
-    out = {"rope": "post", "rope_layout": "half"}
+    out = {"rope": "post", "rope_layout": "half", **_windows(config)}
     name = getattr(config, "_name_or_path", "")
     if name:
         out["model"] = name
     # Since version 5 rope_parameters holds what rope_theta and rope_scaling held.
     scaling = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
+    local = getattr(config, "rope_local_base_freq", None)
+    if isinstance(scaling.get("full_attention"), dict):  # an embedding for each kind of layers
+        local = scaling.get("sliding_attention", {}).get("rope_theta")
+        scaling = scaling["full_attention"]
     theta = getattr(config, "rope_theta", None) or scaling.get("rope_theta")
     if theta is None:
-        return {key: value for key, value in out.items() if key == "model"}  # no such embedding, as far as this says
+        return {key: out[key] for key in out if not key.startswith("rope")}  # no such embedding, as far as this says
     out["rope_theta"] = theta
+    if local and "layer_types" in out:
+        out["rope_theta_local"] = local
+    share = scaling.get("partial_rotary_factor") or getattr(config, "partial_rotary_factor", None) or 1
+    if share != 1:
+        head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        out["rope_dims"] = int(head_dim * share)
     kind = scaling.get("rope_type", scaling.get("type", "default"))
     if kind in ("linear", "llama3", "yarn"):
         out["rope_scaling_type"] = kind
@@ -81,6 +91,17 @@ def metadata_of(config):
     elif kind != "default":
         del out["rope"]  # turned in a way that kvzip does not know, so it takes none out
     return out
+
+
+def _windows(config):
+    """What queries see of the past."""
+    window, kinds = getattr(config, "sliding_window", None), getattr(config, "layer_types", None)
+    if not window or getattr(config, "use_sliding_window", True) is False:
+        return {}
+    if kinds:
+        return {"sliding_window": window, "layer_types": ",".join(kinds)} if "sliding_attention" in kinds else {}
+    # Older versions say with max_window_layers which layers have it, each model in its own way.
+    return {} if hasattr(config, "max_window_layers") else {"sliding_window": window}
 
 
 def compress(cache, path=None, preset=None, *, config=None, token_ids=None, metadata=None, **options):

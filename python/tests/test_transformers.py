@@ -172,6 +172,36 @@ class Models(unittest.TestCase):
             hf.compress(cache)
         self.assertIn("OtherLayer", str(refusal.exception))
 
+    def test_metadata_of_configs(self):
+        import kvzip.transformers as hf
+
+        def said(name, *names):
+            known = hf.metadata_of(self.configs[name])
+            return [known.get(key) for key in names]
+
+        windows = ("sliding_window", "layer_types")
+        self.assertEqual(said("Llama", *windows), [None, None])
+        self.assertEqual(said("Mistral", *windows), [WINDOW, None])
+        self.assertEqual(
+            said("Qwen2", *windows), [WINDOW, "full_attention,full_attention,sliding_attention,sliding_attention"]
+        )
+        self.assertEqual(said("Gemma3", "sliding_window", "rope_theta", "rope_theta_local"), [WINDOW, 1e6, 1e4])
+        if "Qwen3Next" in self.configs:
+            self.assertEqual(said("Qwen3Next", "rope", "rope_dims"), ["post", 2])  # a quarter of 8
+
+    def test_lossy_presets(self):
+        import kvzip.transformers as hf
+
+        for name in self.models:
+            cache = self.filled(name, 60)
+            loaded = hf.load(hf.compress(cache, None, "int8", config=self.configs[name], token_ids=self.ids[:, :60]))
+            near = hf.load(hf.compress(cache, config=self.configs[name], token_ids=self.ids[:, :60]))
+            self.assertEqual(int(near.get_seq_length()), 60)
+            expected = self.continued(name, cache, 60)
+            for logits, most in ((self.continued(name, loaded, 60), 0.1), (self.continued(name, near, 60), 0.5)):
+                self.assertFalse(torch.equal(logits, expected))
+                self.assertLess(float((logits - expected).square().mean().sqrt() / expected.std()), most)
+
     def test_generate(self):
         import kvzip.transformers as hf
 
