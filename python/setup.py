@@ -7,7 +7,7 @@ import os
 import pathlib
 import shutil
 
-from setuptools import setup
+from setuptools import Distribution, setup
 from setuptools.command.build_py import build_py
 
 try:
@@ -45,14 +45,17 @@ class BuildPy(build_py):
             shutil.copy(LIBRARY, folder / SONAME)
 
 
-class Wheel(bdist_wheel):
-    def finalize_options(self):
-        super().finalize_options()
-        self.root_is_pure = LIBRARY is None
+class Machines(Distribution):
+    """Of one kind of machine, where a library comes along."""
 
+    def has_ext_modules(self):
+        return LIBRARY is not None
+
+
+class Wheel(bdist_wheel):
     def get_tag(self):
         tag = super().get_tag()
         return tag if LIBRARY is None else ("py3", "none", tag[2])  # any Python: ctypes loads it
 
 
-setup(cmdclass={"build_py": BuildPy, "bdist_wheel": Wheel})
+setup(distclass=Machines, cmdclass={"build_py": BuildPy, "bdist_wheel": Wheel})
