@@ -69,8 +69,10 @@ class Host {
 /// What can be asked of HDF5 here, as H5Ppublic.h and H5Tpublic.h declare it.
 struct Questions {
   using GetFilter = herr_t(hid_t, H5Z_filter_t, unsigned*, std::size_t*, unsigned*, std::size_t, char*, unsigned*);
+  using GetFilterAt = H5Z_filter_t(hid_t, unsigned, unsigned*, std::size_t*, unsigned*, std::size_t, char*, unsigned*);
   explicit Questions(const Host& host)
       : get_filter(host.find<GetFilter>("H5Pget_filter_by_id2")),
+        get_filter_at(host.find<GetFilterAt>("H5Pget_filter2")),
         get_chunk(host.find<int(hid_t, int, hsize_t*)>("H5Pget_chunk")),
         get_class(host.find<int(hid_t)>("H5Tget_class")),
         get_size(host.find<std::size_t(hid_t)>("H5Tget_size")),
@@ -78,11 +80,12 @@ struct Questions {
         get_fields(host.find<herr_t(hid_t, std::size_t*, std::size_t*, std::size_t*, std::size_t*, std::size_t*)>(
             "H5Tget_fields")) {}
   bool complete() const {
-    return get_filter != nullptr && get_chunk != nullptr && get_class != nullptr && get_size != nullptr &&
-           get_order != nullptr && get_fields != nullptr;
+    return get_filter != nullptr && get_filter_at != nullptr && get_chunk != nullptr && get_class != nullptr &&
+           get_size != nullptr && get_order != nullptr && get_fields != nullptr;
   }
 
   GetFilter* get_filter;
+  GetFilterAt* get_filter_at;
   int (*get_chunk)(hid_t, int, hsize_t*);
   int (*get_class)(hid_t);
   std::size_t (*get_size)(hid_t);
@@ -126,6 +129,10 @@ htri_t can_apply(hid_t creation, hid_t type, hid_t) {
     if (ask.get_filter(creation, h5z::kFilterId, &flags, &count, nullptr, 0, nullptr, &config) < 0) return 1;
     constexpr std::size_t kMostAsked = 256;  // H5Pget_filter_by_id2 takes a larger number for a mistake
     if (count > kMostAsked) return 1;
+    std::size_t none = 0;
+    if (ask.get_filter_at(creation, 0, &flags, &none, nullptr, 0, nullptr, &config) != h5z::kFilterId) {
+      fail(ErrorCode::invalid_argument, "another filter comes before it, as shuffle: it would code what that makes");
+    }
     std::vector<unsigned> settings(count);
     if (ask.get_filter(creation, h5z::kFilterId, &flags, &count, settings.data(), 0, nullptr, &config) < 0) return 1;
     h5z::check_dataset(settings, dataset_of(ask, creation, type));

@@ -113,11 +113,12 @@ class Filter(unittest.TestCase):
                 (data, kvzip.hdf5.filter(data.shape, "BF16", "HTD", "key")),
                 (data, {**good, "compression_opts": tuple(map(int, numpy.frombuffer(misspelt, "<u4")))}),
                 (data, {**good, "compression_opts": ()}),
+                (data, {**good, "shuffle": True}),
             ):
                 with self.assertRaises(ValueError, msg=repr(options)):
                     file.create_dataset("k", data=array, **options)
             self.assertNotIn("k", file)
-            file.create_dataset("k", data=data, **good)
+            file.create_dataset("k", data=data, fletcher32=True, **good)  # after it
 
     def test_settings_that_make_no_sense(self):
         shape = (HEADS, TOKENS, DIM)
