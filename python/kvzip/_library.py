@@ -74,7 +74,7 @@ _FUNCTIONS = {
         [_handle, _chars, _number, ctypes.POINTER(_pointer), ctypes.POINTER(_size)],
     ),
     "free": (None, [_pointer]),
-    "check_hdf5_filter": (ctypes.c_int, [_chars]),
+    "check_filter": (ctypes.c_int, [_chars]),
 }
 
 

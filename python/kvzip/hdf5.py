@@ -36,7 +36,7 @@ def filter(chunks, dtype, axes, role, *, preset=None, pipeline=None, layer=None,
         words.append(f"layers={int(layers)}")
     words.append(f"pipeline={pipeline}" if pipeline is not None else f"preset={preset or 'kvzip-near'}")
     text = _library.text(" ".join(words), "settings")
-    _library.check(_library.library().check_hdf5_filter(text))
+    _library.check(_library.library().check_filter(text))
     text += bytes(-len(text) % 4)
     return {
         "chunks": tuple(chunks),

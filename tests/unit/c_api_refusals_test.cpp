@@ -40,14 +40,13 @@ TEST_CASE("C: arrays that are none") {
 }
 
 TEST_CASE("C: settings of HDF5's filter") {
-  CHECK(kvzip_check_hdf5_filter("dtype=F16 shape=2,10,24 axes=HTD role=key preset=kvzip-near") == KVZIP_OK);
-  CHECK(kvzip_check_hdf5_filter("dtype=F16 shape=2,10,24 axes=HTD role=key pipeline=quant:bits=4,rans") == KVZIP_OK);
-  CHECK(kvzip_check_hdf5_filter("dtype=F16 shape=2,10,24 axes=HTD role=keys preset=kvzip-near") == KVZIP_INVALID);
+  CHECK(kvzip_check_filter("dtype=F16 shape=2,10,24 axes=HTD role=key preset=kvzip-near") == KVZIP_OK);
+  CHECK(kvzip_check_filter("dtype=F16 shape=2,10,24 axes=HTD role=key pipeline=quant:bits=4,rans") == KVZIP_OK);
+  CHECK(kvzip_check_filter("dtype=F16 shape=2,10,24 axes=HTD role=keys preset=kvzip-near") == KVZIP_INVALID);
   CHECK(says("role=keys"));
-  CHECK(kvzip_check_hdf5_filter("dtype=F16 shape=2,10,24 axes=HTD role=key pipeline=quant:bits=99,rans") ==
-        KVZIP_INVALID);
+  CHECK(kvzip_check_filter("dtype=F16 shape=2,10,24 axes=HTD role=key pipeline=quant:bits=99,rans") == KVZIP_INVALID);
   CHECK(says("quant"));
-  CHECK(kvzip_check_hdf5_filter(nullptr) == KVZIP_INVALID);
+  CHECK(kvzip_check_filter(nullptr) == KVZIP_INVALID);
 }
 
 TEST_CASE("C: presets that there are not") {
