@@ -169,22 +169,6 @@ InputFile InputFile::spool_stdin() {
   return file;
 }
 
-void InputFile::need_descriptor() {
-  if (!source_) return;
-  auto copy = std::make_unique<TemporaryFile>(temporary_directory() + "/input");
-  const std::string name = "temporary copy of " + path_ + " in " + temporary_directory();
-  std::vector<std::byte> buffer(std::min<std::uint64_t>(size_, kCopyBytes));
-  for (std::uint64_t at = 0; at < size_; at += buffer.size()) {
-    buffer.resize(std::min<std::uint64_t>(buffer.size(), size_ - at));
-    source_->read_at(at, buffer);
-    write_all(copy->descriptor(), buffer, name);
-  }
-  source_.reset();
-  fd_ = duplicate(copy->descriptor(), path_);
-  copy_ = std::move(copy);
-  inspect();
-}
-
 void InputFile::inspect() {
   struct stat status {};
   if (::fstat(fd_.get(), &status) != 0) fail_errno(path_, "examine");

@@ -81,8 +81,6 @@ class InputFile {
   int descriptor() const { return fd_.get(); }
   /// Its bytes from `at` on, at most so many. One stream of a descriptor at a time.
   InputStream stream(std::uint64_t at, std::uint64_t bytes, std::string name) const;
-  /// Copies a source to a temporary file, so that descriptor() and reopen_path() have something to name.
-  void need_descriptor();
   /// A path by which a library can open the same file while this object lives; not of a source.
   std::string reopen_path() const;
   /// Takes a temporary copy's name away, so that nothing can be left behind however the process ends. The content

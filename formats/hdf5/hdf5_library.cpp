@@ -28,6 +28,12 @@ void skip_cleanup_at_exit() {
   static_cast<void>(done);
 }
 
+/// Behind the mutex.
+std::exception_ptr& kept_fault() {
+  static std::exception_ptr fault;
+  return fault;
+}
+
 struct Fault {
   std::string text;
   bool truncated = false, system = false;
@@ -67,9 +73,15 @@ Session::Session() : lock_(library_mutex()) {
 
 Session::~Session() {
   H5Eset_auto2(H5E_DEFAULT, report_, report_data_);
+  kept_fault() = nullptr;
+}
+
+void keep_fault(std::exception_ptr fault) {
+  kept_fault() = std::move(fault);
 }
 
 void fail_library(ErrorCode code, std::string_view what) {
+  if (kept_fault() != nullptr) std::rethrow_exception(std::exchange(kept_fault(), nullptr));
   Fault fault;
   H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, note_fault, &fault);
   if (fault.text.empty()) fault.text = "no reason given";

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <exception>
 #include <mutex>
 #include <string_view>
 #include <utility>
@@ -30,6 +31,9 @@ class Session {
   int (*report_)(Id, void*) = nullptr;
   void* report_data_ = nullptr;
 };
+
+/// Called where an exception ends that must not cross the library's frames: the next fail_library() raises it.
+void keep_fault(std::exception_ptr fault);
 
 /// Raises what the library's error stack says last happened, behind `what`.
 [[noreturn]] void fail_library(ErrorCode code, std::string_view what);

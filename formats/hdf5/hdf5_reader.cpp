@@ -10,6 +10,7 @@
 #include "formats/file.hpp"
 #include "formats/hdf5/hdf5.hpp"
 #include "formats/hdf5/hdf5_boxes.hpp"
+#include "formats/hdf5/hdf5_driver.hpp"
 #include "formats/hdf5/hdf5_frame.hpp"
 #include "formats/hdf5/hdf5_space.hpp"
 #include "formats/hdf5/hdf5_types.hpp"
@@ -37,20 +38,15 @@ struct OpenDataset {
 class Reader final : public DumpReader, public LeavesOut {
  public:
   Reader(InputFile input, bool carry) : input_(std::move(input)) {
-    input_.need_descriptor();
-    const Handle options = own(H5Pcreate(H5P_FILE_ACCESS), H5Pclose, ErrorCode::io, "cannot open");
-    check(H5Pset_fclose_degree(options.get(), H5F_CLOSE_STRONG), ErrorCode::io, "cannot open");
-    // Locks fail on some network file systems, and reading needs none.
-    check(H5Pset_file_locking(options.get(), false, true), ErrorCode::io, "cannot open");
+    input_.drop_name();
     try {
       check_superblock(input_);
-      file_ = own(H5Fopen(input_.reopen_path().c_str(), H5F_ACC_RDONLY, options.get()), H5Fclose, kBad, "cannot open");
+      file_ = open_input(input_);
       contents_ = walk(file_.get(), input_);
       if (carry) add_frame();
       if (contents_.dump.tensors.empty() && !contents_.left_out.empty()) {
         fail(ErrorCode::unsupported, "it holds no tensors, but {}", fmt::join(contents_.left_out, ", "));
       }
-      input_.drop_name();
     } catch (Error& error) {
       error.add_file(input_.path());
       throw;
@@ -126,7 +122,7 @@ class Reader final : public DumpReader, public LeavesOut {
     contents_.stored.emplace_back();
   }
 
-  /// The library gives zeros for what lies behind the end of a file that was cut after it was opened.
+  /// What the library keeps of metadata may lead to what was there before.
   void check_uncut() const {
     struct stat now {};
     if (::fstat(input_.descriptor(), &now) != 0 || static_cast<std::uint64_t>(now.st_size) >= input_.size()) return;
