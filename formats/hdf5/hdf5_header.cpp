@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Object headers (HDF5 File Format Specification 3.0, IV.A): their pieces, and the messages that lead elsewhere.
 #include <optional>
+#include <utility>
 
 #include "codec/fail.hpp"
+#include "formats/hdf5/hdf5_dense.hpp"
+#include "formats/hdf5/hdf5_layout.hpp"
 #include "formats/hdf5/hdf5_messages.hpp"
 #include "formats/hdf5/hdf5_raw.hpp"
 
@@ -26,12 +29,28 @@ enum Message : std::uint64_t {
   kFilters = 11,
   kAttribute = 12,
   kOldTime = 14,
+  kSharedTable = 15,
   kContinuation = 16,
   kSymbolTable = 17,
   kTime = 18,
   kBTreeK = 19,
+  kDriver = 20,
   kAttributeInfo = 21,
+  kReferenceCount = 22,
+  kFileSpace = 23,
+  kCacheImage = 24,
 };
+
+/// Whether the library looks for a message of this type elsewhere when its flags say so. It ignores them otherwise.
+bool can_be_shared(std::uint64_t type) {
+  return type == kDataspace || type == kDatatype || type == kOldFill || type == kFill || type == kFilters ||
+         type == kAttribute;
+}
+
+/// Whether an object has one message of this type at most. Type 0 is a gap.
+bool comes_once(std::uint64_t type) {
+  return type != 0 && type != kLink && type != kAttribute && type != kContinuation && type < 64;
+}
 
 class Checker {
  public:
@@ -48,27 +67,30 @@ class Checker {
 
   void messages(Cursor in, const Form& form, int depth);
   void message(std::uint64_t type, Cursor in, int depth);
-  bool address(Cursor& in) const;
-  void info(Cursor in, std::uint64_t order_bytes) const;
+  void info(Cursor in, bool attributes, int depth);
   void symbol_table(Cursor in) const;
   void group_tree(std::uint64_t at, std::uint64_t level) const;
   void symbols(std::uint64_t at) const;
   void link(Cursor in) const;
-  void layout(Cursor in);
-  void chunks(Cursor in, std::uint64_t version);
+  void check_whole() const;
   void attribute(Cursor in, int depth);
   std::uint64_t shared_type(Cursor in, int depth);
 
   const RawFile& file_;
   std::vector<std::pair<std::uint64_t, std::uint64_t>> pieces_;  // continuations of the header being read
-  std::optional<std::uint64_t> type_size_, chunk_unit_;
-  std::uint64_t fill_size_ = 0;
+  std::uint64_t seen_ = 0;                                       // a bit for each type of message
+  std::optional<std::uint64_t> type_size_;
+  std::optional<Space> space_;
+  std::optional<ChunkLayout> chunks_;
+  std::uint64_t fill_size_ = 0, filters_ = 0;
   std::uint64_t bytes_ = 0;
 };
 
 std::optional<std::uint64_t> Checker::header(std::uint64_t address, int depth) {
   constexpr std::uint64_t kSignature = 0x5244484f;  // "OHDR"
   constexpr std::uint64_t kChecksum = 4;
+  const auto known = file_.headers().find(address);
+  if (known != file_.headers().end()) return known->second;
   const Bytes start = file_.read(address, 16);
   Cursor in(start);
   Form form;
@@ -97,9 +119,17 @@ std::optional<std::uint64_t> Checker::header(std::uint64_t address, int depth) {
     }
     messages(body, form, depth);
   }
-  if (chunk_unit_ && type_size_ && chunk_unit_ != type_size_) fail(kBad, "chunks of other elements than its type's");
-  if (fill_size_ != 0 && type_size_ && fill_size_ != type_size_) fail(kBad, "a fill value of another type");
+  check_whole();
+  file_.headers().emplace(address, type_size_);
   return type_size_;
+}
+
+/// What messages say of each other.
+void Checker::check_whole() const {
+  if (fill_size_ != 0 && type_size_ && fill_size_ != type_size_) fail(kBad, "a fill value of another type");
+  if (!chunks_) return;
+  if (type_size_ && chunks_->extent.back() != type_size_) fail(kBad, "chunks of other elements than its type's");
+  if (space_) check_chunk_index(file_, *chunks_, *space_, filters_ > 0);
 }
 
 void Checker::messages(Cursor in, const Form& form, int depth) {
@@ -109,10 +139,16 @@ void Checker::messages(Cursor in, const Form& form, int depth) {
     const std::uint64_t type = in.number(form.old ? 2 : 1), size = in.number(2), flags = in.number(1);
     in.skip(form.old ? 3 : ordered ? 2 : 0);
     const Cursor body = in.take(size);
-    if ((flags & kFlagShared) == 0) {
+    // Of two, the library would take the one, and what is checked here could be the other.
+    if (comes_once(type) && std::exchange(seen_, seen_ | std::uint64_t{1} << type) >> type & 1) {
+      fail(kBad, "an object header has two messages of type {}", type);
+    }
+    if ((flags & kFlagShared) == 0 || !can_be_shared(type)) {
       message(type, body, depth);
     } else if (type == kDatatype) {
       type_size_ = shared_type(body, depth);
+    } else {
+      fail(ErrorCode::unsupported, "a message of type {} is stored in another place", type);
     }
   }
 }
@@ -120,7 +156,7 @@ void Checker::messages(Cursor in, const Form& form, int depth) {
 void Checker::message(std::uint64_t type, Cursor in, int depth) {
   switch (type) {
     case kDataspace:
-      skip_space(in);
+      space_ = read_space(in);
       return;
     case kDatatype:
       type_size_ = skip_type(in);
@@ -134,15 +170,16 @@ void Checker::message(std::uint64_t type, Cursor in, int depth) {
     case kLink:
       return link(in);
     case kLayout:
-      return layout(in);
+      chunks_ = read_layout_message(in, file_);
+      return;
     case kFilters:
-      return check_filter_message(in);
+      filters_ = check_filter_message(in);
+      return;
     case kAttribute:
       return attribute(in, depth);
     case kLinkInfo:
-      return info(in, 8);
     case kAttributeInfo:
-      return info(in, 2);
+      return info(in, type == kAttributeInfo, depth);
     case kGroupInfo: {
       in.skip(1);
       const std::uint64_t flags = in.number(1);
@@ -150,7 +187,7 @@ void Checker::message(std::uint64_t type, Cursor in, int depth) {
     }
     case kExternal:
       in.skip(8);
-      address(in);
+      read_address(in, file_);
       return;
     case kOldTime:
       return in.skip(14);
@@ -158,6 +195,20 @@ void Checker::message(std::uint64_t type, Cursor in, int depth) {
       return in.skip(8);
     case kBTreeK:
       return in.skip(7);
+    case kDriver:
+      in.skip(9);
+      return in.skip(in.number(2));
+    case kReferenceCount:
+      return in.skip(5);
+    case kFileSpace: {
+      const bool old = in.number(1) == 0;
+      const std::uint64_t strategy = in.number(1), persists = old ? 0 : in.number(1);
+      return in.skip(old ? 8 + (strategy == 1 ? 6 * 8 : 0) : 8 + 8 + 2 + 8 + (persists != 0 ? 12 * 8 : 0));
+    }
+    case kSharedTable:
+      fail(ErrorCode::unsupported, "its objects share messages");
+    case kCacheImage:
+      fail(ErrorCode::unsupported, "it has an image of the library's cache; repack with: h5repack IN OUT");
     case kSymbolTable:
       return symbol_table(in);
     case kContinuation: {
@@ -170,23 +221,20 @@ void Checker::message(std::uint64_t type, Cursor in, int depth) {
   }
 }
 
-/// False when it is undefined; fail(corrupt) when it leads out of the file. From an address close to 2^64 the library's
-/// cache of metadata reads before its buffer.
-bool Checker::address(Cursor& in) const {
-  const std::uint64_t at = in.number(8);
-  if (at == ~std::uint64_t{0}) return false;
-  if (at > file_.size()) fail(kBad, "an address inside an object leads out of the file");
-  return true;
-}
-
-/// Links or attributes that are not in the header: their heap and trees.
-void Checker::info(Cursor in, std::uint64_t order_bytes) const {
+/// Links or attributes that are not in the header.
+void Checker::info(Cursor in, bool attributes, int depth) {
   in.skip(1);
   const std::uint64_t flags = in.number(1);
-  if ((flags & 1) != 0) in.skip(order_bytes);
-  const bool heap = address(in), names = address(in);
-  const bool order = (flags & 2) != 0 ? address(in) : heap;
-  if (heap != names || heap != order) fail(kBad, "an object has a heap without its trees");
+  if ((flags & 1) != 0) in.skip(attributes ? 2 : 8);
+  const bool ordered = (flags & 2) != 0;
+  const auto heap = read_address(in, file_), names = read_address(in, file_);
+  const auto order = ordered ? read_address(in, file_) : std::nullopt;
+  if (heap.has_value() != names.has_value() || (ordered && heap.has_value() != order.has_value())) {
+    fail(kBad, "an object has a heap without its trees");
+  }
+  if (!heap) return;
+  const Dense dense{attributes, *heap, *names, order};
+  check_dense(file_, dense, [&](Cursor in_heap) { attributes ? attribute(in_heap, depth) : link(in_heap); });
 }
 
 /// An old group's tree, and the heap of its names, for which the library allocates whatever size it states.
@@ -215,8 +263,8 @@ void Checker::group_tree(std::uint64_t at, std::uint64_t level) const {
   Cursor in(head);
   if (in.number(4) != kSignature || in.number(1) != 0 || in.number(1) != level) fail(kBad, "a group has no tree");
   const std::uint64_t children = in.number(2);
-  address(in);
-  address(in);
+  read_address(in, file_);
+  read_address(in, file_);
   const Bytes body = file_.read(at + head.size(), children * 16 + 8);
   Cursor child(body);
   for (std::uint64_t c = 0; c < children; ++c) {
@@ -242,7 +290,7 @@ void Checker::symbols(std::uint64_t at) const {
   Cursor symbol(body);
   for (std::uint64_t s = 0; s < count; ++s) {
     symbol.skip(8);
-    address(symbol);
+    read_address(symbol, file_);
     symbol.skip(24);
   }
 }
@@ -260,62 +308,12 @@ void Checker::link(Cursor in) const {
     fail(kBad, "a link that is none");
   }
   if (kind == 0) {
-    address(in);
+    read_address(in, file_);
     return;
   }
   const std::uint64_t target = in.number(2);
   if (target == 0) fail(kBad, "a link to nothing");
   in.skip(target);
-}
-
-void Checker::layout(Cursor in) {
-  const std::uint64_t version = in.number(1);
-  if (version < 3) {
-    const std::uint64_t rank = in.number(1), kind = in.number(1);
-    in.skip(5);
-    if (kind != 0) address(in);
-    for (std::uint64_t a = 0; a < rank; ++a) {
-      const std::uint64_t extent = in.number(4);
-      if (kind != 2) continue;
-      if (extent == 0) fail(kBad, "chunks without elements");
-      chunk_unit_ = extent;
-    }
-    if (kind == 2 && rank < 2) fail(kBad, "chunks of {} dimensions", rank);
-    if (kind == 0) in.skip(in.number(4));
-    return;
-  }
-  if (version > 4) {
-    fail(ErrorCode::unsupported,
-         "it has a layout message of version {}, as HDF5 2.0 and later write: write it with h5py's "
-         "libver=('earliest', 'v114'), or repack it with the h5repack of that release",
-         version);
-  }
-  const std::uint64_t kind = in.number(1);
-  if (kind == 0) in.skip(in.number(2));
-  if (kind == 1) {
-    address(in);
-    in.skip(8);
-  }
-  if (kind == 2) chunks(in, version);
-}
-
-/// Dimensions of chunks, the size of an element last.
-void Checker::chunks(Cursor in, std::uint64_t version) {
-  constexpr std::uint64_t kMaxRank = 32;
-  if (version == 4) in.skip(1);
-  const std::uint64_t rank = in.number(1);
-  std::uint64_t width = 4;
-  if (version == 3) {
-    address(in);
-  } else {
-    width = in.number(1);
-  }
-  if (rank < 2 || rank > kMaxRank + 1 || width == 0 || width > 8) fail(kBad, "chunks of {} dimensions", rank);
-  for (std::uint64_t a = 0; a < rank; ++a) {
-    chunk_unit_ = in.number(width);
-    if (chunk_unit_ == 0) fail(kBad, "chunks without elements");
-  }
-  if (version == 4) in.skip(1 + 8);  // the kind of index, and at least its address
 }
 
 void Checker::attribute(Cursor in, int depth) {
@@ -335,7 +333,7 @@ void Checker::attribute(Cursor in, int depth) {
   const std::uint64_t size = version > 1 && (flags & 1) != 0 ? shared_type(type_field, depth) : skip_type(type_field);
   Cursor space_field = field(space);
   if (version > 1 && (flags & 2) != 0) fail(ErrorCode::unsupported, "an attribute with a shared dataspace");
-  in.skip(multiply(size, skip_space(space_field)));
+  in.skip(multiply(size, read_space(space_field).elements));
 }
 
 std::uint64_t Checker::shared_type(Cursor in, int depth) {

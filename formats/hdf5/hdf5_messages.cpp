@@ -104,23 +104,29 @@ std::uint64_t skip_type(Cursor& in) {
   return skip_type_at(in, 0);
 }
 
-std::uint64_t skip_space(Cursor& in) {
+Space read_space(Cursor& in) {
   const std::uint64_t version = in.number(1), rank = in.number(1), flags = in.number(1);
   if (version != 1 && version != 2) fail(kBad, "a dataspace of version {}", version);
   const std::uint64_t kind = in.number(1);
   if (version == 1) in.skip(4);
-  std::uint64_t elements = 1;
+  Space out;
+  out.elements = 1;
   for (std::uint64_t a = 0; a < rank; ++a) {
-    const std::uint64_t extent = in.number(8);
+    out.extent.push_back(in.number(8));
     // Products that overflow are empty or too large; both are found later, where the shape is used.
-    if (__builtin_mul_overflow(elements, extent, &elements)) elements = ~std::uint64_t{0};
+    if (__builtin_mul_overflow(out.elements, out.extent.back(), &out.elements)) out.elements = ~std::uint64_t{0};
   }
-  if ((flags & 1) != 0) in.skip(8 * rank);
+  out.most = out.extent;
+  for (std::uint64_t a = 0; (flags & 1) != 0 && a < rank; ++a) {
+    out.most[a] = in.number(8);
+    if (out.most[a] < out.extent[a]) fail(kBad, "a dataspace of {} elements, at most {}", out.extent[a], out.most[a]);
+  }
   if ((flags & 2) != 0) in.skip(8 * rank);
-  return version == 2 && kind == 2 ? 0 : elements;
+  if (version == 2 && kind == 2) out.elements = 0;
+  return out;
 }
 
-void check_filter_message(Cursor in) {
+std::uint64_t check_filter_message(Cursor in) {
   const std::uint64_t version = in.number(1), count = in.number(1);
   if (version == 1) in.skip(6);
   for (std::uint64_t f = 0; f < count; ++f) {
@@ -131,6 +137,14 @@ void check_filter_message(Cursor in) {
     in.skip(version == 1 ? (name + 7) / 8 * 8 : name);
     in.skip(4 * (values + (version == 1 ? values % 2 : 0)));
   }
+  return count;
+}
+
+std::optional<std::uint64_t> read_address(Cursor& in, const RawFile& file) {
+  const std::uint64_t at = in.number(8);
+  if (at == kUndefined) return std::nullopt;
+  if (at > file.size()) fail(kBad, "an address inside an object leads out of the file");
+  return at;
 }
 
 std::uint64_t read_fill_message(Cursor in) {

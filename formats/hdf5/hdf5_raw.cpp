@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <iterator>
 
 #include "codec/fail.hpp"
 #include "formats/hdf5/hdf5.hpp"
@@ -19,8 +20,6 @@ constexpr std::size_t kHeapHeader = 16, kHeapObjectHeader = 16;
 std::uint64_t round_up(std::uint64_t n, std::uint64_t to) {
   return (n + to - 1) / to * to;
 }
-
-constexpr std::uint64_t kUndefined = ~std::uint64_t{0};
 
 void check_sizes(std::uint64_t address_bytes, std::uint64_t length_bytes) {
   if (address_bytes == 8 && length_bytes == 8) return;
@@ -100,7 +99,17 @@ void RawFile::check(std::uint64_t address, std::uint64_t bytes) const {
 
 void RawFile::count_node() const {
   constexpr std::uint64_t kMostNodes = std::uint64_t{1} << 22;
-  if (++nodes_ > kMostNodes) fail(ErrorCode::limit, "the trees of its groups have more than {} nodes", kMostNodes);
+  if (++nodes_ > kMostNodes) fail(ErrorCode::limit, "its trees have more than {} nodes", kMostNodes);
+}
+
+void RawFile::claim(std::uint64_t address, std::uint64_t bytes) const {
+  check(address, bytes);
+  count_node();
+  const auto after = claimed_.lower_bound(address);
+  const bool taken = (after != claimed_.end() && after->first < address + bytes) ||
+                     (after != claimed_.begin() && std::prev(after)->second > address);
+  if (taken) fail(kBad, "two structures inside it share bytes");
+  claimed_.emplace_hint(after, address, address + bytes);
 }
 
 Bytes RawFile::read(std::uint64_t address, std::uint64_t bytes) const {

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -13,6 +14,9 @@
 #include "formats/hdf5/hdf5_library.hpp"
 
 namespace kvzip::hdf5 {
+
+/// The address of what is nowhere.
+inline constexpr std::uint64_t kUndefined = ~std::uint64_t{0};
 
 /// Reads little-endian fields; fail(corrupt) instead of passing the end.
 class Cursor {
@@ -43,10 +47,17 @@ class RawFile {
   Bytes read(std::uint64_t address, std::uint64_t bytes) const;
   /// fail(limit) where more nodes of trees are looked at than a file of so many objects has.
   void count_node() const;
+  /// Takes bytes that belong to one structure only. fail(corrupt) where some are taken already: the library keeps what
+  /// it decoded under its address, and takes it for what the next to come there expects.
+  void claim(std::uint64_t address, std::uint64_t bytes) const;
+  /// What check_header found at an address, for those who come there again.
+  std::map<std::uint64_t, std::optional<std::uint64_t>>& headers() const { return headers_; }
 
  private:
   const InputFile& input_;
   mutable std::uint64_t nodes_ = 0;
+  mutable std::map<std::uint64_t, std::uint64_t> claimed_;  // ends by beginnings
+  mutable std::map<std::uint64_t, std::optional<std::uint64_t>> headers_;
   std::uint64_t base_ = 0;
 };
 

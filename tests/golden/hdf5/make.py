@@ -158,3 +158,27 @@ with h5py.File("nowhere.h5", "w", userblock_size=512) as f:
 with h5py.File("v112.h5", "w", libver=("v112", "v112")) as f:
     f["layers.0.key"] = np.arange(8, dtype="f2").reshape(2, 4)
     f.attrs["flag"] = np.bool_(True)
+
+# Every index of chunks that layout messages of version 4 know, pages and blocks of blocks among them; and more links than
+# fit in a header.
+with h5py.File("indexes.h5", "w", libver=("v110", "v110")) as f:
+    numbers = np.arange(250, dtype="u1")
+    f.create_dataset("fixed", data=numbers[:24].reshape(4, 6), chunks=(2, 3))
+    f.create_dataset("fixed_packed", data=numbers[:24].reshape(4, 6), chunks=(2, 3), compression="gzip")
+    pages = f.create_dataset("fixed_pages", (2, 5), "u1", maxshape=(2, 600), chunks=(1, 1))
+    pages[...] = numbers[:10].reshape(2, 5)
+    grows = f.create_dataset("growing", (50, 2), "u1", maxshape=(None, 3000), chunks=(1, 1))
+    grows[:2] = numbers[:4].reshape(2, 2)
+    grows[49] = numbers[4:6]
+    f.create_dataset("growing_packed", data=numbers[:240].reshape(6, 40), maxshape=(6, None), chunks=(3, 4),
+                     compression="gzip")
+    f.create_dataset("tree", data=numbers.reshape(10, 25), maxshape=(None, None), chunks=(1, 1))
+    f.create_dataset("tree_packed", data=numbers[:24].reshape(4, 6), maxshape=(None, None), chunks=(2, 3),
+                     compression="gzip")
+    f.create_dataset("one", data=numbers[:24].reshape(4, 6), chunks=(4, 6), compression="gzip")
+    early = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    early.set_chunk((2, 3))
+    early.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    space = h5py.h5s.create_simple((4, 6))
+    implicit = h5py.Dataset(h5py.h5d.create(f.id, b"implicit", h5py.h5t.STD_U8LE, space, early))
+    implicit[...] = numbers[:24].reshape(4, 6)

@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: Apache-2.0
+// Indexes of chunks: version 1 B-trees (III.A.1), and those of layout messages of version 4 (VII).
+#include <bit>
+
+#include "codec/fail.hpp"
+#include "formats/hdf5/hdf5_btree2.hpp"
+#include "formats/hdf5/hdf5_layout.hpp"
+
+namespace kvzip::hdf5 {
+namespace {
+
+constexpr std::uint64_t kMostElements = std::uint64_t{1} << 26;  // the library goes through all
+constexpr std::uint64_t kBlockPrefix = 14, kBlockChecksum = 4;   // of blocks: signature, version, class, owner
+
+std::uint64_t log2_of(std::uint64_t value) {
+  if (!std::has_single_bit(value)) fail(kBad, "an index of chunks has blocks of {}", value);
+  return static_cast<std::uint64_t>(std::countr_zero(value));
+}
+
+/// A place in an index: where a chunk is and, where it is packed, its bytes and the filters left out.
+std::uint64_t element_bytes(const ChunkLayout& layout, bool packed) {
+  if (!packed) return 8;
+  std::uint32_t bytes = 1;  // as the library multiplies
+  for (const std::uint64_t n : layout.extent) bytes *= static_cast<std::uint32_t>(n);
+  const auto log2 = bytes == 0 ? 0 : static_cast<std::uint64_t>(std::bit_width(bytes)) - 1;
+  return 8 + 1 + (log2 + 8) / 8 + 4;
+}
+
+/// Nodes of the older tree. Levels fall, so that none is its own.
+void check_tree(const RawFile& file, std::uint64_t at, std::size_t rank, std::optional<std::uint64_t> level) {
+  constexpr std::uint64_t kSignature = 0x45455254, kMostLevels = 32, kHead = 24;  // "TREE"
+  const Bytes head = file.read(at, kHead);
+  Cursor in(head);
+  if (in.number(4) != kSignature || in.number(1) != 1) fail(kBad, "chunks have no tree");
+  const std::uint64_t found = in.number(1), children = in.number(2), key = 8 + 8 * rank;
+  if (found > kMostLevels || found != level.value_or(found))
+    fail(kBad, "a tree of chunks has a node of level {}", found);
+  const std::uint64_t bytes = children * (key + 8) + key;
+  file.claim(at, kHead + bytes);
+  if (found == 0) return;
+  const Bytes body = file.read(at + kHead, bytes);
+  Cursor child(body);
+  for (std::uint64_t c = 0; c < children; ++c) {
+    child.skip(key);
+    check_tree(file, child.number(8), rank, found - 1);
+  }
+}
+
+class Array {
+ public:
+  Array(const RawFile& file, const ChunkLayout& layout, bool packed)
+      : file_(file), at_(layout.at.value()), packed_(packed), element_bytes_(element_bytes(layout, packed)) {}
+  void check_fixed(const ChunkLayout& layout, const Space& space) const;
+  void check_extensible();
+
+ private:
+  /// Claims the block, and returns what follows its prefix.
+  Bytes block(std::uint64_t at, std::uint64_t signature, std::uint64_t bytes) const;
+  Bytes header(std::uint64_t signature, std::uint64_t bytes) const;
+  void index_block(std::uint64_t at, std::uint64_t elements, std::uint64_t pointers) const;
+  void super_block(std::uint64_t at, std::uint64_t number) const;
+  void data_block(std::uint64_t at, std::uint64_t number) const;
+  // Of the super block of this number, existing or not.
+  std::uint64_t blocks(std::uint64_t number) const { return std::uint64_t{1} << (number / 2); }
+  std::uint64_t block_elements(std::uint64_t number) const { return least_ << ((number + 1) / 2); }
+  std::uint64_t pages(std::uint64_t number) const {
+    return block_elements(number) > page_elements_ ? block_elements(number) / page_elements_ : 0;
+  }
+
+  const RawFile& file_;
+  const std::uint64_t at_;
+  const bool packed_;
+  const std::uint64_t element_bytes_;
+  // Of an extensible array.
+  std::uint64_t least_ = 0, page_elements_ = 0, offset_bytes_ = 0, super_blocks_ = 0;
+};
+
+Bytes Array::header(std::uint64_t signature, std::uint64_t bytes) const {
+  file_.claim(at_, bytes);
+  const Bytes head = file_.read(at_, bytes);
+  Cursor in(head);
+  if (in.number(4) != signature || in.number(1) != 0 || in.number(1) != (packed_ ? 1 : 0) ||
+      in.number(1) != element_bytes_) {
+    fail(kBad, "chunks have no index of their kind");
+  }
+  const ByteView rest = in.rest();
+  return {rest.begin(), rest.end()};
+}
+
+Bytes Array::block(std::uint64_t at, std::uint64_t signature, std::uint64_t bytes) const {
+  file_.claim(at, bytes);
+  Bytes out = file_.read(at, kBlockPrefix);
+  Cursor in(out);
+  if (in.number(4) != signature || in.number(1) != 0 || in.number(1) != (packed_ ? 1 : 0) || in.number(8) != at_) {
+    fail(kBad, "an index of chunks has a block that is none of it");
+  }
+  return out;
+}
+
+/// VII.C: an element for each chunk that there can be.
+void Array::check_fixed(const ChunkLayout& layout, const Space& space) const {
+  constexpr std::uint64_t kSignature = 0x44484146, kBlock = 0x42444146, kHeader = 28;  // "FAHD", "FADB"
+  const Bytes head = header(kSignature, kHeader);
+  Cursor in(head);
+  const std::uint64_t page_bits = in.number(1), elements = in.number(8), data = in.number(8);
+  std::uint64_t chunks = 1;
+  for (std::size_t a = 0; a < space.most.size(); ++a) {
+    const std::uint64_t most = space.most[a], n = layout.extent[a];
+    if (most == kUndefined) fail(kBad, "an index of a fixed size has chunks without end");
+    chunks = multiply(chunks, most / n + (most % n != 0 ? 1 : 0));
+  }
+  if (elements != chunks) fail(kBad, "an index of {} chunks has {} elements", chunks, elements);
+  if (elements > kMostElements) fail(ErrorCode::limit, "it has an index of {} chunks", elements);
+  if (page_bits == 0 || page_bits > 31) fail(kBad, "an index of chunks has pages of 2^{}", page_bits);
+  if (data == kUndefined) return;
+  const std::uint64_t page = std::uint64_t{1} << page_bits;
+  const std::uint64_t pages = elements > page ? (elements - 1) / page + 1 : 0;
+  block(data, kBlock,
+        kBlockPrefix + (pages + 7) / 8 + kBlockChecksum + elements * element_bytes_ + pages * kBlockChecksum);
+}
+
+/// VII.D: blocks whose number and size grow, so that an index can grow without end.
+void Array::check_extensible() {
+  constexpr std::uint64_t kSignature = 0x44484145, kHeader = 72;  // "EAHD"
+  const Bytes head = header(kSignature, kHeader);
+  Cursor in(head);
+  const std::uint64_t most_bits = in.number(1), in_index = in.number(1);
+  least_ = in.number(1);
+  const std::uint64_t pointers = in.number(1), page_bits = in.number(1);
+  in.skip(4 * 8);
+  const std::uint64_t used = in.number(8);
+  in.skip(8);
+  const std::uint64_t index = in.number(8);
+  const std::uint64_t least_bits = log2_of(least_), direct = 2 * log2_of(pointers);
+  if (most_bits > 62 || least_bits > most_bits || page_bits > 31) {
+    fail(kBad, "an index of chunks has 2^{} elements in pages of 2^{}", most_bits, page_bits);
+  }
+  super_blocks_ = 1 + most_bits - least_bits;
+  page_elements_ = std::uint64_t{1} << page_bits;
+  offset_bytes_ = (most_bits + 7) / 8;
+  // Blocks that the index block leads to have no pages: the library does not look for them there.
+  if (direct > super_blocks_ || (direct > 0 && pages(direct - 1) > 0)) {
+    fail(kBad, "an index of chunks leads to {} blocks", pointers);
+  }
+  if (used > kMostElements) fail(ErrorCode::limit, "it has an index of {} chunks", used);
+  if (used > in_index + (std::uint64_t{2} << most_bits) - least_) fail(kBad, "an index has more chunks than it can");
+  if (index != kUndefined) index_block(index, in_index, pointers);
+}
+
+void Array::index_block(std::uint64_t at, std::uint64_t elements, std::uint64_t pointers) const {
+  constexpr std::uint64_t kSignature = 0x42494145;  // "EAIB"
+  const std::uint64_t direct = 2 * log2_of(pointers), to_blocks = 2 * (pointers - 1);
+  const std::uint64_t before = kBlockPrefix + elements * element_bytes_,
+                      bytes = 8 * (to_blocks + super_blocks_ - direct);
+  block(at, kSignature, before + bytes + kBlockChecksum);
+  const Bytes places = file_.read(at + before, bytes);
+  Cursor in(places);
+  for (std::uint64_t s = 0; s < direct; ++s) {
+    for (std::uint64_t b = 0; b < blocks(s); ++b) data_block(in.number(8), s);
+  }
+  for (std::uint64_t s = direct; s < super_blocks_; ++s) super_block(in.number(8), s);
+}
+
+void Array::super_block(std::uint64_t at, std::uint64_t number) const {
+  constexpr std::uint64_t kSignature = 0x42534145;  // "EASB"
+  if (at == kUndefined) return;
+  const std::uint64_t count = blocks(number);
+  const std::uint64_t before = kBlockPrefix + offset_bytes_ + multiply(count, (pages(number) + 7) / 8);
+  block(at, kSignature, before + 8 * count + kBlockChecksum);
+  const Bytes places = file_.read(at + before, 8 * count);
+  Cursor in(places);
+  for (std::uint64_t b = 0; b < count; ++b) data_block(in.number(8), number);
+}
+
+void Array::data_block(std::uint64_t at, std::uint64_t number) const {
+  constexpr std::uint64_t kSignature = 0x42444145;  // "EADB"
+  if (at == kUndefined) return;
+  const std::uint64_t elements = multiply(block_elements(number), element_bytes_);
+  block(at, kSignature, kBlockPrefix + offset_bytes_ + kBlockChecksum + elements + pages(number) * kBlockChecksum);
+}
+
+}  // namespace
+
+void check_chunk_index(const RawFile& file, const ChunkLayout& layout, const Space& space, bool packed) {
+  if (!layout.at) return;
+  if (layout.extent.size() != space.extent.size() + 1) fail(kBad, "its chunks do not have its dimensions");
+  switch (layout.index) {
+    case ChunkIndex::tree:
+      return check_tree(file, *layout.at, layout.extent.size(), {});
+    case ChunkIndex::fixed:
+      return Array(file, layout, packed).check_fixed(layout, space);
+    case ChunkIndex::extensible:
+      return Array(file, layout, packed).check_extensible();
+    case ChunkIndex::tree2: {
+      const std::uint64_t bytes = element_bytes(layout, packed) + 8 * space.extent.size();
+      return walk_tree2(file, *layout.at, {packed ? 11U : 10U, bytes}, [](Cursor) {});
+    }
+    default:
+      return;
+  }
+}
+
+}  // namespace kvzip::hdf5
