@@ -188,7 +188,7 @@ InputStream InputFile::stream(std::uint64_t at, std::uint64_t bytes, std::string
 }
 
 std::string InputFile::reopen_path() const {
-  if (copy_) return copy_->real_path();
+  if (copy_) return copy_->path();
   return named_ ? path_ : fmt::format("/proc/self/fd/{}", fd_.get());
 }
 

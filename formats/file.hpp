@@ -189,12 +189,11 @@ void require_inputs_unchanged();
 std::string temporary_directory();
 
 /// An output under construction: written beside its final name and given that name by commit(). For writers that
-/// hand a path to a library; OutputFile is for the others.
+/// hand a descriptor to a library; OutputFile is for the others.
 class PendingFile {
  public:
   /// fail(invalid_argument) when `path` exists and `overwrite` is not given. `path` is not a device or pipe.
   PendingFile(const std::string& path, bool overwrite);
-  const std::string& temporary_path() { return temporary_->real_path(); }
   int descriptor() const { return temporary_->descriptor(); }
   /// What opens it, and what is there now.
   const std::string& path() const { return temporary_->path(); }

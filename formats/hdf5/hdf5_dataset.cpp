@@ -18,17 +18,11 @@ namespace {
 
 constexpr int kMaxFilters = 8;
 
-// HDF5 gives back fill values for what was never stored, and deflate expands up to 1032 times, so a small file can
-// state much data. Beyond these bounds it is taken for an attack, not for a dump.
+// Of one chunk, which is held in memory whole; see RawFile::count_stated().
 constexpr std::uint64_t kMaxExpansion = 4096;
-constexpr std::uint64_t kFreeDatasetBytes = std::uint64_t{1} << 30;
 constexpr std::uint64_t kFreeChunkBytes = std::uint64_t{1} << 26;
 constexpr std::uint64_t kFreeChunks = 1 << 16, kChunkRecordBytes = 8;  // a record in any index of chunks
 constexpr std::uint64_t kMaxChunkBytes = std::uint64_t{1} << 30;
-
-bool is_plausible(std::uint64_t bytes, std::uint64_t file_size, std::uint64_t free_bytes) {
-  return bytes <= free_bytes || bytes / kMaxExpansion <= file_size;
-}
 
 const Attribute* find_attribute(const std::vector<Attribute>& attributes, std::string_view name) {
   const auto found =
@@ -188,7 +182,7 @@ void check_chunks(Id layout, const std::vector<std::uint64_t>& shape, std::size_
   if (count > kFreeChunks + file_size / kChunkRecordBytes) {
     fail(ErrorCode::limit, "its {} chunks are too many for a file of {} bytes", count, file_size);
   }
-  if (!is_plausible(bytes, file_size, kFreeChunkBytes)) {
+  if (bytes > kFreeChunkBytes && bytes / kMaxExpansion > file_size) {
     fail(ErrorCode::limit, "its chunks of {} bytes are too large for a file of {}", bytes, file_size);
   }
   stored.chunk.bytes = bytes;
@@ -211,9 +205,7 @@ void check_storage(Id dataset, const std::vector<std::uint64_t>& shape, std::siz
   if (H5Pget_external_count(layout.get()) > 0) {
     fail(ErrorCode::unsupported, "its data is in another file; repack with: h5repack -l CONTI IN OUT");
   }
-  if (!is_plausible(bytes, file_size, kFreeDatasetBytes)) {
-    fail(ErrorCode::limit, "it states {} bytes in a file of {}", bytes, file_size);
-  }
+  file.count_stated(bytes);
   switch (H5Pget_layout(layout.get())) {
     case H5D_COMPACT:
       if (H5Dget_storage_size(dataset) < bytes) fail(kBad, "its storage is smaller than its shape");

@@ -3,7 +3,6 @@
 // library then writes the tensors into the file that the frame spans.
 #include "formats/hdf5/hdf5_framed.hpp"
 
-#include <fcntl.h>
 #include <hdf5.h>
 
 #include <algorithm>
@@ -13,6 +12,7 @@
 #include "codec/fail.hpp"
 #include "formats/file_calls.hpp"
 #include "formats/hdf5/hdf5.hpp"
+#include "formats/hdf5/hdf5_driver.hpp"
 #include "formats/hdf5/hdf5_frame.hpp"
 #include "formats/hdf5/hdf5_output.hpp"
 #include "formats/hdf5/hdf5_space.hpp"
@@ -112,13 +112,6 @@ class FramedWriter final : public DumpWriter {
     if (frame_file_) write_all_at(frame_file_->descriptor(), slice.start.at(0), data, "the temporary copy");
   }
 
-  /// Opened by its name, which the library asks the descriptor for.
-  static InputFile named(const std::string& path, std::string what) {
-    FileDescriptor descriptor(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-    if (descriptor.get() < 0) fail_errno(what, "open");
-    return {std::move(descriptor), std::move(what)};
-  }
-
   void make_again() {
     constexpr std::uint64_t kSlack = std::uint64_t{1} << 20;  // what filters may add
     std::uint64_t most = kSlack;
@@ -131,16 +124,14 @@ class FramedWriter final : public DumpWriter {
     expand_frame(frame_file_->input("what was beside the tensors"), most, output_->descriptor());
     if (plain_.tensors.empty()) return;
     const Session session;
+    require_memory();
     // The same checks as of any file, before the library may change it.
-    const std::string made = output_->working_path();
-    const std::vector<Slice> slices = slices_of(*open_hdf5(named(made, "the file to be made again"), false));
-    const auto values = open_hdf5(named(values_->real_path(), "the values"), false);
+    const std::vector<Slice> slices = slices_of(*open_hdf5(output_->input(), false));
+    const auto values = open_hdf5(values_->input("the values"), false);
     std::map<std::string_view, std::size_t> by_name;
     for (std::size_t t = 0; t < values->dump().tensors.size(); ++t) by_name.emplace(values->dump().tensors[t].name, t);
-    const Handle access = own(H5Pcreate(H5P_FILE_ACCESS), H5Pclose, kIo, "cannot open");
-    check(H5Pset_fclose_degree(access.get(), H5F_CLOSE_STRONG), kIo, "cannot open");
-    check(H5Pset_file_locking(access.get(), false, true), kIo, "cannot open");
-    Handle file = own(H5Fopen(made.c_str(), H5F_ACC_RDWR, access.get()), H5Fclose, kBad, "cannot open");
+    const Output made{output_->descriptor(), "the file to be made again"};
+    Handle file = open_output(made);
     std::optional<Target> target;
     for (std::size_t i = 0; i < slices.size(); ++i) {
       const std::string& name = names_[slices[i].tensor];
@@ -152,6 +143,7 @@ class FramedWriter final : public DumpWriter {
       slice.tensor = by_name.at(name);
       Bytes data(slice_bytes(values->dump(), slice));
       if (data.empty()) continue;
+      require_memory();
       values->read(slice, data);
       target->write(slice, data);
     }

@@ -201,12 +201,13 @@ void Checker::message(std::uint64_t type, Cursor in, int depth) {
     case kReferenceCount:
       return in.skip(5);
     case kFileSpace: {
-      const bool old = in.number(1) == 0;
-      const std::uint64_t strategy = in.number(1), persists = old ? 0 : in.number(1);
-      return in.skip(old ? 8 + (strategy == 1 ? 6 * 8 : 0) : 8 + 8 + 2 + 8 + (persists != 0 ? 12 * 8 : 0));
+      if (in.number(1) == 0) return in.skip(1 + 8);  // the library looks at the end of what may follow
+      in.skip(1);
+      const bool persists = in.number(1) != 0;
+      return in.skip(8 + 8 + 2 + 8 + (persists ? 12 * 8 : 0));
     }
     case kSharedTable:
-      fail(ErrorCode::unsupported, "its objects share messages");
+      fail(ErrorCode::unsupported, "its objects share messages: copy its datasets to another file with h5py");
     case kCacheImage:
       fail(ErrorCode::unsupported, "it has an image of the library's cache; repack with: h5repack IN OUT");
     case kSymbolTable:
@@ -312,7 +313,7 @@ void Checker::link(Cursor in) const {
     return;
   }
   const std::uint64_t target = in.number(2);
-  if (target == 0) fail(kBad, "a link to nothing");
+  if (target == 0 && kind == kSoft) fail(kBad, "a link to nothing");
   in.skip(target);
 }
 

@@ -2,7 +2,9 @@
 #include "formats/hdf5/hdf5_library.hpp"
 
 #include <hdf5.h>
+#include <sys/mman.h>
 
+#include <new>
 #include <string>
 #include <type_traits>
 
@@ -36,8 +38,14 @@ std::exception_ptr& kept_fault() {
 
 struct Fault {
   std::string text;
-  bool truncated = false, system = false;
+  bool truncated = false, system = false, memory = false;
 };
+
+/// Of memory that is the process's own, as the heap is.
+bool has_room(std::size_t bytes) {
+  void* const room = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  return room != MAP_FAILED && ::munmap(room, bytes) == 0;
+}
 
 /// Called from the innermost error outwards. Exceptions must not cross the library's frames.
 herr_t note_fault(unsigned, const H5E_error2_t* error, void* data) noexcept {
@@ -46,6 +54,9 @@ herr_t note_fault(unsigned, const H5E_error2_t* error, void* data) noexcept {
     if (fault.text.empty() && error->desc != nullptr) fault.text = error->desc;
   } catch (...) {
     return -1;
+  }
+  if (error->maj_num == H5E_RESOURCE && (error->min_num == H5E_NOSPACE || error->min_num == H5E_CANTALLOC)) {
+    fault.memory = true;
   }
   if (error->min_num == H5E_TRUNCATED || error->min_num == H5E_OVERFLOW) fault.truncated = true;
   // The system's refusals carry errno in their text; reading past the end is no refusal.
@@ -76,6 +87,11 @@ Session::~Session() {
   kept_fault() = nullptr;
 }
 
+void require_memory() {
+  constexpr std::size_t kCall = std::size_t{4} << 20;
+  if (!has_room(kCall)) throw std::bad_alloc();
+}
+
 void keep_fault(std::exception_ptr fault) {
   kept_fault() = std::move(fault);
 }
@@ -84,6 +100,9 @@ void fail_library(ErrorCode code, std::string_view what) {
   if (kept_fault() != nullptr) std::rethrow_exception(std::exchange(kept_fault(), nullptr));
   Fault fault;
   H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, note_fault, &fault);
+  // A file can state more than any machine has; then there is room enough for everything else.
+  constexpr std::size_t kMuch = std::size_t{64} << 20;
+  if (fault.memory && !has_room(kMuch)) throw std::bad_alloc();
   if (fault.text.empty()) fault.text = "no reason given";
   if (code == ErrorCode::corrupt && fault.truncated) code = ErrorCode::truncated;
   if (fault.system) fail(ErrorCode::io, "{}: {}", what, system_reason(fault.text));

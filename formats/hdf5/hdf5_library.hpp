@@ -32,6 +32,9 @@ class Session {
   void* report_data_ = nullptr;
 };
 
+/// Throws std::bad_alloc unless there is room for what a call takes beside data. The library crashes when it gets none.
+void require_memory();
+
 /// Called where an exception ends that must not cross the library's frames: the next fail_library() raises it.
 void keep_fault(std::exception_ptr fault);
 

@@ -20,8 +20,9 @@ class WrittenFile {
       pending_.emplace(to.path, to.overwrite);
     }
   }
-  const std::string& working_path() { return pending_ ? pending_->temporary_path() : copy_->real_path(); }
   int descriptor() const { return pending_ ? pending_->descriptor() : copy_->descriptor(); }
+  /// What is there now.
+  InputFile input() const { return pending_ ? pending_->input() : copy_->input("the file to be made again"); }
   void finish() {
     if (pending_) return pending_->commit();
     constexpr std::size_t kCopyBytes = std::size_t{1} << 20;

@@ -10,6 +10,7 @@
 
 #include "codec/fail.hpp"
 #include "formats/hdf5/hdf5.hpp"
+#include "kvzip/trust.hpp"
 
 namespace kvzip::hdf5 {
 namespace {
@@ -95,6 +96,14 @@ void RawFile::check(std::uint64_t address, std::uint64_t bytes) const {
   if (base_ > size || address > size - base_ || bytes > size - base_ - address) {
     fail(ErrorCode::truncated, "an address inside it leads out of the file");
   }
+}
+
+void RawFile::count_stated(std::uint64_t bytes) const {
+  constexpr std::uint64_t kMostExpansion = 4096, kFree = std::uint64_t{1} << 30;
+  if (__builtin_add_overflow(stated_, bytes, &stated_)) stated_ = kUndefined;
+  if (stated_ <= kFree || stated_ / kMostExpansion <= size() || trusts_files()) return;
+  fail(ErrorCode::limit, "with those before it, it states {} bytes in a file of {}: more than dumps do", stated_,
+       size());
 }
 
 void RawFile::count_node() const {

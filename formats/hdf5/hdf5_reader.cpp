@@ -40,6 +40,7 @@ class Reader final : public DumpReader, public LeavesOut {
   Reader(InputFile input, bool carry) : input_(std::move(input)) {
     input_.drop_name();
     try {
+      require_memory();
       check_superblock(input_);
       file_ = open_input(input_);
       contents_ = walk(file_.get(), input_);
@@ -90,10 +91,13 @@ class Reader final : public DumpReader, public LeavesOut {
     if (frame_ && slice.tensor + 1 == contents_.dump.tensors.size()) return frame_->read(input_, slice.start[0], out);
     const Session session;
     try {
+      require_memory();
       OpenDataset& dataset = open_dataset(slice.tensor);
       if (dataset.chunks) {
         dataset.chunks->read(dataset.id.get(), slice, out);
       } else {
+        const ChunkForm& chunk = contents_.stored[slice.tensor].chunk;
+        if (!chunk.filters.empty()) check_stored_chunks(chunk, dataset.id.get(), slice);
         const Handle memory = select_slice(dataset.space.get(), slice, kBad);
         check(H5Dread(dataset.id.get(), dataset.type.get(), memory.get(), dataset.space.get(), H5P_DEFAULT, out.data()),
               kBad, "cannot read");

@@ -105,6 +105,7 @@ class Walker {
   }
 
   void visit_link(Id group, const std::string& path, const Link& link, int depth) {
+    require_memory();
     check_name(link.name);
     if (!is_utf8(link.name)) return leave_out(link.name, "its name is not UTF-8");
     const std::string name = path.empty() ? link.name : path + "/" + link.name;

@@ -11,6 +11,7 @@
 #include "formats/file.hpp"
 #include "formats/hdf5/hdf5.hpp"
 #include "formats/hdf5/hdf5_attributes.hpp"
+#include "formats/hdf5/hdf5_driver.hpp"
 #include "formats/hdf5/hdf5_frame.hpp"
 #include "formats/hdf5/hdf5_framed.hpp"
 #include "formats/hdf5/hdf5_output.hpp"
@@ -154,10 +155,15 @@ Handle make_options(Id kind) {
 class Writer final : public DumpWriter {
  public:
   Writer(Destination to, const Dump& dump)
-      : path_(to.path), dump_(dump), layout_(plan_layout(dump_)), output_(std::move(to)) {
+      : path_(to.path),
+        dump_(dump),
+        layout_(plan_layout(dump_)),
+        output_(std::move(to)),
+        bytes_{output_.descriptor(), path_} {
     for (const TensorInfo& info : dump_.tensors) missing_.push_back(info.bytes());
     try {
-      create_file();
+      const Handle options = make_options(H5P_FILE_CREATE);
+      file_ = create_output(bytes_, options.get());
       // Parts that end within chunks leave them here for the next part.
       constexpr std::size_t kCacheBytes = std::size_t{8} << 20, kSlots = 10007;
       access_ = own(H5Pcreate(H5P_DATASET_ACCESS), H5Pclose, kIo, "cannot describe access");
@@ -194,6 +200,7 @@ class Writer final : public DumpWriter {
     }
     {
       const Session session;
+      require_memory();
       data_ = Handle();
       type_ = Handle();
       check(file_.close(), kIo, path_ + ": cannot complete the file");
@@ -202,20 +209,10 @@ class Writer final : public DumpWriter {
   }
 
  private:
-  void create_file() {
-    const Handle access = own(H5Pcreate(H5P_FILE_ACCESS), H5Pclose, kIo, "cannot create");
-    // From 1.8 on, metadata has checksums and large attributes have a place.
-    check(H5Pset_libver_bounds(access.get(), H5F_LIBVER_V18, H5F_LIBVER_LATEST), kIo, "cannot create");
-    check(H5Pset_fclose_degree(access.get(), H5F_CLOSE_STRONG), kIo, "cannot create");
-    check(H5Pset_file_locking(access.get(), false, true), kIo, "cannot create");
-    const Handle options = make_options(H5P_FILE_CREATE);
-    file_ = own(H5Fcreate(output_.working_path().c_str(), H5F_ACC_TRUNC, options.get(), access.get()), H5Fclose, kIo,
-                "cannot create");
-  }
-
   void create_objects(Id link) {
     const Handle group_options = make_options(H5P_GROUP_CREATE);
     for (const auto& [path, tensor, stored, storage] : layout_.objects) {
+      require_memory();
       const std::string what = fmt::format("cannot create {}", quoted(path));
       if (tensor == nullptr) {
         own(H5Gcreate2(file_.get(), path.c_str(), link, group_options.get(), H5P_DEFAULT), H5Gclose, kIo, what);
@@ -231,6 +228,7 @@ class Writer final : public DumpWriter {
 
   void create_attributes() {
     for (const Attribute& attribute : layout_.attributes) {
+      require_memory();
       const Handle object = own(H5Oopen(file_.get(), ("/" + attribute.object).c_str(), H5P_DEFAULT), H5Oclose, kIo,
                                 fmt::format("cannot open {}", quoted(attribute.object)));
       write_attribute(object.get(), attribute);
@@ -247,6 +245,7 @@ class Writer final : public DumpWriter {
     missing_[slice.tensor] -= data.size();
     if (data.empty()) return;
     const Session session;
+    require_memory();
     const auto what = [&] { return fmt::format("{}: cannot write dataset {}", path_, quoted(info.name)); };
     if (open_ != slice.tensor) {
       data_ = own(H5Dopen2(file_.get(), ("/" + info.name).c_str(), access_.get()), H5Dclose, kIo, what());
@@ -268,6 +267,7 @@ class Writer final : public DumpWriter {
   Dump dump_;
   Layout layout_;
   WrittenFile output_;
+  Output bytes_;
   std::vector<std::uint64_t> missing_;  // bytes per tensor
   Handle file_, access_, data_, type_;  // data_ and type_: the dataset written last
   std::optional<std::size_t> open_;     // its tensor

@@ -27,6 +27,17 @@ for signal in KILL QUIT TERM INT HUP XCPU; do
     [ -z "$(ls -A out tmp | grep -v : || true)" ] || { echo "$signal left $(ls -A out tmp)" >&2; exit 1; }
   done
 done
+# HDF5, too, into files and into pipes.
+kvzip compress -q -f a.safetensors -o k.kvz --preset int8
+for signal in KILL ABRT TERM; do
+  for delay in 0.01 0.03; do
+    timeout -s $signal $delay kvzip decompress -q -f k.kvz -o out/k.h5 2>/dev/null || true
+    timeout -s $signal $delay kvzip decompress -q k.kvz --to hdf5 -o - >/dev/null 2>&1 || true
+    [ ! -e out/k.h5 ] || kvzip verify -q out/k.h5
+    rm -f out/k.h5
+    [ -z "$(ls -A out tmp | grep -v : || true)" ] || { echo "$signal left $(ls -A out tmp)" >&2; exit 1; }
+  done
+done
 
 # A file larger than the process may write, and a folder that is full.
 (ulimit -f 100 && expect_status 5 kvzip compress a.safetensors -o out/x.kvz && expect_in stderr "out/x.kvz: cannot write")

@@ -146,3 +146,30 @@ TEST_CASE("hdf5: trees of links and attributes that the library takes as they ar
   says({{kLargeLeaf, 6, 8, kFar}}, "leads out of the file", ErrorCode::truncated);
   says({{kLargeLeaf, 6, 8, names}}, "share bytes");
 }
+
+TEST_CASE("hdf5: messages of object headers that cannot be looked past") {
+  const std::string bytes = file_text(golden("indexes.h5"));
+  // Of the root: where links are, and how groups are made, each behind its type, size and flags.
+  const std::size_t links = bytes.find(std::string_view("\2\22\0\0", 4)),
+                    group = bytes.find(std::string_view("\12\2\0\1", 4));
+  REQUIRE(links != std::string::npos);
+  REQUIRE(group == links + 4 + 18);
+  const auto says = [&](std::size_t at, char value, std::string_view text, ErrorCode code = ErrorCode::corrupt) {
+    std::string changed = bytes;
+    changed[at] = value;
+    const std::string refused = refusal(changed, code);
+    CAPTURE(refused);
+    CHECK(contains(refused, text));
+  };
+  says(group, 2, "two messages of type 2");
+  says(group, 22, "leads out of it");  // a count of references
+  says(group, 20, "leads out of it");  // a driver's information
+  says(group, 15, "share messages", ErrorCode::unsupported);
+  says(group, 24, "an image of the library's cache", ErrorCode::unsupported);
+  // Said to be stored elsewhere, which the library believes of some types only.
+  std::string shared = patched(bytes, {{kLinks, 5, 2, 8}});
+  shared[links + 3] = 2;
+  CHECK(contains(refusal(shared), "IDs of another size"));
+  shared[links] = 1;
+  CHECK(contains(refusal(shared, ErrorCode::unsupported), "a message of type 1 is stored in another place"));
+}

@@ -19,7 +19,7 @@ namespace hdf5_test {
 using namespace kvzip;
 
 inline std::string golden(const std::string& name) {
-  return std::string(KVZIP_TEST_DIR) + "/golden/hdf5/" + name;
+  return KVZIP_TEST_DIR "/golden/hdf5/" + name;
 }
 
 /// A directory that goes with the test.

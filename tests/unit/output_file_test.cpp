@@ -162,10 +162,9 @@ TEST_CASE("a signal removes unfinished outputs and still ends the process") {
       OutputFile finished(scratch.file("finished" + std::to_string(signal)), false);
       finished.finish();
       const OutputFile a(scratch.file("a"), false);
-      PendingFile b(scratch.file("b"), false);
-      TemporaryFile c(scratch.file("c"));
+      TemporaryFile b(scratch.file("b")), c(scratch.file("c"));
       const std::size_t before = scratch.entries();
-      b.temporary_path();
+      b.real_path();
       c.real_path();
       require(scratch.entries() >= before && scratch.entries() >= 3);
       ::raise(signal);

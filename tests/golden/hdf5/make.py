@@ -151,6 +151,11 @@ with h5py.File("user_block.h5", "w", userblock_size=8192) as f:
 with open("user_block.h5", "r+b") as f:
     f.write(b"a user's own bytes")
 
+# Datasets of which nothing was ever written.
+with h5py.File("unwritten.h5", "w") as f:
+    for i in range(3):
+        f.create_dataset(f"layers.{i}.key", (8, 1 << 19, 128), "i1")
+
 # A dataset without data behind a user block, and a bool as HDF5 1.12 writes it when told to.
 with h5py.File("nowhere.h5", "w", userblock_size=512) as f:
     f["layers.0.key"] = np.arange(8, dtype="f2").reshape(2, 4)
