@@ -85,6 +85,15 @@ Handle make_string_type() {
   return type;
 }
 
+/// The library lists attributes in a table, and where one of them cannot be decoded it frees what it never filled in.
+/// When it looks for a name it decodes them one by one.
+void decode_all(Id object) {
+  constexpr const char* kNobody = "\x01kvzip";  // a file that has it stops the search
+  if (check(H5Aexists(object, kNobody), kBad, "cannot read attributes") > 0) {
+    fail(kBad, "there is an attribute named {}", quoted(kNobody));
+  }
+}
+
 }  // namespace
 
 void AttributeReader::spend(std::uint64_t count, std::uint64_t unit) {
@@ -93,6 +102,7 @@ void AttributeReader::spend(std::uint64_t count, std::uint64_t unit) {
 }
 
 std::vector<std::string> AttributeReader::names(Id object, bool by_creation) {
+  decode_all(object);
   NameList list;
   list.budget = budget_;
   hsize_t position = 0;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Indexes of chunks: version 1 B-trees (III.A.1), and those of layout messages of version 4 (VII).
+#include <algorithm>
 #include <bit>
 
 #include "codec/fail.hpp"
@@ -26,6 +27,15 @@ std::uint64_t element_bytes(const ChunkLayout& layout, bool packed) {
   return 8 + 1 + (log2 + 8) / 8 + 4;
 }
 
+/// The library makes room for as many bytes as a packed chunk is said to have.
+void check_place(const RawFile& file, std::uint64_t at, std::uint64_t bytes) {
+  if (at != kUndefined) file.check(at, bytes);
+}
+
+bool has_page(ByteView map, std::uint64_t page) {
+  return (std::to_integer<unsigned>(map[static_cast<std::size_t>(page / 8)]) >> (7 - page % 8) & 1) != 0;
+}
+
 /// Nodes of the older tree. Levels fall, so that none is its own.
 void check_tree(const RawFile& file, std::uint64_t at, std::size_t rank, std::optional<std::uint64_t> level) {
   constexpr std::uint64_t kSignature = 0x45455254, kMostLevels = 32, kHead = 24;  // "TREE"
@@ -37,12 +47,16 @@ void check_tree(const RawFile& file, std::uint64_t at, std::size_t rank, std::op
     fail(kBad, "a tree of chunks has a node of level {}", found);
   const std::uint64_t bytes = children * (key + 8) + key;
   file.claim(at, kHead + bytes);
-  if (found == 0) return;
   const Bytes body = file.read(at + kHead, bytes);
   Cursor child(body);
   for (std::uint64_t c = 0; c < children; ++c) {
-    child.skip(key);
-    check_tree(file, child.number(8), rank, found - 1);
+    const std::uint64_t chunk_bytes = child.number(4);
+    child.skip(key - 4);
+    if (found == 0) {
+      check_place(file, child.number(8), chunk_bytes);
+    } else {
+      check_tree(file, child.number(8), rank, found - 1);
+    }
   }
 }
 
@@ -60,6 +74,7 @@ class Array {
   void index_block(std::uint64_t at, std::uint64_t elements, std::uint64_t pointers) const;
   void super_block(std::uint64_t at, std::uint64_t number) const;
   void data_block(std::uint64_t at, std::uint64_t number) const;
+  void check_places(std::uint64_t at, std::uint64_t count) const;
   // Of the super block of this number, existing or not.
   std::uint64_t blocks(std::uint64_t number) const { return std::uint64_t{1} << (number / 2); }
   std::uint64_t block_elements(std::uint64_t number) const { return least_ << ((number + 1) / 2); }
@@ -115,8 +130,26 @@ void Array::check_fixed(const ChunkLayout& layout, const Space& space) const {
   if (data == kUndefined) return;
   const std::uint64_t page = std::uint64_t{1} << page_bits;
   const std::uint64_t pages = elements > page ? (elements - 1) / page + 1 : 0;
-  block(data, kBlock,
-        kBlockPrefix + (pages + 7) / 8 + kBlockChecksum + elements * element_bytes_ + pages * kBlockChecksum);
+  const std::uint64_t map_bytes = (pages + 7) / 8, begin = kBlockPrefix + map_bytes + kBlockChecksum;
+  block(data, kBlock, begin + elements * element_bytes_ + pages * kBlockChecksum);
+  if (pages == 0) return check_places(data + kBlockPrefix, elements);
+  const Bytes map = file_.read(data + kBlockPrefix, map_bytes);
+  for (std::uint64_t p = 0; p < pages; ++p) {
+    const std::uint64_t before = p * (page * element_bytes_ + kBlockChecksum);
+    if (has_page(map, p)) check_places(data + begin + before, std::min(page, elements - p * page));
+  }
+}
+
+/// Those of chunks that are not packed the library reads with the size that they have to have.
+void Array::check_places(std::uint64_t at, std::uint64_t count) const {
+  if (!packed_) return;
+  const Bytes stored = file_.read(at, count * element_bytes_);
+  Cursor in(stored);
+  for (std::uint64_t e = 0; e < count; ++e) {
+    const std::uint64_t chunk = in.number(8), bytes = in.number(static_cast<std::size_t>(element_bytes_ - 12));
+    in.skip(4);
+    check_place(file_, chunk, bytes);
+  }
 }
 
 /// VII.D: blocks whose number and size grow, so that an index can grow without end.
@@ -150,9 +183,10 @@ void Array::check_extensible() {
 void Array::index_block(std::uint64_t at, std::uint64_t elements, std::uint64_t pointers) const {
   constexpr std::uint64_t kSignature = 0x42494145;  // "EAIB"
   const std::uint64_t direct = 2 * log2_of(pointers), to_blocks = 2 * (pointers - 1);
-  const std::uint64_t before = kBlockPrefix + elements * element_bytes_,
-                      bytes = 8 * (to_blocks + super_blocks_ - direct);
+  const std::uint64_t before = kBlockPrefix + elements * element_bytes_;
+  const std::uint64_t bytes = 8 * (to_blocks + super_blocks_ - direct);
   block(at, kSignature, before + bytes + kBlockChecksum);
+  check_places(at + kBlockPrefix, elements);
   const Bytes places = file_.read(at + before, bytes);
   Cursor in(places);
   for (std::uint64_t s = 0; s < direct; ++s) {
@@ -164,19 +198,27 @@ void Array::index_block(std::uint64_t at, std::uint64_t elements, std::uint64_t 
 void Array::super_block(std::uint64_t at, std::uint64_t number) const {
   constexpr std::uint64_t kSignature = 0x42534145;  // "EASB"
   if (at == kUndefined) return;
-  const std::uint64_t count = blocks(number);
-  const std::uint64_t before = kBlockPrefix + offset_bytes_ + multiply(count, (pages(number) + 7) / 8);
-  block(at, kSignature, before + 8 * count + kBlockChecksum);
-  const Bytes places = file_.read(at + before, 8 * count);
+  const std::uint64_t count = blocks(number), paged = pages(number), begin = kBlockPrefix + offset_bytes_;
+  const std::uint64_t map_bytes = multiply(count, (paged + 7) / 8), bytes = 8 * count;
+  block(at, kSignature, begin + map_bytes + bytes + kBlockChecksum);
+  const Bytes map = file_.read(at + begin, map_bytes), places = file_.read(at + begin + map_bytes, bytes);
   Cursor in(places);
-  for (std::uint64_t b = 0; b < count; ++b) data_block(in.number(8), number);
+  for (std::uint64_t b = 0; b < count; ++b) {
+    const std::uint64_t data = in.number(8);
+    data_block(data, number);
+    for (std::uint64_t p = 0; data != kUndefined && p < paged; ++p) {
+      const std::uint64_t before = p * (page_elements_ * element_bytes_ + kBlockChecksum);
+      if (has_page(map, b * paged + p)) check_places(data + begin + kBlockChecksum + before, page_elements_);
+    }
+  }
 }
 
 void Array::data_block(std::uint64_t at, std::uint64_t number) const {
   constexpr std::uint64_t kSignature = 0x42444145;  // "EADB"
   if (at == kUndefined) return;
-  const std::uint64_t elements = multiply(block_elements(number), element_bytes_);
-  block(at, kSignature, kBlockPrefix + offset_bytes_ + kBlockChecksum + elements + pages(number) * kBlockChecksum);
+  const std::uint64_t bytes = multiply(block_elements(number), element_bytes_), begin = kBlockPrefix + offset_bytes_;
+  block(at, kSignature, begin + kBlockChecksum + bytes + pages(number) * kBlockChecksum);
+  if (pages(number) == 0) check_places(at + begin, block_elements(number));
 }
 
 }  // namespace
@@ -192,8 +234,11 @@ void check_chunk_index(const RawFile& file, const ChunkLayout& layout, const Spa
     case ChunkIndex::extensible:
       return Array(file, layout, packed).check_extensible();
     case ChunkIndex::tree2: {
-      const std::uint64_t bytes = element_bytes(layout, packed) + 8 * space.extent.size();
-      return walk_tree2(file, *layout.at, {packed ? 11U : 10U, bytes}, [](Cursor) {});
+      const std::uint64_t place = element_bytes(layout, packed), bytes = place + 8 * space.extent.size();
+      return walk_tree2(file, *layout.at, {packed ? 11U : 10U, bytes}, [&](Cursor record) {
+        const std::uint64_t at = record.number(8);
+        if (packed) check_place(file, at, record.number(static_cast<std::size_t>(place - 12)));
+      });
     }
     default:
       return;

@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <utility>
 
 #include "codec/fail.hpp"
 
@@ -99,40 +98,6 @@ struct BoxCopy {
   }
 };
 
-/// Bytes of a stored chunk; 0 when the file does not have it.
-std::uint64_t stored_bytes(const ChunkForm& form, Id dataset, const Extent& origin) {
-  const std::vector<hsize_t> at(origin.begin(), origin.end());
-  hsize_t size = 0;
-  if (H5Dget_chunk_storage_size(dataset, at.data(), &size) < 0) {
-    // That is also the answer for a chunk that is not there; this call knows better, but looks at all chunks.
-    haddr_t address = HADDR_UNDEF;
-    unsigned skipped = 0;
-    check(H5Dget_chunk_info_by_coord(dataset, at.data(), &skipped, &address, &size), kBad, "cannot find a chunk");
-    if (address != HADDR_UNDEF) fail(kBad, "cannot find a chunk");
-    return 0;
-  }
-  // Twice what any of the filters can make of a chunk.
-  if (size > 2 * form.bytes + 1024) fail(kBad, "a chunk of {} bytes takes {}", form.bytes, size);
-  return size;
-}
-
-/// Calls f with the first element of each chunk that the slice touches.
-template <typename F>
-void for_each_chunk(const Extent& extent, const Slice& slice, F f) {
-  const std::size_t rank = slice.start.size();
-  const auto first = [&](std::size_t a) { return slice.start[a] / extent[a] * extent[a]; };
-  Extent origin(rank);
-  for (std::size_t a = 0; a < rank; ++a) origin[a] = first(a);
-  for (std::size_t a = 1; a > 0;) {
-    f(std::as_const(origin));
-    for (a = rank; a > 0; --a) {
-      origin[a - 1] += extent[a - 1];
-      if (origin[a - 1] < slice.start[a - 1] + slice.count[a - 1]) break;
-      origin[a - 1] = first(a - 1);
-    }
-  }
-}
-
 }  // namespace
 
 bool has_plain_filters(const ChunkForm& form) {
@@ -140,10 +105,6 @@ bool has_plain_filters(const ChunkForm& form) {
     return filter.id == H5Z_FILTER_DEFLATE || filter.id == H5Z_FILTER_SHUFFLE || filter.id == H5Z_FILTER_FLETCHER32;
   };
   return !form.filters.empty() && std::all_of(form.filters.begin(), form.filters.end(), plain);
-}
-
-void check_stored_chunks(const ChunkForm& form, Id dataset, const Slice& slice) {
-  for_each_chunk(form.extent, slice, [&](const Extent& origin) { stored_bytes(form, dataset, origin); });
 }
 
 Bytes unpack_chunk(const ChunkForm& form, Bytes stored, unsigned skipped) {
@@ -165,14 +126,22 @@ Chunks::Chunks(const ChunkForm& form, std::uint64_t cache_bytes, Bytes fill)
 
 void Chunks::read(Id dataset, const Slice& slice, std::span<std::byte> out) {
   const std::size_t rank = slice.start.size();
-  Extent start(rank), end(rank);
-  for_each_chunk(form_.extent, slice, [&](const Extent& origin) {
-    for (std::size_t a = 0; a < rank; ++a) {
+  const auto first = [&](std::size_t a) { return slice.start[a] / form_.extent[a] * form_.extent[a]; };
+  Extent origin(rank), start(rank), end(rank);
+  for (std::size_t a = 0; a < rank; ++a) origin[a] = first(a);
+  for (std::size_t a = 0;;) {
+    for (a = 0; a < rank; ++a) {
       start[a] = std::max(origin[a], slice.start[a]);
       end[a] = std::min(origin[a] + form_.extent[a], slice.start[a] + slice.count[a]);
     }
     BoxCopy{start, end, origin, form_.extent, slice.start, slice.count, fill_.size()}.run(chunk(dataset, origin), out);
-  });
+    for (a = rank; a > 0; --a) {
+      origin[a - 1] += form_.extent[a - 1];
+      if (origin[a - 1] < slice.start[a - 1] + slice.count[a - 1]) break;
+      origin[a - 1] = first(a - 1);
+    }
+    if (a == 0) return;
+  }
 }
 
 const Bytes& Chunks::chunk(Id dataset, const Extent& origin) {
@@ -191,8 +160,25 @@ const Bytes& Chunks::chunk(Id dataset, const Extent& origin) {
   return kept_.front().bytes;
 }
 
+/// Bytes of a stored chunk; 0 when the file does not have it.
+std::uint64_t Chunks::stored_bytes(Id dataset, const std::vector<std::uint64_t>& origin) const {
+  const std::vector<hsize_t> at(origin.begin(), origin.end());
+  hsize_t size = 0;
+  if (H5Dget_chunk_storage_size(dataset, at.data(), &size) < 0) {
+    // That is also the answer for a chunk that is not there; this call knows better, but looks at all chunks.
+    haddr_t address = HADDR_UNDEF;
+    unsigned skipped = 0;
+    check(H5Dget_chunk_info_by_coord(dataset, at.data(), &skipped, &address, &size), kBad, "cannot find a chunk");
+    if (address != HADDR_UNDEF) fail(kBad, "cannot find a chunk");
+    return 0;
+  }
+  // Twice what any of the filters can make of a chunk.
+  if (size > 2 * form_.bytes + 1024) fail(kBad, "a chunk of {} bytes takes {}", form_.bytes, size);
+  return size;
+}
+
 Bytes Chunks::load(Id dataset, const Extent& origin) const {
-  const std::uint64_t size = stored_bytes(form_, dataset, origin);
+  const std::uint64_t size = stored_bytes(dataset, origin);
   if (size > 0) {
     const std::vector<hsize_t> at(origin.begin(), origin.end());
     Bytes stored(static_cast<std::size_t>(size));

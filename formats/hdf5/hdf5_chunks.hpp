@@ -27,9 +27,6 @@ struct ChunkForm {
 
 /// True when all filters are deflate, shuffle or Fletcher-32, and there are some: what Chunks reads.
 bool has_plain_filters(const ChunkForm& form);
-/// fail(corrupt) where a stored chunk that the slice touches is larger than filters make one. The library makes room
-/// for whatever size an index states.
-void check_stored_chunks(const ChunkForm& form, Id dataset, const Slice& slice);
 /// Undoes the filters of a stored chunk; fail(corrupt) unless that gives exactly form.bytes. The bits of `skipped`
 /// stand for filters that were not applied to this chunk.
 Bytes unpack_chunk(const ChunkForm& form, Bytes stored, unsigned skipped);
@@ -48,6 +45,7 @@ class Chunks {
   };
   using KeptList = std::list<Kept>;
   const Bytes& chunk(Id dataset, const std::vector<std::uint64_t>& origin);
+  std::uint64_t stored_bytes(Id dataset, const std::vector<std::uint64_t>& origin) const;
   Bytes load(Id dataset, const std::vector<std::uint64_t>& origin) const;
 
   const ChunkForm& form_;

@@ -69,6 +69,7 @@ class Checker {
   void message(std::uint64_t type, Cursor in, int depth);
   void info(Cursor in, bool attributes, int depth);
   void symbol_table(Cursor in) const;
+  void free_list(std::uint64_t data, std::uint64_t size, std::uint64_t at) const;
   void group_tree(std::uint64_t at, std::uint64_t level) const;
   void symbols(std::uint64_t at) const;
   void link(Cursor in) const;
@@ -247,13 +248,27 @@ void Checker::symbol_table(Cursor in) const {
   const auto level = std::to_integer<std::uint64_t>(node[5]);
   if (level > kMostLevels) fail(kBad, "a group's tree is too high");
   group_tree(tree, level);
-  const Bytes heap = file_.read(in.number(8), 32);
+  constexpr std::uint64_t kHead = 32;
+  const std::uint64_t names = in.number(8);
+  file_.claim(names, kHead);
+  const Bytes heap = file_.read(names, kHead);
   Cursor fields(heap);
   if (fields.number(4) != kSignature) fail(kBad, "a group has no heap of names");
   fields.skip(4);
-  const std::uint64_t size = fields.number(8);
-  fields.skip(8);
-  file_.check(fields.number(8), size);
+  const std::uint64_t size = fields.number(8), free = fields.number(8), data = fields.number(8);
+  file_.claim(data, size);
+  free_list(data, size, free);
+}
+
+/// Pieces of a heap of names that are free, each with the offset of the next (III.D). The library follows a circle
+/// until its memory ends.
+void Checker::free_list(std::uint64_t data, std::uint64_t size, std::uint64_t at) const {
+  constexpr std::uint64_t kPiece = 16, kEnd = 1;
+  for (std::uint64_t left = size / kPiece; at != kEnd && at != kUndefined; --left) {
+    if (left == 0 || at > size - kPiece) fail(kBad, "the free pieces of a group's heap lead out of it");
+    const Bytes next = file_.read(data + at, 8);
+    at = Cursor(next).number(8);
+  }
 }
 
 /// A node of the tree of an old group, and all below it (III.A.1). Levels fall, so that no node is its own.

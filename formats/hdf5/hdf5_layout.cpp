@@ -28,9 +28,12 @@ ChunkLayout read_chunks(Cursor in, std::uint64_t version, const RawFile& file) {
   for (std::uint64_t a = 0; a < rank; ++a) out.extent.push_back(in.number(width));
   if (version == 3) return out;
   out.index = static_cast<ChunkIndex>(in.number(1));
+  std::uint64_t packed_bytes = 0;
   switch (out.index) {
     case ChunkIndex::single:
-      if ((flags & 2) != 0) in.skip(8 + 4);
+      if ((flags & 2) == 0) break;
+      packed_bytes = in.number(8);
+      in.skip(4);
       break;
     case ChunkIndex::implicit:
       break;
@@ -47,6 +50,7 @@ ChunkLayout read_chunks(Cursor in, std::uint64_t version, const RawFile& file) {
       fail(kBad, "chunks have no index of kind {}", static_cast<std::uint64_t>(out.index));
   }
   out.at = read_address(in, file);
+  if (out.at) file.check(*out.at, packed_bytes);
   return out;
 }
 

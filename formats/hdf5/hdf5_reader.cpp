@@ -96,8 +96,6 @@ class Reader final : public DumpReader, public LeavesOut {
       if (dataset.chunks) {
         dataset.chunks->read(dataset.id.get(), slice, out);
       } else {
-        const ChunkForm& chunk = contents_.stored[slice.tensor].chunk;
-        if (!chunk.filters.empty()) check_stored_chunks(chunk, dataset.id.get(), slice);
         const Handle memory = select_slice(dataset.space.get(), slice, kBad);
         check(H5Dread(dataset.id.get(), dataset.type.get(), memory.get(), dataset.space.get(), H5P_DEFAULT, out.data()),
               kBad, "cannot read");

@@ -141,6 +141,15 @@ TEST_CASE("hdf5: lengths and addresses that the library takes as they are") {
   REQUIRE(node != std::string::npos);
   tree.replace(node + 32, 8, '\xf0' + std::string(7, '\xff'));
   CHECK(refused(tree));
+  // A free piece of the group's names that is the next one after itself, and one behind them.
+  const std::size_t heap = old.find("HEAP");
+  REQUIRE(heap != std::string::npos);
+  for (const std::string& offset : {std::string(8, '\0'), '\0' + std::string("\x10") + std::string(6, '\0')}) {
+    std::string circle = old;
+    circle.replace(heap + 16, 8, offset);
+    circle.replace(number(old, heap + 24), 8, offset);
+    CHECK(refused(circle));
+  }
   REQUIRE(latest[8] >= 2);
   const std::size_t root = number(latest, 36);
   REQUIRE(latest.substr(root, 4) == "OHDR");

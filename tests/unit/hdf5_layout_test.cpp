@@ -69,6 +69,20 @@ TEST_CASE("hdf5: indexes of chunks that the library takes as they are") {
   const std::uint64_t block = number_at(bytes, find(bytes, {"EAIB", 1}) + 14 + 4 * 14, 8);
   says({{{"EAIB", 1}, 14 + 4 * 14 + 8, 8, block}}, "share bytes");
 
+  // Bytes of packed chunks, for which the library makes room.
+  const auto far = [&](const Structure& structure, std::size_t offset) {
+    says({{structure, offset, 2, 65535}}, "leads out of the file", ErrorCode::truncated);
+  };
+  far({"FADB", 1}, 14 + 8);
+  far({"EAIB", 1}, 14 + 8);
+  far({"EADB", 1}, 14 + 4 + 8);
+  far({"BTLF", 11}, 6 + 8);
+  const std::size_t single = bytes.find(std::string_view("\4\2\2\3\1\4\6\1\1", 9));
+  REQUIRE(single != std::string::npos);
+  std::string changed = bytes;
+  changed[single + 9 + 2] = 1;
+  CHECK(contains(refusal(changed, ErrorCode::truncated), "leads out of the file"));
+
   says({{kTree, 5, 1, 11}}, "no tree");
   says({{kTree, 10, 2, 23}}, "records of another size");
   says({{kTreePacked, 10, 2, 28}}, "records of another size");
@@ -98,11 +112,15 @@ TEST_CASE("hdf5: old trees of chunks that lead round in circles") {
   const std::size_t at = find(bytes, root);
   REQUIRE(bytes[at + 4] == 1);
   const std::size_t first_child = 24 + 8 + 8 * 2;
-  const auto says = [&](std::initializer_list<Patch> patches, std::string_view text) {
-    const std::string refused = refusal(patched(bytes, patches));
+  const auto says = [&](std::initializer_list<Patch> patches, std::string_view text,
+                        ErrorCode code = ErrorCode::corrupt) {
+    const std::string refused = refusal(patched(bytes, patches), code);
     CAPTURE(refused);
     CHECK(contains(refused, text));
   };
+  Structure leaf{"TREE", 0};
+  while (leaf.skip < 9 && bytes[find(bytes, leaf) + 4] != 1) ++leaf.skip;
+  says({{leaf, 24, 4, 0xffffffff}}, "leads out of the file", ErrorCode::truncated);
   says({{root, first_child, 8, at}}, "a node of level 1");
   says({{root, first_child, 8, number_at(bytes, at + first_child + 32, 8)}}, "share bytes");
   says({{root, 5, 1, 2}}, "a node of level 0");
