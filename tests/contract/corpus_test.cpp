@@ -96,6 +96,16 @@ void meet(const std::string& name, int (*target)(const std::uint8_t*, std::size_
 
 }  // namespace
 
+/// What a target's own mutator leaves to libFuzzer.
+extern "C" std::size_t LLVMFuzzerMutate(std::uint8_t* data, std::size_t size, std::size_t most) {
+  static Numbers numbers;
+  const auto* const bytes = reinterpret_cast<const std::byte*>(data);
+  const Bytes now(bytes, bytes + size), out = changed(now, now, numbers);
+  size = std::min(out.size(), most);
+  std::copy_n(out.begin(), size, reinterpret_cast<std::byte*>(data));
+  return size;
+}
+
 TEST_CASE("corpus: containers") {
   kvzip_fuzz_container_start(nullptr, nullptr);
   meet("container", kvzip_fuzz_container);
