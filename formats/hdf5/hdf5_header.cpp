@@ -7,6 +7,7 @@
 #include "formats/hdf5/hdf5_dense.hpp"
 #include "formats/hdf5/hdf5_layout.hpp"
 #include "formats/hdf5/hdf5_messages.hpp"
+#include "formats/hdf5/hdf5_old_group.hpp"
 #include "formats/hdf5/hdf5_raw.hpp"
 
 namespace kvzip::hdf5 {
@@ -68,10 +69,6 @@ class Checker {
   void messages(Cursor in, const Form& form, int depth);
   void message(std::uint64_t type, Cursor in, int depth);
   void info(Cursor in, bool attributes, int depth);
-  void symbol_table(Cursor in) const;
-  void free_list(std::uint64_t data, std::uint64_t size, std::uint64_t at) const;
-  void group_tree(std::uint64_t at, std::uint64_t level) const;
-  void symbols(std::uint64_t at) const;
   void link(Cursor in) const;
   void check_whole() const;
   void attribute(Cursor in, int depth);
@@ -213,8 +210,10 @@ void Checker::message(std::uint64_t type, Cursor in, int depth) {
       fail(ErrorCode::unsupported, "its objects share messages: copy its datasets to another file with h5py");
     case kCacheImage:
       fail(ErrorCode::unsupported, "it has an image of the library's cache; repack with: h5repack IN OUT");
-    case kSymbolTable:
-      return symbol_table(in);
+    case kSymbolTable: {
+      const std::uint64_t tree = in.number(8), heap = in.number(8);
+      return check_old_group(file_, tree, heap);
+    }
     case kContinuation: {
       const std::uint64_t address = in.number(8), size = in.number(8);
       pieces_.emplace_back(address, size);
@@ -239,78 +238,6 @@ void Checker::info(Cursor in, bool attributes, int depth) {
   if (!heap) return;
   const Dense dense{attributes, *heap, *names, order};
   check_dense(file_, dense, [&](Cursor in_heap) { attributes ? attribute(in_heap, depth) : link(in_heap); });
-}
-
-/// An old group's tree, and the heap of its names, for which the library allocates whatever size it states.
-void Checker::symbol_table(Cursor in) const {
-  constexpr std::uint64_t kSignature = 0x50414548;  // "HEAP"
-  constexpr std::uint64_t kMostLevels = 32;
-  const std::uint64_t tree = in.number(8);
-  const Bytes node = file_.read(tree, 6);
-  const auto level = std::to_integer<std::uint64_t>(node[5]);
-  if (level > kMostLevels) fail(kBad, "a group's tree is too high");
-  group_tree(tree, level);
-  constexpr std::uint64_t kHead = 32;
-  const std::uint64_t names = in.number(8);
-  file_.claim(names, kHead);
-  const Bytes heap = file_.read(names, kHead);
-  Cursor fields(heap);
-  if (fields.number(4) != kSignature) fail(kBad, "a group has no heap of names");
-  fields.skip(4);
-  const std::uint64_t size = fields.number(8), free = fields.number(8), data = fields.number(8);
-  file_.claim(data, size);
-  free_list(data, size, free);
-}
-
-/// Pieces of a heap of names that are free, each with the offset of the next (III.D). The library follows a circle
-/// until its memory ends.
-void Checker::free_list(std::uint64_t data, std::uint64_t size, std::uint64_t at) const {
-  constexpr std::uint64_t kPiece = 16, kEnd = 1;
-  for (std::uint64_t left = size / kPiece; at != kEnd && at != kUndefined; --left) {
-    if (left == 0 || at > size - kPiece) fail(kBad, "the free pieces of a group's heap lead out of it");
-    const Bytes next = file_.read(data + at, 8);
-    at = Cursor(next).number(8);
-  }
-}
-
-/// A node of the tree of an old group, and all below it (III.A.1). Levels fall, so that no node is its own.
-void Checker::group_tree(std::uint64_t at, std::uint64_t level) const {
-  constexpr std::uint64_t kSignature = 0x45455254;  // "TREE"
-  file_.count_node();
-  const Bytes head = file_.read(at, 24);
-  Cursor in(head);
-  if (in.number(4) != kSignature || in.number(1) != 0 || in.number(1) != level) fail(kBad, "a group has no tree");
-  const std::uint64_t children = in.number(2);
-  read_address(in, file_);
-  read_address(in, file_);
-  const Bytes body = file_.read(at + head.size(), children * 16 + 8);
-  Cursor child(body);
-  for (std::uint64_t c = 0; c < children; ++c) {
-    child.skip(8);
-    if (level == 0) {
-      symbols(child.number(8));
-    } else {
-      group_tree(child.number(8), level - 1);
-    }
-  }
-}
-
-/// The names and addresses of some of a group's objects (III.B).
-void Checker::symbols(std::uint64_t at) const {
-  constexpr std::uint64_t kSignature = 0x444f4e53;  // "SNOD"
-  file_.count_node();
-  const Bytes head = file_.read(at, 8);
-  Cursor in(head);
-  if (in.number(4) != kSignature) fail(kBad, "a group has no symbols");
-  in.skip(2);
-  const std::uint64_t count = in.number(2);
-  const Bytes body = file_.read(at + head.size(), count * 40);
-  Cursor symbol(body);
-  for (std::uint64_t s = 0; s < count; ++s) {
-    symbol.skip(8);
-    read_address(symbol, file_);
-    symbol.skip(24);
-  }
 }
 
 /// Every rule of the library's decoder: when that refuses one link, the library frees links it never read.

@@ -106,14 +106,11 @@ void RawFile::count_stated(std::uint64_t bytes) const {
        size());
 }
 
-void RawFile::count_node() const {
-  constexpr std::uint64_t kMostNodes = std::uint64_t{1} << 22;
-  if (++nodes_ > kMostNodes) fail(ErrorCode::limit, "its trees have more than {} nodes", kMostNodes);
-}
-
 void RawFile::claim(std::uint64_t address, std::uint64_t bytes) const {
+  constexpr std::size_t kMost = std::size_t{1} << 22;
   check(address, bytes);
-  count_node();
+  if (claimed_.size() >= kMost) fail(ErrorCode::limit, "its trees have more than {} nodes", kMost);
+  if (bytes == 0) return;
   const auto after = claimed_.lower_bound(address);
   const bool taken = (after != claimed_.end() && after->first < address + bytes) ||
                      (after != claimed_.begin() && std::prev(after)->second > address);

@@ -48,17 +48,16 @@ class RawFile {
   /// fail(limit) where the datasets together state far more bytes than the file has, unless files are trusted: what was
   /// never stored are fill values, deflate expands up to 1032 times, and several can share one place.
   void count_stated(std::uint64_t bytes) const;
-  /// fail(limit) where more nodes of trees are looked at than a file of so many objects has.
-  void count_node() const;
   /// Takes bytes that belong to one structure only. fail(corrupt) where some are taken already: the library keeps what
-  /// it decoded under its address, and takes it for what the next to come there expects.
+  /// it decoded under its address, and takes it for what the next to come there expects. fail(limit) where there are
+  /// more structures than a file of so many objects has.
   void claim(std::uint64_t address, std::uint64_t bytes) const;
   /// What check_header found at an address, for those who come there again.
   std::map<std::uint64_t, std::optional<std::uint64_t>>& headers() const { return headers_; }
 
  private:
   const InputFile& input_;
-  mutable std::uint64_t nodes_ = 0, stated_ = 0;
+  mutable std::uint64_t stated_ = 0;
   mutable std::map<std::uint64_t, std::uint64_t> claimed_;  // ends by beginnings
   mutable std::map<std::uint64_t, std::optional<std::uint64_t>> headers_;
   std::uint64_t base_ = 0;

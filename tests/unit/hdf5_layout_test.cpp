@@ -127,3 +127,30 @@ TEST_CASE("hdf5: old trees of chunks that lead round in circles") {
   says({{root, 5, 1, 40}}, "a node of level 40");
   says({{root, 4, 1, 0}}, "chunks have no tree");
 }
+
+TEST_CASE("hdf5: old groups whose names lead astray") {
+  const std::string bytes = file_text(golden("by_name.h5"));
+  constexpr Structure kHeap{"HEAP", 0, 0};
+  const std::size_t heap = find(bytes, kHeap);
+  const std::uint64_t size = number_at(bytes, heap + 8, 8), gap = number_at(bytes, heap + 16, 8);
+  const std::uint64_t names = number_at(bytes, heap + 24, 8);
+  REQUIRE(gap < size);
+  const auto says = [](const std::string& changed, std::string_view text) {
+    const std::string refused = refusal(changed);
+    CAPTURE(refused);
+    CHECK(contains(refused, text));
+  };
+  std::string changed = bytes;
+  std::memcpy(changed.data() + names + gap, &gap, 8);  // the next gap is the same
+  says(changed, "more free space than bytes");
+  says(patched(bytes, {{kHeap, 16, 8, size - 8}}), "leads out of it");
+  std::string endless = patched(bytes, {{kHeap, 16, 8, 1}});
+  std::fill(endless.begin() + static_cast<std::ptrdiff_t>(names + 8),
+            endless.begin() + static_cast<std::ptrdiff_t>(names + size), 'x');
+  says(endless, "a name without end");
+  // A child that is no node of symbols, and two that are the same.
+  constexpr Structure kNode{"TREE", 0};
+  says(patched(bytes, {{kNode, 32, 8, find(bytes, kNode)}}), "a group has no symbols");
+  const std::uint64_t child = number_at(bytes, find(bytes, kNode) + 32, 8);
+  says(patched(bytes, {{kNode, 6, 2, 2}, {kNode, 48, 8, child}}), "share bytes");
+}
