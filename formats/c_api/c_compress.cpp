@@ -1,16 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 // The C interface: containers from dumps.
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
+#include "codec/fail.hpp"
+#include "codec/nearest.hpp"
 #include "formats/c_api/c_call.hpp"
 #include "formats/c_api/c_dump.hpp"
 #include "formats/settle_axes.hpp"
+#include "formats/text.hpp"
 #include "kvzip/container.hpp"
+#include "kvzip/rules.hpp"
 
 namespace {
 
@@ -22,7 +28,15 @@ using c::given;
 RuleSet rules_of(const char* preset) {
   if (preset == nullptr) return RuleSet::builtin(kDefaultPreset);
   const std::string_view text = preset;
-  return text.find('=') == text.npos ? RuleSet::builtin(text) : RuleSet::parse(text, "preset");
+  if (text.find('=') != text.npos) return RuleSet::parse(text, "preset");
+  std::vector<std::string_view> known;
+  for (const PresetText& builtin : builtin_presets()) known.push_back(builtin.name);
+  if (std::ranges::find(known, text) == known.end()) {
+    const std::string guess = did_you_mean(text, known);
+    fail(ErrorCode::invalid_argument, "there is no preset {}{}", quoted(text),
+         guess.empty() ? "; kvzip_preset_name() lists them, and the text of one works too" : guess);
+  }
+  return RuleSet::builtin(text);
 }
 
 /// What is compressed, and how.

@@ -11,6 +11,7 @@
 #include "codec/fail.hpp"
 #include "formats/hdf5/hdf5_space.hpp"
 #include "formats/hdf5/hdf5_types.hpp"
+#include "formats/hdf5_filter/h5z_chunk.hpp"
 #include "formats/text.hpp"
 
 namespace kvzip::hdf5 {
@@ -130,6 +131,12 @@ bool can_decode(H5Z_filter_t id) {
 /// h5repack is no help: without the filter it leaves the dataset out and succeeds.
 [[noreturn]] void fail_filter(H5Z_filter_t id, const std::string& name) {
   constexpr H5Z_filter_t kLzf = 32000;
+  if (id == h5z::kFilterId) {
+    fail(ErrorCode::unsupported,
+         "needs HDF5 filter {}, kvzip's own plugin: set HDF5_PLUGIN_PATH to its folder, lib/hdf5/plugin of the package "
+         "hdf5-filter-kvzip, hdf5-plugin where kvzip is built",
+         id);
+  }
   if (id == kLzf) {
     fail(ErrorCode::unsupported,
          "needs HDF5 filter {} ({}), which only h5py has: save the file again from h5py without it", id, name);

@@ -152,6 +152,8 @@ void Checker::messages(Cursor in, const Form& form, int depth) {
       fail(ErrorCode::unsupported, "a message of type {} is stored in another place", type);
     }
   }
+  // Of a header of version 1 the library reads another message's head as long as there is a byte.
+  if (form.old && in.left() > 0) fail(kBad, "an object header has {} bytes behind its messages", in.left());
 }
 
 void Checker::message(std::uint64_t type, Cursor in, int depth) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "formats/hdf5_filter/h5z_chunk.hpp"
 
+#include <fmt/ranges.h>
 #include <xxhash.h>
 
 #include <cstring>
@@ -22,6 +23,27 @@ std::size_t bytes_of(const Settings& settings) {
   return settings.format.row_bytes() * settings.tokens();
 }
 
+/// Builds what would code a chunk.
+TileCodec codec_of(const Settings& settings) {
+  return TileCodec(settings.pipeline, settings.format, static_cast<std::uint32_t>(settings.tokens()));
+}
+
+std::size_t exponent_bits(DType dtype) {
+  switch (dtype) {
+    case DType::f16:
+    case DType::f8_e5m2:
+    case DType::f8_e5m2fnuz:
+      return 5;
+    case DType::f8_e4m3:
+    case DType::f8_e4m3fnuz:
+      return 4;
+    case DType::f64:
+      return 11;
+    default:  // f32 and bf16
+      return 8;
+  }
+}
+
 /// move(in the chunk, in the tile, bytes) for each run of channels that lie side by side in both.
 template <typename Move>
 void for_each_run(const Settings& settings, Move&& move) {
@@ -35,6 +57,25 @@ void for_each_run(const Settings& settings, Move&& move) {
 }
 
 }  // namespace
+
+void check_settings(std::string_view text) {
+  codec_of(parse_settings(text));
+}
+
+void check_dataset(std::span<const unsigned> parameters, const Dataset& dataset) {
+  const Settings settings = parse_settings(parameters);
+  codec_of(settings);
+  if (dataset.chunk != settings.shape) {
+    fail(ErrorCode::invalid_argument, "chunks of {}, where the filter's settings say shape={}",
+         fmt::join(dataset.chunk, "x"), fmt::join(settings.shape, ","));
+  }
+  const DType dtype = settings.format.dtype;
+  if (dataset.element_bytes != dtype_unit(dtype) ||
+      dataset.exponent_bits.value_or(exponent_bits(dtype)) != exponent_bits(dtype)) {
+    fail(ErrorCode::invalid_argument, "the dataset's type is not the filter's dtype={}", dtype_name(dtype));
+  }
+  if (!dataset.little_endian) fail(ErrorCode::invalid_argument, "the dataset's type is not little-endian");
+}
 
 std::size_t chunk_bytes(std::span<const unsigned> parameters, ByteView coded) {
   const Settings settings = parse_settings(parameters);
@@ -55,7 +96,7 @@ Bytes encode_chunk(std::span<const unsigned> parameters, ByteView chunk) {
   for_each_run(settings, [&](std::uint64_t from, std::uint64_t to, std::uint64_t bytes) {
     std::memcpy(tile.data() + to, chunk.data() + from, bytes);
   });
-  const TileCodec codec(settings.pipeline, settings.format, static_cast<std::uint32_t>(settings.tokens()));
+  const TileCodec codec = codec_of(settings);
   ByteWriter body;
   const std::string pipeline = codec.pipeline();
   body.put_varint(pipeline.size());

@@ -94,7 +94,10 @@ std::string pipeline_of(std::string_view preset, Role role, std::uint32_t layer,
 }  // namespace
 
 Settings parse_settings(std::span<const unsigned> parameters) {
-  const std::string text = text_of(parameters);
+  return parse_settings(text_of(parameters));
+}
+
+Settings parse_settings(std::string_view text) {
   const Words words{text};
   Settings out;
 

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "kvzip/tile_codec.hpp"
@@ -21,6 +22,8 @@ struct Settings {
 };
 
 /// fail(invalid_argument) for words that are not known, missing or contradict each other, fail(limit) for sizes.
+Settings parse_settings(std::string_view text);
+/// Of parameters as HDF5 keeps them.
 Settings parse_settings(std::span<const unsigned> parameters);
 
 }  // namespace kvzip::h5z

@@ -116,6 +116,9 @@ KVZIP_API int kvzip_compress_by_tokens_memory(kvzip_dump* dump, const char* pres
                                               size_t* size);
 KVZIP_API void kvzip_free(void* bytes);
 
+/* Whether the HDF5 filter takes settings of this text (since 0.2): kvz(5), THE HDF5 FILTER. It needs no plugin. */
+KVZIP_API int kvzip_check_filter(const char* settings);
+
 #ifdef __cplusplus
 }
 #endif

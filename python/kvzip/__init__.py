@@ -18,4 +18,6 @@ from kvzip._compress import compress
 from kvzip._file import File, Tensor, open
 from kvzip._library import Error, library, presets, version
 
+__version__ = "0.2.0"  # also of the library that it needs
+
 __all__ = ["Error", "File", "Tensor", "compress", "library", "open", "presets", "version"]

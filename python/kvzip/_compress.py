@@ -2,7 +2,6 @@
 """Writing: arrays become a container."""
 
 import ctypes
-import os
 
 import numpy
 
@@ -10,7 +9,7 @@ from kvzip import _library, _types
 
 
 def compress(
-    arrays, path=None, *, preset=None, metadata=None, layout=None, map=(), overwrite=False, threads=0, order="layer"
+    arrays, path=None, preset=None, *, metadata=None, layout=None, map=(), overwrite=False, threads=0, order="layer"
 ):
     """Compresses arrays by name into a container at `path`, or to bytes without one.
 
@@ -26,11 +25,11 @@ def compress(
         for name, given in arrays.items():
             _add(dump, kept, name, given)
         for name, value in (metadata or {}).items():
-            dump.do("set_metadata", str(name).encode(), str(value).encode())
+            dump.do("set_metadata", _library.text(str(name), "metadata"), _library.text(str(value), f"metadata {name}"))
         dump.recognise(layout, map, threads)
-        preset = preset.encode() if preset is not None else None
+        preset = _library.text(preset, "preset") if preset is not None else None
         if path is not None:
-            dump.do(function, preset, *together, os.fsencode(path), _library.OVERWRITE if overwrite else 0)
+            dump.do(function, preset, *together, _library.text(path, "path"), _library.OVERWRITE if overwrite else 0)
             return None
         return _to_bytes(dump, function + "_memory", preset, *together)
     finally:
@@ -48,6 +47,8 @@ def _order(text):
 
 
 def _add(dump, kept, name, given):
+    if not isinstance(name, str):
+        raise TypeError(f"a name is a text, not {name!r}")
     array, type_name = given if isinstance(given, tuple) else (given, None)
     array = numpy.asarray(array)
     type_name = type_name or _types.dtype_name(array.dtype)
@@ -56,7 +57,7 @@ def _add(dump, kept, name, given):
     array = numpy.require(array, array.dtype.newbyteorder("<") if array.dtype.byteorder == ">" else None, "C")
     kept.append(array)
     shape = (ctypes.c_uint64 * array.ndim)(*array.shape)
-    dump.do("add", name.encode(), type_name.encode(), array.ndim, shape, array.ctypes.data, array.nbytes)
+    dump.do("add", _library.text(name, "name"), type_name.encode(), array.ndim, shape, array.ctypes.data, array.nbytes)
 
 
 def _to_bytes(dump, function, *arguments):

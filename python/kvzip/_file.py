@@ -26,7 +26,7 @@ class File(collections.abc.Mapping):
     def __init__(self, source, *, layout=None, map=(), threads=0):
         lib = _library.library()
         if isinstance(source, (str, os.PathLike)):
-            self._dump = _library.Dump(lib.open, os.fsencode(source))
+            self._dump = _library.Dump(lib.open, _library.text(source, "path"))
         else:
             view = memoryview(source)
             if not view.contiguous:
@@ -89,7 +89,7 @@ class Tensor:
         self._dump, self._index = dump, index
         view = dump.call("tensor_at", index)
         if not view:
-            raise _library.Error("failed", _library.library().error().decode("utf-8", "replace"))
+            raise _library.Error("failed", _library.message())
         view = view.contents
         self.name = view.name.decode("utf-8", "surrogateescape")
         self.dtype_name = view.dtype.decode()

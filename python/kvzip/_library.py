@@ -10,6 +10,15 @@ import pathlib
 SONAME = "libkvzip.so.0"
 CODES = ["ok", "corrupt", "truncated", "unsupported", "invalid_argument", "io", "limit", "no_memory", "failed"]
 OVERWRITE = 1
+# What settles a refusal, in the C interface's words and in this one's.
+_ADVICE = [
+    ("kvzip_set_layout() or kvzip_add_map() settles it", "layout= or map= settles it"),
+    ("kvzip_set_layout() settles it", "layout= settles it"),
+    ("kvzip_add_map() settles it", "map= settles it"),
+    ("kvzip_set_metadata() can give it", "metadata= can give it"),
+    ("kvzip_preset_name() lists them", "kvzip.presets() lists them"),
+    ("KVZIP_OVERWRITE replaces it", "overwrite=True replaces it"),
+]
 
 
 class Error(Exception):
@@ -35,36 +44,37 @@ class TensorView(ctypes.Structure):
     ]
 
 
-_text, _size, _number, _pointer = ctypes.c_char_p, ctypes.c_size_t, ctypes.c_uint64, ctypes.c_void_p
+_chars, _size, _number, _pointer = ctypes.c_char_p, ctypes.c_size_t, ctypes.c_uint64, ctypes.c_void_p
 _handle = ctypes.c_void_p
 _FUNCTIONS = {
-    "version": (_text, []),
-    "error": (_text, []),
-    "preset_name": (_text, [_size]),
-    "open": (ctypes.c_int, [_text, ctypes.POINTER(_handle)]),
+    "version": (_chars, []),
+    "error": (_chars, []),
+    "preset_name": (_chars, [_size]),
+    "open": (ctypes.c_int, [_chars, ctypes.POINTER(_handle)]),
     "open_memory": (ctypes.c_int, [_pointer, _size, ctypes.POINTER(_handle)]),
     "new": (ctypes.c_int, [ctypes.POINTER(_handle)]),
     "close": (None, [_handle]),
-    "add": (ctypes.c_int, [_handle, _text, _text, _size, ctypes.POINTER(_number), _pointer, _size]),
-    "set_metadata": (ctypes.c_int, [_handle, _text, _text]),
-    "set_layout": (ctypes.c_int, [_handle, _text]),
-    "add_map": (ctypes.c_int, [_handle, _text]),
+    "add": (ctypes.c_int, [_handle, _chars, _chars, _size, ctypes.POINTER(_number), _pointer, _size]),
+    "set_metadata": (ctypes.c_int, [_handle, _chars, _chars]),
+    "set_layout": (ctypes.c_int, [_handle, _chars]),
+    "add_map": (ctypes.c_int, [_handle, _chars]),
     "set_threads": (ctypes.c_int, [_handle, ctypes.c_uint]),
     "tensor_count": (_size, [_handle]),
     "tensor_at": (ctypes.POINTER(TensorView), [_handle, _size]),
-    "metadata_name": (_text, [_handle, _size]),
-    "metadata_value": (_text, [_handle, _size]),
+    "metadata_name": (_chars, [_handle, _size]),
+    "metadata_value": (_chars, [_handle, _size]),
     "read": (ctypes.c_int, [_handle, _size, _pointer, _size]),
     "read_tokens": (ctypes.c_int, [_handle, _size, _number, _number, _pointer, _size]),
     "read_all": (ctypes.c_int, [_handle, ctypes.POINTER(_pointer), _size]),
-    "compress": (ctypes.c_int, [_handle, _text, _text, ctypes.c_int]),
-    "compress_memory": (ctypes.c_int, [_handle, _text, ctypes.POINTER(_pointer), ctypes.POINTER(_size)]),
-    "compress_by_tokens": (ctypes.c_int, [_handle, _text, _number, _text, ctypes.c_int]),
+    "compress": (ctypes.c_int, [_handle, _chars, _chars, ctypes.c_int]),
+    "compress_memory": (ctypes.c_int, [_handle, _chars, ctypes.POINTER(_pointer), ctypes.POINTER(_size)]),
+    "compress_by_tokens": (ctypes.c_int, [_handle, _chars, _number, _chars, ctypes.c_int]),
     "compress_by_tokens_memory": (
         ctypes.c_int,
-        [_handle, _text, _number, ctypes.POINTER(_pointer), ctypes.POINTER(_size)],
+        [_handle, _chars, _number, ctypes.POINTER(_pointer), ctypes.POINTER(_size)],
     ),
     "free": (None, [_pointer]),
+    "check_filter": (ctypes.c_int, [_chars]),
 }
 
 
@@ -88,17 +98,41 @@ def library():
             refused.append(str(error))
             continue
         for name, (result, arguments) in _FUNCTIONS.items():
-            function = getattr(loaded, "kvzip_" + name)
+            function = getattr(loaded, "kvzip_" + name, None)
+            if function is None:
+                raise ImportError(f"{path} has no kvzip_{name}(): it is older than this package")
             function.restype, function.argtypes = result, arguments
             setattr(loaded, name, function)
         return loaded
-    raise ImportError("libkvzip.so is not found; KVZIP_LIBRARY can name it: " + "; ".join(refused))
+    raise ImportError(
+        "libkvzip.so is not found. Where kvzip is built, KVZIP_LIBRARY names it (build/release/libkvzip.so.0), and "
+        "'pip install ./python' takes it along; installed, the Debian package libkvzip0 or 'cmake --install' put it where "
+        "it is found. Tried: " + "; ".join(refused)
+    )
 
 
 def check(status):
     if status != 0:
         code = CODES[status] if status < len(CODES) else "failed"
-        raise Error(code, library().error().decode("utf-8", "replace"))
+        raise Error(code, message())
+
+
+def message():
+    """Of the last call that failed."""
+    said = library().error().decode("utf-8", "replace")
+    for theirs, ours in _ADVICE:
+        before, found, after = said.rpartition("; " + theirs)
+        if found:
+            return before + "; " + ours + after
+    return said
+
+
+def text(given, what):
+    """Bytes for C, where a text ends at its first zero byte."""
+    coded = given.encode("utf-8", "surrogateescape") if isinstance(given, str) else os.fsencode(given)
+    if b"\0" in coded:
+        raise ValueError(f"{what} {given!r} has a zero byte")
+    return coded
 
 
 def version():
@@ -137,9 +171,9 @@ class Dump:
 
     def recognise(self, layout, rules, threads):
         if layout:
-            self.do("set_layout", layout.encode())
+            self.do("set_layout", text(layout, "layout"))
         for rule in [rules] if isinstance(rules, str) else rules:
-            self.do("add_map", rule.encode())
+            self.do("add_map", text(rule, "map"))
         self.do("set_threads", threads)
 
     def close(self):

@@ -3,12 +3,13 @@
 
     file.create_dataset("layers.0.key", data=key, **kvzip.hdf5.filter((8, 256, 128), key.dtype, "HTD", "key"))
 
-HDF5_PLUGIN_PATH names the folder of the plugin, for whoever writes such a file and for whoever reads it.
+HDF5_PLUGIN_PATH names the folder of the plugin, for whoever writes such a file and for whoever reads it. What the filter
+would refuse is refused by filter(), as kvzip.Error; a dataset of another type or other chunks by create_dataset().
 """
 
 import struct
 
-from kvzip import _types
+from kvzip import _library, _types
 
 FILTER = 49374
 
@@ -34,7 +35,8 @@ def filter(chunks, dtype, axes, role, *, preset=None, pipeline=None, layer=None,
     if layers is not None:
         words.append(f"layers={int(layers)}")
     words.append(f"pipeline={pipeline}" if pipeline is not None else f"preset={preset or 'kvzip-near'}")
-    text = " ".join(words).encode()
+    text = _library.text(" ".join(words), "settings")
+    _library.check(_library.library().check_filter(text))
     text += bytes(-len(text) % 4)
     return {
         "chunks": tuple(chunks),

@@ -47,16 +47,16 @@ def to_pair(tensor):
     name = _NAMES.get(tensor.dtype)
     if name is None:
         raise TypeError(f"kvzip has no type for {tensor.dtype}")
-    tensor = tensor.detach().cpu().contiguous()
+    tensor = tensor.detach().resolve_conj().resolve_neg().cpu().contiguous()  # bits that views only promise
     bits = kvzip._types.numpy_dtype(name)
     if tensor.numel() == 0:
         return numpy.empty(tuple(tensor.shape), bits), name
     return tensor.reshape(-1).view(torch.uint8).numpy().view(bits).reshape(tuple(tensor.shape)), name
 
 
-def compress(tensors, path=None, **options):
+def compress(tensors, path=None, preset=None, **options):
     """kvzip.compress() of tensors by name."""
-    return kvzip.compress({name: to_pair(tensor) for name, tensor in tensors.items()}, path, **options)
+    return kvzip.compress({name: to_pair(tensor) for name, tensor in tensors.items()}, path, preset, **options)
 
 
 def load(source, names=None, device=None, **options):

@@ -77,6 +77,17 @@ class Filter(unittest.TestCase):
         with h5py.File(plain) as file:
             numpy.testing.assert_array_equal(file["layers.0.key"][...], data)
 
+    def test_the_tool_says_where_the_plugin_is(self):
+        if "KVZIP" not in os.environ:
+            self.skipTest("KVZIP does not name the tool")
+        data = waves("<f2")
+        self.write("k", data, chunks=data.shape, dtype=data.dtype, axes="HTD", role="key", preset="lossless")
+        env = {**os.environ, "HDF5_PLUGIN_PATH": os.path.dirname(self.path)}  # where there is none
+        refused = subprocess.run([os.environ["KVZIP"], "inspect", self.path], env=env, capture_output=True, text=True)
+        self.assertEqual(refused.returncode, 4)
+        self.assertIn("hdf5-filter-kvzip", refused.stderr)
+        self.assertNotIn("hdf5plugin", refused.stderr)
+
     def test_damage_is_seen(self):
         data = waves("<f2")
         self.write("k", data, chunks=data.shape, dtype=data.dtype, axes="HTD", role="key", preset="lossless")
@@ -87,12 +98,46 @@ class Filter(unittest.TestCase):
         with h5py.File(self.path) as file, self.assertRaises(OSError):
             file["k"][...]
 
-    def test_settings_that_make_no_sense(self):
-        # h5py calls filters optional: HDF5 then keeps a chunk as it is that the filter refuses.
+    def test_datasets_that_are_not_what_the_settings_say(self):
+        # h5py calls filters optional: HDF5 would keep a chunk as it is that the filter refuses. So it refuses the dataset.
         data = waves("<f2")
-        size = self.write("k", data, chunks=data.shape, dtype="<f4", axes="HTD", role="key")
-        self.assertEqual(size, data.nbytes)
-        numpy.testing.assert_array_equal(self.read("k"), data)
+        good = kvzip.hdf5.filter(data.shape, "<f2", "HTD", "key")
+        narrow = (HEADS, TOKENS // 2, DIM)
+        misspelt = bytes(numpy.array(good["compression_opts"], "<u4")).replace(b"near", b"nera")
+        with h5py.File(self.path, "a") as file:
+            for array, options in (
+                (data, {**good, "chunks": narrow}),
+                (data.astype("<f4"), good),
+                (data.astype(">f2"), good),
+                (data.astype("S2"), good),
+                (data, kvzip.hdf5.filter(data.shape, "BF16", "HTD", "key")),
+                (data, {**good, "compression_opts": tuple(map(int, numpy.frombuffer(misspelt, "<u4")))}),
+                (data, {**good, "compression_opts": ()}),
+                (data, {**good, "shuffle": True}),
+            ):
+                with self.assertRaises(ValueError, msg=repr(options)):
+                    file.create_dataset("k", data=array, **options)
+            self.assertNotIn("k", file)
+            file.create_dataset("k", data=data, fletcher32=True, **good)  # after it
+
+    def test_settings_that_make_no_sense(self):
+        shape = (HEADS, TOKENS, DIM)
+        for arguments, options, said in (
+            ((shape, "<f2", "HTD", "keys"), {}, "role=keys"),
+            ((shape, "<f2", "HXD", "key"), {}, "axes=HXD"),
+            ((shape, "<i2", "HTD", "key"), {}, "dtype=I16"),
+            ((shape[1:], "<f2", "HTD", "key"), {}, "axes=HTD"),
+            ((shape, "<f2", "HTD", "key"), {"preset": "kvzip-nera"}, "kvzip-near"),
+            ((shape, "<f2", "HTD", "key"), {"preset": "xkv"}, "more than one tensor"),
+            ((shape, "<f2", "HTD", "key"), {"pipeline": "quant:bits=99,rans"}, "quant"),
+            ((shape, "<f2", "HTD", "key"), {"layer": 3, "layers": 3}, "layer=3"),
+        ):
+            with self.assertRaises(kvzip.Error) as refused:
+                kvzip.hdf5.filter(*arguments, **options)
+            self.assertEqual(refused.exception.code, "invalid_argument")
+            self.assertIn(said, str(refused.exception))
+        with self.assertRaises(ValueError):
+            kvzip.hdf5.filter(shape, "<f2", "HTD", "key\0")
         with self.assertRaises(TypeError):
             kvzip.hdf5.filter((1, 2), ">f2", "TD", "key")
         with self.assertRaises(ValueError):

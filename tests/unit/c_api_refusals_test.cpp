@@ -39,6 +39,26 @@ TEST_CASE("C: arrays that are none") {
   CHECK(kvzip_set_metadata(dump.get(), "x", nullptr) == KVZIP_INVALID);
 }
 
+TEST_CASE("C: settings of HDF5's filter") {
+  CHECK(kvzip_check_filter("dtype=F16 shape=2,10,24 axes=HTD role=key preset=kvzip-near") == KVZIP_OK);
+  CHECK(kvzip_check_filter("dtype=F16 shape=2,10,24 axes=HTD role=key pipeline=quant:bits=4,rans") == KVZIP_OK);
+  CHECK(kvzip_check_filter("dtype=F16 shape=2,10,24 axes=HTD role=keys preset=kvzip-near") == KVZIP_INVALID);
+  CHECK(says("role=keys"));
+  CHECK(kvzip_check_filter("dtype=F16 shape=2,10,24 axes=HTD role=key pipeline=quant:bits=99,rans") == KVZIP_INVALID);
+  CHECK(says("quant"));
+  CHECK(kvzip_check_filter(nullptr) == KVZIP_INVALID);
+}
+
+TEST_CASE("C: presets that there are not") {
+  const Handle dump = created();
+  std::size_t size = 0;
+  void* bytes = nullptr;
+  CHECK(kvzip_compress_memory(dump.get(), "int88", &bytes, &size) == KVZIP_INVALID);
+  CHECK(says("int8"));
+  CHECK(kvzip_compress_memory(dump.get(), "no such preset", &bytes, &size) == KVZIP_INVALID);
+  CHECK(says("kvzip_preset_name()"));
+}
+
 TEST_CASE("C: empty dumps, scalars and empty arrays") {
   const Handle dump = created();
   const std::uint64_t none[] = {0, 4};

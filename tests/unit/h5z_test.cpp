@@ -126,6 +126,26 @@ TEST_CASE("hdf5 filter: settings that make no sense are refused") {
   CHECK_THROWS_AS(h5z::encode_chunk(std::vector<unsigned>(5000, 0x20202020), bytes_of(values)), Error);
 }
 
+TEST_CASE("hdf5 filter: datasets that are not what the settings say are refused") {
+  const std::vector<unsigned> words = parameters("dtype=F16 shape=2,10,24 axes=HTD role=key preset=lossless");
+  const h5z::Dataset good{{2, 10, 24}, 2, true, 5}, bits{{2, 10, 24}, 2, true, {}};
+  CHECK_NOTHROW(h5z::check_dataset(words, good));
+  CHECK_NOTHROW(h5z::check_dataset(words, bits));
+  for (const h5z::Dataset& bad : {h5z::Dataset{{2, 24, 10}, 2, true, 5},      // as many values
+                                  h5z::Dataset{{10, 24}, 2, true, 5},         // fewer axes
+                                  h5z::Dataset{{2, 10, 24}, 4, true, 8},      // F32
+                                  h5z::Dataset{{2, 10, 24}, 2, true, 8},      // BF16
+                                  h5z::Dataset{{2, 10, 24}, 2, false, 5}}) {  // big-endian
+    CAPTURE(bad.chunk);
+    CHECK_THROWS_AS(h5z::check_dataset(words, bad), Error);
+  }
+  const std::string others = " shape=2,10,24 axes=HTD role=key preset=";
+  CHECK_NOTHROW(h5z::check_dataset(parameters("dtype=BF16" + others + "kvzip-near"), {{2, 10, 24}, 2, true, 8}));
+  CHECK_NOTHROW(h5z::check_dataset(parameters("dtype=F64" + others + "lossless"), {{2, 10, 24}, 8, true, 11}));
+  CHECK_NOTHROW(h5z::check_dataset(parameters("dtype=F8_E4M3" + others + "int4"), {{2, 10, 24}, 1, true, 4}));
+  CHECK_THROWS_AS(h5z::check_dataset(parameters("dtype=F16" + others + "nothing"), good), Error);
+}
+
 TEST_CASE("hdf5 filter: no memory is taken for what so few bytes cannot be") {
   const std::vector<unsigned> words = parameters("dtype=F64 shape=1048576,1024 axes=TD role=key preset=lossless");
   const auto reason = [&](std::size_t size) -> std::string {
