@@ -17,6 +17,7 @@ int kvzip_fuzz_container(const std::uint8_t* data, std::size_t size);
 int kvzip_fuzz_container_start(int* count, char*** arguments);
 int kvzip_fuzz_dump(const std::uint8_t* data, std::size_t size);
 int kvzip_fuzz_hdf5(const std::uint8_t* data, std::size_t size);
+std::size_t kvzip_fuzz_hdf5_mutate(std::uint8_t* data, std::size_t size, std::size_t most, unsigned seed);
 int kvzip_fuzz_pipeline(const std::uint8_t* data, std::size_t size);
 int kvzip_fuzz_safetensors(const std::uint8_t* data, std::size_t size);
 int kvzip_fuzz_tile(const std::uint8_t* data, std::size_t size);
@@ -69,7 +70,19 @@ Bytes changed(Bytes bytes, const Bytes& other, Numbers& numbers) {
   return bytes;
 }
 
-void meet(const std::string& name, int (*target)(const std::uint8_t*, std::size_t)) {
+using Target = int (*)(const std::uint8_t* data, std::size_t size);
+using Mutator = std::size_t (*)(std::uint8_t* data, std::size_t size, std::size_t most, unsigned seed);
+
+Bytes mutant(Bytes bytes, Mutator mutate, unsigned seed) {
+  constexpr std::size_t kRoom = 512;
+  const std::size_t size = bytes.size();
+  bytes.resize(size + kRoom);
+  bytes.resize(mutate(reinterpret_cast<std::uint8_t*>(bytes.data()), size, bytes.size(), seed));
+  return bytes;
+}
+
+/// `mutate`: the target's own mutator, if it has one.
+void meet(const std::string& name, Target target, Mutator mutate = nullptr) {
   std::vector<std::string> paths;
   for (const auto& entry : std::filesystem::directory_iterator(KVZIP_TEST_DIR "/fuzz/corpus/" + name)) {
     paths.push_back(entry.path().string());
@@ -90,6 +103,7 @@ void meet(const std::string& name, int (*target)(const std::uint8_t*, std::size_
       run(bad);
       run(changed(std::move(bad), input, numbers));
     }
+    for (unsigned seed = 0; mutate != nullptr && seed < 16; ++seed) run(mutant(input, mutate, seed));
     before = std::move(input);
   }
 }
@@ -120,7 +134,7 @@ TEST_CASE("corpus: dumps") {
   meet("dump", kvzip_fuzz_dump);
 }
 TEST_CASE("corpus: HDF5") {
-  meet("hdf5", kvzip_fuzz_hdf5);
+  meet("hdf5", kvzip_fuzz_hdf5, kvzip_fuzz_hdf5_mutate);
 }
 TEST_CASE("corpus: pipelines and rules") {
   meet("pipeline", kvzip_fuzz_pipeline);

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Any bytes, read as HDF5, either give an Error or a dump that can be read whole.
-// The HDF5 library opens files by their names only, and asks where a name below /proc leads: memory is copied to a
-// temporary file for it.
-// Checksums keep what libFuzzer does to an input from all that new files have: its changes go into structures here,
+// Checksums keep what libFuzzer does to an input from most of what new files have: its changes go into structures here,
 // too, and checksums that were right become so again.
 #include <algorithm>
 #include <cstdlib>
