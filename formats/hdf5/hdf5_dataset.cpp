@@ -13,6 +13,7 @@
 #include "formats/hdf5/hdf5_types.hpp"
 #include "formats/hdf5_filter/h5z_chunk.hpp"
 #include "formats/text.hpp"
+#include "kvzip/trust.hpp"
 
 namespace kvzip::hdf5 {
 namespace {
@@ -147,6 +148,15 @@ bool can_decode(H5Z_filter_t id) {
        id, name);
 }
 
+/// Those whose decoders in the library go by what the filter message states, and out of their buffers.
+void refuse_unsafe(H5Z_filter_t id) {
+  if ((id != H5Z_FILTER_NBIT && id != H5Z_FILTER_SCALEOFFSET) || trusts_files()) return;
+  fail(ErrorCode::unsupported,
+       "it has HDF5 filter {} ({}), which the library decodes without a look at its bounds; "
+       "unless you trust the file, repack it with: h5repack -f NONE IN OUT",
+       id, id == H5Z_FILTER_NBIT ? "n-bit" : "scale-offset");
+}
+
 std::vector<ChunkFilter> read_filters(Id layout) {
   const int count = check(H5Pget_nfilters(layout), kBad, "cannot read its filters");
   if (count > kMaxFilters) fail(ErrorCode::limit, "it has {} filters", count);
@@ -161,6 +171,7 @@ std::vector<ChunkFilter> read_filters(Id layout) {
     if (!can_decode(id)) {
       fail_filter(id, name[0] != '\0' ? quoted(name.data()) : std::string(known_filter(id)));
     }
+    refuse_unsafe(id);
     // Twice the same filter serves nobody, and deflate twice expands a million times.
     const bool again = std::any_of(out.begin(), out.end(), [&](const ChunkFilter& f) { return f.id == id; });
     if (again) fail(ErrorCode::unsupported, "it has filter {} twice", id);
