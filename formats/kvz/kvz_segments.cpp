@@ -191,7 +191,7 @@ Segments find_segments(const InputFile& file) {
     before = footer;
   }
   if (out.all.empty() && !may_be_container(file)) {
-    fail_in(file.path(), ErrorCode::unsupported, "not a .kvz container, nor what is left of one");
+    fail_in(file.path(), ErrorCode::corrupt, "not a .kvz container, nor what is left of one");
   }
   return out;
 }
