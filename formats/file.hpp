@@ -255,6 +255,11 @@ class OutputFile {
   std::uint64_t position_ = 0;
 };
 
+/// Makes the folder of `out` and those that it stands in, where they are missing. `below` is what of the path the input
+/// has in common, "x/y/a.safetensors": each of these folders, and the one that `below` stands in, opens to no more
+/// people than the input's. What is made survives as outputs do (sync_outputs()).
+void make_folder_of(const std::string& out, const std::string& in, const std::string& below);
+
 /// Removes unfinished outputs when a signal that can be caught ends the process, and turns writing to a closed pipe, or
 /// beyond the limit of a file's size, into an Error. Call once, at the start of main.
 void install_signal_cleanup();

@@ -255,12 +255,15 @@ PendingFile::PendingFile(const std::string& path, bool overwrite)
     : path_(path), target_(follow_links(path)), overwrite_(overwrite) {
   if (path.empty()) fail(ErrorCode::invalid_argument, "the output has no name");
   struct stat status {};
+  const std::string folder = directory_of(target_);
+  if (::stat(folder.c_str(), &status) != 0 && errno == ENOENT)
+    fail_in(folder, ErrorCode::io, "there is no such folder");
   const bool exists = ::lstat(target_.c_str(), &status) == 0;
   if (exists && S_ISDIR(status.st_mode)) fail_in(path, ErrorCode::io, "is a directory");
   if (exists && !overwrite) fail_exists(path);
   temporary_.emplace(target_);
   // A file that replaces another is readable by no more people.
-  if (exists && S_ISREG(status.st_mode)) replaced_ = status.st_mode & 0777;
+  if (exists && S_ISREG(status.st_mode)) replaced_ = access_bits(target_, status.st_mode);
 }
 
 void PendingFile::commit() {

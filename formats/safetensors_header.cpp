@@ -238,10 +238,11 @@ bool HeaderSax::end_array() {
 }
 
 bool HeaderSax::parse_error(std::size_t position, const std::string&, const nlohmann::detail::exception& error) {
-  // The library's text starts with its own error number and repeats the position as line and column.
+  // The library's text starts with its own error number, and may repeat the position as line and column.
   std::string_view what = error.what();
-  const std::size_t detail = what.find(": ");
-  if (detail != std::string_view::npos) what.remove_prefix(detail + 2);
+  for (const std::string_view before : {"] ", ": "}) {
+    if (const std::size_t at = what.find(before); at != what.npos) what.remove_prefix(at + before.size());
+  }
   fail(ErrorCode::corrupt, "header: not valid JSON at byte {}: {}", position, quoted(what));
 }
 

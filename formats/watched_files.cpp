@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What inputs were when they were opened.
 #include <sys/stat.h>
+#include <sys/xattr.h>
 
 #include <algorithm>
 #include <mutex>
@@ -18,6 +19,12 @@ struct WatchedFile {
 };
 
 namespace {
+
+constexpr const char* kAccessList = "system.posix_acl_access";
+
+unsigned without_mask(bool listed, unsigned mode) {
+  return mode & 0777 & ~(listed ? 0070u : 0u);
+}
 
 struct Inputs {
   std::mutex mutex;
@@ -69,8 +76,16 @@ std::shared_ptr<const WatchedFile> watch_input(int fd, const std::string& name) 
   const std::lock_guard lock(all.mutex);
   std::erase_if(all.open, [](const auto& one) { return one.expired(); });
   all.open.push_back(file);
-  all.access.add({file->status.st_mode & 0777, file->status.st_gid});
+  all.access.add({access_bits(fd, file->status.st_mode), file->status.st_gid});
   return file;
+}
+
+unsigned access_bits(int fd, unsigned mode) {
+  return without_mask(::fgetxattr(fd, kAccessList, nullptr, 0) > 0, mode);
+}
+
+unsigned access_bits(const std::string& path, unsigned mode) {
+  return without_mask(::getxattr(path.c_str(), kAccessList, nullptr, 0) > 0, mode);
 }
 
 void forget_inputs() {

@@ -19,8 +19,8 @@ compress_checked() {
   kvzip compress -q -f "$1" -o "$2" --preset lossless
 }
 
-while IFS= read -r -d '' dump; do
-  name=${dump#"$in"/}
+while IFS= read -r -d '' name; do
+  dump=$in/$name
   kvz=$out/$name.kvz
   [ ! -e "$kvz" ] || continue
   mkdir -p "$(dirname "$kvz")"
@@ -33,5 +33,5 @@ while IFS= read -r -d '' dump; do
     rm -f "$kvz.part"
     worst=$((status > worst ? status : worst))
   fi
-done < <(find -L "$in" -type f \( -name '*.safetensors' -o -name '*.h5' -o -name '*.hdf5' \) -print0 | sort -z)
+done < <(find -L "$in" -type f \( -name '*.safetensors' -o -name '*.h5' -o -name '*.hdf5' \) -printf '%P\0' | sort -z)
 exit $worst

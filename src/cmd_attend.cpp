@@ -58,7 +58,7 @@ int attend_file(const AttendArguments& o) {
     const auto writer = create_writer(o.out, format, outputs, o.common.force);
     std::uint64_t left_out = 0, read = 0, tokens = 0;
     {
-      ProgressLine progress(input_name(o.in), !o.common.quiet);
+      ProgressLine progress(input_name(o.in), !o.common.quiet, "layers");
       const Progress show = progress.callback();
       std::size_t index = 0;
       for (const auto& [layer, place] : asking.layers()) {

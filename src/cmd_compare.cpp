@@ -221,6 +221,7 @@ std::string all_text(const CompareArguments& o, const Dump& dump, const Comparis
 
 int compare(const CompareArguments& o) {
   if (o.json && o.csv) throw UsageError("--json and --csv: choose one");
+  keep_progress_apart();
   if (o.a == "-" && o.b == "-") throw UsageError("only one of the two files can be standard input");
   const auto first = with_file(o.a, [&] { return open_reader(o.a); });
   const auto second = with_file(o.b, [&] { return open_reader(o.b); });

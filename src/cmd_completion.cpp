@@ -35,7 +35,9 @@ std::vector<std::string> choices_of(std::string_view option) {
       if (format.writable) out.emplace_back(format.name);
     }
   } else if (option == "--role") {
-    out = {"key", "value", "query", "other"};
+    out = {"key", "value", "query", "other", "kv"};
+  } else if (option == "--order") {
+    out = {"layer", "token"};
   }
   return out;
 }
@@ -59,6 +61,17 @@ std::vector<std::string> operand_choices(const CLI::App& app) {
   std::vector<std::string> out;
   for (const CLI::Option* option : app.get_options()) {
     if (option->get_positional()) out = members_of(*option);
+  }
+  return out;
+}
+
+/// What stands in place of a command, beside the options of all of them, and is no option to the parser.
+std::vector<Word> words_before() {
+  std::vector<Word> out{{"-d", "as decompress", false, {}}, {"--decompress", "as decompress", false, {}},
+                        {"-t", "as verify", false, {}},     {"--test", "as verify", false, {}},
+                        {"-l", "as inspect", false, {}},    {"--list", "as inspect", false, {}}};
+  for (int level = 1; level <= 9; ++level) {
+    out.push_back({fmt::format("-{}", level), fmt::format("as compress -{}", level), false, {}});
   }
   return out;
 }
@@ -100,7 +113,7 @@ std::string shell_quoted(std::string_view text) {
 std::string bash(const CLI::App& app) {
   std::string commands, cases, values;
   for (const CLI::App* command : commands_of(app)) {
-    commands += (commands.empty() ? "" : " ") + command->get_name();
+    commands += command->get_name() + " ";
     const std::vector<Word> options = options_of(*command);
     const std::vector<std::string> operands = operand_choices(*command);
     cases += fmt::format("    {}) words='{}' operands='{}' ;;\n", command->get_name(), names_of(options),
@@ -138,7 +151,8 @@ _kvzip() {{
   case $command:$prev in
 {1}  esac
   case $command in
-    '') words='{0} {3}' ;;
+    '') words='{0}help {3} {4}' ;;
+    help) operands='{0}' ;;
 {2}  esac
   if [[ -z $command || $cur == -* ]]; then
     _kvzip_words "$words"
@@ -150,7 +164,7 @@ _kvzip() {{
 }}
 complete -o filenames -F _kvzip kvzip
 )",
-                     commands, values, cases, names_of(options_of(app)));
+                     commands, values, cases, names_of(options_of(app)), names_of(words_before()));
 }
 
 /// An option as _arguments takes it: '--preset[how to code]:value:(a b)'.
@@ -164,8 +178,9 @@ std::string zsh_option(const Word& option) {
 }
 
 std::string zsh(const CLI::App& app) {
-  std::string commands, cases;
+  std::string commands, cases, names;
   for (const CLI::App* command : commands_of(app)) {
+    names += " " + command->get_name();
     commands += fmt::format("    {}\n", shell_quoted(command->get_name() + ":" + command->get_description()));
     cases += fmt::format("    {})\n      _arguments", command->get_name());
     for (const Word& option : options_of(*command)) cases += " \\\n        " + zsh_option(option);
@@ -176,25 +191,34 @@ std::string zsh(const CLI::App& app) {
 _kvzip() {{
   local -a commands
   commands=(
-{}  )
+{0}    'help:show the page of a command'
+  )
   if ((CURRENT == 2)); then
-    _describe command commands
+    if [[ $words[2] == -* ]]; then compadd -- {2}; else _describe command commands; fi
     return
   fi
   local command=$words[2]
   words=("${{words[@]:1}}")
   ((CURRENT--))
   case $command in
-{}  esac
+    help) compadd --{3} ;;
+{1}  esac
 }}
 if [[ $funcstack[1] == _kvzip ]]; then _kvzip "$@"; else compdef _kvzip kvzip; fi
 )",
-                     commands, cases);
+                     commands, cases, names_of(options_of(app)) + " " + names_of(words_before()), names);
 }
 
 std::string fish(const CLI::App& app) {
   std::string out = "# fish completion of kvzip: kvzip completion fish >~/.config/fish/completions/kvzip.fish\n";
+  out += "complete -c kvzip -n __fish_use_subcommand -f -a help -d 'show the page of a command'\n";
+  for (const Word& word : words_before()) {
+    const bool longer = word.name.starts_with("--");
+    out += fmt::format("complete -c kvzip -n __fish_use_subcommand -{} {} -d {}\n", longer ? "l" : "s",
+                       word.name.substr(longer ? 2 : 1), shell_quoted(word.help));
+  }
   for (const CLI::App* command : commands_of(app)) {
+    out += fmt::format("complete -c kvzip -n '__fish_seen_subcommand_from help' -f -a {}\n", command->get_name());
     out += fmt::format("complete -c kvzip -n __fish_use_subcommand -f -a {} -d {}\n", command->get_name(),
                        shell_quoted(command->get_description()));
     for (const Word& option : options_of(*command)) {

@@ -182,7 +182,8 @@ void write_container(const CompressArguments& o, const Job& job, DumpReader& rea
   const auto write = [&](DumpWriter& writer) {
     {
       ProgressLine progress(inputs_name(job), !o.common.quiet);
-      transcode(reader, writer, o.common.threads, progress.callback());
+      MeteredWriter metered(writer, progress);
+      transcode(reader, metered, o.common.threads, progress.callback());
     }
     writer.finish();
   };
@@ -301,7 +302,7 @@ int compress(const CompressArguments& o) {
   options.user = parse_meta(o.recognising.meta);
   const bool joins = !o.out.empty() && !o.share;
   if (!o.out.empty() && !o.batch.folder.empty())
-    throw UsageError("-o names one output, --output-dir a folder for many: choose one");
+    throw UsageError("-o and -c are for one output, --output-dir names a folder for many: choose one");
   Batch batch = o.batch;
   batch.joins = joins;
   if (o.recognising.by_tokens && (!batch.joins || batch.recursive)) {
@@ -309,7 +310,10 @@ int compress(const CompressArguments& o) {
   }
   std::vector<BatchFile> files = batch_files(batch, is_dump_name);
   if (!joins) {
-    const auto name = [](const std::string& in) { return in == "-" ? in : in + ".kvz"; };
+    const auto name = [](const std::string& in) {
+      if (format_of_path(in) != "kvz") return in == "-" ? in : in + ".kvz";
+      throw UsageError(fmt::format("{}: a container already; to code it anew name the output with -o", in));
+    };
     if (o.share) return share(o, batch, files, options, name);
     name_outputs(batch, files, name);
     return run_batch(batch, o.common, files, [&](const BatchFile& file) {

@@ -9,6 +9,7 @@
 #include "kvzip/cut.hpp"
 #include "src/cli/batch.hpp"
 #include "src/commands.hpp"
+#include "src/report/progress.hpp"
 #include "src/report/report.hpp"
 
 namespace kvzip::tool {
@@ -24,7 +25,11 @@ int cut_file(const CutArguments& o) {
   refuse_same_file(o.in, o.out);
   refuse_existing(o.out, o.common.force);
   require_no_collection(o.in);
-  cut_kvz(o.in, o.out, o.share, o.common.force);
+  if (is_standard_output(o.out)) keep_progress_apart();
+  {
+    ProgressLine progress(input_name(o.in), !o.common.quiet);
+    cut_kvz(o.in, o.out, o.share, o.common.force, progress.callback());
+  }
   if (!o.common.quiet && o.out != "-") {
     note(fmt::format("{}: {} -> {}", o.in, size_text(stored_bytes(o.in).value_or(0)),
                      size_text(std::filesystem::file_size(o.out))));

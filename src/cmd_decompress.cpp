@@ -30,7 +30,9 @@ std::string output_for(const std::string& in, const std::string& to) {
   std::string out = in.ends_with(kExtension) ? in.substr(0, in.size() - kExtension.size()) : std::string();
   const std::string_view format = format_of_path(out);
   if (out.empty() || format == "kvz" || (format.empty() && to.empty())) {
-    throw UsageError(fmt::format("{}: its name does not tell what to write: give the output with -o", in));
+    const std::string stem = out.empty() || format == "kvz" ? in : out;
+    throw UsageError(fmt::format("{}: its name does not tell what to write: give the output with -o, as {}", in,
+                                 shell_word(stem + ".safetensors")));
   }
   return out;
 }

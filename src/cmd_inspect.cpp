@@ -11,6 +11,7 @@
 #include "formats/collection.hpp"
 #include "kvzip/container.hpp"
 #include "src/cli/batch.hpp"
+#include "src/cli/listing.hpp"
 #include "src/commands.hpp"
 #include "src/measure/comparison.hpp"
 #include "src/report/gnuplot.hpp"
@@ -28,7 +29,8 @@ struct InspectArguments {
   Recognising recognising;
   std::vector<std::string> files;
   std::string plot, original;
-  bool json = false, why = false;
+  bool json = false, why = false, recursive = false;
+  bool many = false;  // a line of JSON for each file
 };
 
 Json dump_json(const std::string& path, const Dump& dump, const Recognition& recognition) {
@@ -157,10 +159,14 @@ void plot(const InspectArguments& o, const std::string& name, DumpReader& reader
   write_picture(o.plot, plot_layers(title, roles, plot_format(o.plot)), o.common.force);
 }
 
+void show_json(const InspectArguments& o, const Json& json) {
+  o.many ? print_json_line(json) : print_json(json);
+}
+
 int inspect_tables(const InspectArguments& o, const std::string& file, const std::string& name) {
   const Tables tables = load_tables(file);
   if (o.json) {
-    print_json({{"schema", 1}, {"file", name}, {"kind", "kvzd"}, {"tables", tables_json(tables)}});
+    show_json(o, {{"schema", 1}, {"file", name}, {"kind", "kvzd"}, {"tables", tables_json(tables)}});
   } else {
     print(fmt::format("{}: {} tables\n\n{}", printable(name), tables.all().size(), tables_text(tables)));
   }
@@ -192,7 +198,7 @@ int inspect_file(const InspectArguments& o, const std::string& file) {
       }
       const Tables* tables = once ? nullptr : &kvz->stored_tables();
       if (o.json) {
-        print_json(container_json(name, reader->dump(), recognition, summary, tables));
+        show_json(o, container_json(name, reader->dump(), recognition, summary, tables));
       } else {
         print(container_text(name, reader->dump(), recognition, summary, tables, all) +
               (once ? "" : decoding_text(name)));
@@ -200,73 +206,12 @@ int inspect_file(const InspectArguments& o, const std::string& file) {
     } else if (!o.plot.empty()) {
       throw UsageError("--plot draws what a container's layers take; this is a dump");
     } else if (o.json) {
-      print_json(dump_json(name, reader->dump(), recognition));
+      show_json(o, dump_json(name, reader->dump(), recognition));
     } else {
       print(dump_text(name, reader->dump(), recognition, all));
     }
     return kDone;
   });
-}
-
-/// What is most asked for of a file.
-struct Listed {
-  std::size_t tensors = 0;
-  std::uint64_t source = 0, bytes = 0;  // of tensors, and of the file; 0 = not known
-  std::string preset;                   // of a container
-  std::optional<KvzBase> base;
-};
-
-Listed listed(const std::string& file) {
-  return with_file(file, [&] {
-    const auto reader = open_reader(file);
-    Listed out;
-    DumpReader* blocks = stored_blocks(*reader);
-    const Dump& stored = blocks != nullptr ? blocks->dump() : reader->dump();
-    out.tensors = stored.tensors.size();
-    for (const TensorInfo& info : stored.tensors) out.source += info.bytes();
-    out.bytes = stored_bytes(file).value_or(reader->traits().once ? 0 : out.source);
-    if (KvzReader* kvz = reader->traits().container) {
-      out.preset = kvz->description().preset;
-      out.base = kvz->description().base;
-    }
-    return out;
-  });
-}
-
-std::vector<std::string> row_of(const std::string& name, const Listed& one) {
-  return {printable(name),
-          std::to_string(one.tensors),
-          size_text(one.source),
-          one.bytes > 0 ? size_text(one.bytes) : "-",
-          number_text(ratio_of(one.source, one.bytes)),
-          one.preset.empty() ? "-" : printable(one.preset)};
-}
-
-/// Lists what can be opened; the status is that of the rest.
-int list_each(const std::vector<std::string>& files,
-              const std::function<void(const std::string&, const Listed&)>& add) {
-  int worst = kDone;
-  for (const std::string& file : files) {
-    const auto failure = failure_of([&] { add(file, listed(file)); });
-    if (!failure) continue;
-    complain(failure->text);
-    worst = std::max(worst, failure->status);
-  }
-  return worst;
-}
-
-int list_files(const InspectArguments& o) {
-  std::vector<std::string> files;
-  for (const std::string& file : o.files) {
-    std::vector<std::string> some{file};
-    if (is_collection(file)) failure_of([&] { some = member_paths(file); });  // of one that is damaged it is told below
-    files.insert(files.end(), some.begin(), some.end());
-  }
-  Table table({"file", ">tensors", ">source", ">file bytes", ">ratio", "preset"});
-  const int worst =
-      list_each(files, [&](const std::string& file, const Listed& one) { table.add(row_of(input_name(file), one)); });
-  print(table.text());
-  return worst;
 }
 
 int inspect_collection(const InspectArguments& o, const std::string& file) {
@@ -299,6 +244,19 @@ int inspect_collection(const InspectArguments& o, const std::string& file) {
   return worst;
 }
 
+/// A line of JSON for each that can be opened; the status is that of the rest.
+int inspect_each(InspectArguments o, const std::vector<std::string>& files) {
+  o.many = true;
+  int worst = kDone;
+  for (const std::string& file : files) {
+    const auto failure = failure_of([&] { inspect_file(o, file); });
+    if (!failure) continue;
+    complain(failure->text);
+    worst = std::max(worst, failure->status);
+  }
+  return worst;
+}
+
 int inspect(const InspectArguments& o) {
   if (o.why && o.json) throw UsageError("--why and --json: choose one, the JSON has the reasons, too");
   if (o.plot.empty() && !o.original.empty()) throw UsageError("--original goes with --plot");
@@ -307,11 +265,15 @@ int inspect(const InspectArguments& o) {
     as_typed("--plot", [&] { plot_format(o.plot); });
     require_gnuplot();
   }
-  if (o.files.size() == 1 && is_collection(o.files[0])) return inspect_collection(o, o.files[0]);
-  if (o.files.size() == 1) return inspect_file(o, o.files[0]);
-  if (o.why || o.json || !o.plot.empty())
-    throw UsageError("--why, --json and --plot are of one file; several are listed");
-  return list_files(o);
+  // What --raw and --join read is one dump, whatever is in its folder.
+  const bool one_dump = !o.recognising.raw.empty() || o.recognising.by_tokens;
+  const bool listed = o.recursive || (!one_dump && holds_containers(o.files[0]));
+  if (o.files.size() == 1 && !listed) {
+    return is_collection(o.files[0]) ? inspect_collection(o, o.files[0]) : inspect_file(o, o.files[0]);
+  }
+  if (o.why || !o.plot.empty()) throw UsageError("--why and --plot are of one file; several are listed");
+  const std::vector<std::string> files = files_to_list(o.files, o.recursive);
+  return o.json ? inspect_each(o, files) : list_files(files);
 }
 
 }  // namespace
@@ -324,7 +286,8 @@ void add_inspect(CLI::App& app, Action& action) {
                         "  kvzip inspect cache.kvz --plot layers.svg --original cache.safetensors"});
   auto o = std::make_shared<InspectArguments>();
   command->add_option("FILE", o->files, "dump, container or tables (.kvzd); several are listed");
-  command->add_flag("--json", o->json, "everything, as JSON");
+  command->add_flag("-r,--recursive", o->recursive, "folders: list all dumps and containers in them");
+  command->add_flag("--json", o->json, "everything, as JSON; of several files a line each");
   command->add_flag("--why", o->why, "what every tensor was taken for, and why");
   add_text(*command, "--plot", o->plot, "FILE", "draw bits per value by layer and role: .svg or .png");
   add_text(*command, "--original", o->original, "DUMP", "and how far they are from those of this file");

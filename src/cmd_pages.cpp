@@ -39,7 +39,8 @@ Measured measure(const PagesArguments& o, DumpReader& reader, Asking& asking) {
     out.key_values += list.tokens * list.heads * list.channels;
   }
   out.all = PageRecall(most);
-  ProgressLine progress(input_name(o.in), !o.common.quiet);
+  keep_progress_apart();
+  ProgressLine progress(input_name(o.in), !o.common.quiet, "layers");
   const Progress show = progress.callback();
   for (const auto& [layer, place] : asking.layers()) {
     const PageRecall recall = page_recall(asking, layer, out.pages, most, {o.scale, o.common.threads});

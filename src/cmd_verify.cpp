@@ -32,6 +32,15 @@ bool looks_like_container(const std::string& path) {
   return probe_format(first, path).name == "kvz";
 }
 
+/// What has been read to its end from a pipe has none that could be looked at.
+void add_sizes(const std::string& path, Outcome& outcome) {
+  if (path == "-") return;
+  const auto reader = open_reader(path);
+  outcome.source_bytes = 0;
+  for (const TensorInfo& tensor : reader->dump().tensors) *outcome.source_bytes += tensor.bytes();
+  if (reader->traits().container != nullptr) outcome.file_bytes = stored_bytes(path);
+}
+
 Outcome verify_file(const VerifyArguments& o, const std::string& name) {
   ProgressLine progress(input_name(name), !o.common.quiet);
   // A pipe with a name shows its bytes once, so they are copied first.
@@ -60,6 +69,7 @@ Outcome verify_file(const VerifyArguments& o, const std::string& name) {
     outcome.status = kCorrupt;
     return outcome;
   }
+  if (o.batch.json) add_sizes(path, outcome);
   if (!o.common.quiet) note(fmt::format("{}: sound ({})", input_name(name), what));
   return outcome;
 }

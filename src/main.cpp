@@ -6,6 +6,7 @@
 #include <array>
 #include <exception>
 #include <filesystem>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -49,41 +50,96 @@ void keep_large_blocks() {
 #endif
 }
 
+bool is_short(const std::string& word) {
+  return word.size() > 1 && word[0] == '-' && word[1] != '-';
+}
+
+/// Where the value of -o or -j begins, which may stand in the same word.
+std::size_t letters_end(const std::string& word) {
+  return std::min(word.find_first_of("oj"), word.size());
+}
+
+/// What other compressors have instead of commands.
+struct CommandOption {
+  char letter;
+  std::string_view name, command;
+};
+constexpr std::array<CommandOption, 3> kCommandOptions{
+    {{'d', "--decompress", "decompress"}, {'t', "--test", "verify"}, {'l', "--list", "inspect"}}};
+
+/// Takes one out of a word, of which nothing may be left; null where there is none.
+const CommandOption* take_command(std::string& word) {
+  for (const CommandOption& option : kCommandOptions) {
+    const std::size_t at = is_short(word) ? word.find(option.letter) : word.npos;
+    if (at < letters_end(word)) {
+      word.erase(at, 1);
+    } else if (word == option.name) {
+      word = "-";
+    } else {
+      continue;
+    }
+    return &option;
+  }
+  return nullptr;
+}
+
+/// Levels say nothing to what does not compress, and other compressors take them there, too.
+void drop_levels(std::vector<std::string>& words) {
+  for (std::size_t i = 1; i < words.size() && words[i] != "--"; ++i) {
+    std::string& word = words[i];
+    const auto is_word = [](char c) {
+      return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+    };
+    const bool letters =
+        std::all_of(word.begin() + 1, word.end(), is_word);  // others are values, as -1000: of --tokens
+    if (!is_short(word) || (!letters && letters_end(word) == word.size()) || word == "-0" || word == "-10") continue;
+    const auto end = word.begin() + static_cast<std::ptrdiff_t>(letters_end(word));
+    word.erase(std::remove_if(word.begin(), end, [](char c) { return c >= '1' && c <= '9'; }), end);
+    if (word == "-") words.erase(words.begin() + static_cast<std::ptrdiff_t>(i--));
+  }
+}
+
 /// What comes without a command is what other compressors take: -d, -t and -l are decompress, verify and inspect, any
 /// other short option goes to compress. A name alone is no command, so that files and commands are never confused.
 void add_command_word(std::vector<std::string>& words) {
-  const auto is_short = [](const std::string& word) { return word.size() > 1 && word[0] == '-' && word[1] != '-'; };
-  if (words.size() < 2 || !is_short(words[1]) || words[1] == "-h" || words[1] == "-V") return;
-  constexpr std::string_view kLetters = "dtl";
-  constexpr std::array<std::string_view, 3> kCommands{"decompress", "verify", "inspect"};
+  const auto leads = [](const std::string& word) {
+    return is_short(word) || std::ranges::find(kCommandOptions, word, &CommandOption::name) != kCommandOptions.end();
+  };
+  if (words.size() < 2 || !leads(words[1]) || words[1] == "-h" || words[1] == "-V") return;
   std::string command = "compress";
-  for (std::size_t i = 1; i < words.size() && is_short(words[i]); ++i) {
-    std::string& word = words[i];
-    const std::size_t value = word.find_first_of("oj");  // what follows these is theirs
-    const std::size_t at = word.find_first_of(kLetters);
-    if (at < value && at != word.npos) {
-      command = kCommands[kLetters.find(word[at])];
-      word.erase(at, 1);
-      if (word == "-") words.erase(words.begin() + static_cast<std::ptrdiff_t>(i));
+  for (std::size_t i = 1; i < words.size() && leads(words[i]); ++i) {
+    if (const CommandOption* option = take_command(words[i])) {
+      command = option->command;
+      if (words[i] == "-") words.erase(words.begin() + static_cast<std::ptrdiff_t>(i));
+      drop_levels(words);
       break;
     }
-    if (value != word.npos) break;
+    if (letters_end(words[i]) < words[i].size()) break;
   }
   words.insert(words.begin() + 1, command);
 }
+
+/// Words of other programs.
+constexpr std::array<std::array<std::string_view, 2>, 6> kOtherWords{{{"uncompress", "decompress"},
+                                                                      {"extract", "decompress"},
+                                                                      {"test", "verify"},
+                                                                      {"check", "verify"},
+                                                                      {"info", "inspect"},
+                                                                      {"show", "inspect"}}};
 
 std::string unknown_command(const CLI::App& app, std::string_view typed) {
   std::string what = fmt::format("there is no command '{}'", typed);
   std::vector<std::string> names;
   for (const CLI::App* command : app.get_subcommands({})) names.push_back(command->get_name());
+  for (const auto& [other, own] : kOtherWords) {
+    if (typed == other) return fmt::format("{}; did you mean '{}'?", what, own);
+  }
   const std::string guess = did_you_mean(typed, std::vector<std::string_view>(names.begin(), names.end()));
   std::error_code ignored;
-  if (!guess.empty()) {
-    what += guess;
-  } else if (std::filesystem::exists(typed, ignored)) {
-    what += fmt::format("; to compress this file: kvzip compress {}", shell_word(std::string(typed)));
-  }
-  return what;
+  if (!guess.empty() || !std::filesystem::exists(typed, ignored)) return what + guess;
+  const bool container = format_of_path(typed) == "kvz";
+  return fmt::format("{}; to {} this file: kvzip {} {}", what, container ? "decode" : "compress",
+                     container ? "decompress" : "compress", shell_word(std::string(typed)));
 }
 
 /// An option that the command does not have, and the one that may be meant.
@@ -97,40 +153,71 @@ std::string unknown_option(const CLI::App& command, const std::string& typed) {
                      did_you_mean(name, std::vector<std::string_view>(names.begin(), names.end())));
 }
 
-/// Never throws: what cannot be read is a usage error, told on one line.
-int parse(CLI::App& app, const std::vector<std::string>& words) {
-  try {
-    app.parse(std::vector<std::string>(words.rbegin(), words.rend() - 1));
-  } catch (const CLI::ParseError& error) {
-    if (error.get_exit_code() == static_cast<int>(CLI::ExitCodes::Success)) return app.exit(error);
-    std::string command = "kvzip";
-    for (const CLI::App* sub : app.get_subcommands()) command += " " + sub->get_name();
-    std::string what = error.what();
-    what.erase(what.find_last_not_of(" \n") + 1);
-    if (error.get_exit_code() == static_cast<int>(CLI::ExitCodes::ExtrasError) && !app.get_subcommands().empty()) {
-      const std::vector<std::string> left = app.remaining(true);
-      const auto option =
-          std::find_if(left.begin(), left.end(), [](const std::string& w) { return w.starts_with('-'); });
-      if (option != left.end()) what = unknown_option(*app.get_subcommands().front(), *option);
-    }
-    if (app.get_subcommands().empty()) {
-      if (words.size() < 2) what = "which command?";
-      if (words.size() > 1 && !words[1].starts_with('-')) what = unknown_command(app, words[1]);
-      if (words.size() > 1 && words[1].starts_with("--"))
-        what = fmt::format("which command? {} goes behind it", words[1]);
-    }
-    complain(fmt::format("{}; see '{} --help'", what, command));
-    return kUsage;
-  }
-  return -1;
-}
-
 int perform(const Action& action) {
   int status = kError;
   const auto failure = failure_of([&] { status = action(); });
   if (!failure) return status;
   complain(failure->text);
   return failure->status;
+}
+
+/// The parser's words in those of the tool; what is known to be clear stays.
+std::string in_words(const CLI::ParseError& error) {
+  std::string what = error.what();
+  what.erase(what.find_last_not_of(" \n") + 1);
+  const auto has = [&](std::string_view words) { return what.find(words) != what.npos; };
+  const std::string name = what.substr(0, what.find(": "));
+  const std::string rest = what.substr(std::min(what.size(), name.size() + 2));
+  if (has(" required ") && has(" missing")) return name + ": its value is missing";
+  if (has("At Most ")) return fmt::format("{}: it was given {} times", name, rest.substr(rest.rfind(' ') + 1));
+  if (has(" not expected: ")) return fmt::format("what is '{}' for? That is one word too many", rest);
+  if (name == "Could not convert") return fmt::format("{}, which has to be a number", rest);
+  return what;
+}
+
+/// What is wrong with the command line, and the command whose help tells more.
+std::string usage_text(const CLI::App& app, const std::vector<std::string>& words, const CLI::ParseError& error) {
+  const auto commands = app.get_subcommands();
+  std::string what = in_words(error);
+  if (!commands.empty() && error.get_exit_code() == static_cast<int>(CLI::ExitCodes::ExtrasError)) {
+    const std::vector<std::string> left = app.remaining(true);
+    const auto option = std::ranges::find_if(left, [](const std::string& w) { return w.starts_with('-'); });
+    if (option != left.end()) what = unknown_option(*commands.front(), *option);
+  }
+  if (commands.empty()) {
+    if (words.size() < 2) what = "which command?";
+    if (words.size() > 1 && !words[1].starts_with('-')) what = unknown_command(app, words[1]);
+    if (words.size() > 1 && words[1].starts_with("--"))
+      what = fmt::format("which command? {} goes behind it", words[1]);
+  }
+  return fmt::format("{}; see 'kvzip {}--help'", what, commands.empty() ? "" : commands.front()->get_name() + " ");
+}
+
+/// Never throws: what cannot be read is a usage error, told on one line.
+int parse(CLI::App& app, const std::vector<std::string>& words) {
+  try {
+    app.parse(std::vector<std::string>(words.rbegin(), words.rend() - 1));
+  } catch (const CLI::ParseError& error) {
+    if (error.get_exit_code() == static_cast<int>(CLI::ExitCodes::Success)) {
+      return perform([&] {
+        std::ostringstream page;
+        app.exit(error, page, page);
+        print(page.str());
+        return static_cast<int>(kDone);
+      });
+    }
+    complain(usage_text(app, words, error));
+    return kUsage;
+  }
+  return -1;
+}
+
+/// "help COMMAND" is "COMMAND --help".
+void ask_for_help(const CLI::App& app, std::vector<std::string>& words) {
+  words.erase(words.begin() + 1);
+  const auto is_meant = [&](const CLI::App* command) { return command->get_name() == words[1]; };
+  const bool named = words.size() > 1 && !words[1].starts_with('-');
+  if (!named || !app.get_subcommands(is_meant).empty()) words.emplace_back("--help");
 }
 
 /// Memory that runs out where no error may be thrown ends here: with a message and without unfinished outputs.
@@ -180,10 +267,7 @@ int main(int argc, char** argv) {  // NOLINT(bugprone-exception-escape): what ge
   add_completion(app, action);
   std::vector<std::string> words(argv, argv + argc);
   if (words.empty()) words.emplace_back("kvzip");
-  if (argc > 1 && words[1] == "help") {  // help COMMAND is COMMAND --help
-    words.erase(words.begin() + 1);
-    words.emplace_back("--help");
-  }
+  if (argc > 1 && words[1] == "help") ask_for_help(app, words);
   add_command_word(words);
   const int parsed = parse(app, words);
   return parsed >= 0 ? parsed : perform(action);

@@ -26,7 +26,7 @@ class Cutter final : public ContainerReader {
   }
   KvzSummary summary() override { return description_; }
 
-  void write(Destination to, double share) const {
+  void write(Destination to, double share, const Progress& progress) const {
     KvzHeader less = header_;
     bool any = false;
     for (Pipeline& pipeline : less.plan.pipelines) {
@@ -35,12 +35,17 @@ class Cutter final : public ContainerReader {
     if (!any) fail(ErrorCode::invalid_argument, "none of its pipelines ends with a stage that can be cut");
     check_costs();
     KvzOutput out(std::move(to), less, frames_.tables());
+    std::uint64_t done = 0;
     for (const PlanGroup& group : header_.plan.groups) {
       for (std::uint64_t f = group.first_frame; f < group.first_frame + group.frames; ++f) {
-        out.append_frame(cut_frame(group, f, share));
+        Bytes coded = frames_.fetch(f);
+        done += coded.size();
+        out.append_frame(cut_frame(group, f, std::move(coded), share));
+        if (progress) progress(done, frames_.file_bytes());
       }
     }
     out.finish({});
+    if (progress) progress(frames_.file_bytes(), frames_.file_bytes());
   }
 
  private:
@@ -52,8 +57,7 @@ class Cutter final : public ContainerReader {
     require_earned(all, frames_.file_bytes());
   }
 
-  Bytes cut_frame(const PlanGroup& group, std::uint64_t frame, double share) const {
-    Bytes coded = frames_.fetch(frame);
+  Bytes cut_frame(const PlanGroup& group, std::uint64_t frame, Bytes coded, double share) const {
     check_frame(group, frame, coded);
     const Pipeline& pipeline = header_.plan.pipelines[group.pipeline];
     coded.resize(coded.size() - kRecordTailBytes);
@@ -69,7 +73,7 @@ class Cutter final : public ContainerReader {
 
 }  // namespace
 
-void cut_kvz(const std::string& in, const std::string& out, double share, bool overwrite) {
+void cut_kvz(const std::string& in, const std::string& out, double share, bool overwrite, const Progress& progress) {
   if (!(share >= 0 && share <= 1)) fail(ErrorCode::invalid_argument, "a share of {} is not between 0 and 1", share);
   InputFile file(in);
   if (find_segments(file).all.size() > 1) {
@@ -77,7 +81,7 @@ void cut_kvz(const std::string& in, const std::string& out, double share, bool o
   }
   Cutter cutter(read_head(std::move(file)));
   if (cutter.lacks_tables()) cutter.use_tables(tables_beside(in));
-  cutter.write(Destination(out, overwrite), share);
+  cutter.write(Destination(out, overwrite), share, progress);
 }
 
 }  // namespace kvzip

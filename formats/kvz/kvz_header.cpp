@@ -262,8 +262,8 @@ std::string write_kvz_header(const KvzHeader& h) {
     std::string text = json_of(stored(h)).dump();
     check_json(text, "names, attributes and tile groups");
     return text;
-  } catch (const nlohmann::json::exception& e) {
-    fail(ErrorCode::invalid_argument, "a name or attribute is not UTF-8 ({})", e.what());
+  } catch (const nlohmann::json::exception&) {
+    fail(ErrorCode::invalid_argument, "a name or attribute is not UTF-8");
   }
 }
 

@@ -55,6 +55,16 @@ std::uint64_t described_at(const InputFile& file, std::uint64_t at) {
   }
 }
 
+/// What a container leaves of itself where its first bytes are damaged: part of the magic number, or the header's
+/// record.
+bool may_be_container(const InputFile& file) {
+  constexpr std::size_t kEnough = 4;  // a text-mode transfer changes the others
+  const Prelude prelude = make_prelude({});
+  Prelude there{};
+  file.read_at(0, std::span(there).first(std::min<std::uint64_t>(there.size(), file.size())));
+  return std::equal(there.begin(), there.begin() + kEnough, prelude.begin()) || described_at(file, 0) > 0;
+}
+
 /// All containers of a file that ends with one, by what footers say, from the last to the first: a part of a long file
 /// is read without the records of the rest. Nothing where one does not fit.
 std::optional<Segments> from_behind(const InputFile& file) {
@@ -179,6 +189,9 @@ Segments find_segments(const InputFile& file) {
     out.all.push_back({out.end, followed.end - out.end, fits(footer, followed.end - out.end, before)});
     out.end = followed.end;
     before = footer;
+  }
+  if (out.all.empty() && !may_be_container(file)) {
+    fail_in(file.path(), ErrorCode::corrupt, "not a .kvz container, nor what is left of one");
   }
   return out;
 }

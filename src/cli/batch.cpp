@@ -7,80 +7,19 @@
 #include <chrono>
 #include <exception>
 #include <filesystem>
-#include <fstream>
-#include <iostream>
 #include <map>
 #include <new>
-#include <set>
 #include <thread>
 
-#include "formats/collection.hpp"
 #include "formats/file.hpp"
 #include "src/cli/workers.hpp"
+#include "src/report/progress.hpp"
 #include "src/report/report.hpp"
 
 namespace kvzip::tool {
 namespace {
 
 namespace fs = std::filesystem;
-
-constexpr std::size_t kMostNames = std::size_t{1} << 28;  // bytes of a list of names
-
-std::vector<std::string> read_names(const std::string& path) {
-  std::ifstream file;
-  if (path != "-") file.open(path, std::ios::binary);
-  std::istream& in = path == "-" ? std::cin : file;
-  if (!in) fail_in(path, ErrorCode::io, "cannot read this list of names");
-  std::vector<std::string> names;
-  std::size_t bytes = 0;
-  for (std::string name; std::getline(in, name, '\0');) {
-    bytes += name.size() + 1;
-    if (bytes > kMostNames) fail_in(input_name(path), ErrorCode::limit, "too long for a list of names");
-    if (name.empty()) throw UsageError(fmt::format("--files0-from {}: an empty name", path));
-    names.push_back(std::move(name));
-  }
-  if (in.bad()) fail_in(input_name(path), ErrorCode::io, "cannot read this list of names");
-  return names;
-}
-
-/// Files below a folder, by name. What is hidden, as unfinished outputs are, is left out.
-void search(const fs::path& folder, const fs::path& below, const std::function<bool(std::string_view)>& wanted,
-            std::vector<BatchFile>& out) {
-  std::error_code error;
-  std::vector<fs::directory_entry> entries;
-  for (fs::directory_iterator at(folder, error), end; !error && at != end; at.increment(error)) entries.push_back(*at);
-  if (error) fail_in(folder.string(), ErrorCode::io, "cannot read this folder: {}", error.message());
-  std::sort(entries.begin(), entries.end());
-  for (const fs::directory_entry& entry : entries) {
-    const fs::path name = entry.path().filename();
-    if (name.string().starts_with('.') || entry.is_symlink(error)) continue;
-    if (entry.is_directory(error)) {
-      search(entry.path(), below / name, wanted, out);
-    } else if (entry.is_regular_file(error) && wanted(name.string())) {
-      out.push_back({entry.path().string(), (below / name).string()});
-    }
-  }
-}
-
-/// A damaged one stays one input, which says what it is.
-std::vector<BatchFile> members_of(const BatchFile& file) {
-  std::vector<BatchFile> out;
-  try {
-    for (const std::string& path : member_paths(file.in)) {
-      out.push_back({path, (fs::path(file.below).parent_path() / fs::path(path).filename()).string()});
-    }
-  } catch (const Error&) {
-    return {file};
-  }
-  return out;
-}
-
-void make_folder_of(const std::string& path) {
-  const fs::path folder = fs::path(path).parent_path();
-  std::error_code error;
-  fs::create_directories(folder, error);
-  if (!fs::is_directory(folder)) fail_in(folder.string(), ErrorCode::io, "cannot make this folder");
-}
 
 Json outcome_json(const BatchFile& file, const Outcome& outcome, const std::string& error, double seconds) {
   const auto number = [](const std::optional<std::uint64_t>& n) { return n ? Json(*n) : Json(nullptr); };
@@ -135,20 +74,23 @@ Outcome try_file(const Batch& batch, const BatchFile& file, const std::function<
   forget_inputs();
   Outcome outcome;
   const auto start = std::chrono::steady_clock::now();
-  const auto failure = failure_of([&] {
-    outcome.skipped = batch.skip_existing && !file.out.empty() && fs::exists(file.out);
-    if (outcome.skipped) return;
-    if (!batch.folder.empty()) make_folder_of(file.out);
-    outcome = one(file);
-  });
+  std::optional<Failure> failure = file.failed;
+  if (!failure) {
+    failure = failure_of([&] {
+      outcome.skipped = is_done_before(batch, file);
+      if (outcome.skipped) return;
+      if (!batch.folder.empty()) make_folder_of(file.out, file.in, file.below);
+      outcome = one(file);
+    });
+  }
   const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
   if (failure) {
     outcome.status = failure->status;
     complain(failure->text);
   }
   if (batch.json) {
-    const Json line = outcome_json(file, outcome, failure ? failure->text : "", took.count());
-    print(line.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n");
+    const std::string error = outcome.status == kDone ? std::string() : last_complaint();
+    print_json_line(outcome_json(file, outcome, error, took.count()));
   }
   return outcome;
 }
@@ -169,6 +111,13 @@ Outcomes in_order(const Batch& batch, const std::vector<BatchFile>& files,
 /// One rank after the other.
 Outcomes side_by_side(const Batch& batch, const std::vector<BatchFile>& files,
                       const std::function<Outcome(const BatchFile&)>& one, const Turns& turns) {
+  ProgressLine line("all", !batch.quiet, "files");
+  const Progress show = line.callback();
+  Totals before;
+  const auto watch = [&](const Totals& now) {
+    line.written(before.coded + now.coded, before.source + now.source);
+    if (show) show(before.files + now.files, files.size());
+  };
   std::map<unsigned, std::vector<std::size_t>> ranks;
   for (std::size_t i = 0; i < files.size(); ++i) ranks[turns.rank.empty() ? 0 : turns.rank[i]].push_back(i);
   Outcomes outcomes(files.size());
@@ -181,10 +130,11 @@ Outcomes side_by_side(const Batch& batch, const std::vector<BatchFile>& files,
           fmt::format("{}: the process at work on it was ended by signal {}", input_name(files[some[i]].in), signal));
     };
     const auto try_one = [&](std::size_t i) { return try_file(batch, files[some[i]], one); };
-    const Outcomes got = run_workers(batch.jobs, some.size(), batch.keep_going, try_one, killed);
+    const Outcomes got = run_workers({batch.jobs, some.size(), batch.keep_going}, try_one, killed, watch);
     for (std::size_t i = 0; i < some.size(); ++i) {
       outcomes[some[i]] = got[i];
       failed = failed || (got[i] && got[i]->status != kDone);
+      if (got[i]) before.add(*got[i]);
       if (turns.done && got[i]) turns.done(some[i], *got[i]);
     }
   }
@@ -210,6 +160,11 @@ std::optional<Failure> failure_of(const std::function<void()>& f) {
   }
 }
 
+bool is_done_before(const Batch& batch, const BatchFile& file) {
+  std::error_code ignored;
+  return batch.skip_existing && !file.out.empty() && fs::is_regular_file(file.out, ignored);
+}
+
 void add_batch(CLI::App& app, Batch& batch, bool outputs) {
   app.add_flag("-r,--recursive", batch.recursive, "folders: all files in them of a fitting name");
   add_text(app, "--files0-from", batch.names, "FILE", "more inputs: names that end with a zero byte");
@@ -224,6 +179,7 @@ void add_batch(CLI::App& app, Batch& batch, bool outputs) {
 }
 
 void divide_threads(Batch& batch, Common& common) {
+  batch.quiet = common.quiet;
   const unsigned processors = std::max(1u, std::thread::hardware_concurrency());
   if (batch.jobs == 0) batch.jobs = processors;
   if (batch.jobs > 1 && common.threads == 0) common.threads = std::max(1u, processors / batch.jobs);
@@ -236,47 +192,21 @@ void check_level_words(const std::vector<std::string>& names) {
   }
 }
 
-std::vector<BatchFile> batch_files(const Batch& batch, const std::function<bool(std::string_view path)>& wanted) {
-  std::vector<std::string> paths = batch.in;
-  if (!batch.names.empty()) {
-    const std::vector<std::string> more = read_names(batch.names);
-    paths.insert(paths.end(), more.begin(), more.end());
-  }
-  const auto fits = [&](std::string_view path) {
-    return wanted(path) || (batch.members && path.ends_with(".kvz.tar"));
-  };
-  std::vector<BatchFile> found, out;
-  for (const std::string& path : paths) {
-    std::error_code ignored;
-    if (path == "-" && paths.size() > 1) throw UsageError("standard input can only be the one input");
-    if (path == "-" || !fs::is_directory(path, ignored) || (batch.joins && !batch.recursive)) {
-      found.push_back({path, fs::path(path).filename().string()});
-    } else if (batch.recursive) {
-      search(path, {}, fits, found);
-    } else {
-      throw UsageError(fmt::format("{} is a folder: -r takes the files in it", path));
-    }
-  }
-  std::set<std::string> seen;
-  for (BatchFile& file : found) {
-    if (!seen.insert(fs::path(file.in).lexically_normal().string()).second) continue;
-    if (batch.members && is_collection(file.in)) {
-      for (BatchFile& member : members_of(file)) out.push_back(std::move(member));
-    } else {
-      out.push_back(std::move(file));
-    }
-  }
-  return out;
-}
-
 void name_outputs(const Batch& batch, std::vector<BatchFile>& files,
                   const std::function<std::string(const std::string&)>& name) {
   std::map<std::string, std::string> inputs;  // by output
   for (BatchFile& file : files) {
+    if (file.failed) continue;
     if (file.in == "-" && !batch.folder.empty()) {
       throw UsageError("standard input has no name for a file in --output-dir: give one with -o");
     }
-    file.out = batch.folder.empty() ? name(file.in) : (fs::path(batch.folder) / name(file.below)).string();
+    try {
+      file.out = batch.folder.empty() ? name(file.in) : (fs::path(batch.folder) / name(file.below)).string();
+    } catch (const UsageError& error) {
+      if (!batch.keep_going) throw;
+      file.failed = Failure{kUsage, error.what()};
+      continue;
+    }
     const auto [at, fresh] = inputs.try_emplace(fs::path(file.out).lexically_normal().string(), file.in);
     if (!fresh) throw UsageError(fmt::format("{} and {} would both become {}", at->second, file.in, file.out));
   }
@@ -290,6 +220,8 @@ int run_batch(const Batch& batch, const Common& common, const std::vector<BatchF
       throw UsageError("--jobs: outputs of several inputs would mix on standard output");
     }
   }
+  const auto writes = [&](const BatchFile& file) { return is_standard_output(file.out); };
+  if (batch.json || std::any_of(files.begin(), files.end(), writes)) keep_progress_apart();
   if (files.empty() && !common.quiet) note("there is no file of a fitting name");
   const auto outcomes =
       batch.jobs > 1 && files.size() > 1 ? side_by_side(batch, files, one, turns) : in_order(batch, files, one, turns);

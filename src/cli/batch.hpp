@@ -19,32 +19,44 @@ struct Batch {
   bool joins = false;           // a folder is one input
   bool members = false;         // of a collection each is an input
   unsigned jobs = 1;            // files at a time
-  bool recursive = false, keep_going = false, skip_existing = false, json = false;
+  bool recursive = false, keep_going = false, skip_existing = false, json = false, quiet = false;
 
   /// True where something was asked for that only many files need.
   bool asked() const { return recursive || !names.empty() || !folder.empty(); }
 };
 /// `outputs`: also options about what is written.
 void add_batch(CLI::App& app, Batch& batch, bool outputs);
-/// Files at a time share the processors, where -j does not say how many threads each has.
+/// What a batch takes from other options. Files at a time share the processors, where -j does not say how many threads
+/// each has.
 void divide_threads(Batch& batch, Common& common);
 
 /// UsageError for -0 and -10, which look like levels; as names of files they would fail in a way that says nothing.
 void check_level_words(const std::vector<std::string>& names);
 
+/// An error as it is told, and its exit status; nothing where `f` ended well.
+struct Failure {
+  int status = kError;
+  std::string text;
+};
+std::optional<Failure> failure_of(const std::function<void()>& f);
+
 struct BatchFile {
   std::string in;
   std::string below{};  // what --output-dir mirrors: the path below the folder that was searched, or the file's name
   std::string out{};    // empty = none
+  std::optional<Failure> failed{};  // it was no input to begin with
 };
 /// All files, in the order of the command line, those of a folder by name; each once. In folders, regular files whose
-/// extension `wanted` takes, and with `members` .kvz.tar; links are not followed. UsageError for a folder without -r,
-/// fail(io) for what cannot be read.
+/// extension `wanted` takes, and with `members` .kvz.tar; links are not followed, which is said. UsageError for a
+/// folder without -r, fail(io) for what cannot be read; where the batch keeps going these are files that failed.
 std::vector<BatchFile> batch_files(const Batch& batch, const std::function<bool(std::string_view path)>& wanted);
 /// Says where outputs go: `name` in place of the input's, beside it or below --output-dir. UsageError where two are
 /// one.
 void name_outputs(const Batch& batch, std::vector<BatchFile>& files,
                   const std::function<std::string(const std::string&)>& name);
+
+/// --skip-existing leaves it out: its output is there, and a file.
+bool is_done_before(const Batch& batch, const BatchFile& file);
 
 /// What became of one file.
 struct Outcome {
@@ -63,12 +75,5 @@ struct Turns {
 /// several a summary. Returns the highest status.
 int run_batch(const Batch& batch, const Common& common, const std::vector<BatchFile>& files,
               const std::function<Outcome(const BatchFile&)>& one, const Turns& turns = {});
-
-/// An error as it is told, and its exit status; nothing where `f` ended well.
-struct Failure {
-  int status = kError;
-  std::string text;
-};
-std::optional<Failure> failure_of(const std::function<void()>& f);
 
 }  // namespace kvzip::tool

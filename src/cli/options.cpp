@@ -57,7 +57,7 @@ std::string piped_input(const std::string& missing) {
   struct stat status {};
   const bool there = ::fstat(STDIN_FILENO, &status) == 0;
   if (there && (S_ISFIFO(status.st_mode) || S_ISREG(status.st_mode) || S_ISSOCK(status.st_mode))) return "-";
-  throw CLI::RequiredError(missing);
+  throw CLI::ValidationError(fmt::format("{} is required: a file, or something piped in", missing));
 }
 
 void note_losses(std::string_view format, const Dump& dump, const std::string& path) {
@@ -73,7 +73,10 @@ CLI::App* add_command(CLI::App& app, const Page& page) {
   command->set_help_flag("-h,--help", "show this help");
   const auto limit = [](const std::string& text) {
     const auto bytes = parse_memory(text);
-    if (!bytes) throw CLI::ValidationError("--memlimit", text + ": expected 8M or more, as 512M, 4GiB, 50% or none");
+    const bool share = text.ends_with('%') && !parse_number(text.substr(0, text.size() - 1), 0.0, 100.0);
+    if (!bytes || share) {
+      throw CLI::ValidationError("--memlimit", text + ": expected 8M or more, as 512M, 4GiB, 50% (up to 100%) or none");
+    }
     limit_memory(*bytes);
   };
   command->add_option_function<std::string>("--memlimit", limit, "memory to take at most (default: the machine's)")
@@ -91,6 +94,10 @@ void add_verbosity(CLI::App& app, Common& common) {
   app.add_option_function<int>("--progress-fd", tell, "lines of progress as JSON to a descriptor")
       ->option_text("N")
       ->check(CLI::Range(1, 1 << 20));
+}
+
+void keep_progress_apart() {
+  if (progress_on_output()) throw UsageError("--progress-fd: what is asked for goes there; open another for progress");
 }
 
 void add_trust(CLI::App& app) {
@@ -121,7 +128,14 @@ void add_force(CLI::App& app, Common& common) {
 
 void add_stdout(CLI::App& app, std::string& out) {
   app.add_flag_function(
-      "-c,--stdout", [&out](std::int64_t) { out = "-"; }, "write to standard output, as -o -");
+      "-c,--stdout",
+      [&out](std::int64_t) {
+        if (!out.empty() && !is_standard_output(out)) {
+          throw CLI::ValidationError(fmt::format("-c writes to standard output, -o to {}: choose one", out));
+        }
+        out = "-";
+      },
+      "write to standard output, as -o -");
   app.add_flag_function(
       "-k,--keep", [](std::int64_t) {}, "keep inputs, as always without --rm");
 }
@@ -176,6 +190,10 @@ void refuse_same_file(const std::string& in, const std::string& out) {
 
 void refuse_existing(const std::string& out, bool force) {
   std::error_code ignored;
+  const auto folder = std::filesystem::path(out).parent_path();
+  if (!is_standard_output(out) && !folder.empty() && !std::filesystem::exists(folder, ignored) && !collection_of(out)) {
+    fail_in(folder.string(), ErrorCode::io, "there is no such folder");
+  }
   if (!force && !is_stream_output(out) && std::filesystem::is_regular_file(out, ignored)) {
     Error error(ErrorCode::invalid_argument, "exists already", Hint::overwrite);
     error.add_file(out);
@@ -184,6 +202,7 @@ void refuse_existing(const std::string& out, bool force) {
 }
 
 std::string output_format(const std::string& path, const std::string& to) {
+  if (is_standard_output(path)) keep_progress_apart();
   if (to == "kvz") throw UsageError("--to kvz: to make a container, use 'kvzip compress'");
   if (!to.empty()) {
     const auto known = file_formats();

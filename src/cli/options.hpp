@@ -43,6 +43,8 @@ struct Common {
   unsigned threads = 0;
 };
 void add_verbosity(CLI::App& app, Common& common);
+/// UsageError where lines of progress would go where data does; to be called where that is standard output.
+void keep_progress_apart();
 /// --trust: see kvzip/trust.hpp.
 void add_trust(CLI::App& app);
 void add_threads(CLI::App& app, Common& common);

@@ -104,7 +104,7 @@ std::vector<PrefixPlan> plan_prefixes(const Batch& batch, const std::vector<Batc
   for (std::size_t i = 0; i < files.size(); ++i) {
     std::error_code ignored;
     if (!std::filesystem::is_regular_file(files[i].in, ignored)) continue;  // a pipe gives its bytes once
-    if (batch.skip_existing && std::filesystem::exists(files[i].out)) continue;
+    if (is_done_before(batch, files[i])) continue;
     try {
       planner.add(i);
     } catch (const std::exception&) {

@@ -30,7 +30,7 @@ void name_members(const std::string& out, const Batch& batch, std::vector<BatchF
   }
   name_outputs(flat, files, name);
   for (const BatchFile& file : files) {
-    if (is_base_name(std::filesystem::path(file.out).filename().string())) continue;
+    if (file.failed || is_base_name(std::filesystem::path(file.out).filename().string())) continue;
     throw UsageError(
         fmt::format("{}: a collection has no member of this name: 1 to 255 bytes of UTF-8 without \\ and "
                     "control characters",

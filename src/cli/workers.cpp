@@ -66,56 +66,112 @@ class Board {
   Slot* slots_ = nullptr;
 };
 
+/// Holds back the news of children that end, for wait_for_news().
+class HeldNews {
+ public:
+  HeldNews() {
+    ::sigemptyset(&news_);
+    ::sigaddset(&news_, SIGCHLD);
+    ::sigprocmask(SIG_BLOCK, &news_, &before_);
+  }
+  ~HeldNews() { give_back(); }
+  HeldNews(const HeldNews&) = delete;
+  HeldNews& operator=(const HeldNews&) = delete;
+
+  void give_back() const { ::sigprocmask(SIG_SETMASK, &before_, nullptr); }
+  /// Returns when a child has ended, or soon.
+  void wait_for_news() const {
+    constexpr timespec kSoon{0, 200'000'000};
+    ::sigtimedwait(&news_, nullptr, &kSoon);
+  }
+
+ private:
+  sigset_t news_{}, before_{};
+};
+
 /// In the new process; ends it.
-[[noreturn]] void work(Board& board, std::size_t workers, pid_t parent, bool goes_on,
-                       const std::function<Outcome(std::size_t)>& one) {
+[[noreturn]] void work_on(Board& board, const Work& work, pid_t parent,
+                          const std::function<Outcome(std::size_t)>& one) {
   ::prctl(PR_SET_PDEATHSIG, SIGTERM);  // who ends the parent ends the work
   if (::getppid() != parent) ::_exit(kError);
   struct rlimit limit {};
-  if (::getrlimit(RLIMIT_DATA, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY) limit_memory(limit.rlim_cur / workers);
+  if (::getrlimit(RLIMIT_DATA, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY) {
+    limit_memory(limit.rlim_cur / work.workers);
+  }
   hide_progress();
   std::size_t index = 0;
   while (Slot* slot = board.take(index)) {
     slot->outcome = one(index);
     slot->state = Slot::State::done;
-    if (slot->outcome.status != kDone && !goes_on) board.stop();
+    if (slot->outcome.status != kDone && !work.goes_on) board.stop();
   }
   ::_exit(0);
 }
 
+/// The file that a worker had when it ended, if any, has failed.
+void bury(Board& board, const Work& work, pid_t child, int status,
+          const std::function<void(std::size_t, int signal)>& killed) {
+  for (std::size_t i = 0; i < work.count; ++i) {
+    Slot& slot = board.slot(i);
+    if (slot.worker != child || slot.state != Slot::State::taken) continue;
+    slot.outcome = {};
+    slot.outcome.status = kError;
+    slot.state = Slot::State::done;
+    killed(i, WIFSIGNALED(status) ? WTERMSIG(status) : 0);
+    if (!work.goes_on) board.stop();
+  }
+}
+
+Totals totals_of(Board& board, std::size_t count) {
+  Totals out;
+  for (std::size_t i = 0; i < count; ++i) {
+    if (board.slot(i).state == Slot::State::done) out.add(board.slot(i).outcome);
+  }
+  return out;
+}
+
 }  // namespace
 
-std::vector<std::optional<Outcome>> run_workers(std::size_t workers, std::size_t count, bool goes_on,
-                                                const std::function<Outcome(std::size_t)>& one,
-                                                const std::function<void(std::size_t, int signal)>& killed) {
-  Board board(count);
+void Totals::add(const Outcome& outcome) {
+  ++files;
+  if (!outcome.source_bytes || !outcome.file_bytes) return;
+  source += *outcome.source_bytes;
+  coded += *outcome.file_bytes;
+}
+
+std::vector<std::optional<Outcome>> run_workers(const Work& work, const std::function<Outcome(std::size_t)>& one,
+                                                const std::function<void(std::size_t, int signal)>& killed,
+                                                const std::function<void(const Totals&)>& watch) {
+  Board board(work.count);
   const pid_t parent = ::getpid();
+  const HeldNews news;
   std::size_t running = 0;
-  while (running < std::min(workers, count)) {
+  while (running < std::min(work.workers, work.count)) {
     const pid_t child = ::fork();
-    if (child == 0) work(board, workers, parent, goes_on, one);
+    if (child == 0) {
+      news.give_back();
+      work_on(board, work, parent, one);
+    }
     if (child < 0 && running == 0) fail(ErrorCode::io, "cannot start a process: {}", std::strerror(errno));
     if (child < 0) break;  // fewer do the same
     ++running;
   }
   while (running > 0) {
     int status = 0;
-    const pid_t child = ::wait(&status);
+    const pid_t child = ::waitpid(-1, &status, WNOHANG);
     if (child < 0 && errno == EINTR) continue;
     if (child < 0) break;
-    --running;
-    for (std::size_t i = 0; i < count; ++i) {
-      Slot& slot = board.slot(i);
-      if (slot.worker != child || slot.state != Slot::State::taken) continue;
-      slot.outcome = {};
-      slot.outcome.status = kError;
-      slot.state = Slot::State::done;
-      killed(i, WIFSIGNALED(status) ? WTERMSIG(status) : 0);
-      if (!goes_on) board.stop();
+    if (child == 0) {
+      news.wait_for_news();
+      watch(totals_of(board, work.count));
+      continue;
     }
+    --running;
+    bury(board, work, child, status, killed);
   }
-  std::vector<std::optional<Outcome>> out(count);
-  for (std::size_t i = 0; i < count; ++i) {
+  watch(totals_of(board, work.count));
+  std::vector<std::optional<Outcome>> out(work.count);
+  for (std::size_t i = 0; i < work.count; ++i) {
     if (board.slot(i).state == Slot::State::done) out[i] = board.slot(i).outcome;
   }
   return out;

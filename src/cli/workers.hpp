@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <optional>
 #include <vector>
@@ -11,12 +12,24 @@
 
 namespace kvzip::tool {
 
-/// Forks `workers` processes; each calls `one` for the next of `count` files that nobody has taken, until there is
-/// none, or until one's status is not kDone and `goes_on` is not set. Nothing for files that were not tried. The memory
-/// limit is divided among them. A worker that is killed fails its file: `killed` is told of it. To be called before
-/// this process has threads.
-std::vector<std::optional<Outcome>> run_workers(std::size_t workers, std::size_t count, bool goes_on,
-                                                const std::function<Outcome(std::size_t)>& one,
-                                                const std::function<void(std::size_t, int signal)>& killed);
+/// Of files that were done.
+struct Totals {
+  std::size_t files = 0;
+  std::uint64_t source = 0, coded = 0;  // bytes, where both are known
+
+  void add(const Outcome& outcome);
+};
+
+struct Work {
+  std::size_t workers = 1, count = 0;
+  bool goes_on = false;
+};
+/// Forks processes; each calls `one` for the next file that nobody has taken, until there is none, or until one's
+/// status is not kDone and the work does not go on. Nothing for files that were not tried. The memory limit is divided
+/// among them. A worker that is killed fails its file: `killed` is told of it. `watch` is called now and then. To be
+/// called before this process has threads.
+std::vector<std::optional<Outcome>> run_workers(const Work& work, const std::function<Outcome(std::size_t)>& one,
+                                                const std::function<void(std::size_t, int signal)>& killed,
+                                                const std::function<void(const Totals&)>& watch);
 
 }  // namespace kvzip::tool

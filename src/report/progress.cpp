@@ -3,8 +3,12 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <poll.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cmath>
 #include <cstdio>
 
@@ -14,6 +18,10 @@ namespace {
 using namespace std::chrono_literals;
 constexpr auto kPatience = 500ms, kRefresh = 200ms;
 constexpr auto kSettled = 2s;  // from then on the time left is worth saying
+// With what else is in a line and its escapes less than PIPE_BUF, which a pipe that is ready takes without waiting.
+constexpr std::size_t kLongestTold = 512;
+constexpr int kLastTry = 100;           // milliseconds that the last line of a pass waits for room
+constexpr std::size_t kLeastLabel = 8;  // columns
 
 /// None when below 0.
 int& told_descriptor() {
@@ -30,6 +38,37 @@ double seconds(std::chrono::steady_clock::duration time) {
   return std::chrono::duration<double>(time).count();
 }
 
+/// Columns of the terminal; one that does not say has as many as any.
+std::size_t columns() {
+  winsize size{};
+  return ::ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
+}
+
+bool continues(char c) {
+  return (static_cast<unsigned char>(c) & 0xc0) == 0x80;
+}
+
+/// The end of it, which of a path says most, in so many columns.
+std::string last_columns(const std::string& text, std::size_t wanted) {
+  if (width_of(text) <= wanted) return text;
+  constexpr std::string_view kDots = "...";
+  std::size_t at = text.size();
+  for (std::size_t left = wanted - kDots.size(); left > 0 && at > 0; --left) {
+    do --at;
+    while (at > 0 && continues(text[at]));
+  }
+  return std::string(kDots) + text.substr(at);
+}
+
+std::string first_columns(const std::string& text, std::size_t wanted) {
+  std::size_t at = 0;
+  for (; at < text.size() && wanted > 0; --wanted) {
+    do ++at;
+    while (at < text.size() && continues(text[at]));
+  }
+  return text.substr(0, at);
+}
+
 }  // namespace
 
 bool report_progress_to(int descriptor) {
@@ -38,12 +77,21 @@ bool report_progress_to(int descriptor) {
   return true;
 }
 
-void hide_progress() {
-  hidden() = true;
+bool progress_on_output() {
+  struct stat told {
+  }, output{};
+  return told_descriptor() >= 0 && ::fstat(told_descriptor(), &told) == 0 && ::fstat(STDOUT_FILENO, &output) == 0 &&
+         told.st_dev == output.st_dev && told.st_ino == output.st_ino;
 }
 
-ProgressLine::ProgressLine(std::string_view label, bool wanted)
+void hide_progress() {
+  hidden() = true;
+  notes_clear_line(true);
+}
+
+ProgressLine::ProgressLine(std::string_view label, bool wanted, std::string_view unit)
     : label_(printable(label)),
+      unit_(unit),
       wanted_(wanted && !hidden() && isatty(STDERR_FILENO) == 1),
       start_(Clock::now()),
       next_(start_ + kPatience),
@@ -54,7 +102,9 @@ void ProgressLine::label(std::string_view text) {
 }
 
 ProgressLine::~ProgressLine() {
-  if (shown_) std::fputs("\r\033[K", stderr);
+  if (!shown_) return;
+  std::fputs("\r\033[K", stderr);
+  notes_clear_line(false);
 }
 
 Progress ProgressLine::callback() {
@@ -68,29 +118,52 @@ void ProgressLine::show(std::uint64_t done, std::uint64_t total) {
   if (wanted_) show_people(now, done, total);
 }
 
+std::string ProgressLine::numbers(double spent, std::uint64_t done, std::uint64_t total) const {
+  const double share = total == 0 ? 1 : static_cast<double>(done) / static_cast<double>(total);
+  const std::uint64_t source = unit_.empty() ? done : source_;
+  std::string line = unit_.empty() ? fmt::format("{} of {}", size_text(done), size_text(total))
+                                   : fmt::format("{} of {} {}", done, total, unit_);
+  line += fmt::format(" ({:.0f} %)", 100 * share);
+  if (source > 0)
+    line += fmt::format(", {}/s", size_text(static_cast<std::uint64_t>(static_cast<double>(source) / spent)));
+  if (written_ > 0) line += fmt::format(", {:.2f}x", ratio_of(source, written_).value_or(0));
+  if (share > 0.01 && spent > seconds(kSettled))
+    line += fmt::format(", {:.0f} s left", std::ceil(spent / share - spent));
+  return line;
+}
+
 void ProgressLine::show_people(Clock::time_point now, std::uint64_t done, std::uint64_t total) {
   if (now < next_) return;
   next_ = now + kRefresh;
   shown_ = true;
-  const double share = total == 0 ? 1 : static_cast<double>(done) / static_cast<double>(total);
-  const double spent = seconds(now - start_);
-  std::string line = fmt::format("\r{}: {} of {} ({:.0f} %), {}/s", label_, size_text(done), size_text(total),
-                                 100 * share, size_text(static_cast<std::uint64_t>(static_cast<double>(done) / spent)));
-  if (share > 0.01 && now - start_ > kSettled) {
-    line += fmt::format(", {:.0f} s left", std::ceil(spent / share - spent));
-  }
-  line += "\033[K";
+  const std::size_t room = columns() - 1;  // a line that fills a terminal goes on in the next
+  const std::string said = ": " + numbers(seconds(now - start_), done, total);
+  const std::size_t left = room > said.size() + kLeastLabel ? room - said.size() : kLeastLabel;
+  const std::string line = "\r" + first_columns(last_columns(label_, left) + said, room) + "\033[K";
   std::fwrite(line.data(), 1, line.size(), stderr);
   std::fflush(stderr);
+  notes_clear_line(true);
 }
 
-/// Who no longer listens is told no more.
+/// Who no longer listens is told no more, and nobody is waited for: what a full pipe has no room for is left out.
 void ProgressLine::tell_programs(Clock::time_point now, std::uint64_t done, std::uint64_t total) {
   if (now < next_told_ && done != total) return;
   next_told_ = now + kRefresh;
-  const Json told{{"what", label_}, {"done", done}, {"total", total}, {"seconds", seconds(now - start_)}};
+  pollfd ready{told_descriptor(), POLLOUT, 0};
+  if (::poll(&ready, 1, done == total ? kLastTry : 0) <= 0) return;
+  Json told{
+      {"what", label_.substr(0, kLongestTold)}, {"done", done}, {"total", total}, {"seconds", seconds(now - start_)}};
+  if (!unit_.empty()) told["unit"] = unit_;
+  if (written_ > 0) told["written"] = written_;
   const std::string line = told.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
-  if (::write(told_descriptor(), line.data(), line.size()) != static_cast<ssize_t>(line.size())) told_descriptor() = -1;
+  const ssize_t put = ::write(told_descriptor(), line.data(), line.size());
+  if (put != static_cast<ssize_t>(line.size()) && !(put < 0 && errno == EAGAIN)) told_descriptor() = -1;
+}
+
+void MeteredWriter::append(Part& part) {
+  for (const Bytes& coded : part.coded) bytes_ += coded.size();
+  to_.append(part);
+  line_.written(bytes_);
 }
 
 }  // namespace kvzip::tool

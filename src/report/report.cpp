@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <cmath>
 #include <cstdio>
+#include <system_error>
 
 #include "codec/fail.hpp"
 #include "src/report/csv_fields.hpp"
@@ -14,48 +15,92 @@
 namespace kvzip::tool {
 namespace {
 
-/// Columns a terminal gives the text: one per UTF-8 sequence.
+bool g_over_progress = false;
+std::string g_last_complaint;
+
+/// Bytes of the sequence at `i` that are not to reach a terminal; 0 = none. Besides the control characters of ASCII
+/// these are those above it (C1), and what changes the direction of text (Unicode, UAX 9: U+061C, U+200E, U+200F,
+/// U+202A to U+202E, U+2066 to U+2069) or breaks a line (U+2028, U+2029).
+std::size_t unseen_bytes(std::string_view text, std::size_t i) {
+  const auto at = [&](std::size_t k) { return static_cast<unsigned char>(i + k < text.size() ? text[i + k] : 0); };
+  if (at(0) < 0x20 || at(0) == 0x7f) return 1;
+  if (at(0) == 0xc2 && at(1) >= 0x80 && at(1) < 0xa0) return 2;
+  if (at(0) == 0xd8 && at(1) == 0x9c) return 2;
+  if (at(0) != 0xe2) return 0;
+  const bool marks = at(1) == 0x80 && (at(2) == 0x8e || at(2) == 0x8f || (at(2) >= 0xa8 && at(2) <= 0xae));
+  const bool isolates = at(1) == 0x81 && at(2) >= 0xa6 && at(2) <= 0xa9;
+  return marks || isolates ? 3 : 0;
+}
+
+/// Text that nlohmann writes as it is, which JSON lets stand as \uXXXX. All of these are in strings.
+std::string escaped_json(const std::string& text) {
+  std::string out;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    const std::size_t bytes = text[i] == '\n' ? 0 : unseen_bytes(text, i);
+    if (bytes == 0) {
+      out += text[i];
+      continue;
+    }
+    unsigned code = static_cast<unsigned char>(text[i]);
+    if (bytes > 1) code &= bytes == 2 ? 0x1fu : 0x0fu;
+    for (std::size_t k = 1; k < bytes; ++k) code = code << 6 | (static_cast<unsigned char>(text[i + k]) & 0x3fu);
+    out += fmt::format("\\u{:04x}", code);
+    i += bytes - 1;
+  }
+  return out;
+}
+
+}  // namespace
+
 std::size_t width_of(std::string_view text) {
   return static_cast<std::size_t>(
       std::count_if(text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xc0) != 0x80; }));
 }
 
-}  // namespace
-
 /// A reader that has seen enough, as head, is no failure.
 void print(std::string_view text) {
   if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0) {
     if (errno == EPIPE) return;
-    fail(ErrorCode::io, "standard output: cannot write");
+    fail(ErrorCode::io, "standard output: cannot write: {}", std::generic_category().message(errno));
   }
 }
 
 void print_json(const Json& json) {
-  print(json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
+  print(escaped_json(json.dump(2, ' ', false, Json::error_handler_t::replace)) + "\n");
+}
+
+void print_json_line(const Json& json) {
+  print(escaped_json(json.dump(-1, ' ', false, Json::error_handler_t::replace)) + "\n");
 }
 
 void complain(std::string_view text) {
+  g_last_complaint = text;
   note(fmt::format("kvzip: {}", text));
 }
 
+const std::string& last_complaint() {
+  return g_last_complaint;
+}
+
+void notes_clear_line(bool there_is_one) {
+  g_over_progress = there_is_one && ::isatty(STDERR_FILENO) == 1;
+}
+
 void note(std::string_view text) {
-  const std::string line = printable(text) + "\n";
+  const std::string line = (g_over_progress ? "\r\033[K" : "") + printable(text) + "\n";
   std::fwrite(line.data(), 1, line.size(), stderr);
 }
 
 std::string printable(std::string_view text) {
   std::string out;
   for (std::size_t i = 0; i < text.size(); ++i) {
-    const auto byte = static_cast<unsigned char>(text[i]);
-    const auto next = static_cast<unsigned char>(i + 1 < text.size() ? text[i + 1] : 0);
-    if (byte < 0x20 || byte == 0x7f) {
-      out += fmt::format("\\x{:02x}", byte);
-    } else if (byte == 0xc2 && next >= 0x80 && next < 0xa0) {  // the control characters above ASCII
-      out += fmt::format("\\x{:02x}\\x{:02x}", byte, next);
-      ++i;
-    } else {
+    const std::size_t bytes = unseen_bytes(text, i);
+    if (bytes == 0) {
       out += text[i];
+      continue;
     }
+    for (std::size_t k = 0; k < bytes; ++k) out += fmt::format("\\x{:02x}", static_cast<unsigned char>(text[i + k]));
+    i += bytes - 1;
   }
   return out;
 }
@@ -166,7 +211,7 @@ Json json_model(const ModelInfo& model) {
 
 std::string csv_text(std::string_view text) {
   std::string out = "\"";
-  for (const char c : text) out += c == '"' ? std::string("\"\"") : std::string(1, c);
+  for (const char c : printable(text)) out += c == '"' ? std::string("\"\"") : std::string(1, c);
   return out + "\"";
 }
 

@@ -21,13 +21,20 @@ void print(std::string_view text);
 void print_json(const Json& json);
 /// One line on standard error: "kvzip: ...".
 void complain(std::string_view text);
+/// What it said last.
+const std::string& last_complaint();
 /// One line on standard error, as it is.
 void note(std::string_view text);
 
-/// Names come from files: control characters would reach the terminal.
+/// While there is a line of progress on the terminal, also another process's, what is said takes its place.
+void notes_clear_line(bool there_is_one);
+
+/// Names come from files: control characters would reach the terminal, and others turn the direction of what follows.
 std::string printable(std::string_view text);
 /// printable(), with what Markdown would take for its own escaped.
 std::string markdown_text(std::string_view text);
+/// Columns a terminal gives the text: one per UTF-8 sequence.
+std::size_t width_of(std::string_view text);
 /// "16.78 MB", in powers of ten.
 std::string size_text(std::uint64_t bytes);
 /// "8 x 1024 x 128"; "scalar".
@@ -45,7 +52,10 @@ Json json_number(std::optional<double> value);
 Json json_layer(std::optional<std::uint32_t> layer);
 Json json_model(const ModelInfo& model);
 
-/// Quoted, so that it may hold commas.
+/// On one line, for a stream of them; as print_json() otherwise.
+void print_json_line(const Json& json);
+
+/// Quoted, so that it may hold commas; printable().
 std::string csv_text(std::string_view text);
 /// Numbers as spreadsheets read them; nothing where there is none.
 std::string csv_number(std::optional<double> value);

@@ -177,3 +177,69 @@ kill -TERM $batch
 for _ in $(seq 50); do kill -0 "$worker" 2>/dev/null || break; sleep 0.1; done
 if kill -0 "$worker" 2>/dev/null; then exit 1; fi
 kill $writer
+
+# What cannot be looked into, or is a folder, is one input that fails; links are not followed, and that is said.
+mkdir mixed mixed/in
+cp good.safetensors mixed/1.safetensors
+cp good.safetensors mixed/in/2.safetensors
+expect_status 2 kvzip compress mixed/1.safetensors mixed/in
+[ ! -e mixed/1.safetensors.kvz ]
+expect_status 2 kvzip compress mixed/in mixed/1.safetensors --keep-going
+expect_in stderr "mixed/in is a folder: -r takes the files in it"
+expect_in stderr "2 files: 1 done, 1 failed"
+kvzip verify -q mixed/1.safetensors.kvz
+expect_status 2 kvzip verify mixed/in mixed/1.safetensors.kvz
+expect_in stderr "mixed/1.safetensors.kvz: sound"
+(
+  cd mixed/in
+  long=$(printf 'x%.0s' $(seq 250))
+  for _ in $(seq 20); do mkdir "$long" && cd "$long"; done # a path longer than any that can be opened
+)
+expect_status 5 kvzip compress -r mixed/in --output-dir deep
+[ ! -e deep ]
+expect_status 5 kvzip compress -r mixed/in --output-dir deep --keep-going
+expect_in stderr "cannot read this folder"
+expect_in stderr "2 files: 1 done, 1 failed"
+kvzip verify -q deep/2.safetensors.kvz
+mkdir links
+ln -s ../good.safetensors links/l.safetensors
+ln -s nowhere links/notes.txt
+expect_status 1 kvzip compress -r links
+expect_in stderr "1 symbolic link in folders is not followed, and there is nothing else"
+cp good.safetensors links/m.safetensors
+expect_status 0 kvzip compress -r links --output-dir linked
+expect_in stderr "1 symbolic link in folders is not followed"
+[ "$(ls linked)" = m.safetensors.kvz ]
+expect_status 1 bash -c 'yes | kvzip compress --files0-from - --memlimit 50M'
+expect_in stderr "a name of more than 65535 bytes"
+mkdir -p taken/good.safetensors.kvz
+expect_status 5 kvzip compress good.safetensors --output-dir taken --skip-existing
+expect_in stderr "is a directory"
+
+# What is a container already, and what has two outputs.
+expect_status 2 kvzip compress -f p.kvz
+expect_in stderr "p.kvz: a container already"
+[ ! -e p.kvz.kvz ]
+expect_status 2 kvzip compress -f p.kvz l.safetensors --keep-going
+expect_in stderr "2 files: 1 done, 1 failed"
+expect_status 2 kvzip compress l.safetensors -c -o q.kvz
+expect_in stderr "-c writes to standard output, -o to q.kvz"
+[ ! -e q.kvz ]
+expect_status 0 kvzip compress -q l.safetensors -c -o -
+cmp stdout <(kvzip compress -q l.safetensors -c)
+# A target that is missed says so in its line, too; containers have sizes.
+expect_status 6 kvzip compress -f -q l.safetensors --json --target-ratio 5000
+grep -q '"outcome":"failed","status":6,"error":"l.safetensors: ratio 5000: reached' stdout
+expect_status 0 kvzip verify --json p.kvz
+expect_in stdout "\"source_bytes\":$((2 * 2 * 64 * 16 * 2 + 64 * 4)),\"file_bytes\":$(stat -c %s p.kvz)"
+# Folders of outputs are as closed as those of inputs.
+umask 022
+mkdir -p closed/inner
+chmod 700 closed
+chmod 750 closed/inner
+cp good.safetensors closed/a.safetensors
+cp good.safetensors closed/inner/b.safetensors
+expect_status 0 kvzip compress -q -r closed --output-dir new/sub
+[ "$(stat -c %a new new/sub new/sub/inner | tr '\n' ' ')" = "700 700 750 " ]
+expect_status 5 kvzip compress -q good.safetensors --output-dir good.safetensors/x
+expect_in stderr "good.safetensors: cannot make this folder: "

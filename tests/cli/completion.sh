@@ -37,6 +37,14 @@ _kvzip
 [ "$(complete_line compress a.h5 --saliency pr)" = " proxy " ]
 [ "$(complete_line compress a.h5 --preset = kivi-4)" = " kivi-4 " ]
 [ "$(complete_line sweep a.h5 --presets int8,kivi-4)" = " int8,kivi-4 " ]
+[ "$(complete_line prune a.h5 b.h5 --policy key)" = " keyformer " ]
+[ "$(complete_line prune a.h5 b.h5 --by la)" = " layer " ]
+[ "$(complete_line compress a.h5 --order to)" = " token " ]
+[ "$(complete_line compress a.h5 --role k)" = " key kv " ]
+[ "$(complete_line help dec)" = " decompress " ]
+[ "$(complete_line hel)" = " help " ]
+[[ "$(complete_line -)" == *" -d "*" -t "*" -9 "* ]]
+[ "$(complete_line --dec)" = " --decompress " ]
 # Every option of every command, as its help shows it.
 for command in $(kvzip --help | awk '/^[A-Z]/ { inside = $1 == "Commands:"; next } inside && /^  [a-z]/ { print $1 }'); do
   found=$(complete_line "$command" --)

@@ -116,3 +116,30 @@ status=0
 kvzip inspect - --plot x.svg < <(cat a.kvz) 2>stderr || status=$?
 [ $status = 2 ]
 [ ! -e x.svg ]
+
+# Folders: a dump, or where containers stand in them a line for each; with -r all that is below; JSON a line each.
+mkdir -p tree/deep one
+cp a.safetensors one/
+expect_status 0 kvzip inspect one
+expect_in stdout "one: 10 tensors"
+cp a.safetensors tree/
+cp a.kvz tree/deep/2.kvz
+cp many.kvz tree/deep/10.kvz
+expect_status 0 kvzip inspect tree/deep
+[ "$(awk '{ print $1 }' stdout | tr '\n' ' ')" = "file tree/deep/2.kvz tree/deep/10.kvz " ]
+expect_status 0 kvzip inspect a.kvz tree/deep one
+[ "$(awk '{ print $1 }' stdout | tr '\n' ' ')" = "file a.kvz tree/deep/2.kvz tree/deep/10.kvz one " ]
+expect_status 0 kvzip inspect -r tree
+[ "$(awk 'NR > 1 { print $1 }' stdout | sort | tr '\n' ' ')" = "tree/a.safetensors tree/deep/10.kvz tree/deep/2.kvz " ]
+cp a.safetensors tree/deep/
+expect_status 0 kvzip inspect tree/deep
+[ "$(wc -l <stdout)" = 4 ]
+echo text >tree/deep/z.h5
+expect_status 4 kvzip inspect --json -r tree
+[ "$(wc -l <stdout)" = 4 ]
+[ "$(grep -c '^{"schema":1,"file":"tree/.*}$' stdout)" = 4 ]
+[ "$(grep -c '"kind":"kvz"' stdout)" = 2 ]
+expect_in stderr "tree/deep/z.h5"
+expect_status 0 kvzip inspect --json a.kvz a.safetensors
+[ "$(wc -l <stdout)" = 2 ]
+expect_status 2 kvzip inspect --why a.kvz a.safetensors

@@ -15,6 +15,21 @@ chmod 644 a.safetensors
 kvzip compress -q --no-sync a.safetensors -o out/e.kvz --preset int4
 [ "$(stat -c %a out/e.kvz)" = 644 ]
 [ -z "$(ls -A tmp)" ]
+# With an access list the bits of the group are its mask, and may be one other user's alone.
+if command -v python3 >/dev/null && python3 - 2>/dev/null <<'PY'; then
+import os, struct
+os.chmod("a.safetensors", 0o600)
+none = 0xffffffff
+entries = [(1, 6, none), (2, 4, 12345), (4, 0, none), (16, 4, none), (32, 0, none)]
+os.setxattr("a.safetensors", "system.posix_acl_access", struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *e) for e in entries))
+PY
+  [ "$(stat -c %a a.safetensors)" = 640 ]
+  kvzip compress -q a.safetensors -o out/f.kvz --preset int4
+  [ "$(stat -c %a out/f.kvz)" = 600 ]
+  python3 -c 'import os; os.removexattr("a.safetensors", "system.posix_acl_access")'
+fi
+chmod 644 a.safetensors
+[ -z "$(ls -A tmp)" ]
 
 # Killed at any time: no output, or a whole one, and nothing else.
 rm out/*

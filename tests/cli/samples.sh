@@ -24,6 +24,9 @@ expect_status 0 kvzip compare in/a.safetensors out/a.safetensors.kvz --max-nrmse
 expect_status 6 kvzip compare in/a.safetensors out/a.safetensors.kvz --max-abs 0
 expect_status 0 bash "$samples/batch.sh" in exact gear-2
 expect_status 0 kvzip compare in/deep/b.h5 exact/deep/b.h5.kvz --max-abs 0
+expect_status 0 bash "$samples/batch.sh" in/ out int8 # the same folder
+[ ! -s stdout ]
+[ "$(find out -name '*.kvz' | wc -l)" = 2 ]
 head -c 1000000 "$sample" >in/c.safetensors
 expect_status 3 bash "$samples/batch.sh" in out int8
 [ ! -s stdout ]

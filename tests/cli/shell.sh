@@ -56,3 +56,69 @@ kvzip diff level.safetensors.kvz <(kvzip -q -1 a.safetensors -c) >/dev/null
 kvzip -q -f -d level.safetensors.kvz
 cmp level.safetensors a.safetensors
 kvzip -q -t level.safetensors.kvz
+# Levels beside other commands say nothing, as with other compressors; long names of commands.
+kvzip -q -f -d -9 level.safetensors.kvz
+kvzip -q -f -d level.safetensors.kvz -9
+cmp level.safetensors a.safetensors
+kvzip -q -9 -t level.safetensors.kvz
+kvzip -q -t9 level.safetensors.kvz
+expect_status 0 kvzip -d -q -c level.safetensors.kvz --to safetensors --tokens -100:
+cmp stdout <(kvzip decompress level.safetensors.kvz -c --to safetensors --tokens -100:)
+kvzip --decompress -q -f level.safetensors.kvz
+kvzip --test -q level.safetensors.kvz
+kvzip --list level.safetensors.kvz | cmp - <(kvzip inspect level.safetensors.kvz)
+
+# Words that lead on, in the tool's own.
+expect_status 2 kvzip help nonsense
+expect_in stderr "there is no command 'nonsense'"
+expect_status 2 kvzip help comprss
+expect_in stderr "did you mean 'compress'?"
+kvzip help | cmp - <(kvzip --help)
+said() { # TEXT COMMAND...
+  local text=$1
+  shift
+  expect_status 2 "$@"
+  expect_in stderr "$text"
+}
+said "to decode this file: kvzip decompress level.safetensors.kvz" kvzip level.safetensors.kvz
+said "did you mean 'decompress'?" kvzip uncompress a.kvz
+said "did you mean 'compress'?" kvzip COMPRESS a.safetensors
+said "did you mean 'gear-2'?" kvzip compress a.safetensors --preset GEAR-2
+said "its value is missing" kvzip compress a.safetensors -o
+said "it was given 2 times" kvzip compress a.safetensors -o x.kvz -o y.kvz
+said "what is 'c' for?" kvzip diff a.kvz a.kvz c
+said "an input without a name" kvzip compress ''
+said "as a.safetensors" kvzip decompress a.kvz
+said "up to 100%" kvzip verify a.kvz --memlimit 1000%
+expect_status 5 kvzip compress a.safetensors -o no/such.kvz
+expect_in stderr "no: there is no such folder"
+printf 'hello\n' >hello
+head -c 5000 /dev/zero >zeros
+for other in hello zeros level.safetensors; do
+  for command in "recover $other" "append $other a.safetensors" "cut $other -o x.kvz --share 0.5"; do
+    # shellcheck disable=SC2086
+    expect_status 3 kvzip $command
+    expect_in stderr "$other: not a .kvz container"
+  done
+done
+printf '\x10\0\0\0\0\0\0\0{"a": 1e999     }' >overflow.safetensors
+expect_status 3 kvzip inspect overflow.safetensors
+if grep -F json.exception stderr; then exit 1; fi
+
+# What cannot be written fails, the pages of help, too.
+for command in --help -V "compress --help" "help verify" list; do
+  # shellcheck disable=SC2086
+  status=0 && kvzip $command >/dev/full 2>stderr || status=$?
+  [ $status = 5 ]
+  expect_in stderr "cannot write: No space left on device"
+done
+
+# Characters that turn the direction of text, or speak to the terminal, are shown as what they are.
+odd=$(printf 'x\xe2\x80\xaegnp\xc2\x9b.safetensors')
+cp a.safetensors "$odd"
+expect_status 0 kvzip compress "$odd" --preset int4 --json
+expect_in stderr 'x\xe2\x80\xaegnp\xc2\x9b.safetensors'
+expect_in stdout '"input":"x\u202egnp\u009b.safetensors"'
+kvzip convert a.safetensors esc.safetensors --map 'layers.0.key=key:HTD:name=k'"$(printf '\033[31m')"
+kvzip compare esc.safetensors esc.safetensors --csv >esc.csv
+expect_in esc.csv '\x1b[31m'

@@ -22,6 +22,7 @@ TEST_CASE("the nearest word is at most two letters away, and shares more than ha
   CHECK(nearest(std::string(65, 'a'), known).empty());
   CHECK(did_you_mean("packs", known) == "; did you mean 'pack'?");
   CHECK(did_you_mean("zzz", known).empty());
+  CHECK(nearest("RANS", known) == "rans");
 }
 
 }  // namespace kvzip::test
