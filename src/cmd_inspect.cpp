@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <functional>
 #include <map>
 #include <memory>
@@ -9,6 +10,8 @@
 
 #include "codec/fail.hpp"
 #include "formats/collection.hpp"
+#include "formats/file.hpp"
+#include "formats/kvz/kvz.hpp"
 #include "kvzip/container.hpp"
 #include "src/cli/batch.hpp"
 #include "src/commands.hpp"
@@ -167,11 +170,26 @@ int inspect_tables(const InspectArguments& o, const std::string& file, const std
   return kDone;
 }
 
+/// A container whose first tokens are in another that is not here is shown by itself.
+std::unique_ptr<DumpReader> open_shown(const std::string& file,
+                                       const std::function<std::unique_ptr<DumpReader>()>& open) {
+  try {
+    return open();
+  } catch (const Error& error) {
+    std::error_code ignored;
+    if (!std::filesystem::is_regular_file(file, ignored) || is_collection(file)) throw;
+    std::unique_ptr<KvzReader> own;
+    if (failure_of([&] { own = open_kvz_own(file); }) || !own->description().base) throw;
+    note(fmt::format("{}: {}; shown are the tokens that it holds itself", input_name(file), error.what()));
+    return own;
+  }
+}
+
 int inspect_file(const InspectArguments& o, const std::string& file) {
   const std::string name = input_name(file);
   if (names_tables(file)) return inspect_tables(o, file, name);
   return with_file(file, [&] {
-    const auto opened = open_inputs({file}, false, o.recognising);
+    const auto opened = open_shown(file, [&] { return open_inputs({file}, false, o.recognising); });
     note_quantised(*opened);
     // What is in a container is shown as it is there.
     DumpReader* blocks = opened->traits().container != nullptr && !o.why ? stored_blocks(*opened) : nullptr;
@@ -218,7 +236,7 @@ struct Listed {
 
 Listed listed(const std::string& file) {
   return with_file(file, [&] {
-    const auto reader = open_reader(file);
+    const auto reader = open_shown(file, [&] { return open_reader(file); });
     Listed out;
     DumpReader* blocks = stored_blocks(*reader);
     const Dump& stored = blocks != nullptr ? blocks->dump() : reader->dump();
