@@ -103,11 +103,13 @@ class Kept {
     const std::lock_guard lock(mutex_);
     if (keepers != 0) turns_.swap(turns);
   }
-  void release_all() {
+  bool release_all() {
     const std::lock_guard lock(mutex_);
+    const bool any = count_ > 0 || turns_;
     turns_.reset();
     for (std::size_t i = 0; i < count_; ++i) release(blocks_[i].memory, blocks_[i].bytes);
     count_ = bytes_ = 0;
+    return any;
   }
 
  private:
@@ -145,9 +147,14 @@ KeepMemory::KeepMemory() {
 }
 
 KeepMemory::~KeepMemory() {
-  if (--keepers != 0) return;
+  if (--keepers == 0) release_kept_memory();
+}
+
+bool release_kept_memory() noexcept {
   const std::lock_guard lock(threads().mutex);
-  for (Kept* kept : threads().all) kept->release_all();
+  bool any = false;
+  for (Kept* kept : threads().all) any = kept->release_all() || any;
+  return any;
 }
 
 void* take_memory(std::size_t bytes) {

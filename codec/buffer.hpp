@@ -16,6 +16,9 @@ namespace kvzip {
 void* take_memory(std::size_t bytes);
 void give_memory(void* memory, std::size_t bytes) noexcept;
 
+/// Gives back what all threads keep; false where that is nothing.
+bool release_kept_memory() noexcept;
+
 /// The sines of rotary.cpp that this thread had last, since every layer asks for the same ones: kept as memory is.
 struct Turns;
 std::shared_ptr<const Turns> kept_turns();

@@ -25,14 +25,22 @@ FileDescriptor duplicate(int fd, const std::string& name) {
   return FileDescriptor(copy);
 }
 
-std::unique_ptr<TemporaryFile> spool(InputStream& in) {
+std::unique_ptr<TemporaryFile> spool(InputStream& in, std::uint64_t most) {
   auto out = std::make_unique<TemporaryFile>(temporary_directory() + "/input");
   const std::string name = "temporary copy of " + in.name() + " in " + temporary_directory();
+  struct stat status {};
+  const bool device = ::fstat(in.descriptor(), &status) == 0 && S_ISCHR(status.st_mode);
+  if (most == kUnbounded && device && ::isatty(in.descriptor()) == 0 && !in.peek(1).empty()) {
+    fail_in(in.name(), ErrorCode::invalid_argument, "is a device, of which nobody knows where it ends");
+  }
   std::vector<std::byte> buffer(kCopyBytes);
+  std::uint64_t left = most == kUnbounded ? most : most + 1;
   for (;;) {
+    buffer.resize(std::min<std::uint64_t>(left, buffer.size()));
     const std::size_t got = in.read(buffer);
     write_all(out->descriptor(), {buffer.data(), got}, name);
-    if (got < buffer.size()) return out;
+    left -= got;
+    if (got < buffer.size() || left == 0) return out;
   }
 }
 
@@ -76,7 +84,7 @@ FileDescriptor unnamed_temporary_file() {
   return duplicate(named.descriptor(), directory);
 }
 
-InputFile::InputFile(const std::string& path, const std::function<void(InputStream&)>& look)
+InputFile::InputFile(const std::string& path, const Look& look)
     : fd_(::open(path.c_str(), O_RDONLY | O_CLOEXEC)), path_(path), named_(true) {
   if (fd_.get() < 0 && errno == ENOTDIR) {
     open_member();
@@ -88,8 +96,7 @@ InputFile::InputFile(const std::string& path, const std::function<void(InputStre
   if (S_ISDIR(status.st_mode)) fail_in(path, ErrorCode::io, "is a directory");
   if (!S_ISREG(status.st_mode) && !S_ISBLK(status.st_mode)) {
     InputStream stream(fd_.get(), path);
-    if (look) look(stream);
-    copy_ = spool(stream);
+    copy_ = spool(stream, look(stream));
     fd_ = duplicate(copy_->descriptor(), path);
   }
   inspect();
@@ -151,7 +158,7 @@ void InputFile::drop_name() {
   copy_.reset();
 }
 
-InputFile InputFile::spool_stdin() {
+InputFile InputFile::spool_stdin(std::uint64_t most) {
   InputStream& in = stdin_stream();
   struct stat status {};
   const int fd = in.descriptor();
@@ -163,7 +170,7 @@ InputFile InputFile::spool_stdin() {
     file.watch();
     return file;
   }
-  std::unique_ptr<TemporaryFile> copy = spool(in);
+  std::unique_ptr<TemporaryFile> copy = spool(in, most);
   InputFile file(duplicate(copy->descriptor(), in.name()), in.name());
   file.copy_ = std::move(copy);
   return file;
@@ -215,20 +222,24 @@ std::size_t InputStream::take(std::span<std::byte> out) {
 }
 
 std::span<const std::byte> InputStream::peek(std::size_t n) {
+  if (peeked() >= n) return {peeked_.data() + front_, n};
+  peeked_.erase(peeked_.begin(), peeked_.begin() + static_cast<std::ptrdiff_t>(std::exchange(front_, 0)));
+  // Room for what was asked for is made as the input brings it.
   while (peeked_.size() < n) {
     const std::size_t had = peeked_.size();
-    peeked_.resize(n);
+    peeked_.resize(std::min(n, had + kCopyBytes));
     const std::size_t got = take(std::span(peeked_).subspan(had));
     peeked_.resize(had + got);
     if (got == 0) break;
   }
-  return {peeked_.data(), std::min(n, peeked_.size())};
+  return peeked_;
 }
 
 std::size_t InputStream::read(std::span<std::byte> out) {
-  std::size_t done = std::min(out.size(), peeked_.size());
-  std::copy_n(peeked_.begin(), done, out.begin());
-  peeked_.erase(peeked_.begin(), peeked_.begin() + static_cast<std::ptrdiff_t>(done));
+  std::size_t done = std::min(out.size(), peeked());
+  std::copy_n(peeked_.begin() + static_cast<std::ptrdiff_t>(front_), done, out.begin());
+  front_ += done;
+  if (front_ == peeked_.size()) peeked_.clear(), front_ = 0;
   while (done < out.size()) {
     const std::size_t got = take(out.subspan(done));
     if (got == 0) break;
@@ -236,6 +247,23 @@ std::size_t InputStream::read(std::span<std::byte> out) {
   }
   position_ += done;
   return done;
+}
+
+std::string read_text(const std::string& path, std::uint64_t most, std::string_view what) {
+  FileDescriptor own;
+  if (path != "-") own = FileDescriptor(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (path != "-" && own.get() < 0) fail_errno(path, "open");
+  InputStream named(own.get(), path);
+  InputStream& in = path == "-" ? stdin_stream() : named;
+  std::string text;
+  for (std::size_t got = kCopyBytes; got == kCopyBytes;) {
+    const std::size_t before = text.size();
+    text.resize(before + kCopyBytes);
+    got = in.read(std::as_writable_bytes(std::span(text)).subspan(before));
+    text.resize(before + got);
+    if (text.size() > most) fail(ErrorCode::limit, "too long for {}", what);
+  }
+  return text;
 }
 
 InputStream& stdin_stream() {

@@ -52,13 +52,18 @@ class TemporaryFile;
 class InputStream;
 struct WatchedFile;
 
+/// Shown the first bytes of what has no length, as a pipe: refuses what they cannot begin, and says how many bytes
+/// there can be in all. One more than that is still taken, so that whoever reads them sees that there are too many.
+using Look = std::function<std::uint64_t(InputStream&)>;
+inline constexpr std::uint64_t kUnbounded = ~std::uint64_t{0};
+
 /// A file to read at any position. A pipe is copied to a temporary file first. FILE/NAME is a member of a collection
 /// (formats/collection.hpp).
 class InputFile {
  public:
-  explicit InputFile(const std::string& path) : InputFile(path, {}) {}
-  /// A pipe's first bytes are shown to `look`, which may refuse them, before they are copied.
-  InputFile(const std::string& path, const std::function<void(InputStream&)>& look);
+  /// A pipe's bytes are taken unseen until they end: only for what is known to be a regular file.
+  explicit InputFile(const std::string& path) : InputFile(path, [](InputStream&) { return kUnbounded; }) {}
+  InputFile(const std::string& path, const Look& look);
   /// Takes over an open descriptor of a seekable file; `name` stands for it in messages.
   InputFile(FileDescriptor fd, std::string name);
   /// Stands for a file: size() and read_at() are the source's.
@@ -70,9 +75,9 @@ class InputFile {
   InputFile(InputFile&&) noexcept;
   InputFile& operator=(InputFile&&) noexcept;
   ~InputFile();
-  /// What is left of stdin_stream(), copied to a temporary file (standard input that is a whole regular file is used as
-  /// it is).
-  static InputFile spool_stdin();
+  /// What is left of stdin_stream(), `most` bytes and one more, copied to a temporary file (standard input that is a
+  /// whole regular file is used as it is).
+  static InputFile spool_stdin(std::uint64_t most = kUnbounded);
 
   const std::string& path() const { return path_; }
   std::uint64_t size() const { return size_; }
@@ -105,6 +110,9 @@ class InputFile {
   FileIdentity identity_;
 };
 
+/// The whole of a file, a pipe or (as "-") standard input; fail(limit) for more than `most` bytes, "too long for WHAT".
+std::string read_text(const std::string& path, std::uint64_t most, std::string_view what);
+
 /// A descriptor read once from front to back, whose first bytes can be looked at before they are taken.
 class InputStream {
  public:
@@ -115,7 +123,7 @@ class InputStream {
   /// The next bytes, without taking them; fewer than n only at the end of the input. Valid until the next call.
   std::span<const std::byte> peek(std::size_t n);
   /// Bytes looked at and not yet taken.
-  std::size_t peeked() const { return peeked_.size(); }
+  std::size_t peeked() const { return peeked_.size() - front_; }
   /// Takes bytes; returns how many, fewer than asked for only at the end of the input.
   std::size_t read(std::span<std::byte> out);
   /// Bytes taken so far.
@@ -128,6 +136,7 @@ class InputStream {
   std::size_t take(std::span<std::byte> out);
 
   std::vector<std::byte> peeked_;
+  std::size_t front_ = 0;  // of what is peeked and not taken
   std::uint64_t position_ = 0, left_;
 };
 /// The process's standard input: whoever looks at its first bytes and whoever reads on share this one object.

@@ -93,12 +93,13 @@ std::unique_ptr<DumpReader> open_kvz_file(InputFile file) {
 
 constexpr std::array kFormats{
     Format{"safetensors", ".safetensors", "tensors of machine learning frameworks", is_safetensors, open_safetensors,
-           create_safetensors},
+           create_safetensors, nullptr, safetensors_bytes},
     Format{"hdf5", ".h5 .hdf5 .hdf", "HDF5, every dataset a tensor", is_hdf5, open_hdf5_file, create_hdf5, hdf5_losses},
     Format{"npz", ".npz", "arrays of NumPy in a zip archive", is_npz, open_npz, create_npz},
-    Format{"npy", ".npy", "one array of NumPy", is_npy, open_npy, create_npy, npy_losses},
+    Format{"npy", ".npy", "one array of NumPy", is_npy, open_npy, create_npy, npy_losses, npy_bytes},
     Format{"llama", "", "sessions and slots of llama.cpp", is_llama, open_llama, create_llama, llama_losses},
-    Format{"lmcache", ".data", "chunks of LMCache's file connector", is_lmcache, open_lmcache, nullptr},
+    Format{"lmcache", ".data", "chunks of LMCache's file connector", is_lmcache, open_lmcache, nullptr, nullptr,
+           lmcache_bytes},
     Format{"kvz", ".kvz", "the container of kvzip", begins_container, open_kvz_file, nullptr},
 };
 
@@ -181,7 +182,7 @@ std::unique_ptr<DumpReader> open_stdin() {
   const auto watched = watch_input(in.descriptor(), in.name());  // its permissions, when it is a file
   const Format& format = probe_format(in.peek(kProbeBytes), in.name());
   if (format.probe == begins_container) return values_of(open_kvz("-"));
-  return values_of(format.open(InputFile::spool_stdin()));
+  return values_of(format.open(open_input("-")));
 }
 
 const Format* find_format(ByteView first) {
@@ -234,11 +235,25 @@ const Format& probe_format(ByteView first, const std::string& path) {
   return *found;
 }
 
+InputFile open_input(const std::string& path) {
+  std::uint64_t most = kUnbounded;
+  const Look look = [&](InputStream& in) {
+    const Format& format = probe_format(in.peek(kProbeBytes), in.name());
+    if (format.stated_bytes != nullptr) most = in_file(in.name(), [&] { return format.stated_bytes(in); });
+    return most;
+  };
+  InputFile file = path == "-" ? InputFile::spool_stdin(look(stdin_stream())) : InputFile(path, look);
+  if (file.size() > most) {
+    fail_in(file.path(), ErrorCode::corrupt, "it goes on behind the {} bytes that its header tells of", most);
+  }
+  return file;
+}
+
 std::unique_ptr<DumpReader> open_reader(const std::string& path) {
   if (path == "-") return open_stdin();
   std::error_code ignored;
   if (std::filesystem::is_directory(path, ignored)) return open_folder(path);
-  InputFile file(path, [&](InputStream& in) { probe_format(in.peek(kProbeBytes), path); });
+  InputFile file = open_input(path);
   if (const auto told = told_of(file, path)) return open_raw(std::move(file), *told->raw, told->attributes);
   return open_file(std::move(file));
 }

@@ -26,10 +26,15 @@ struct Format {
   std::unique_ptr<DumpWriter> (*create)(Destination to, const Dump& dump);
   /// What a file of this name does not say of a dump; no function: it says all, or create() refuses.
   std::vector<std::string> (*losses)(const Dump& dump, std::string_view path) = nullptr;
+  /// The length of a file that begins so, where its header says it; what is too short is left to open().
+  std::uint64_t (*stated_bytes)(InputStream& in) = nullptr;
 };
 std::span<const Format> format_table();
 
 /// The format of a file that starts with these bytes. Otherwise fails with what the file looks like.
 const Format& probe_format(ByteView first, const std::string& path);
+
+/// A file of any format, or standard input as "-". Of a pipe no more is copied than its header tells of.
+InputFile open_input(const std::string& path);
 
 }  // namespace kvzip

@@ -106,6 +106,11 @@ bool is_lmcache(ByteView first) {
   return !headers_of(first).empty();
 }
 
+std::uint64_t lmcache_bytes(InputStream& in) {
+  const std::vector<Header> all = headers_of(in.peek(kFrontBytes + kGroupBytes * kMostGroups));
+  return all.empty() ? kUnbounded : all.front().size() + all.front().bytes;
+}
+
 std::unique_ptr<DumpReader> open_lmcache(InputFile file) {
   return std::make_unique<LmcacheReader>(std::move(file));
 }

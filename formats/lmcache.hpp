@@ -13,5 +13,7 @@ namespace kvzip {
 bool is_lmcache(ByteView first);
 /// One tensor kv_cache or, where a header has several groups, group_0, group_1 and so on.
 std::unique_ptr<DumpReader> open_lmcache(InputFile file);
+/// As Format::stated_bytes.
+std::uint64_t lmcache_bytes(InputStream& in);
 
 }  // namespace kvzip

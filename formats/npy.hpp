@@ -17,6 +17,8 @@ namespace kvzip {
 
 /// The tensor is called like the file.
 std::unique_ptr<DumpReader> open_npy(InputFile file);
+/// As Format::stated_bytes.
+std::uint64_t npy_bytes(InputStream& in);
 std::unique_ptr<DumpReader> open_npz(InputFile file);
 /// fail(unsupported) unless the dump has one tensor.
 std::unique_ptr<DumpWriter> create_npy(Destination to, const Dump& dump);

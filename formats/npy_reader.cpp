@@ -264,6 +264,19 @@ std::unique_ptr<DumpReader> open_npy(InputFile file) {
   return reader;
 }
 
+std::uint64_t npy_bytes(InputStream& in) {
+  const ByteView start = in.peek(kNumpyStart);
+  if (start.size() < kNumpyStart) return kUnbounded;
+  const std::size_t header = numpy_header_bytes(start, kUnbounded);
+  const ByteView front = in.peek(header);
+  if (front.size() < header) return kUnbounded;
+  const NumpyArray array = parse_numpy_header(front);
+  std::uint64_t end = 0;
+  const bool known =
+      array.dtype && !__builtin_add_overflow(array.begin, TensorInfo{{}, *array.dtype, array.shape}.bytes(), &end);
+  return known ? end : kUnbounded;
+}
+
 std::unique_ptr<DumpReader> open_npz(InputFile file) {
   const std::string name = file.path();
   auto reader = std::make_unique<NumpyReader>(std::move(file));

@@ -3,13 +3,15 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 
 namespace kvzip {
 
-/// Threads for a request of so many (0 = all): at most 256, and fewer where limits of the process's memory (setrlimit)
-/// leave no room for more. What starts threads would end the process when one cannot be had.
-unsigned threads_to_use(unsigned wanted);
+/// Threads for a request of so many (0 = all): at most 256, and fewer where limits of memory (setrlimit) or of
+/// processes leave no room for more. What starts threads would end the process when one cannot be had. `each`: bytes
+/// that a thread needs, if that is known to be much.
+unsigned threads_to_use(unsigned wanted, std::uint64_t each = 0);
 
 /// Calls run(0) to run(count - 1), each once, on up to `threads` threads (0 = all), in any order. What a turn throws is
 /// thrown here; of several, one.

@@ -35,10 +35,16 @@ std::string_view cache_name(Role role) {
   return role == Role::key ? "key_cache" : role == Role::value ? "value_cache" : "kv_cache";
 }
 
-/// The shape that makes so many bytes.
-std::vector<std::uint64_t> shape_of(const RawLayout& layout, std::uint64_t file_bytes) {
+/// With 1 for what is not known.
+TensorInfo known_part(const RawLayout& layout) {
   TensorInfo known{{}, layout.dtype, {}};
   for (const auto& extent : layout.extents) known.shape.push_back(extent.value_or(1));
+  return known;
+}
+
+/// The shape that makes so many bytes.
+std::vector<std::uint64_t> shape_of(const RawLayout& layout, std::uint64_t file_bytes) {
+  TensorInfo known = known_part(layout);
   const auto open = std::ranges::find_if(layout.extents, is_open);
   const std::uint64_t bytes = known.bytes();
   if (open != layout.extents.end() && bytes > 0 && file_bytes % bytes == 0) {
@@ -104,6 +110,11 @@ RawLayout parse_raw(std::string_view text) {
     fail(ErrorCode::invalid_argument, "'{}': axis 2 has the extent 2", text);
   }
   return out;
+}
+
+std::optional<std::uint64_t> bytes_of(const RawLayout& layout) {
+  if (std::ranges::any_of(layout.extents, is_open)) return std::nullopt;
+  return known_part(layout).bytes();
 }
 
 std::unique_ptr<DumpReader> open_raw(InputFile file, const RawLayout& layout,

@@ -25,6 +25,9 @@ struct RawLayout {
 /// Reads "kv:2LTHD:bf16:2x32x-x8x128", in which - is what the file's size gives. fail(invalid_argument).
 RawLayout parse_raw(std::string_view text);
 
+/// The file's size, where all extents are known.
+std::optional<std::uint64_t> bytes_of(const RawLayout& layout);
+
 /// One tensor, called key_cache, value_cache or kv_cache, whose axes the dump states. fail(invalid_argument) where the
 /// layout does not make the file's bytes.
 /// `attributes` are the dump's, too.

@@ -2,6 +2,8 @@
 // A length of 8 bytes, a JSON header, and the tensors' bytes.
 #include "formats/safetensors.hpp"
 
+#include <cstring>
+
 #include "codec/fail.hpp"
 #include "codec/limits.hpp"
 #include "formats/placed.hpp"
@@ -12,6 +14,12 @@ namespace {
 
 constexpr std::uint64_t kLengthBytes = 8;
 
+void check_length(std::uint64_t length) {
+  if (length <= limits::kSafetensorsHeader) return;
+  fail(ErrorCode::limit, "a safetensors header of {} bytes is over the format's limit of {}", length,
+       limits::kSafetensorsHeader);
+}
+
 class SafetensorsReader : public PlacedReader {
  public:
   explicit SafetensorsReader(InputFile file) : PlacedReader(std::move(file)) {
@@ -20,10 +28,7 @@ class SafetensorsReader : public PlacedReader {
     }
     std::uint64_t length = 0;
     file_.read_at(0, std::as_writable_bytes(std::span(&length, 1)));
-    if (length > limits::kSafetensorsHeader) {
-      fail_in(file_.path(), ErrorCode::limit, "a safetensors header of {} bytes is over the format's limit of {}",
-              length, limits::kSafetensorsHeader);
-    }
+    in_file(file_.path(), [&] { check_length(length); });
     const std::uint64_t rest = file_.size() - kLengthBytes;
     if (length > rest) {
       fail_in(file_.path(), ErrorCode::truncated, "the safetensors header has {} bytes, but only {} follow its length",
@@ -55,6 +60,18 @@ class SafetensorsWriter : public PlacedWriter {
 
 std::unique_ptr<DumpReader> open_safetensors(InputFile file) {
   return std::make_unique<SafetensorsReader>(std::move(file));
+}
+
+std::uint64_t safetensors_bytes(InputStream& in) {
+  std::uint64_t length = 0;
+  const ByteView first = in.peek(kLengthBytes);
+  if (first.size() < kLengthBytes) return kUnbounded;
+  std::memcpy(&length, first.data(), kLengthBytes);
+  check_length(length);
+  const ByteView header = in.peek(kLengthBytes + length);
+  if (header.size() < kLengthBytes + length) return kUnbounded;
+  const ByteView json = header.subspan(kLengthBytes);
+  return kLengthBytes + length + safetensors_data_bytes({reinterpret_cast<const char*>(json.data()), json.size()});
 }
 
 std::unique_ptr<DumpWriter> create_safetensors(Destination to, const Dump& dump) {

@@ -11,6 +11,8 @@
 namespace kvzip {
 
 std::unique_ptr<DumpReader> open_safetensors(InputFile file);
+/// As Format::stated_bytes.
+std::uint64_t safetensors_bytes(InputStream& in);
 /// The path "-" writes standard output. Parts may come in any order, cut in any way.
 std::unique_ptr<DumpWriter> create_safetensors(Destination to, const Dump& dump);
 

@@ -14,7 +14,6 @@
 namespace kvzip {
 namespace {
 
-constexpr std::size_t kMaxMetadata = std::size_t{1} << 20;
 constexpr std::size_t kMaxExtraDepth = 16;
 
 struct Entry {
@@ -190,10 +189,11 @@ bool HeaderSax::key(string_t& name) {
     if (value.back() != '{') value += ',';
     value += json_string(name) + ':';
   } else if (state_ == State::top) {
+    if (entries.size() >= limits::kTensors) fail(ErrorCode::limit, "header: more than {} tensors", limits::kTensors);
     name_ = std::move(name);
   } else if (state_ == State::metadata) {
-    if (metadata.size() >= kMaxMetadata) {
-      fail(ErrorCode::limit, "header: more than {} entries in {}", kMaxMetadata, kMetadata);
+    if (metadata.size() >= limits::kMetadata) {
+      fail(ErrorCode::limit, "header: more than {} entries in {}", limits::kMetadata, kMetadata);
     }
     metadata.push_back({std::move(name), {}});
   } else {
@@ -287,15 +287,27 @@ void check_coverage(const std::vector<Entry>& entries, std::uint64_t data_bytes)
   }
 }
 
-}  // namespace
-
-SafetensorsHeader parse_safetensors_header(std::string_view json, std::uint64_t data_bytes) {
+void parse(std::string_view json, HeaderSax& sax) {
   if (!json.starts_with('{')) fail(ErrorCode::corrupt, "header: must start with '{{'");
   // npos + 1 is 0, so a header of spaces alone would come out empty.
   json = json.substr(0, json.find_last_not_of(' ') + 1);
-  HeaderSax sax;
   nlohmann::json::sax_parse(json, &sax);
   if (!json.ends_with('}')) fail(ErrorCode::corrupt, "header: only spaces may follow the last '}}'");
+}
+
+}  // namespace
+
+std::uint64_t safetensors_data_bytes(std::string_view json) {
+  HeaderSax sax;
+  parse(json, sax);
+  std::uint64_t end = 0;
+  for (const Entry& entry : sax.entries) end = std::max(end, entry.offsets[1]);
+  return end;
+}
+
+SafetensorsHeader parse_safetensors_header(std::string_view json, std::uint64_t data_bytes) {
+  HeaderSax sax;
+  parse(json, sax);
   require_distinct(
       sax.entries, [](const Entry& e) -> std::string_view { return e.info.name; }, ErrorCode::corrupt, "header");
   require_distinct(

@@ -19,6 +19,9 @@ struct SafetensorsHeader {
 /// Checks everything that the specification demands, against the length of the data that follows the header.
 SafetensorsHeader parse_safetensors_header(std::string_view json, std::uint64_t data_bytes);
 
+/// Where the last tensor ends in that data.
+std::uint64_t safetensors_data_bytes(std::string_view json);
+
 /// The header's text, padded with spaces to a multiple of 8 bytes, for data that lies in the order of dump.tensors.
 std::string safetensors_header_text(const Dump& dump);
 

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What goes through the walk: a reader's own parts, or another's, whose slices are read one by one.
+#include <algorithm>
+
 #include "formats/parts.hpp"
 #include "formats/walk.hpp"
 #include "kvzip/io.hpp"
@@ -35,10 +37,29 @@ std::uint64_t source_bytes(const Dump& dump, const Part& part) {
   return bytes;
 }
 
+/// Memory for the largest part, about: the elements, of two parts a thread, and three matrices of floats, in which
+/// stages work. Of many parts some are looked at: they are alike.
+template <typename PartAt>
+std::uint64_t part_bytes(const Dump& dump, std::uint64_t parts, const PartAt& part_at) {
+  constexpr std::uint64_t kLooks = 1024, kFloats = 3 * sizeof(float);
+  double most = 0;
+  for (std::uint64_t look = 0; look < std::min(parts, kLooks); ++look) {
+    const std::uint64_t index = parts <= kLooks ? look : parts / kLooks * look;
+    double bytes = 0;
+    for (const Slice& slice : part_at(index).slices) {
+      const double unit = static_cast<double>(2 * slice_unit(dump.tensors[slice.tensor]) + kFloats);
+      bytes += static_cast<double>(slice.elements()) * unit;
+    }
+    most = std::max(most, bytes);
+  }
+  return most < 0x1p63 ? static_cast<std::uint64_t>(most) : std::uint64_t{1} << 63;
+}
+
 /// Visits after `expand`; counts what is merged.
 void take_through(DumpReader& reader, Walk steps, const PartStep& expand, const PartStep& visit, const PartStep& merge,
                   unsigned threads, const Progress& progress) {
   Meter meter(reader.dump(), progress);
+  steps.again = !reader.traits().once;
   steps.visit = [&](Part& part) {
     if (expand) expand(part);
     if (visit) visit(part);
@@ -56,6 +77,7 @@ void for_each_part(DumpReader& reader, const PartStep& visit, const PartStep& me
                    const Progress& progress) {
   Walk steps;
   steps.parts = reader.part_count();
+  steps.part_bytes = part_bytes(reader.dump(), steps.parts, [&](std::uint64_t index) { return reader.part(index); });
   steps.fetch = [&](Part& part, std::uint64_t index) {
     renew(part, reader.part(index));
     part.index = index;
@@ -69,6 +91,7 @@ void for_each_part(DumpReader& reader, const PartList& parts, const PartStep& vi
                    unsigned threads, const Progress& progress) {
   Walk steps;
   steps.parts = parts.count;
+  steps.part_bytes = part_bytes(reader.dump(), steps.parts, parts.part);
   steps.fetch = [&](Part& part, std::uint64_t index) {
     renew(part, parts.part(index));
     part.data.resize(part.slices.size());

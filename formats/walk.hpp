@@ -16,8 +16,12 @@ struct Walk {
   std::function<void(Part& part, std::uint64_t index)> fetch;
   std::function<void(Part& part)> visit;  // any thread
   std::function<void(Part& part)> merge;  // one caller at a time, ascending
+  std::uint64_t part_bytes = 0;           // memory that the largest part takes in all steps, about
+  bool again = false;                     // a part that was not merged can be fetched once more
 };
-/// Takes every part through the three steps, at most 2 * threads of them at a time (threads: 0 = all). The first part
+/// Takes every part through the three steps, at most 2 * threads of them at a time (threads: 0 = all). Where memory
+/// runs out in a visit, half as many threads go on, in the end one, and parts that were not merged are visited again;
+/// so a visit changes its part and nothing else. The first part
 /// in order that fails decides which error is thrown, whatever the threads did; all parts before it are merged, none
 /// after.
 void walk(const Walk& steps, unsigned threads);

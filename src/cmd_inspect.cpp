@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <functional>
 #include <map>
 #include <memory>
@@ -9,6 +10,7 @@
 
 #include "codec/fail.hpp"
 #include "formats/collection.hpp"
+#include "formats/file.hpp"
 #include "kvzip/container.hpp"
 #include "src/cli/batch.hpp"
 #include "src/cli/listing.hpp"
@@ -177,7 +179,7 @@ int inspect_file(const InspectArguments& o, const std::string& file) {
   const std::string name = input_name(file);
   if (names_tables(file)) return inspect_tables(o, file, name);
   return with_file(file, [&] {
-    const auto opened = open_inputs({file}, false, o.recognising);
+    const auto opened = open_shown(file, [&] { return open_inputs({file}, false, o.recognising); });
     note_quantised(*opened);
     // What is in a container is shown as it is there.
     DumpReader* blocks = opened->traits().container != nullptr && !o.why ? stored_blocks(*opened) : nullptr;
@@ -294,6 +296,7 @@ void add_inspect(CLI::App& app, Action& action) {
   command->add_flag("-f,--force", o->common.force, "replace an existing picture");
   add_recognising(*command, o->recognising);
   add_views(*command, o->recognising);
+  add_trust(*command);
   command->add_flag("-v,--verbose", o->common.verbose, "every tensor, even when there are many");
   command->callback([o, &action] {
     if (o->files.empty()) o->files.push_back(piped_input("FILE"));

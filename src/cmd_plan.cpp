@@ -35,13 +35,7 @@ std::vector<std::string> split_list(const std::string& list) {
 
 BandwidthTrace read_trace(const std::string& path) {
   constexpr std::uint64_t kMost = std::uint64_t{64} << 20;
-  return with_file(path, [&] {
-    const InputFile file = path == "-" ? InputFile::spool_stdin() : InputFile(path);
-    if (file.size() > kMost) fail(ErrorCode::limit, "too long for a trace of bandwidth");
-    std::string text(file.size(), '\0');
-    file.read_at(0, std::as_writable_bytes(std::span(text)));
-    return BandwidthTrace::parse(text);
-  });
+  return with_file(path, [&] { return BandwidthTrace::parse(read_text(path, kMost, "a trace of bandwidth")); });
 }
 
 LoadSource read_source(const PlanArguments& o) {

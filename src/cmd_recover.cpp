@@ -34,9 +34,11 @@ Json json_damage(const RecoverArguments& o, const KvzDamage& damage) {
                      {"values", hole.values},
                      {"slices", std::move(slices)}});
   }
-  return {{"file", input_name(o.in)},  {"output", o.out.empty() ? Json() : Json(o.out)},
-          {"values", damage.values},   {"lost", damage.lost},
-          {"holes", std::move(holes)}, {"others", damage.others}};
+  Json out{{"file", input_name(o.in)},  {"output", o.out.empty() ? Json() : Json(o.out)},
+           {"values", damage.values},   {"lost", damage.lost},
+           {"holes", std::move(holes)}, {"others", damage.others}};
+  if (damage.base) out["base"] = {{"file", damage.base->file}, {"tokens", damage.base->tokens}};
+  return out;
 }
 
 /// "98.41 %", never rounded up to all.
@@ -66,6 +68,10 @@ int recover_file(const RecoverArguments& o) {
     complain(printable(fmt::format("{}: lost: {} (byte {}): {}", input_name(o.in), hole.name, hole.offset, hole.why)));
   }
   for (const std::string& line : damage.others) complain(printable(fmt::format("{}: {}", input_name(o.in), line)));
+  if (damage.base) {
+    note(fmt::format("{}: its first {} tokens are in {}, and not among what is said of it here", input_name(o.in),
+                     damage.base->tokens, damage.base->file));
+  }
   if (o.json) print_json(json_damage(o, damage));
   if (!o.common.quiet) {
     note(fmt::format("{}: {} of its values {}", input_name(o.in),

@@ -47,7 +47,7 @@ Outcome verify_file(const VerifyArguments& o, const std::string& name) {
   std::optional<InputFile> copy;
   std::error_code ignored;
   if (name != "-" && std::filesystem::exists(name, ignored) && !std::filesystem::is_regular_file(name, ignored)) {
-    copy.emplace(name);
+    copy.emplace(open_input(name));
   }
   const std::string path = copy ? copy->reopen_path() : name;
   require_no_collection(path);  // a damaged one; of others it is the members

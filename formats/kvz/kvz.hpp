@@ -7,15 +7,21 @@
 #include <string_view>
 
 #include "formats/file.hpp"
+#include "formats/kvz/kvz_records.hpp"
 #include "kvzip/container.hpp"
 
 namespace kvzip {
+
+/// A file of this kind. A pipe that does not begin as one is refused before it is copied.
+InputFile kvz_input(const std::string& path, FileKind kind = FileKind::container);
 
 /// `path`: where the file stands, beside which those are whose first tokens or tables it shares; empty = nowhere.
 /// `depth`: files that were opened for tokens of this one.
 std::unique_ptr<KvzReader> open_kvz(InputFile file, const std::string& path, unsigned depth = 0);
 /// The same with the path that the file has.
 std::unique_ptr<KvzReader> open_kvz(InputFile file);
+/// Of a container that shares its first tokens, those that it holds itself; the other file is not looked for.
+std::unique_ptr<KvzReader> open_kvz_own(const std::string& path);
 /// One container of a file: a segment_file() of formats/kvz/kvz_segments.hpp, appended or not.
 std::unique_ptr<KvzReader> open_kvz_segment(InputFile file);
 /// A container from a stream, which must outlive the reader. `appended`: it stands behind another in its file;

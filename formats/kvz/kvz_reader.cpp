@@ -141,9 +141,20 @@ class FiledContainer final : public ContainerReader {
 
 }  // namespace
 
+InputFile kvz_input(const std::string& path, FileKind kind) {
+  return InputFile(path, [&](InputStream& in) {
+    const ByteView first = in.peek(kPreludeBytes);
+    Prelude prelude;
+    if (first.size() < prelude.size()) fail_in(path, ErrorCode::truncated, "{} bytes are no container", first.size());
+    std::ranges::copy(first, prelude.begin());
+    in_file(path, [&] { check_prelude(prelude, kind, true); });
+    return kUnbounded;
+  });
+}
+
 std::unique_ptr<KvzReader> open_kvz(const std::string& path) {
   if (path == "-") return open_kvz(stdin_stream());
-  return open_kvz(InputFile(path));
+  return open_kvz(kvz_input(path));
 }
 
 std::unique_ptr<KvzReader> open_kvz(std::unique_ptr<const Source> source, std::string name) {
@@ -203,6 +214,10 @@ std::unique_ptr<KvzReader> open_kvz(InputFile file, const std::string& path, uns
   auto reader = open_appended(std::move(file), segments, open);
   if (!path.empty()) reader->use_tables(tables_beside(path));
   return reader;
+}
+
+std::unique_ptr<KvzReader> open_kvz_own(const std::string& path) {
+  return open_one(InputFile(path), PartCache::kBytes, true);
 }
 
 std::unique_ptr<KvzReader> open_kvz_segment(InputFile file) {

@@ -15,6 +15,15 @@
 namespace kvzip {
 namespace {
 
+/// What is saved of a container that begins with another's tokens stands behind them.
+void place_behind_base(Dump& dump, const KvzHeader& header) {
+  constexpr std::string_view kFirst = "first_position";
+  if (!header.base) return;
+  std::erase_if(dump.attributes, [&](const Attribute& a) { return a.object.empty() && a.name == kFirst; });
+  dump.attributes.push_back(
+      {"", std::string(kFirst), {fmt::to_string(header.recognition.model.rope.first_position)}, {}, {}, {}});
+}
+
 /// Where what survives goes: a dump, a container, or nowhere.
 class Rescue {
  public:
@@ -22,11 +31,15 @@ class Rescue {
   Rescue(const RecoverOptions& options, std::optional<Destination> to, const SalvageReader& reader) {
     if (to) {
       header_ = reader.header();
+      place_behind_base(header_->dump, *header_);
+      header_->base.reset();  // what is written stands by itself
       std::erase_if(header_->user, [](const auto& pair) { return pair.first == kKey; });
       header_->user.emplace_back(kKey, "from a damaged container; what was lost is NaN, or 0 where no float is");
       to_ = std::move(to);
     } else if (!options.out.empty()) {
-      dump_ = create_writer(options.out, options.format, reader.dump(), options.overwrite);
+      saved_ = reader.dump();
+      place_behind_base(saved_, reader.header());
+      dump_ = create_writer(options.out, options.format, saved_, options.overwrite);
     }
   }
 
@@ -48,6 +61,7 @@ class Rescue {
 
  private:
   static constexpr const char* kKey = "recovered";
+  Dump saved_;
   std::unique_ptr<DumpWriter> dump_;
   std::optional<KvzHeader> header_;
   std::optional<Destination> to_;
@@ -71,12 +85,33 @@ KvzDamage recover(std::unique_ptr<SalvageReader> reader, const Tables& beside, c
   };
   for_each_part(*reader, prepare, take, options.threads, progress);
   KvzDamage damage = reader->damage();
+  damage.base = reader->header().base;
   if (!any && damage.values > 0 && damage.lost == damage.values) {
     if (!options.out.empty()) fail(ErrorCode::corrupt, "not one of its values is left");
     return damage;
   }
   rescue.finish(*reader);
   return damage;
+}
+
+/// The prelude may be damaged, but not the header behind it.
+std::uint64_t look_for_container(InputStream& in) {
+  const ByteView first = in.peek(kPreludeBytes + kRecordHeaderBytes);
+  if (begins_container(first)) return kUnbounded;
+  if (first.size() < kPreludeBytes + kRecordHeaderBytes) {
+    fail(ErrorCode::truncated, "{} bytes are no container", first.size());
+  }
+  RecordHeaderBytes header;
+  std::ranges::copy(first.subspan(kPreludeBytes), header.begin());
+  try {
+    parse_record_header(header, std::nullopt);
+  } catch (const Error&) {
+    Prelude prelude;
+    std::ranges::copy(first.first(kPreludeBytes), prelude.begin());
+    check_prelude(prelude);
+    throw;
+  }
+  return kUnbounded;
 }
 
 /// A container to which others were appended: each is rescued by itself into a file like it, which becomes the output.
@@ -205,9 +240,10 @@ KvzDamage recover_kvz(const std::string& path, const RecoverOptions& options, co
   Tables beside;
   if (!options.tables.empty()) beside = read_tables(options.tables);
   if (path == "-") {
+    look_for_container(stdin_stream());
     return recover(open_salvage(stdin_stream(), {}, keeps_frames), beside, options, container_of(options), progress);
   }
-  const InputFile file(path);  // the only opening by this name: a pipe's bytes come once
+  const InputFile file(path, look_for_container);  // the only opening by this name: a pipe's bytes come once
   if (options.tables.empty()) beside = tables_beside(path);
   const Segments segments = find_segments(file);
   const bool unfinished = segments.rest != Segments::Rest::nothing && segments.rest != Segments::Rest::foreign;

@@ -284,7 +284,7 @@ std::unique_ptr<SalvageReader> open_salvage(InputStream& stream, std::optional<s
   PreludeInfo info{kKvzMinor, kFeatures};  // flags say what a header uses, so that all of them can be read with all
   std::string fault;
   try {
-    info = check_prelude(prelude);
+    info = check_prelude(prelude, FileKind::container, true);
   } catch (const Error& e) {
     const auto check = ByteReader(ByteView(prelude).subspan(28)).get<std::uint32_t>();
     const bool damaged = static_cast<std::uint32_t>(hash64(ByteView(prelude).first(28))) != check;
@@ -308,7 +308,7 @@ std::optional<std::vector<FrameAt>> places_of_frames(InputFile file) {
     RecordFile records(std::move(file));
     Prelude prelude;
     records.read_at(0, prelude);
-    PreludeInfo info = check_prelude(prelude);
+    const PreludeInfo info = check_prelude(prelude, FileKind::container, true);
     Record record = records.record_at(kPreludeBytes, 0);
     const std::uint64_t after_header = kPreludeBytes + kRecordOverhead + record.header.stored;
     const KvzHeader header = header_of(std::move(record), info);

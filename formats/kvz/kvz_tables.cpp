@@ -8,6 +8,7 @@
 #include "codec/fail.hpp"
 #include "codec/limits.hpp"
 #include "formats/file.hpp"
+#include "formats/kvz/kvz.hpp"
 #include "formats/kvz/kvz_fit.hpp"
 #include "formats/kvz/kvz_repeats.hpp"
 #include "formats/parallel.hpp"
@@ -212,8 +213,7 @@ void write_tables(const std::string& path, const Tables& tables, bool overwrite)
 
 Tables read_tables(const std::string& path) {
   return in_file(path, [&] {
-    InputFile file(path);
-    RecordFile records{std::move(file)};
+    RecordFile records{kvz_input(path, FileKind::tables)};
     Prelude prelude;
     records.read_at(0, prelude);
     check_prelude(prelude, FileKind::tables);

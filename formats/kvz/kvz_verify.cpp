@@ -39,6 +39,19 @@ std::optional<Error> damage_for_readers(const std::string& path, const std::stri
   }
 }
 
+/// The tokens of another container cannot be checked from a pipe.
+void refuse_shared(InputStream& in) {
+  const ByteView first = in.peek(kPreludeBytes);
+  Prelude prelude;
+  if (first.size() < prelude.size()) return;
+  std::ranges::copy(first, prelude.begin());
+  try {
+    check_prelude(prelude);
+  } catch (const Error& e) {
+    if (e.code() == ErrorCode::unsupported) throw;
+  }
+}
+
 std::vector<std::string> lines_of(const KvzDamage& damage) {
   std::vector<std::string> lines;
   for (const KvzHole& hole : damage.holes) {
@@ -53,8 +66,11 @@ std::vector<std::string> lines_of(const KvzDamage& damage) {
 std::vector<std::string> verify_kvz(const std::string& path, unsigned threads, const Progress& progress) {
   RecoverOptions nothing;
   nothing.threads = threads;
-  if (path == "-") return lines_of(recover_kvz(path, nothing, progress));
-  const InputFile file(path);  // a pipe's bytes come once
+  if (path == "-") {
+    refuse_shared(stdin_stream());
+    return lines_of(recover_kvz(path, nothing, progress));
+  }
+  const InputFile file = kvz_input(path);  // a pipe's bytes come once
   const std::string again = file.reopen_path();
   const std::optional<Error> said = damage_for_readers(again, path, tables_beside(path), threads, progress);
   if (!said) return {};

@@ -3,10 +3,12 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "kvzip/container.hpp"
 #include "kvzip/dump.hpp"
 #include "kvzip/io.hpp"
 
@@ -27,6 +29,7 @@ struct KvzDamage {
   std::vector<KvzHole> holes;       // in the order of the file
   std::vector<std::string> others;  // what else is wrong with the file; no value is lost by it
   std::uint64_t values = 0, lost = 0;
+  std::optional<KvzBase> base{};  // whose first tokens come before these; of them nothing is read
 
   bool none() const { return holes.empty() && others.empty(); }
 };

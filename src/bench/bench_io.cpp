@@ -202,7 +202,7 @@ BenchIo bench_io(const std::string& path, TokenRange range, const Effort& effort
   if (container->description().unfinished > 0) {
     fail(ErrorCode::invalid_argument, "an append to it was not finished: the next one, or recover, takes that away");
   }
-  const auto file = std::make_shared<const InputFile>(path);
+  const auto file = std::make_shared<const InputFile>(kvz_input(path));
   const Stored stored = read_stored(file);
   BenchIo out{path, stored.tokens, {}};
   if (out.tokens == 0) fail(ErrorCode::invalid_argument, "it holds no frames of keys and values");

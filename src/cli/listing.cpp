@@ -8,7 +8,9 @@
 
 #include "codec/fail.hpp"
 #include "formats/collection.hpp"
+#include "formats/file.hpp"
 #include "formats/folder.hpp"
+#include "formats/kvz/kvz.hpp"
 #include "kvzip/io.hpp"
 #include "src/cli/batch.hpp"
 #include "src/report/report.hpp"
@@ -36,7 +38,7 @@ std::vector<std::string> files_in(const std::string& folder) {
 
 Listed listed(const std::string& file) {
   return with_file(file, [&] {
-    const auto reader = open_reader(file);
+    const auto reader = open_shown(file, [&] { return open_reader(file); });
     Listed out;
     DumpReader* blocks = stored_blocks(*reader);
     const Dump& stored = blocks != nullptr ? blocks->dump() : reader->dump();
@@ -52,6 +54,20 @@ Listed listed(const std::string& file) {
 }
 
 }  // namespace
+
+std::unique_ptr<DumpReader> open_shown(const std::string& file,
+                                       const std::function<std::unique_ptr<DumpReader>()>& open) {
+  try {
+    return open();
+  } catch (const Error& error) {
+    std::error_code ignored;
+    if (!std::filesystem::is_regular_file(file, ignored) || is_collection(file)) throw;
+    std::unique_ptr<KvzReader> own;
+    if (failure_of([&] { own = open_kvz_own(file); }) || !own->description().base) throw;
+    note(fmt::format("{}: {}; shown are the tokens that it holds itself", input_name(file), error.what()));
+    return own;
+  }
+}
 
 bool holds_containers(const std::string& folder) {
   std::error_code ignored;

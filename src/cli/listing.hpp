@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -20,6 +21,9 @@ struct Listed {
   std::optional<KvzBase> base;
 };
 
+/// What `open` gives; but a container whose first tokens are in another that is not here is shown by itself.
+std::unique_ptr<DumpReader> open_shown(const std::string& file,
+                                       const std::function<std::unique_ptr<DumpReader>()>& open);
 /// True for a folder that is more than one dump: containers stand in it.
 bool holds_containers(const std::string& folder);
 /// The files to list, in the order of the command line: collections as their members, folders that hold containers as

@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "src/cli/memory_limit.hpp"
 
+#include <malloc.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <fstream>
 #include <limits>
+#include <new>
 #include <string>
 
+#include "codec/buffer.hpp"
 #include "codec/number.hpp"
 
 namespace kvzip::tool {
@@ -16,10 +19,12 @@ namespace {
 
 constexpr std::uint64_t kNone = std::numeric_limits<std::uint64_t>::max();
 
+constexpr std::uint64_t kRoomy = std::uint64_t{2} << 30;  // from here on speed counts more than the last bytes
+
 constexpr double kLeast = 8 << 20;  // with less the HDF5 library crashes before it could say so
 
 /// The number in a file of the kernel's; "max" and what is not there are no limit.
-std::uint64_t number_in(const char* path) {
+std::uint64_t number_in(const std::string& path) {
   std::ifstream in(path);
   std::uint64_t bytes = kNone;
   return in >> bytes ? bytes : kNone;
@@ -36,14 +41,36 @@ constexpr bool kHasShadow = false;
 
 }  // namespace
 
+std::uint64_t group_memory(const std::string& root) {
+  std::uint64_t least = kNone;
+  const auto take = [&](const std::string& mount, std::string group, const std::string& file) {
+    for (;; group.resize(group.rfind('/'))) {
+      least = std::min(least, number_in(root + mount + group + "/" + file));
+      if (group.find('/') == group.npos) return;
+    }
+  };
+  // A container may see its group's limit at the top alone, whatever the group is called outside.
+  const std::string v2 = "/sys/fs/cgroup", v1 = "/sys/fs/cgroup/memory";
+  take(v2, "", "memory.max");
+  take(v1, "", "memory.limit_in_bytes");
+  // "0::/GROUP" for version 2, "NUMBER:CONTROLLERS:/GROUP" for version 1.
+  std::ifstream groups(root + "/proc/self/cgroup");
+  for (std::string line; std::getline(groups, line);) {
+    const std::size_t controllers = line.find(':') + 1, path = line.find(':', controllers) + 1;
+    if (controllers == 0 || path == 0 || line.substr(path, 1) != "/") continue;
+    const std::string group = line.size() == path + 1 ? std::string() : line.substr(path);
+    const std::string names = "," + line.substr(controllers, path - 1 - controllers) + ",";
+    if (names == ",,") take(v2, group, "memory.max");
+    if (names.find(",memory,") != names.npos) take(v1, group, "memory.limit_in_bytes");
+  }
+  return least;
+}
+
 std::uint64_t machine_memory() {
   const long pages = ::sysconf(_SC_PHYS_PAGES), page = ::sysconf(_SC_PAGESIZE);
-  std::uint64_t bytes =
+  const std::uint64_t bytes =
       pages > 0 && page > 0 ? static_cast<std::uint64_t>(pages) * static_cast<std::uint64_t>(page) : kNone;
-  for (const char* group : {"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"}) {
-    bytes = std::min(bytes, number_in(group));
-  }
-  return bytes;
+  return std::min(bytes, group_memory());
 }
 
 std::optional<std::uint64_t> parse_memory(std::string_view text) {
@@ -70,6 +97,17 @@ std::optional<std::uint64_t> parse_memory(std::string_view text) {
 
 void limit_memory(std::uint64_t bytes) {
   if (kHasShadow) return;
+  // What is kept for later tiles makes room first.
+  std::set_new_handler([] {
+    if (!release_kept_memory()) throw std::bad_alloc();
+  });
+#ifdef __GLIBC__
+  // Heaps of threads keep what was given back to them, which counts against the limit; what is mapped goes at once.
+  if (bytes < kRoomy) {
+    ::mallopt(M_MMAP_THRESHOLD, 256 << 10);
+    ::mallopt(M_TRIM_THRESHOLD, 1 << 20);
+  }
+#endif
   rlimit limit{};
   if (::getrlimit(RLIMIT_DATA, &limit) != 0) return;
   limit.rlim_cur = std::min<rlim_t>(bytes, limit.rlim_max);

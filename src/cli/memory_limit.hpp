@@ -4,10 +4,14 @@
 
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <string_view>
 
 namespace kvzip::tool {
 
+/// Bytes that control groups leave the process: the least limit of the group that it is in and of those above it, of
+/// either version (Linux, admin-guide/cgroup-v2.rst and cgroup-v1/memory.rst). `root`: of the file system.
+std::uint64_t group_memory(const std::string& root = "");
 /// Bytes of the machine's memory, or of the control group that the process is in where that has less.
 std::uint64_t machine_memory();
 /// 8 MiB or more: "512M", "1.5GiB" (powers of two), "50%" of machine_memory(), or "none", which is the largest number.

@@ -2,6 +2,7 @@
 #include "src/load/load_source.hpp"
 
 #include <algorithm>
+#include <filesystem>
 #include <numeric>
 
 #include "codec/fail.hpp"
@@ -141,6 +142,10 @@ LoadSource read_containers(const std::vector<std::string>& paths, std::uint64_t 
 
 bool is_sweep_text(const std::string& path) {
   if (path == "-") return true;  // containers need positions
+  const auto bytes = stored_bytes(path);
+  std::error_code ignored;
+  // Looking into a pipe takes its bytes away.
+  if (!bytes && std::filesystem::exists(path, ignored) && !std::filesystem::is_directory(path, ignored)) return true;
   const InputFile file(path);
   std::byte first{};
   if (file.size() == 0) return false;
@@ -198,13 +203,8 @@ LoadSource sweep_levels(const Sweep& sweep, const SweepChoice& choice, std::uint
 
 LoadSource read_sweep_levels(const std::string& path, const SweepChoice& choice, std::uint64_t chunk_tokens) {
   constexpr std::uint64_t kMost = std::uint64_t{1} << 30;
-  return in_file(path == "-" ? "standard input" : path, [&] {
-    const InputFile file = path == "-" ? InputFile::spool_stdin() : InputFile(path);
-    if (file.size() > kMost) fail(ErrorCode::limit, "too long for a sweep");
-    std::string text(file.size(), '\0');
-    file.read_at(0, std::as_writable_bytes(std::span(text)));
-    return sweep_levels(read_sweep(text), choice, chunk_tokens);
-  });
+  return in_file(path == "-" ? "standard input" : path,
+                 [&] { return sweep_levels(read_sweep(read_text(path, kMost, "a sweep")), choice, chunk_tokens); });
 }
 
 }  // namespace kvzip::tool

@@ -8,6 +8,7 @@
 #include <limits>
 
 #include "codec/fail.hpp"
+#include "formats/kvz/kvz.hpp"
 #include "formats/token_windows.hpp"
 #include "src/measure/asking.hpp"
 
@@ -164,7 +165,7 @@ KvzPages digest_pages(DumpReader& cache, const Recognition& recognition, std::ui
 
 KvzPages stored_pages(DumpReader& reader, const std::string& path) {
   std::optional<KvzPages> pages;
-  if (reader.traits().container != nullptr) pages = find_kvz_pages(InputFile(path));
+  if (reader.traits().container != nullptr) pages = find_kvz_pages(kvz_input(path));
   if (!pages) fail(ErrorCode::invalid_argument, "it holds no pages: a container gets them where it is compressed");
   return std::move(*pages);
 }

@@ -60,10 +60,12 @@ void note_quantised(DumpReader& reader) {
 
 namespace {
 
-std::unique_ptr<DumpReader> open_input(const std::string& path, const std::string& raw) {
+std::unique_ptr<DumpReader> open_dump(const std::string& path, const std::string& raw) {
   if (raw.empty()) return open_reader(path);
   const RawLayout layout = as_typed("--raw", [&] { return parse_raw(raw); });
-  return open_raw(path == "-" ? InputFile::spool_stdin() : InputFile(path), layout);
+  const std::uint64_t most = as_typed("--raw", [&] { return bytes_of(layout).value_or(kUnbounded); });
+  return open_raw(path == "-" ? InputFile::spool_stdin(most) : InputFile(path, [&](InputStream&) { return most; }),
+                  layout);
 }
 
 /// In place of folders their files.
@@ -80,7 +82,7 @@ std::vector<std::string> chunk_files(const std::vector<std::string>& paths, bool
 std::unique_ptr<DumpReader> open_chunks(const std::vector<std::string>& paths, bool mix, const Recognising& as) {
   std::vector<JoinInput> inputs;
   for (const std::string& path : chunk_files(paths, !as.raw.empty())) {
-    inputs.push_back({input_name(path), with_file(path, [&] { return viewed(open_input(path, as.raw), as); })});
+    inputs.push_back({input_name(path), with_file(path, [&] { return viewed(open_dump(path, as.raw), as); })});
     with_file(path, [&] { require_belonging(*inputs[0].reader, *inputs.back().reader, Belonging::model, mix); });
   }
   return join_tokens(std::move(inputs), recognise_options(as), mix);
@@ -92,7 +94,7 @@ std::unique_ptr<DumpReader> open_inputs(const std::vector<std::string>& paths, b
   if (as.by_tokens) return open_chunks(paths, mix, as);
   std::vector<JoinInput> inputs;
   for (const std::string& path : paths) {
-    inputs.push_back({input_name(path), with_file(path, [&] { return open_input(path, as.raw); })});
+    inputs.push_back({input_name(path), with_file(path, [&] { return open_dump(path, as.raw); })});
   }
   for (std::size_t i = 1; i < inputs.size(); ++i) {
     with_file(paths[i], [&] { require_belonging(*inputs[0].reader, *inputs[i].reader, Belonging::cache, mix); });

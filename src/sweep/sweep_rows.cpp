@@ -1,16 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "src/sweep/sweep_rows.hpp"
 
-#include <fmt/format.h>
+#include <fcntl.h>
+#include <sys/stat.h>
 
+#include <cerrno>
+#include <cstring>
 #include <filesystem>
-#include <fstream>
-#include <iterator>
 
+#include "codec/fail.hpp"
 #include "formats/collection.hpp"
 #include "formats/file.hpp"
 #include "formats/kvz/kvz_records.hpp"
-#include "kvzip/error.hpp"
+#include "src/report/report.hpp"
 #include "src/request/request.hpp"
 
 namespace kvzip::tool {
@@ -46,6 +48,39 @@ std::optional<TwoPipelines> two_pipelines(const RuleSet& rules) {
   return TwoPipelines{key, value};
 }
 
+/// A row's file ends with a line of this and the checksum.
+constexpr std::string_view kChecksum = "xxh3 ";
+
+std::string checksum_line(std::string_view basis, std::string_view row) {
+  const std::string all = std::string(basis) + std::string(row);
+  return fmt::format("{}{:016x}\n", kChecksum, hash64(std::as_bytes(std::span(all))));
+}
+
+/// What a row's file holds; nothing where there is none. Links are not followed and pipes not waited for: the folder
+/// may be one that others write to.
+std::optional<std::string> row_text(const std::string& path) {
+  constexpr std::uint64_t kMostBytes = std::uint64_t{1} << 28;
+  FileDescriptor fd(::open(path.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
+  if (fd.get() < 0 && errno == ENOENT) return {};
+  if (fd.get() < 0 && errno != ELOOP) fail_in(path, ErrorCode::io, "cannot open: {}", std::strerror(errno));
+  struct stat status {};
+  if (fd.get() < 0 || ::fstat(fd.get(), &status) != 0 || !S_ISREG(status.st_mode)) {
+    fail_in(path, ErrorCode::io, "is no file of a row, but a link, folder, pipe or device: remove it");
+  }
+  const InputFile file(std::move(fd), path);
+  if (file.size() > kMostBytes) return std::string();  // no row: not what its checksum is of
+  std::string text(file.size(), '\0');
+  file.read_at(0, std::as_writable_bytes(std::span(text)));
+  return text;
+}
+
+/// The row, where the last line is its checksum.
+std::optional<std::string_view> checked_row(std::string_view basis, std::string_view text) {
+  const std::size_t at = text.rfind(kChecksum);
+  if (at == text.npos || text.substr(at) != checksum_line(basis, text.substr(0, at))) return {};
+  return text.substr(0, at);
+}
+
 }  // namespace
 
 RowStore::RowStore(const std::string& path, const SweepRequest& request, const Recipe& recipe) {
@@ -53,28 +88,30 @@ RowStore::RowStore(const std::string& path, const SweepRequest& request, const R
     return;
   }
   const FidelityOptions& f = request.fidelity;
-  std::string all = KVZIP_VERSION "\n";
+  basis_ = KVZIP_VERSION "\n";
   // The command holds the selection, the chunks and how tensors are recognised.
   for (const std::string& part : {stamp(path), recipe.command, recipe.options.rules.name, recipe.options.rules.text(),
                                   stamp(f.queries), stamp(f.queries2)}) {
-    all += part + "\n";
+    basis_ += part + "\n";
   }
-  all += fmt::format("{} {} {} {} {}", f.split ? std::to_string(*f.split) : "", f.queries_per_head, f.top_k, f.scale,
-                     f.proxies);
-  file_ = fmt::format("{}/{:016x}.json", request.resume, hash64(std::as_bytes(std::span(all))));
+  basis_ += fmt::format("{} {} {} {} {}\n", f.split ? std::to_string(*f.split) : "", f.queries_per_head, f.top_k,
+                        f.scale, f.proxies);
+  file_ = fmt::format("{}/{:016x}.json", request.resume, hash64(std::as_bytes(std::span(basis_))));
 }
 
 std::optional<Sweep> RowStore::load() const {
   if (file_.empty()) return {};
-  std::ifstream in(file_, std::ios::binary);
-  if (!in) return {};
-  const std::string text{std::istreambuf_iterator<char>(in), {}};
-  try {
-    Sweep sweep = read_sweep(text);
-    if (sweep.dumps.size() == 1 && sweep.dumps[0].settings.size() == 1) return sweep;
-  } catch (const Error&) {
-    // Measured again, and written anew.
+  const std::optional<std::string> text = row_text(file_);
+  if (!text) return {};
+  if (const auto row = checked_row(basis_, *text)) {
+    try {
+      Sweep sweep = read_sweep(*row);
+      if (sweep.dumps.size() == 1 && sweep.dumps[0].settings.size() == 1) return sweep;
+    } catch (const Error&) {
+      // Written so by another build of the same version.
+    }
   }
+  complain(fmt::format("{}: damaged or changed: this row is measured again", file_));
   return {};
 }
 
@@ -83,8 +120,10 @@ void RowStore::save(const SweepDump& dump, const SettingResult& row) const {
   SweepDump one = dump;
   one.settings = {row};
   const std::string text = sweep_json({KVZIP_VERSION, {}, {}, {std::move(one)}}).dump() + "\n";
+  const std::string check = checksum_line(basis_, text);
   OutputFile out(file_, true);
   out.append(std::as_bytes(std::span(text)));
+  out.append(std::as_bytes(std::span(check)));
   out.finish();
 }
 

@@ -36,3 +36,41 @@ expect_status 3 bash -c "head -c 5000 a.safetensors | kvzip compress - -o cut.kv
 [ ! -e cut.kvz ]
 expect_status 3 kvzip decompress - -o cut.safetensors
 expect_status 2 kvzip compare - -
+
+# What never ends is refused for how it begins, or where its header says that it is over: little or nothing is copied.
+mkdir spool
+kvzip decompress -q a.kvz -o a.npy --layers 0 --role key
+export TMPDIR=$PWD/spool
+(
+  ulimit -f 40960  # kB; a copy that grew beyond it would be an error of its own
+  for endless in /dev/zero '<(yes)'; do
+    for command in "4 verify" "3 recover" "4 compress -o x.kvz" "4 inspect" "4 decompress -o x.safetensors" \
+      "3 cut -o x.kvz --share 0.5"; do
+      expect_status "${command%% *}" timeout 60 bash -c "kvzip ${command#* } $endless"
+      grep -q 'not a ' stderr
+    done
+  done
+  expect_status 3 timeout 60 kvzip append /dev/zero a.safetensors
+  expect_in stderr "not a .kvz file"
+  expect_status 3 timeout 60 kvzip compress a.safetensors -o x.kvz --tables /dev/zero
+  expect_in stderr "not a .kvzd file"
+  expect_status 1 timeout 60 kvzip plan a.kvz --slo 1 --recompute-ms-per-token 1e6 --bandwidth /dev/zero
+  expect_in stderr "too long for a trace of bandwidth"
+  # Headers that say how long the file is.
+  for from in - /dev/stdin; do
+    expect_status 3 timeout 60 bash -c "(cat a.safetensors; yes) | kvzip compress $from -o x.kvz"
+    expect_in stderr "it goes on behind the $(stat -c %s a.safetensors) bytes that its header tells of"
+    expect_status 3 timeout 60 bash -c "(cat a.npy; yes) | kvzip compress $from -o x.kvz"
+    expect_in stderr "it goes on behind the $(stat -c %s a.npy) bytes that its header tells of"
+  done
+  expect_status 1 timeout 60 bash -c "yes | kvzip compress - -o x.kvz --raw kv:2LTHD:bf16:2x2x8x2x16"
+  expect_status 1 timeout 60 kvzip compress /dev/zero -o x.kvz --raw kv:2LTHD:bf16:2x2x-x2x16
+  expect_in stderr "is a device, of which nobody knows where it ends"
+)
+[ -z "$(ls -A spool)" ]
+[ ! -e x.kvz ] && [ ! -e x.safetensors ]
+# Pipes with names that end.
+expect_status 0 kvzip verify <(cat a.kvz)
+expect_status 0 kvzip recover <(cat a.kvz)
+expect_status 0 kvzip compress -q <(cat a.safetensors) -o named.kvz --preset lossless
+cmp named.kvz a.kvz

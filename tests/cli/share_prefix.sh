@@ -30,7 +30,26 @@ if grep -q shared stderr; then exit 1; fi
 # A pipe, and commands that take no such container.
 expect_status 4 bash -c 'kvzip decompress - -o piped.safetensors <lossless/b.safetensors.kvz'
 expect_in stderr "not from a pipe"
-expect_status 4 kvzip recover lossless/b.safetensors.kvz -o saved.kvz
+# What such a container holds itself can be saved without the other.
+mkdir alone
+cp lossless/b.safetensors.kvz alone/b.kvz
+for saved in saved.kvz saved.safetensors; do
+  expect_status 0 kvzip recover alone/b.kvz -o $saved
+  expect_in stderr "alone/b.kvz: its first 40 tokens are in a.safetensors.kvz, and not among what is said of it here"
+  expect_status 0 kvzip decompress -qf all.kvz -o own.safetensors --tokens 40:70
+  expect_status 0 kvzip compare own.safetensors $saved --max-abs 0
+done
+expect_status 0 kvzip verify saved.kvz
+expect_status 0 kvzip recover alone/b.kvz --json
+expect_in stdout '"base"'
+expect_status 4 bash -c 'kvzip verify - <lossless/b.safetensors.kvz'
+expect_status 0 kvzip inspect alone/b.kvz
+expect_in stdout "shared: its first 40 tokens are those of a.safetensors.kvz"
+expect_in stdout "2x30x16"
+expect_in stderr "shown are the tokens that it holds itself"
+expect_status 0 kvzip inspect alone/b.kvz a.safetensors
+expect_in stdout "alone/b.kvz"
+expect_status 5 kvzip decompress alone/b.kvz -o x.safetensors
 expect_status 4 kvzip cut lossless/b.safetensors.kvz -o less.kvz --share 0.5
 expect_status 4 kvzip append lossless/b.safetensors.kvz other.safetensors --preset lossless --mix
 expect_in stderr "nothing is appended"

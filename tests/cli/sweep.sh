@@ -147,6 +147,38 @@ mv stdout first.json
 expect_status 0 kvzip sweep "$sample" --presets $presets --resume rows/a --json
 cmp stdout first.json
 
+# A row that is not as it was written is said and measured again; of what is no file of a row nothing is read.
+expect_status 0 kvzip sweep a.safetensors $quick --presets int8 --resume rows/b --csv
+[ ! -s stderr ]
+mv stdout as_written.csv
+row=$(echo rows/b/*.json)
+grep -q '^xxh3 [0-9a-f]\{16\}$' "$row"
+cp "$row" kept.json
+refused_row() {
+  expect_status 0 kvzip sweep a.safetensors $quick --presets int8 --resume rows/b --csv
+  expect_in stderr "$row: damaged or changed: this row is measured again"
+  cut -d, -f1-16 stdout | cmp - <(cut -d, -f1-16 as_written.csv)
+  expect_status 0 kvzip sweep a.safetensors $quick --presets int8 --resume rows/b --csv
+  [ ! -s stderr ]
+}
+sed -i 's/"file_bytes":[0-9]*/"file_bytes":1/' "$row"
+refused_row
+head -n 1 kept.json >"$row"
+refused_row
+truncate -s 1G "$row"
+refused_row
+expect_status 0 kvzip sweep a.safetensors $quick --presets int4 --resume rows/c  # another setting's row, with its checksum
+cat rows/c/*.json >"$row"
+refused_row
+for made in 'mkfifo' 'ln -s /dev/zero' 'ln -s kept.json' 'mkdir'; do
+  rm "$row"
+  $made "$row"
+  expect_status 5 timeout 60 kvzip sweep a.safetensors $quick --presets int8 --resume rows/b
+  expect_in stderr "$row: is no file of a row, but a link, folder, pipe or device: remove it"
+  rm -r "$row"
+  cp kept.json "$row"
+done
+
 # A sweep's JSON is what plan reads.
 kvzip sweep a.safetensors $quick --presets int8,int4,cachegen-2 --chunk-tokens 100 --json >sweep.json
 echo '0 8' >link

@@ -191,6 +191,13 @@ TEST_CASE("limits of the header") {
   std::string many = R"({"__metadata__":{)";
   for (int i = 0; i <= 1 << 20; ++i) many += (i == 0 ? "\"" : ",\"") + std::to_string(i) + "\":\"\"";
   check_refused({(many + "}}").c_str(), 0, ErrorCode::limit, "more than 1048576 entries"});
+  std::string tensors = "{";
+  for (int i = 0; i < 1 << 18; ++i) {
+    tensors += (i == 0 ? "\"" : ",\"") + std::to_string(i) + R"(":{"dtype":"U8","shape":[0],"data_offsets":[0,0]})";
+  }
+  CHECK(open_text(file_text(tensors + "}", 0))->dump().tensors.size() == 1 << 18);
+  // What follows is not read.
+  check_refused({(tensors + ",\"x\":").c_str(), 0, ErrorCode::limit, "more than 262144 tensors"});
   for (const std::size_t size : {0u, 1u, 7u}) {
     CHECK(error_of([&] { open_text(std::string(size, '\0')); })->code() == ErrorCode::truncated);
   }

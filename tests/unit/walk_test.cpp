@@ -3,7 +3,10 @@
 #include <doctest/doctest.h>
 
 #include <atomic>
+#include <chrono>
+#include <new>
 #include <numeric>
+#include <thread>
 #include <vector>
 
 #include "codec/fail.hpp"
@@ -70,6 +73,44 @@ TEST_CASE("parts: the first error in order comes out, and what was before it is 
     }
     CHECK(merged == 7);
   }
+}
+
+TEST_CASE("parts: where memory runs out, fewer threads go on, and every part is merged once") {
+  for (const unsigned together : {0u, 1u, 2u, 3u}) {  // parts at a time that there is memory for
+    CAPTURE(together);
+    MemoryReader reader(sample(), 32);
+    std::atomic<unsigned> now = 0;
+    const auto visit = [&](Part& part) {
+      const bool room = ++now <= together;
+      if (room) std::this_thread::sleep_for(std::chrono::microseconds(100));
+      --now;
+      if (!room) throw std::bad_alloc();
+      part.result = part.index;
+    };
+    std::vector<std::uint64_t> merged, all(reader.part_count());
+    std::iota(all.begin(), all.end(), std::uint64_t{0});
+    const auto run = [&] {
+      for_each_part(
+          reader, visit, [&](Part& part) { merged.push_back(std::any_cast<std::uint64_t>(part.result)); }, 8);
+    };
+    if (together == 0) {
+      CHECK_THROWS_AS(run(), std::bad_alloc);
+      CHECK(merged.empty());
+    } else {
+      run();
+      CHECK(merged == all);
+    }
+  }
+}
+
+TEST_CASE("parts: what runs out of memory while it is merged is not merged again") {
+  MemoryReader reader(sample(), 32);
+  std::uint64_t merged = 0;
+  const auto merge = [&](Part&) {
+    if (++merged == 5) throw std::bad_alloc();
+  };
+  CHECK_THROWS_AS(for_each_part(reader, {}, merge, 4), std::bad_alloc);
+  CHECK(merged == 5);
 }
 
 TEST_CASE("tiles: the frames asked for, in their order, with group, shape and elements") {
