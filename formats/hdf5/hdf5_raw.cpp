@@ -37,32 +37,52 @@ void check_driver(const RawFile& file, std::uint64_t address) {
   file.check(address + kHead, in.number(4));
 }
 
-}  // namespace
+struct Superblock {
+  std::uint64_t base = 0, end = 0;  // of HDF5's bytes in the file
+  std::uint64_t extension = kUndefined, driver = kUndefined, root = kUndefined;
+};
 
-// HDF5 File Format Specification 3.0, II.A: versions 0 and 1, then 2 and 3.
-void check_superblock(const InputFile& input) {
+/// HDF5 File Format Specification 3.0, II.A: versions 0 and 1, then 2 and 3. No value for what the library will refuse.
+std::optional<Superblock> read_superblock(const InputFile& input) {
   constexpr std::uint64_t kMost = 96;
-  const std::uint64_t base = find_superblock(input, 0);
-  const RawFile file(input, base);
-  const Bytes block = file.read(0, std::min(kMost, input.size() - base));
-  if (block.size() < 16) return;
+  Superblock out;
+  out.base = find_superblock(input, 0);
+  Bytes block(static_cast<std::size_t>(std::min(kMost, input.size() - out.base)));
+  input.read_at(out.base, block);
+  if (block.size() < 16) return std::nullopt;
   Cursor in(block);
   in.skip(8);
   const std::uint64_t version = in.number(1);
-  if (version > 3) return;
+  if (version > 3) return std::nullopt;
   const bool old = version < 2;
   const std::size_t least = version == 0 ? 72 : version == 1 ? 76 : 44;
   if (block.size() < least) fail(ErrorCode::truncated, "it is truncated in the superblock of HDF5");
   if (old) in.skip(4);
   const std::uint64_t address_bytes = in.number(1);
   check_sizes(address_bytes, in.number(1));
-  in.skip(old ? (version == 1 ? 13 : 9) + 8 + 8 + 8 : 1 + 8);
-  const std::uint64_t apart = in.number(8);  // driver information, or the superblock's extension
-  in.skip(8);                                // where the root group's name is, or where the file ends
-  const std::uint64_t root = in.number(8);
-  if (apart != kUndefined && old) check_driver(file, apart);
-  if (apart != kUndefined && !old) check_header(file, apart);
-  check_header(file, root);
+  in.skip(old ? (version == 1 ? 13 : 9) : 1);
+  const std::uint64_t stated_base = in.number(8);
+  // In older files the free space's address, which is undefined; but the library takes it for the extension's.
+  out.extension = in.number(8);
+  // The library moves the end by as much as the superblock has been moved, and reads nothing behind it.
+  const std::uint64_t end = in.number(8) - stated_base + out.base;
+  if (old) out.driver = in.number(8);
+  if (old) in.skip(8);
+  out.root = in.number(8);
+  if (end < out.base || end > input.size()) fail(ErrorCode::truncated, "the file is shorter than its superblock says");
+  out.end = end;
+  return out;
+}
+
+}  // namespace
+
+void check_superblock(const InputFile& input) {
+  const auto superblock = read_superblock(input);
+  if (!superblock) return;
+  const RawFile file(input);
+  if (superblock->driver != kUndefined) check_driver(file, superblock->driver);
+  if (superblock->extension != kUndefined) check_header(file, superblock->extension);
+  check_header(file, superblock->root);
 }
 
 std::uint64_t Cursor::number(std::size_t bytes) {
@@ -84,18 +104,17 @@ void Cursor::skip_name(std::size_t round) {
   skip(round_up(static_cast<std::uint64_t>(end - bytes_.begin()) + 1, round));
 }
 
-RawFile::RawFile(const InputFile& input, Id file) : input_(input) {
-  const Handle options = own(H5Fget_create_plist(file), H5Pclose, kBad, "cannot read the superblock");
-  hsize_t userblock = 0;
-  hdf5::check(H5Pget_userblock(options.get(), &userblock), kBad, "cannot read the superblock");
-  base_ = userblock;
+RawFile::RawFile(const InputFile& input) : input_(input), end_(input.size()) {
+  const auto superblock = read_superblock(input);
+  if (!superblock) return;
+  base_ = superblock->base;
+  end_ = superblock->end;
 }
 
 void RawFile::check(std::uint64_t address, std::uint64_t bytes) const {
-  const std::uint64_t size = input_.size();
-  if (base_ > size || address > size - base_ || bytes > size - base_ - address) {
+  const std::uint64_t size = end_ - base_;
+  if (address > size || bytes > size - address)
     fail(ErrorCode::truncated, "an address inside it leads out of the file");
-  }
 }
 
 void RawFile::count_stated(std::uint64_t bytes) const {

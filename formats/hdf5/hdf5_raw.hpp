@@ -37,9 +37,7 @@ class Cursor {
 /// Where HDF5 addresses lie in a file.
 class RawFile {
  public:
-  /// `file` is the library's id of the same file.
-  RawFile(const InputFile& input, Id file);
-  RawFile(const InputFile& input, std::uint64_t base) : input_(input), base_(base) {}
+  explicit RawFile(const InputFile& input);
   std::uint64_t size() const { return input_.size(); }
   std::uint64_t user_block() const { return base_; }
   /// fail(truncated) unless these bytes are in the file.
@@ -60,7 +58,7 @@ class RawFile {
   mutable std::uint64_t stated_ = 0;
   mutable std::map<std::uint64_t, std::uint64_t> claimed_;  // ends by beginnings
   mutable std::map<std::uint64_t, std::optional<std::uint64_t>> headers_;
-  std::uint64_t base_ = 0;
+  std::uint64_t base_ = 0, end_ = 0;
 };
 
 /// What the library reads while it opens a file, and takes memory for, before it can be asked anything: fails where a

@@ -222,7 +222,7 @@ class Walker {
 
 Contents walk(Id file, const InputFile& input) {
   Contents out;
-  const RawFile raw(input, file);
+  const RawFile raw(input);
   if (raw.user_block() > 0) out.left_out.push_back(fmt::format("a user block of {} bytes", raw.user_block()));
   const Handle root = own(H5Gopen2(file, "/", H5P_DEFAULT), H5Gclose, kBad, "cannot open the root group");
   Walker(out, raw).visit_root(root.get());

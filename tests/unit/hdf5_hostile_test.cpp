@@ -141,6 +141,15 @@ TEST_CASE("hdf5: lengths and addresses that the library takes as they are") {
   REQUIRE(node != std::string::npos);
   tree.replace(node + 32, 8, '\xf0' + std::string(7, '\xff'));
   CHECK(refused(tree));
+  // An end before the file's, behind which the library reads nothing, and free space, which it takes for a header.
+  const auto with_number = [&](std::size_t where, std::uint64_t value) {
+    std::string changed = old;
+    changed.replace(where, 8, reinterpret_cast<const char*>(&value), 8);
+    return changed;
+  };
+  CHECK(refused(with_number(40, number(old, 64) + 20)));
+  CHECK(refused(with_number(40, old.size() + 1)));
+  CHECK(refused(with_number(32, 8)));
   // A free piece of the group's names that is the next one after itself, and one behind them.
   const std::size_t heap = old.find("HEAP");
   REQUIRE(heap != std::string::npos);
