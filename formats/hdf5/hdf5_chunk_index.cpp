@@ -36,14 +36,14 @@ bool has_page(ByteView map, std::uint64_t page) {
   return (std::to_integer<unsigned>(map[static_cast<std::size_t>(page / 8)]) >> (7 - page % 8) & 1) != 0;
 }
 
-/// Nodes of the older tree. Levels fall, so that none is its own.
-void check_tree(const RawFile& file, std::uint64_t at, std::size_t rank, std::optional<std::uint64_t> level) {
+/// Nodes of the older tree. Levels fall, so that none is its own; the root's is kUndefined to who comes there.
+void check_tree(const RawFile& file, std::uint64_t at, std::size_t rank, std::uint64_t level) {
   constexpr std::uint64_t kSignature = 0x45455254, kMostLevels = 32, kHead = 24;  // "TREE"
   const Bytes head = file.read(at, kHead);
   Cursor in(head);
   if (in.number(4) != kSignature || in.number(1) != 1) fail(kBad, "chunks have no tree");
   const std::uint64_t found = in.number(1), children = in.number(2), key = 8 + 8 * rank;
-  if (found > kMostLevels || found != level.value_or(found))
+  if (found > kMostLevels || (level != kUndefined && found != level))
     fail(kBad, "a tree of chunks has a node of level {}", found);
   const std::uint64_t bytes = children * (key + 8) + key;
   file.claim(at, kHead + bytes);
@@ -228,7 +228,7 @@ void check_chunk_index(const RawFile& file, const ChunkLayout& layout, const Spa
   if (layout.extent.size() != space.extent.size() + 1) fail(kBad, "its chunks do not have its dimensions");
   switch (layout.index) {
     case ChunkIndex::tree:
-      return check_tree(file, *layout.at, layout.extent.size(), {});
+      return check_tree(file, *layout.at, layout.extent.size(), kUndefined);
     case ChunkIndex::fixed:
       return Array(file, layout, packed).check_fixed(layout, space);
     case ChunkIndex::extensible:

@@ -165,7 +165,8 @@ std::uint64_t Chunks::stored_bytes(Id dataset, const std::vector<std::uint64_t>&
   const std::vector<hsize_t> at(origin.begin(), origin.end());
   hsize_t size = 0;
   if (H5Dget_chunk_storage_size(dataset, at.data(), &size) < 0) {
-    // That is also the answer for a chunk that is not there; this call knows better, but looks at all chunks.
+    if (is_unallocated()) return 0;
+    // The next call tells chunks that are not there from others in any release, but looks at all chunks.
     haddr_t address = HADDR_UNDEF;
     unsigned skipped = 0;
     check(H5Dget_chunk_info_by_coord(dataset, at.data(), &skipped, &address, &size), kBad, "cannot find a chunk");

@@ -178,7 +178,8 @@ H5FD_class_t make_driver() {
 
 Handle make_access(const Place& bytes) {
   static const H5FD_class_t driver = make_driver();
-  static const Id id = H5FDregister(&driver);
+  static Id id = -1;
+  if (id < 0) id = H5FDregister(&driver);
   Handle access = own(H5Pcreate(H5P_FILE_ACCESS), H5Pclose, ErrorCode::io, "cannot open");
   check(H5Pset_fclose_degree(access.get(), H5F_CLOSE_STRONG), ErrorCode::io, "cannot open");
   check(H5Pset_driver(access.get(), id, &bytes), ErrorCode::io, "cannot open");

@@ -53,6 +53,36 @@ bool comes_once(std::uint64_t type) {
   return type != 0 && type != kLink && type != kAttribute && type != kContinuation && type < 64;
 }
 
+/// Messages that lead nowhere: whether they are as long as the library reads.
+void skip_message(std::uint64_t type, Cursor in) {
+  switch (type) {
+    case kGroupInfo: {
+      in.skip(1);
+      const std::uint64_t flags = in.number(1);
+      return in.skip(((flags & 1) != 0 ? 4 : 0) + ((flags & 2) != 0 ? 4 : 0));
+    }
+    case kOldTime:
+      return in.skip(14);
+    case kTime:
+      return in.skip(8);
+    case kBTreeK:
+      return in.skip(7);
+    case kDriver:
+      in.skip(9);
+      return in.skip(in.number(2));
+    case kReferenceCount:
+      return in.skip(5);
+    case kFileSpace: {
+      if (in.number(1) == 0) return in.skip(1 + 8);  // the library looks at the end of what may follow
+      in.skip(1);
+      const bool persists = in.number(1) != 0;
+      return in.skip(8 + 8 + 2 + 8 + (persists ? 12 * 8 : 0));
+    }
+    default:
+      return;
+  }
+}
+
 class Checker {
  public:
   explicit Checker(const RawFile& file) : file_(file) {}
@@ -80,7 +110,7 @@ class Checker {
   std::optional<std::uint64_t> type_size_;
   std::optional<Space> space_;
   std::optional<ChunkLayout> chunks_;
-  std::uint64_t fill_size_ = 0, filters_ = 0;
+  std::uint64_t old_fill_size_ = 0, fill_size_ = 0, filters_ = 0;
   std::uint64_t bytes_ = 0;
 };
 
@@ -103,11 +133,13 @@ std::optional<std::uint64_t> Checker::header(std::uint64_t address, int depth) {
     in.skip(4);
     pieces_.emplace_back(address + 16, in.number(4));
   }
+  file_.claim(address, pieces_[0].first - address);
   for (std::size_t p = 0; p < pieces_.size(); ++p) {
     const auto [at, size] = pieces_[p];
     bytes_ += std::min(size, kMaxHeaderBytes);
     if (bytes_ >= kMaxHeaderBytes || pieces_.size() > kMaxPieces)
       fail(ErrorCode::limit, "an object header is too long");
+    file_.claim(at, size);
     const Bytes piece = file_.read(at, size);
     Cursor body(piece);
     if (!form.old && p > 0) {
@@ -124,7 +156,9 @@ std::optional<std::uint64_t> Checker::header(std::uint64_t address, int depth) {
 
 /// What messages say of each other.
 void Checker::check_whole() const {
-  if (fill_size_ != 0 && type_size_ && fill_size_ != type_size_) fail(kBad, "a fill value of another type");
+  for (const std::uint64_t size : {old_fill_size_, fill_size_}) {
+    if (size != 0 && type_size_ && size != type_size_) fail(kBad, "a fill value of another type");
+  }
   if (!chunks_) return;
   if (type_size_ && chunks_->extent.back() != type_size_) fail(kBad, "chunks of other elements than its type's");
   if (space_) check_chunk_index(file_, *chunks_, *space_, filters_ > 0);
@@ -162,8 +196,8 @@ void Checker::message(std::uint64_t type, Cursor in, int depth) {
       type_size_ = skip_type(in);
       return;
     case kOldFill:
-      fill_size_ = in.number(4);
-      return in.skip(fill_size_);
+      old_fill_size_ = in.number(4);
+      return in.skip(old_fill_size_);
     case kFill:
       fill_size_ = read_fill_message(in);
       return;
@@ -180,32 +214,10 @@ void Checker::message(std::uint64_t type, Cursor in, int depth) {
     case kLinkInfo:
     case kAttributeInfo:
       return info(in, type == kAttributeInfo, depth);
-    case kGroupInfo: {
-      in.skip(1);
-      const std::uint64_t flags = in.number(1);
-      return in.skip(((flags & 1) != 0 ? 4 : 0) + ((flags & 2) != 0 ? 4 : 0));
-    }
     case kExternal:
       in.skip(8);
       read_address(in, file_);
       return;
-    case kOldTime:
-      return in.skip(14);
-    case kTime:
-      return in.skip(8);
-    case kBTreeK:
-      return in.skip(7);
-    case kDriver:
-      in.skip(9);
-      return in.skip(in.number(2));
-    case kReferenceCount:
-      return in.skip(5);
-    case kFileSpace: {
-      if (in.number(1) == 0) return in.skip(1 + 8);  // the library looks at the end of what may follow
-      in.skip(1);
-      const bool persists = in.number(1) != 0;
-      return in.skip(8 + 8 + 2 + 8 + (persists ? 12 * 8 : 0));
-    }
     case kSharedTable:
       fail(ErrorCode::unsupported, "its objects share messages: copy its datasets to another file with h5py");
     case kCacheImage:
@@ -220,7 +232,7 @@ void Checker::message(std::uint64_t type, Cursor in, int depth) {
       return;
     }
     default:
-      return;
+      return skip_message(type, in);
   }
 }
 
@@ -284,7 +296,9 @@ void Checker::attribute(Cursor in, int depth) {
 std::uint64_t Checker::shared_type(Cursor in, int depth) {
   const std::uint64_t version = in.number(1), kind = in.number(1);
   if (version == 1) in.skip(14);
-  if (depth > 0 || (version == 3 && kind != 2)) fail(ErrorCode::unsupported, "a type is stored in a shared message");
+  constexpr int kMostDepth = 8;  // attributes of a type have types
+  if (version == 3 && kind != 2) fail(ErrorCode::unsupported, "a type is stored in a shared message");
+  if (depth >= kMostDepth) fail(ErrorCode::limit, "types lead to others more than {} times", kMostDepth);
   const auto size = Checker(file_).header(in.number(8), depth + 1);
   if (!size) fail(kBad, "a committed type is none");
   return *size;

@@ -30,6 +30,8 @@ void skip_cleanup_at_exit() {
   static_cast<void>(done);
 }
 
+constexpr char kKept[] = "the fault that is kept";  // what the library's stack of errors says of it
+
 /// Behind the mutex.
 std::exception_ptr& kept_fault() {
   static std::exception_ptr fault;
@@ -84,7 +86,18 @@ Session::Session() : lock_(library_mutex()) {
 
 Session::~Session() {
   H5Eset_auto2(H5E_DEFAULT, report_, report_data_);
-  kept_fault() = nullptr;
+}
+
+bool is_unallocated() {
+  struct Innermost {
+    hid_t major = -1, minor = -1;
+  } found;
+  const auto note = [](unsigned depth, const H5E_error2_t* error, void* data) -> herr_t {
+    if (depth == 0) *static_cast<Innermost*>(data) = {error->maj_num, error->min_num};
+    return 0;
+  };
+  H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, note, &found);
+  return found.major == H5E_DATASET && found.minor == H5E_CANTALLOC;
 }
 
 void require_memory() {
@@ -94,12 +107,13 @@ void require_memory() {
 
 void keep_fault(std::exception_ptr fault) {
   kept_fault() = std::move(fault);
+  H5Epush2(H5E_DEFAULT, __FILE__, __func__, __LINE__, H5E_ERR_CLS, H5E_IO, H5E_READERROR, kKept);
 }
 
 void fail_library(ErrorCode code, std::string_view what) {
-  if (kept_fault() != nullptr) std::rethrow_exception(std::exchange(kept_fault(), nullptr));
   Fault fault;
   H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, note_fault, &fault);
+  if (fault.text == kKept && kept_fault() != nullptr) std::rethrow_exception(std::exchange(kept_fault(), nullptr));
   // A file can state more than any machine has; then there is room enough for everything else.
   constexpr std::size_t kMuch = std::size_t{64} << 20;
   if (fault.memory && !has_room(kMuch)) throw std::bad_alloc();

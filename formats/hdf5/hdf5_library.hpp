@@ -35,7 +35,11 @@ class Session {
 /// Throws std::bad_alloc unless there is room for what a call takes beside data. The library crashes when it gets none.
 void require_memory();
 
-/// Called where an exception ends that must not cross the library's frames: the next fail_library() raises it.
+/// Whether the library's last failure was to find what is not stored.
+bool is_unallocated();
+
+/// Called where an exception ends that must not cross the library's frames. The fail_library() of the call that fails
+/// for it raises it.
 void keep_fault(std::exception_ptr fault);
 
 /// Raises what the library's error stack says last happened, behind `what`.

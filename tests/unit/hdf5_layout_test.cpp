@@ -154,3 +154,16 @@ TEST_CASE("hdf5: old groups whose names lead astray") {
   const std::uint64_t child = number_at(bytes, find(bytes, kNode) + 32, 8);
   says(patched(bytes, {{kNode, 6, 2, 2}, {kNode, 48, 8, child}}), "share bytes");
 }
+
+TEST_CASE("hdf5: a fill value has its dataset's size in each message that states it") {
+  const std::string bytes = file_text(golden("beside.h5"));
+  // Of layers.0.key, 3 in F16, in the newer message; the older one stays as it is.
+  const std::string stated("\1\2\0\0\0\0\x42", 7);
+  const std::size_t at = bytes.find(stated);
+  REQUIRE(at != std::string::npos);
+  for (const char size : {'\1', '\4'}) {
+    std::string changed = bytes;
+    changed[at + 1] = size;
+    CHECK(contains(refusal(changed), "a fill value of another type"));
+  }
+}
