@@ -89,15 +89,14 @@ Session::~Session() {
 }
 
 bool is_unallocated() {
-  struct Innermost {
-    hid_t major = -1, minor = -1;
-  } found;
-  const auto note = [](unsigned depth, const H5E_error2_t* error, void* data) -> herr_t {
-    if (depth == 0) *static_cast<Innermost*>(data) = {error->maj_num, error->min_num};
+  bool found = false;
+  const auto note = [](unsigned depth, const H5E_error2_t* error, void* out) -> herr_t {
+    constexpr std::string_view kText = "chunk storage is not allocated";
+    if (depth == 0 && error->desc != nullptr) *static_cast<bool*>(out) = error->desc == kText;
     return 0;
   };
   H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, note, &found);
-  return found.major == H5E_DATASET && found.minor == H5E_CANTALLOC;
+  return found;
 }
 
 void require_memory() {

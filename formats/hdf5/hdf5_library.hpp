@@ -35,7 +35,7 @@ class Session {
 /// Throws std::bad_alloc unless there is room for what a call takes beside data. The library crashes when it gets none.
 void require_memory();
 
-/// Whether the library's last failure was to find what is not stored.
+/// Whether the library's last failure was to find a chunk that is not stored, as far as its words tell.
 bool is_unallocated();
 
 /// Called where an exception ends that must not cross the library's frames. The fail_library() of the call that fails
