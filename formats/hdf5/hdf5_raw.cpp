@@ -70,7 +70,8 @@ std::optional<Superblock> read_superblock(const InputFile& input) {
   if (old) in.skip(8);
   out.root = in.number(8);
   if (end < out.base || end > input.size()) {
-    fail(ErrorCode::truncated, "the file is truncated: it has {} bytes, and its superblock states {}", input.size(), end);
+    fail(ErrorCode::truncated, "the file is truncated: it has {} bytes, and its superblock states {}", input.size(),
+         end);
   }
   out.end = end;
   return out;
