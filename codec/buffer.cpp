@@ -8,7 +8,6 @@
 #include <mutex>
 #include <new>
 #include <utility>
-#include <vector>
 
 #if defined(__linux__)
 #include <sys/mman.h>
@@ -52,31 +51,40 @@ std::atomic<int> keepers = 0;
 
 class Kept;
 
-/// The threads that may keep memory. Never destroyed: threads may end after everything else.
+/// The threads that may keep memory, linked through what they keep: a new-handler comes here while nothing is left, and
+/// whoever waited for memory under the lock, or for the first use of a static variable, would wait for itself.
 struct Threads {
   std::mutex mutex;
-  std::vector<Kept*> all;
+  Kept* first = nullptr;
 };
-Threads& threads() {
-  static Threads& threads = *new Threads;
-  return threads;
-}
+/// There before anything runs and never destroyed: threads may end after everything else.
+union Lasting {
+  Threads threads;
+  constexpr Lasting() : threads{} {}
+  ~Lasting() {}
+};
+constinit Lasting lasting;
+constinit Threads& threads = lasting.threads;
 
 /// Memory that a thread gave back, most recent last. Other threads come only to release it, so its lock is free to
-/// take.
+/// take. Under it nothing is allocated, as above.
 class Kept {
  public:
   Kept() {
-    const std::lock_guard lock(threads().mutex);
-    threads().all.push_back(this);
+    const std::lock_guard lock(threads.mutex);
+    next_ = threads.first;
+    if (next_ != nullptr) next_->before_ = this;
+    threads.first = this;
   }
   ~Kept() {
     {
-      const std::lock_guard lock(threads().mutex);
-      std::erase(threads().all, this);
+      const std::lock_guard lock(threads.mutex);
+      (before_ != nullptr ? before_->next_ : threads.first) = next_;
+      if (next_ != nullptr) next_->before_ = before_;
     }
     release_all();
   }
+  Kept* next() const { return next_; }  // under the lock of threads
   void* take(std::size_t bytes) {
     const std::lock_guard lock(mutex_);
     for (std::size_t i = count_; i-- > 0;) {
@@ -124,6 +132,7 @@ class Kept {
     return memory;
   }
 
+  Kept *before_ = nullptr, *next_ = nullptr;  // of threads
   std::mutex mutex_;
   std::shared_ptr<const Turns> turns_;
   std::array<Block, kBlocks> blocks_;
@@ -151,9 +160,9 @@ KeepMemory::~KeepMemory() {
 }
 
 bool release_kept_memory() noexcept {
-  const std::lock_guard lock(threads().mutex);
+  const std::lock_guard lock(threads.mutex);
   bool any = false;
-  for (Kept* kept : threads().all) any = kept->release_all() || any;
+  for (Kept* kept = threads.first; kept != nullptr; kept = kept->next()) any = kept->release_all() || any;
   return any;
 }
 

@@ -20,10 +20,10 @@ struct Walk {
   bool again = false;                     // a part that was not merged can be fetched once more
 };
 /// Takes every part through the three steps, at most 2 * threads of them at a time (threads: 0 = all). Where memory
-/// runs out in a visit, half as many threads go on, in the end one, and parts that were not merged are visited again;
-/// so a visit changes its part and nothing else. The first part
-/// in order that fails decides which error is thrown, whatever the threads did; all parts before it are merged, none
-/// after.
+/// runs out before a part is merged, half as many threads go on, in the end one, and parts that were not merged are
+/// visited again, as they were fetched; so a visit changes its part and nothing else. Not where it runs out in a merge,
+/// or in a fetch that cannot be done again: that fails. The first part in order that fails decides which error is
+/// thrown, whatever the threads did; all parts before it are merged, none after.
 void walk(const Walk& steps, unsigned threads);
 
 /// Parts that someone other than the reader has made, read by random access.

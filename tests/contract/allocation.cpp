@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Counts what operator new gives out, for the whole test program.
+// Counts what operator new gives out, for the whole test program, or lets it give out nothing.
 #include "tests/contract/allocation.hpp"
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
@@ -20,6 +20,7 @@ std::size_t allocated_most() {
   return 0;
 }
 void reset_allocated_most() {}
+void fail_allocations(bool) {}
 }  // namespace kvzip::test
 
 #else
@@ -32,11 +33,16 @@ void reset_allocated_most() {}
 
 namespace {
 std::atomic<std::size_t> now{0}, most{0};
+std::atomic<bool> failing = false;
 }  // namespace
 
 void* operator new(std::size_t size) {
-  void* p = std::malloc(size == 0 ? 1 : size);
-  if (p == nullptr) throw std::bad_alloc();
+  void* p = nullptr;
+  while (p = failing ? nullptr : std::malloc(size == 0 ? 1 : size), p == nullptr) {
+    const std::new_handler handler = std::get_new_handler();
+    if (handler == nullptr) throw std::bad_alloc();
+    handler();
+  }
   const std::size_t held = now += ::malloc_usable_size(p);
   std::size_t before = most;
   while (before < held && !most.compare_exchange_weak(before, held)) {
@@ -60,6 +66,9 @@ std::size_t allocated_most() {
 }
 void reset_allocated_most() {
   most = now.load();
+}
+void fail_allocations(bool fail) {
+  failing = fail;
 }
 }  // namespace kvzip::test
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// How much memory a piece of code holds at most. Under a sanitiser nothing is counted.
+// How much memory a piece of code holds at most, and what it does without. Under a sanitiser nothing is counted and
+// nothing fails.
 #pragma once
 
 #include <cstddef>
@@ -10,5 +11,8 @@ namespace kvzip::test {
 std::size_t allocated_now();
 std::size_t allocated_most();
 void reset_allocated_most();
+
+/// From here on operator new finds no memory, of whatever thread, and asks the new-handler.
+void fail_allocations(bool fail);
 
 }  // namespace kvzip::test

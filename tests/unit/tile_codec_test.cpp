@@ -3,10 +3,16 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <atomic>
+#include <chrono>
 #include <cmath>
+#include <cstdlib>
+#include <future>
+#include <new>
 #include <thread>
 #include <vector>
 
+#include "codec/buffer.hpp"
 #include "codec/rotary.hpp"
 #include "kvzip/error.hpp"
 #include "kvzip/memory.hpp"
@@ -162,6 +168,37 @@ TEST_CASE("threads keep memory only while somebody asks for it") {
     CHECK(test::allocated_now() < kept + kTile);
   }
   CHECK(test::allocated_now() < before + kTile);
+}
+
+TEST_CASE(
+    "a thread's first memory of those it keeps, while there is none: that of others goes back, and nothing waits") {
+  if (test::allocated_now() == 0) return;  // a sanitiser is at work: nothing is kept, and nothing fails
+  constexpr std::size_t kBytes = std::size_t{1} << 20;
+  const KeepMemory keep;
+  give_memory(take_memory(kBytes), kBytes);
+  const std::size_t before = test::allocated_now();
+  static std::atomic<int> asked = 0, refused = 0;
+  const std::new_handler handler = std::set_new_handler([] {
+    ++asked;
+    if (!release_kept_memory()) throw std::bad_alloc();
+  });
+  std::promise<void> ended;
+  std::thread thread([&] {
+    test::fail_allocations(true);
+    try {
+      take_memory(kBytes);
+    } catch (const std::bad_alloc&) {
+      ++refused;
+    }
+    test::fail_allocations(false);
+    ended.set_value();
+  });
+  if (ended.get_future().wait_for(std::chrono::minutes(1)) != std::future_status::ready) std::abort();
+  thread.join();
+  std::set_new_handler(handler);
+  CHECK(refused == 1);
+  CHECK(asked == 2);
+  CHECK(test::allocated_now() + kBytes <= before);
 }
 
 TEST_CASE("a thread that ends lets go of the sines that it kept") {

@@ -2,6 +2,7 @@
 // The walks over parts and tiles besides transcode(), which has its own tests.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <new>
@@ -12,6 +13,7 @@
 #include "codec/fail.hpp"
 #include "formats/kvz/tile_walk.hpp"
 #include "formats/walk.hpp"
+#include "tests/contract/allocation.hpp"
 #include "tests/contract/sample_dumps.hpp"
 
 using namespace kvzip;
@@ -22,6 +24,55 @@ namespace {
 Dump sample() {
   return {.tensors = {{"a", DType::f16, {2, 50, 8}}, {"b", DType::i64, {50}}}, .attributes = {}};
 }
+
+constexpr std::uint64_t kParts = 50;
+
+/// A walk over parts of a byte each, which a visit inverts.
+struct Walked {
+  explicit Walked(bool again) {
+    merged.reserve(kParts);
+    steps.parts = kParts;
+    steps.again = again;
+    steps.fetch = [this](Part& part, std::uint64_t index) {
+      ++fetches.at(index);
+      part.index = index;
+      part.data.resize(1);
+      part.data[0].assign(1, static_cast<std::byte>(index));
+    };
+    steps.visit = [](Part& part) { part.data.at(0).at(0) ^= std::byte{0xff}; };
+    steps.merge = [this](Part& part) {
+      wrong += part.data.at(0).at(0) != static_cast<std::byte>(0xff ^ part.index);
+      merged.push_back(part.index);
+    };
+  }
+  Walked(const Walked&) = delete;
+  void check(bool again) const {
+    std::vector<std::uint64_t> all(kParts);
+    std::iota(all.begin(), all.end(), std::uint64_t{0});
+    CHECK(merged == all);
+    CHECK(wrong == 0);
+    for (const int times : fetches) CHECK((again ? times >= 1 : times == 1));
+  }
+
+  Walk steps;
+  std::vector<std::uint64_t> merged;
+  std::vector<int> fetches = std::vector<int>(kParts);
+  int wrong = 0;
+};
+
+/// The first two copies of it find no memory where that is to be counted.
+class CopiedLater {
+ public:
+  explicit CopiedLater(std::atomic<int>* failed) : failed_(failed) {}
+  CopiedLater(const CopiedLater& other) : failed_(other.failed_) {
+    if (failed_ == nullptr || *failed_ == 2) return;
+    ++*failed_;
+    throw std::bad_alloc();
+  }
+
+ private:
+  std::atomic<int>* failed_;
+};
 
 }  // namespace
 
@@ -100,6 +151,67 @@ TEST_CASE("parts: where memory runs out, fewer threads go on, and every part is 
       run();
       CHECK(merged == all);
     }
+  }
+}
+
+TEST_CASE("walk: a part that memory runs out for is visited again as it was fetched, and merged once") {
+  struct Case {
+    unsigned threads;
+    std::vector<std::uint64_t> short_of_memory;  // at the first visit
+  };
+  for (const Case& c : {Case{2, {5}}, Case{2, {0}}, Case{2, {49}}, Case{8, {5, 20, 33}}, Case{8, {0, 1, 2}}}) {
+    for (const bool again : {true, false}) {
+      CAPTURE(c.threads);
+      CAPTURE(c.short_of_memory.at(0));
+      CAPTURE(again);
+      Walked walked(again);
+      std::vector<std::atomic<int>> visits(kParts);
+      walked.steps.visit = [&](Part& part) {
+        part.data.at(0).at(0) ^= std::byte{0xff};
+        const bool first = ++visits[part.index] == 1;
+        if (first && std::ranges::count(c.short_of_memory, part.index) != 0) throw std::bad_alloc();
+      };
+      walk(walked.steps, c.threads);
+      walked.check(again);
+      for (const std::uint64_t index : c.short_of_memory) CHECK(visits[index] >= 2);
+    }
+  }
+}
+
+TEST_CASE("walk: what comes once is not lost where memory runs out for its copy") {
+  for (const unsigned threads : {2u, 8u}) {
+    CAPTURE(threads);
+    Walked walked(false);
+    std::atomic<int> failed = 0;
+    const auto fetch = walked.steps.fetch;
+    walked.steps.fetch = [&](Part& part, std::uint64_t index) {
+      fetch(part, index);
+      part.result.emplace<CopiedLater>(index == 5 ? &failed : nullptr);
+    };
+    walk(walked.steps, threads);
+    walked.check(false);
+    CHECK(failed == (threads == 2 ? 1 : 2));  // one thread alone needs no copy
+  }
+}
+
+TEST_CASE("walk: what is merged and what is put back takes no memory") {
+  for (const unsigned threads : {2u, 8u}) {
+    CAPTURE(threads);
+    Walked walked(true);
+    std::atomic<bool> ran_out = false;
+    const auto fetch = walked.steps.fetch;
+    walked.steps.fetch = [&](Part& part, std::uint64_t index) {
+      if (index <= 5) test::fail_allocations(false);
+      fetch(part, index);
+    };
+    walked.steps.visit = [&](Part& part) {
+      part.data.at(0).at(0) ^= std::byte{0xff};
+      if (part.index != 5 || ran_out.exchange(true)) return;
+      test::fail_allocations(true);
+      throw std::bad_alloc();
+    };
+    walk(walked.steps, threads);
+    walked.check(true);
   }
 }
 
