@@ -254,7 +254,7 @@ void Checker::info(Cursor in, bool attributes, int depth) {
 
 /// Every rule of the library's decoder: when that refuses one link, the library frees links it never read.
 void Checker::link(Cursor in) const {
-  constexpr std::uint64_t kSoft = 1, kFirstUserKind = 64;
+  constexpr std::uint64_t kSoft = 1, kExternalLink = 64, kFirstUserKind = 64;
   const std::uint64_t version = in.number(1), flags = in.number(1);
   const std::uint64_t kind = (flags & 8) != 0 ? in.number(1) : 0;
   if ((flags & 4) != 0) in.skip(8);
@@ -269,7 +269,8 @@ void Checker::link(Cursor in) const {
     return;
   }
   const std::uint64_t target = in.number(2);
-  if (target == 0 && kind == kSoft) fail(kBad, "a link to nothing");
+  // Of kinds that it knows the library looks into the target.
+  if (target == 0 && (kind == kSoft || kind == kExternalLink)) fail(kBad, "a link to nothing");
   in.skip(target);
 }
 
