@@ -150,11 +150,15 @@ bool can_decode(H5Z_filter_t id) {
 
 /// Those whose decoders in the library go by what the filter message states, and out of their buffers.
 void refuse_unsafe(H5Z_filter_t id) {
-  if ((id != H5Z_FILTER_NBIT && id != H5Z_FILTER_SCALEOFFSET) || trusts_files()) return;
+  const bool unsafe = id == H5Z_FILTER_NBIT || id == H5Z_FILTER_SCALEOFFSET || id == H5Z_FILTER_SZIP;
+  if (!unsafe || trusts_files()) return;
   fail(ErrorCode::unsupported,
-       "it has HDF5 filter {} ({}), which the library decodes without a look at its bounds; "
-       "unless you trust the file, repack it with: h5repack -f NONE IN OUT",
-       id, id == H5Z_FILTER_NBIT ? "n-bit" : "scale-offset");
+       "it has HDF5 filter {} ({}), which the library decodes without a look at its bounds; unless you trust the file, "
+       "repack it with: h5repack -f NONE IN OUT",
+       id,
+       id == H5Z_FILTER_NBIT   ? "n-bit"
+       : id == H5Z_FILTER_SZIP ? "szip"
+                               : "scale-offset");
 }
 
 std::vector<ChunkFilter> read_filters(Id layout) {
