@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "formats/collection.hpp"
+#include "formats/file.hpp"
 #include "formats/format_table.hpp"
 #include "kvzip/recover.hpp"
 #include "src/cli/batch.hpp"
@@ -50,7 +51,8 @@ std::string share_text(std::uint64_t part, std::uint64_t all) {
 int recover_file(const RecoverArguments& o) {
   RecoverOptions options{o.out, {}, o.common.force, o.tables, o.common.threads};
   std::string format;
-  if (o.json && o.out == "-") throw UsageError("--json and an output of - would both be standard output");
+  if (o.json && is_standard_output(o.out)) throw UsageError("--json and an output of - would both be standard output");
+  if (o.json || is_standard_output(o.out)) keep_progress_apart();
   if (!o.out.empty()) {
     const bool container = o.to.empty() ? format_of_path(o.out) == "kvz" : o.to == "kvz";
     format = container ? "kvz" : output_format(o.out, o.to);

@@ -58,6 +58,7 @@ void make_folder(const std::string& path) {
 }
 
 int sweep(SweepArguments& o) {
+  keep_progress_apart();
   check_outputs(o);
   o.request.settings = wanted_settings(o);
   parse_chunk_tokens(o.request.chunk_tokens);

@@ -83,25 +83,34 @@ const CommandOption* take_command(std::string& word) {
   return nullptr;
 }
 
+/// Whether the word behind this one is its value, whatever it looks like.
+bool takes_next_word(const CLI::App& command, const std::string& word) {
+  if (is_short(word)) return letters_end(word) + 1 == word.size();
+  const CLI::Option* option = word.starts_with("--") ? command.get_option_no_throw(word) : nullptr;
+  return option != nullptr && option->get_items_expected_max() > 0;
+}
+
 /// Levels say nothing to what does not compress, and other compressors take them there, too.
-void drop_levels(std::vector<std::string>& words) {
+void drop_levels(const CLI::App& command, std::vector<std::string>& words) {
+  const auto is_word = [](char c) {
+    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+  };
   for (std::size_t i = 1; i < words.size() && words[i] != "--"; ++i) {
     std::string& word = words[i];
-    const auto is_word = [](char c) {
-      return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
-    };
-    const bool letters =
-        std::all_of(word.begin() + 1, word.end(), is_word);  // others are values, as -1000: of --tokens
-    if (!is_short(word) || (!letters && letters_end(word) == word.size()) || word == "-0" || word == "-10") continue;
-    const auto end = word.begin() + static_cast<std::ptrdiff_t>(letters_end(word));
-    word.erase(std::remove_if(word.begin(), end, [](char c) { return c >= '1' && c <= '9'; }), end);
-    if (word == "-") words.erase(words.begin() + static_cast<std::ptrdiff_t>(i--));
+    const bool value_follows = takes_next_word(command, word);
+    if (is_short(word) && word != "-0" && word != "-10") {
+      const auto end = word.begin() + static_cast<std::ptrdiff_t>(letters_end(word));
+      if (!std::all_of(word.begin() + 1, end, is_word)) continue;  // a value, as -1000: of --tokens
+      word.erase(std::remove_if(word.begin(), end, [](char c) { return c >= '1' && c <= '9'; }), end);
+      if (word == "-") words.erase(words.begin() + static_cast<std::ptrdiff_t>(i--));
+    }
+    if (value_follows) ++i;
   }
 }
 
 /// What comes without a command is what other compressors take: -d, -t and -l are decompress, verify and inspect, any
 /// other short option goes to compress. A name alone is no command, so that files and commands are never confused.
-void add_command_word(std::vector<std::string>& words) {
+void add_command_word(const CLI::App& app, std::vector<std::string>& words) {
   const auto leads = [](const std::string& word) {
     return is_short(word) || std::ranges::find(kCommandOptions, word, &CommandOption::name) != kCommandOptions.end();
   };
@@ -111,7 +120,7 @@ void add_command_word(std::vector<std::string>& words) {
     if (const CommandOption* option = take_command(words[i])) {
       command = option->command;
       if (words[i] == "-") words.erase(words.begin() + static_cast<std::ptrdiff_t>(i));
-      drop_levels(words);
+      drop_levels(*app.get_subcommand(command), words);
       break;
     }
     if (letters_end(words[i]) < words[i].size()) break;
@@ -268,7 +277,7 @@ int main(int argc, char** argv) {  // NOLINT(bugprone-exception-escape): what ge
   std::vector<std::string> words(argv, argv + argc);
   if (words.empty()) words.emplace_back("kvzip");
   if (argc > 1 && words[1] == "help") ask_for_help(app, words);
-  add_command_word(words);
+  add_command_word(app, words);
   const int parsed = parse(app, words);
   return parsed >= 0 ? parsed : perform(action);
 }

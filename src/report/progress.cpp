@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 #include <poll.h>
 #include <sys/ioctl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -18,15 +19,33 @@ namespace {
 using namespace std::chrono_literals;
 constexpr auto kPatience = 500ms, kRefresh = 200ms;
 constexpr auto kSettled = 2s;  // from then on the time left is worth saying
-// With what else is in a line and its escapes less than PIPE_BUF, which a pipe that is ready takes without waiting.
+// With what else is in a line and its escapes less than PIPE_BUF, which a pipe takes whole or not at all.
 constexpr std::size_t kLongestTold = 512;
 constexpr int kLastTry = 100;           // milliseconds that the last line of a pass waits for room
 constexpr std::size_t kLeastLabel = 8;  // columns
 
-/// None when below 0.
-int& told_descriptor() {
-  static int descriptor = -1;
-  return descriptor;
+/// Who is told; nobody when below 0.
+struct Listener {
+  int descriptor = -1;
+  bool socket = false;
+};
+
+Listener& listener() {
+  static Listener to;
+  return to;
+}
+
+/// The same pipe by a description of its own, because O_NONBLOCK would hold for all who share the caller's; the
+/// caller's where that cannot be. What poll(2) says does not do: another process may take the room before the write.
+int without_waiting(int descriptor, int flags) {
+  if ((flags & O_ACCMODE) == O_RDONLY) return descriptor;  // stays as unfit as it is
+  const int own = ::open(fmt::format("/proc/self/fd/{}", descriptor).c_str(), O_WRONLY | O_NONBLOCK | O_CLOEXEC);
+  return own < 0 ? descriptor : own;
+}
+
+bool is_null_device(const struct stat& status) {
+  struct stat null {};
+  return S_ISCHR(status.st_mode) && ::stat("/dev/null", &null) == 0 && status.st_rdev == null.st_rdev;
 }
 
 bool& hidden() {
@@ -72,16 +91,19 @@ std::string first_columns(const std::string& text, std::size_t wanted) {
 }  // namespace
 
 bool report_progress_to(int descriptor) {
-  if (::fcntl(descriptor, F_GETFD) < 0) return false;
-  told_descriptor() = descriptor;
+  const int flags = ::fcntl(descriptor, F_GETFL);
+  struct stat status {};
+  if (flags < 0 || ::fstat(descriptor, &status) != 0) return false;
+  listener() = {S_ISFIFO(status.st_mode) ? without_waiting(descriptor, flags) : descriptor, S_ISSOCK(status.st_mode)};
   return true;
 }
 
 bool progress_on_output() {
-  struct stat told {
+  const int descriptor = listener().descriptor;
+  struct stat lines {
   }, output{};
-  return told_descriptor() >= 0 && ::fstat(told_descriptor(), &told) == 0 && ::fstat(STDOUT_FILENO, &output) == 0 &&
-         told.st_dev == output.st_dev && told.st_ino == output.st_ino;
+  if (descriptor < 0 || ::fstat(descriptor, &lines) != 0 || ::fstat(STDOUT_FILENO, &output) != 0) return false;
+  return lines.st_dev == output.st_dev && lines.st_ino == output.st_ino && !is_null_device(output);
 }
 
 void hide_progress() {
@@ -108,13 +130,13 @@ ProgressLine::~ProgressLine() {
 }
 
 Progress ProgressLine::callback() {
-  if (!wanted_ && told_descriptor() < 0) return {};
+  if (!wanted_ && listener().descriptor < 0) return {};
   return [this](std::uint64_t done, std::uint64_t total) { show(done, total); };
 }
 
 void ProgressLine::show(std::uint64_t done, std::uint64_t total) {
   const auto now = Clock::now();
-  if (told_descriptor() >= 0) tell_programs(now, done, total);
+  if (listener().descriptor >= 0) tell_programs(now, done, total);
   if (wanted_) show_people(now, done, total);
 }
 
@@ -149,15 +171,17 @@ void ProgressLine::show_people(Clock::time_point now, std::uint64_t done, std::u
 void ProgressLine::tell_programs(Clock::time_point now, std::uint64_t done, std::uint64_t total) {
   if (now < next_told_ && done != total) return;
   next_told_ = now + kRefresh;
-  pollfd ready{told_descriptor(), POLLOUT, 0};
+  pollfd ready{listener().descriptor, POLLOUT, 0};
   if (::poll(&ready, 1, done == total ? kLastTry : 0) <= 0) return;
   Json told{
       {"what", label_.substr(0, kLongestTold)}, {"done", done}, {"total", total}, {"seconds", seconds(now - start_)}};
   if (!unit_.empty()) told["unit"] = unit_;
   if (written_ > 0) told["written"] = written_;
   const std::string line = told.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
-  const ssize_t put = ::write(told_descriptor(), line.data(), line.size());
-  if (put != static_cast<ssize_t>(line.size()) && !(put < 0 && errno == EAGAIN)) told_descriptor() = -1;
+  const ssize_t put = listener().socket
+                          ? ::send(listener().descriptor, line.data(), line.size(), MSG_DONTWAIT | MSG_NOSIGNAL)
+                          : ::write(listener().descriptor, line.data(), line.size());
+  if (put != static_cast<ssize_t>(line.size()) && !(put < 0 && errno == EAGAIN)) listener().descriptor = -1;
 }
 
 void MeteredWriter::append(Part& part) {

@@ -14,7 +14,7 @@ namespace kvzip::tool {
 /// From now on every ProgressLine, wanted or not, also writes lines of JSON to a descriptor. False where it is not
 /// open.
 bool report_progress_to(int descriptor);
-/// True where these lines go where standard output goes.
+/// True where these lines go where standard output goes, and that is not /dev/null.
 bool progress_on_output();
 
 /// No more lines for people: this process shares the terminal with the one that shows them.

@@ -64,6 +64,17 @@ kvzip -q -9 -t level.safetensors.kvz
 kvzip -q -t9 level.safetensors.kvz
 expect_status 0 kvzip -d -q -c level.safetensors.kvz --to safetensors --tokens -100:
 cmp stdout <(kvzip decompress level.safetensors.kvz -c --to safetensors --tokens -100:)
+for words in "-o -9.safetensors" "-9qo -9.safetensors" "--output -9.safetensors -9" "--output=-9.safetensors -9"; do
+  # shellcheck disable=SC2086
+  kvzip -d -q level.safetensors.kvz $words
+  cmp ./-9.safetensors a.safetensors
+  rm ./-9.safetensors
+done
+kvzip -d -q -o -2020-01-05.safetensors level.safetensors.kvz -9
+cmp ./-2020-01-05.safetensors a.safetensors
+cp level.safetensors.kvz ./-9.kvz
+kvzip -t -q -9 -- -9.kvz
+kvzip -l -- -9.kvz | cmp - <(kvzip inspect -- -9.kvz)
 kvzip --decompress -q -f level.safetensors.kvz
 kvzip --test -q level.safetensors.kvz
 kvzip --list level.safetensors.kvz | cmp - <(kvzip inspect level.safetensors.kvz)
