@@ -87,7 +87,7 @@ class Checker {
  public:
   explicit Checker(const RawFile& file) : file_(file) {}
 
-  /// The size of the elements of the header's datatype message, if it has one.
+  /// The size of its elements, where the object is a committed type.
   std::optional<std::uint64_t> header(std::uint64_t address, int depth);
 
  private:
@@ -150,8 +150,12 @@ std::optional<std::uint64_t> Checker::header(std::uint64_t address, int depth) {
     messages(body, form, depth);
   }
   check_whole();
-  file_.headers().emplace(address, type_size_);
-  return type_size_;
+  // The library keeps open objects by their addresses, and takes a type that is a dataset, too, for what it is not.
+  constexpr std::uint64_t kOthers =
+      std::uint64_t{1} << kDataspace | std::uint64_t{1} << kLinkInfo | std::uint64_t{1} << kSymbolTable;
+  const auto committed = (seen_ & kOthers) == 0 ? type_size_ : std::nullopt;
+  file_.headers().emplace(address, committed);
+  return committed;
 }
 
 /// What messages say of each other.
