@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Every limit of kvzip. "format": part of man/kvz.5, a reader refuses more. "encoder only": free to change.
+// Limits of the container, and those that more than one reader of dumps keeps; what bounds the structures of one format
+// stands beside its rule. "format": part of man/kvz.5, a reader refuses more. "encoder only": free to change.
 #pragma once
 
 #include <cstddef>
@@ -31,8 +32,8 @@ inline constexpr std::uint64_t kPaxBytes = std::uint64_t{1} << 16;     // format
 inline constexpr int kJsonDepth = 16;                                  // format: of nested lists and objects
 inline constexpr std::uint64_t kJsonItems = std::uint64_t{1} << 22;    // format: commas and opening brackets of a text
 inline constexpr std::uint64_t kSafetensorsHeader = 100'000'000;       // what other readers of safetensors allow
-inline constexpr std::size_t kTensors = std::size_t{1} << 18;          // of a safetensors file
-inline constexpr std::size_t kMetadata = std::size_t{1} << 20;         // entries of a safetensors file
+inline constexpr std::size_t kSafetensorsTensors = std::size_t{1} << 18;
+inline constexpr std::size_t kSafetensorsEntries = std::size_t{1} << 20;  // of its metadata
 
 // format: a frame may decode to at most this many elements for its payload size, so that a reader allocates only what
 // the bytes present have earned. A writer pads shorter payloads with zero bytes.

@@ -189,11 +189,13 @@ bool HeaderSax::key(string_t& name) {
     if (value.back() != '{') value += ',';
     value += json_string(name) + ':';
   } else if (state_ == State::top) {
-    if (entries.size() >= limits::kTensors) fail(ErrorCode::limit, "header: more than {} tensors", limits::kTensors);
+    if (entries.size() >= limits::kSafetensorsTensors) {
+      fail(ErrorCode::limit, "header: more than {} tensors", limits::kSafetensorsTensors);
+    }
     name_ = std::move(name);
   } else if (state_ == State::metadata) {
-    if (metadata.size() >= limits::kMetadata) {
-      fail(ErrorCode::limit, "header: more than {} entries in {}", limits::kMetadata, kMetadata);
+    if (metadata.size() >= limits::kSafetensorsEntries) {
+      fail(ErrorCode::limit, "header: more than {} entries in {}", limits::kSafetensorsEntries, kMetadata);
     }
     metadata.push_back({std::move(name), {}});
   } else {

@@ -13,6 +13,7 @@
 #include "formats/file_calls.hpp"
 #include "formats/hdf5/hdf5.hpp"
 #include "formats/hdf5/hdf5_dataset.hpp"
+#include "formats/hdf5/hdf5_raw.hpp"
 #include "formats/kvz/kvz_records.hpp"
 
 namespace kvzip::hdf5 {
@@ -44,13 +45,6 @@ bool add_chunks(Id dataset, std::vector<Hole>& holes) {
     if (address != HADDR_UNDEF) holes.push_back({address, bytes});
   }
   return true;
-}
-
-std::uint64_t user_block_bytes(Id file) {
-  const Handle options = own(H5Fget_create_plist(file), H5Pclose, kBad, "cannot read the superblock");
-  hsize_t bytes = 0;
-  check(H5Pget_userblock(options.get(), &bytes), kBad, "cannot read the superblock");
-  return bytes;
 }
 
 }  // namespace
@@ -95,7 +89,7 @@ void Frame::read(const InputFile& file, std::uint64_t at, std::span<std::byte> o
 
 std::optional<std::vector<Hole>> find_holes(Id file, const InputFile& input, const Contents& contents) {
   std::vector<Hole> holes;
-  const std::uint64_t user_block = user_block_bytes(file);
+  const std::uint64_t user_block = RawFile(input).user_block();
   for (std::size_t t = 0; t < contents.dump.tensors.size(); ++t) {
     const TensorInfo& info = contents.dump.tensors[t];
     const Handle dataset = own(H5Dopen2(file, ("/" + info.name).c_str(), H5P_DEFAULT), H5Dclose, kBad, "cannot open");

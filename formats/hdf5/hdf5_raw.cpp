@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "formats/hdf5/hdf5_raw.hpp"
 
-#include <hdf5.h>
-
 #include <algorithm>
 #include <array>
 #include <cstring>
@@ -116,8 +114,9 @@ RawFile::RawFile(const InputFile& input) : input_(input), end_(input.size()) {
 
 void RawFile::check(std::uint64_t address, std::uint64_t bytes) const {
   const std::uint64_t size = end_ - base_;
-  if (address > size || bytes > size - address)
+  if (address > size || bytes > size - address) {
     fail(ErrorCode::truncated, "an address inside it leads out of the file");
+  }
 }
 
 void RawFile::count_stated(std::uint64_t bytes) const {
@@ -131,7 +130,7 @@ void RawFile::count_stated(std::uint64_t bytes) const {
 void RawFile::claim(std::uint64_t address, std::uint64_t bytes) const {
   constexpr std::size_t kMost = std::size_t{1} << 22;
   check(address, bytes);
-  if (claimed_.size() >= kMost) fail(ErrorCode::limit, "its trees have more than {} nodes", kMost);
+  if (claimed_.size() >= kMost) fail(ErrorCode::limit, "it has more than {} structures", kMost);
   if (bytes == 0) return;
   const auto after = claimed_.lower_bound(address);
   const bool taken = (after != claimed_.end() && after->first < address + bytes) ||

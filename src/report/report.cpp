@@ -32,7 +32,7 @@ std::size_t unseen_bytes(std::string_view text, std::size_t i) {
   return marks || isolates ? 3 : 0;
 }
 
-/// Text that nlohmann writes as it is, which JSON lets stand as \uXXXX. All of these are in strings.
+/// Text that nlohmann writes as it is, which JSON lets stand as \u and four digits, too. All of these are in strings.
 std::string escaped_json(const std::string& text) {
   std::string out;
   for (std::size_t i = 0; i < text.size(); ++i) {
