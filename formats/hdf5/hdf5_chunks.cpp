@@ -150,7 +150,9 @@ const Bytes& Chunks::chunk(Id dataset, const Extent& origin) {
     kept_.splice(kept_.begin(), kept_, found->second);
     return kept_.front().bytes;
   }
-  Bytes bytes = load(dataset, origin);
+  const std::uint64_t size = stored_bytes(dataset, origin);
+  if (size == 0) return blank();
+  Bytes bytes = load(dataset, origin, size);
   while (kept_.size() >= capacity_) {
     by_origin_.erase(kept_.back().origin);
     kept_.pop_back();
@@ -178,20 +180,22 @@ std::uint64_t Chunks::stored_bytes(Id dataset, const std::vector<std::uint64_t>&
   return size;
 }
 
-Bytes Chunks::load(Id dataset, const Extent& origin) const {
-  const std::uint64_t size = stored_bytes(dataset, origin);
-  if (size > 0) {
-    const std::vector<hsize_t> at(origin.begin(), origin.end());
-    Bytes stored(static_cast<std::size_t>(size));
-    std::uint32_t skipped = 0;
-    check(H5Dread_chunk(dataset, H5P_DEFAULT, at.data(), &skipped, stored.data()), kBad, "cannot read a chunk");
-    return unpack_chunk(form_, std::move(stored), skipped);
+Bytes Chunks::load(Id dataset, const Extent& origin, std::uint64_t size) const {
+  const std::vector<hsize_t> at(origin.begin(), origin.end());
+  Bytes stored(static_cast<std::size_t>(size));
+  std::uint32_t skipped = 0;
+  check(H5Dread_chunk(dataset, H5P_DEFAULT, at.data(), &skipped, stored.data()), kBad, "cannot read a chunk");
+  return unpack_chunk(form_, std::move(stored), skipped);
+}
+
+const Bytes& Chunks::blank() {
+  if (blank_.empty()) {
+    blank_.resize(static_cast<std::size_t>(form_.bytes));
+    for (std::size_t i = 0; i < blank_.size(); i += fill_.size()) {
+      std::copy(fill_.begin(), fill_.end(), blank_.begin() + static_cast<std::ptrdiff_t>(i));
+    }
   }
-  Bytes out(static_cast<std::size_t>(form_.bytes));
-  for (std::size_t i = 0; i < out.size(); i += fill_.size()) {
-    std::copy(fill_.begin(), fill_.end(), out.begin() + static_cast<std::ptrdiff_t>(i));
-  }
-  return out;
+  return blank_;
 }
 
 }  // namespace kvzip::hdf5

@@ -34,7 +34,8 @@ Bytes unpack_chunk(const ChunkForm& form, Bytes stored, unsigned skipped);
 /// Reads slices of one open dataset, keeping unpacked chunks for the next slice.
 class Chunks {
  public:
-  /// Keeps up to `cache_bytes`, and at least one chunk. `fill`: one element, for chunks that the file does not have.
+  /// Keeps up to `cache_bytes`, and at least one chunk, beside one of `fill`, an element, for those that the file does
+  /// not have.
   Chunks(const ChunkForm& form, std::uint64_t cache_bytes, Bytes fill);
   void read(Id dataset, const Slice& slice, std::span<std::byte> out);
 
@@ -46,11 +47,12 @@ class Chunks {
   using KeptList = std::list<Kept>;
   const Bytes& chunk(Id dataset, const std::vector<std::uint64_t>& origin);
   std::uint64_t stored_bytes(Id dataset, const std::vector<std::uint64_t>& origin) const;
-  Bytes load(Id dataset, const std::vector<std::uint64_t>& origin) const;
+  Bytes load(Id dataset, const std::vector<std::uint64_t>& origin, std::uint64_t size) const;
+  const Bytes& blank();  // a chunk that the file does not have
 
   const ChunkForm& form_;
   std::size_t capacity_;
-  Bytes fill_;
+  Bytes fill_, blank_;
   KeptList kept_;  // the latest first
   std::map<std::vector<std::uint64_t>, KeptList::iterator> by_origin_;
 };
