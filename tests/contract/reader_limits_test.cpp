@@ -4,6 +4,7 @@
 #include <sys/mman.h>
 
 #include "codec/limits.hpp"
+#include "formats/attribute_text.hpp"
 #include "formats/hdf5/hdf5.hpp"
 #include "formats/hdf5_filter/h5z_settings.hpp"
 #include "formats/layer_attention.hpp"
@@ -203,6 +204,15 @@ TEST_CASE("reader limits: groups of HDF5 within each other") {
   };
   CHECK_FALSE(nested(limits::kHdf5GroupDepth));
   CHECK(nested(limits::kHdf5GroupDepth + 1) == ErrorCode::limit);
+}
+
+TEST_CASE("reader limits: texts of one attribute") {
+  const auto texts = [](std::size_t count) {
+    Attribute a{"", "words", std::vector<std::string>(count), {}, {count}, {}};
+    return attribute_of(metadata_entry(a)).name;
+  };
+  CHECK(texts(limits::kAttributeStrings) == "words");
+  CHECK(texts(limits::kAttributeStrings + 1) != "words");  // a text of the file's own
 }
 
 }  // namespace kvzip::test
