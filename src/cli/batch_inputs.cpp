@@ -9,6 +9,7 @@
 #include <set>
 
 #include "codec/fail.hpp"
+#include "codec/limits.hpp"
 #include "formats/collection.hpp"
 #include "formats/file.hpp"
 #include "src/cli/batch.hpp"
@@ -19,29 +20,25 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::size_t kMostNames = std::size_t{1} << 28;  // bytes that a list of names takes in memory
-constexpr std::size_t kLongestName = std::size_t{1}
-                                     << 16;  // more than any path can have (PATH_MAX) and a member's name
-
 std::vector<std::string> read_names(const std::string& path) {
   std::ifstream file;
   if (path != "-") file.open(path, std::ios::binary);
   std::istream& in = path == "-" ? std::cin : file;
   if (!in) fail_in(path, ErrorCode::io, "cannot read this list of names");
   std::vector<std::string> names;
-  std::vector<char> buffer(kLongestName);
+  std::vector<char> buffer(limits::kInputName);
   std::size_t bytes = 0;
   while (in.getline(buffer.data(), static_cast<std::streamsize>(buffer.size()), '\0')) {
     std::string name(buffer.data());
     bytes += name.size() + sizeof name;
-    if (bytes > kMostNames) fail_in(input_name(path), ErrorCode::limit, "too long for a list of names");
+    if (bytes > limits::kInputNames) fail_in(input_name(path), ErrorCode::limit, "too long for a list of names");
     if (name.empty()) throw UsageError(fmt::format("--files0-from {}: an empty name", path));
     names.push_back(std::move(name));
   }
   if (in.bad()) fail_in(input_name(path), ErrorCode::io, "cannot read this list of names");
   if (!in.eof()) {
     fail_in(input_name(path), ErrorCode::limit, "a name of more than {} bytes; a zero byte ends each",
-            kLongestName - 1);
+            limits::kInputName - 1);
   }
   return names;
 }

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "codec/limits.hpp"
 #include "codec/number.hpp"
 #include "codec/pipeline.hpp"
 
@@ -63,13 +64,13 @@ std::string error_text(const Error& error) {
 }
 
 std::string read_rules_text(const std::string& path) {
-  constexpr std::size_t kMaxPreset = std::size_t{1} << 20;
   std::ifstream in(path, std::ios::binary);
-  std::string text(kMaxPreset + 1, '\0');
+  std::string text(limits::kRulesText + 1, '\0');
   if (in) in.read(text.data(), static_cast<std::streamsize>(text.size()));
   if (in.bad() || !in.is_open()) fail_in(path, ErrorCode::io, "cannot read this preset file");
   text.resize(static_cast<std::size_t>(in.gcount()));
-  if (text.size() > kMaxPreset) fail_in(path, ErrorCode::limit, "more than {} bytes of text", kMaxPreset);
+  if (text.size() > limits::kRulesText)
+    fail_in(path, ErrorCode::limit, "more than {} bytes of text", limits::kRulesText);
   return text;
 }
 
