@@ -17,8 +17,7 @@ namespace kvzip {
 /// A value within a text that stays where it is. What is asked of a value has to suit its type.
 class JsonText {
  public:
-  /// All of a text, which is one value; fail(corrupt) with `what` in front where it is not JSON (RFC 8259) or is nested
-  /// deeper than limits::kJsonDepth.
+  /// All of a text, which is one value; fail(corrupt) with `what` in front where it is not JSON (RFC 8259).
   static JsonText parse(std::string_view text, std::string_view what);
 
   bool is_null() const { return rest_[0] == 'n'; }
