@@ -9,7 +9,7 @@ namespace kvzip {
 /// Passes everything on to a reader that outlives it.
 class BorrowedReader : public DumpReader {
  public:
-  explicit BorrowedReader(DumpReader& inner) : inner_(inner) {}
+  explicit BorrowedReader(DumpReader& inner) : inner_(inner) { reads_through(inner); }
   const Dump& dump() const override { return inner_.dump(); }
   std::uint64_t part_count() const override { return inner_.part_count(); }
   Part part(std::uint64_t index) const override { return inner_.part(index); }

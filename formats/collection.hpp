@@ -48,7 +48,7 @@ class CollectionWriter {
   std::size_t size() const { return members_.size(); }
   /// A name that opens the member while this object lives.
   std::string path_of(const std::string& name) const { return file_.path() + "/" + name; }
-  /// The same without counting what was written as an input (formats/file.hpp, forget_inputs()).
+  /// The same without counting what was written as an input (formats/inputs.hpp).
   InputFile member(std::string_view name) const;
   /// Readable by those who may read all inputs that were opened before members were finished.
   void finish();

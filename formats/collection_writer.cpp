@@ -101,7 +101,7 @@ InputFile CollectionWriter::member(std::string_view name) const {
 
 void CollectionWriter::finish() {
   forget_inputs();
-  restrict_outputs(access_);
+  file_.restrict_to(access_);
   file_.commit();
 }
 

@@ -14,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include "formats/inputs.hpp"
 #include "kvzip/io.hpp"
 
 namespace kvzip {
@@ -50,7 +51,6 @@ bool is_standard_output(std::string_view path);
 
 class TemporaryFile;
 class InputStream;
-struct WatchedFile;
 
 /// Shown the first bytes of what has no length, as a pipe: refuses what they cannot begin, and says how many bytes
 /// there can be in all. One more than that is still taken, so that whoever reads them sees that there are too many.
@@ -174,31 +174,16 @@ class TemporaryFile {
   bool named_ = false;
 };
 
-/// Outputs carry no wider permissions than any input opened since the start, or since forget_inputs(). So a cache that
-/// only its owner may read does not become readable by being converted.
-void forget_inputs();
-/// What the inputs since then allow.
-struct InputAccess {
-  unsigned mode = 0777;           // what all of them do
-  std::optional<unsigned> group;  // theirs,
-  bool groups_differ = false;     // unless they have several
-
-  void add(const InputAccess& other);
-};
-InputAccess input_access();
-/// As if these had been opened, too.
-void restrict_outputs(const InputAccess& access);
 /// Whether a finished output, and the name it gets, are flushed to the disk before the process goes on; they are at
 /// first.
 void sync_outputs(bool wanted);
 
-/// Fails where an open input file is not what it was when it was opened: what was read may be neither.
-void require_inputs_unchanged();
 /// $TMPDIR, or /tmp; fail(io) where nothing can be made in it.
 std::string temporary_directory();
 
-/// An output under construction: written beside its final name and given that name by commit(). For writers that
-/// hand a descriptor to a library; OutputFile is for the others.
+/// An output under construction: written beside its final name and given that name by commit(), with permissions no
+/// wider than those of inputs: so a cache that only its owner may read does not become readable by being converted. For
+/// writers that hand a descriptor to a library; OutputFile is for the others.
 class PendingFile {
  public:
   /// fail(invalid_argument) when `path` exists and `overwrite` is not given. `path` is not a device or pipe.
@@ -207,11 +192,15 @@ class PendingFile {
   /// What opens it, and what is there now.
   const std::string& path() const { return temporary_->path(); }
   InputFile input() const { return temporary_->input(path_); }
+  /// Beside those that the scopes of this thread have noted when it is committed.
+  void made_from(const InputList& inputs) { restrict_to(access_of(inputs)); }
+  void restrict_to(const InputAccess& access) { access_.add(access); }
   void commit();
 
  private:
   std::string path_, target_;         // target_: path_ with symbolic links followed
   std::optional<unsigned> replaced_;  // permissions of the file that it replaces
+  InputAccess access_;
   bool overwrite_;
   std::optional<TemporaryFile> temporary_;
 };
@@ -246,6 +235,9 @@ class OutputFile {
   void append(ByteView bytes);
   /// Needs Access::positioned. Does not move position().
   void write_at(std::uint64_t offset, ByteView bytes);
+  void made_from(const InputList& inputs) {
+    if (pending_) pending_->made_from(inputs);
+  }
   /// Completes the output and gives it its name. Without it a regular file never appears.
   void finish();
 

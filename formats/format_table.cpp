@@ -250,6 +250,7 @@ InputFile open_input(const std::string& path) {
 }
 
 std::unique_ptr<DumpReader> open_reader(const std::string& path) {
+  const OpeningScope inputs;
   if (path == "-") return open_stdin();
   std::error_code ignored;
   if (std::filesystem::is_directory(path, ignored)) return open_folder(path);

@@ -35,6 +35,7 @@ class GgmlValues final : public DumpReader, public LeavesOut, public OverBlocks 
  public:
   GgmlValues(std::unique_ptr<DumpReader> inner, std::unordered_map<std::size_t, const GgmlType*> blocks)
       : inner_(std::move(inner)), blocks_(std::move(blocks)), dump_(inner_->dump()) {
+    reads_through(*inner_);
     for (const auto& [tensor, type] : blocks_) {
       TensorInfo& info = dump_.tensors[tensor];
       info.dtype = type->dtype;

@@ -49,6 +49,7 @@ class JoinReader final : public DumpReader, public LeavesOut {
     for (JoinInput& input : inputs) {
       input = without_frame(std::move(input));
       DumpReader& reader = *input.reader;
+      reads_through(reader);
       if (MlxCache(reader.dump()).present()) {
         throw Error(
             ErrorCode::invalid_argument,

@@ -99,6 +99,7 @@ class Relabelled {
 class MlxValues final : public DumpReader, public LeavesOut, public OverBlocks {
  public:
   MlxValues(std::unique_ptr<DumpReader> inner, MlxPlan plan) : inner_(std::move(inner)), plan_(std::move(plan)) {
+    reads_through(*inner_);
     const Dump& dump = inner_->dump();
     for (std::size_t t = 0; t < dump.tensors.size(); ++t) {
       if (plan_.dropped.contains(t)) continue;

@@ -269,7 +269,9 @@ PendingFile::PendingFile(const std::string& path, bool overwrite)
 void PendingFile::commit() {
   struct stat status {};
   if (::fstat(temporary_->descriptor(), &status) != 0) fail_errno(path_, "examine");
-  temporary_->move_to(target_, overwrite_, output_mode(status.st_gid, replaced_));
+  InputAccess allowed = input_access();
+  allowed.add(access_);
+  temporary_->move_to(target_, overwrite_, output_mode(status.st_gid, replaced_, allowed));
 }
 
 OutputFile::OutputFile(Destination to, Access access) : path_(std::move(to.path)), sink_(std::move(to.sink)) {

@@ -36,6 +36,7 @@ class PlacedReader : public DumpReader {
 class PlacedWriter : public DumpWriter {
  public:
   void append(Part& part) override;
+  void made_from(const InputList& inputs) override { file_.made_from(inputs); }
   void finish() override;
 
  protected:

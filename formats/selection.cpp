@@ -163,6 +163,7 @@ class SelectReader : public DumpReader, public LeavesOut {
   SelectReader(std::unique_ptr<DumpReader> inner, const Recognition& recognition, const Selection& selection,
                const std::vector<std::uint64_t>& first, std::size_t without = kDropped)
       : inner_(std::move(inner)) {
+    reads_through(*inner_);
     const Dump& whole = inner_->dump();
     if (recognition.tensors.size() != whole.tensors.size()) {
       fail(ErrorCode::invalid_argument, "the recognition given is not that of the dump");

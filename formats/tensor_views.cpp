@@ -32,6 +32,7 @@ struct Seen {
 class ViewReader final : public DumpReader, public LeavesOut {
  public:
   ViewReader(std::unique_ptr<DumpReader> inner, const std::vector<TensorView>& views) : inner_(std::move(inner)) {
+    reads_through(*inner_);
     const Dump& dump = inner_->dump();
     for (const Attribute& a : dump.attributes) {
       if (a.object.empty()) dump_.attributes.push_back(a);

@@ -48,6 +48,7 @@ class TokenJoin final : public DumpReader {
   TokenJoin(std::vector<JoinInput> inputs, const RecogniseOptions& options, bool mix)
       : inputs_(std::move(inputs)), options_(options), mix_(mix) {
     const std::vector<TensorInfo>& tensors = reader(0).dump().tensors;
+    for (const JoinInput& input : inputs_) reads_through(*input.reader);
     for (std::size_t i = 0; i < inputs_.size(); ++i) with_name(i, [&] { take(i); });
     dump_.tensors = tensors;
     for (std::size_t t = 0; t < tensors.size(); ++t) {

@@ -2,6 +2,7 @@
 // What goes through the walk: a reader's own parts, or another's, whose slices are read one by one.
 #include <algorithm>
 
+#include "formats/inputs.hpp"
 #include "formats/parts.hpp"
 #include "formats/walk.hpp"
 #include "kvzip/io.hpp"
@@ -69,6 +70,7 @@ void take_through(DumpReader& reader, Walk steps, const PartStep& expand, const 
     meter.add(source_bytes(reader.dump(), part));
   };
   walk(steps, threads);
+  require_unchanged(reader.inputs());
 }
 
 }  // namespace
@@ -104,6 +106,7 @@ void for_each_part(DumpReader& reader, const PartList& parts, const PartStep& vi
 }
 
 void transcode(DumpReader& in, DumpWriter& out, unsigned threads, const Progress& progress) {
+  out.made_from(in.inputs());
   const PartStep prepare = [&](Part& part) { out.prepare(part); };
   const PartStep append = [&](Part& part) { out.append(part); };
   if (!out.plans()) return for_each_part(in, prepare, append, threads, progress);

@@ -244,6 +244,7 @@ int main(int argc, char** argv) {  // NOLINT(bugprone-exception-escape): what ge
   std::set_terminate(give_up);
   keep_large_blocks();
   const KeepMemory keep;
+  const InputScope inputs;  // all that a command opens
   install_signal_cleanup();
   command_line() = "kvzip";
   for (int i = 1; i < argc; ++i) command_line() += " " + shell_word(argv[i]);

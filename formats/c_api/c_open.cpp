@@ -8,6 +8,7 @@
 #include "codec/limits.hpp"
 #include "formats/c_api/c_call.hpp"
 #include "formats/c_api/c_dump.hpp"
+#include "formats/inputs.hpp"
 #include "formats/parts.hpp"
 #include "formats/text.hpp"
 #include "kvzip/rules.hpp"
@@ -38,6 +39,7 @@ void read_box(kvzip_dump& dump, std::size_t tensor, const Slice& box, void* buff
   }
   if (bytes == 0) return;
   dump.reader().read(box, {static_cast<std::byte*>(buffer), static_cast<std::size_t>(bytes)});
+  require_unchanged(dump.reader().inputs());
 }
 
 Slice whole(const kvzip_dump& dump, std::size_t tensor) {

@@ -95,6 +95,11 @@ class FramedWriter final : public DumpWriter {
     }
   }
 
+  void made_from(const InputList& inputs) override {
+    writer_->made_from(inputs);
+    if (output_) output_->made_from(inputs);
+  }
+
   void finish() override {
     if (missing_ != 0) fail(ErrorCode::invalid_argument, "{}: {} bytes were never written", kHdf5Frame, missing_);
     writer_->finish();

@@ -23,6 +23,9 @@ class WrittenFile {
   int descriptor() const { return pending_ ? pending_->descriptor() : copy_->descriptor(); }
   /// What is there now.
   InputFile input() const { return pending_ ? pending_->input() : copy_->input("the file to be made again"); }
+  void made_from(const InputList& inputs) {
+    if (pending_) pending_->made_from(inputs);
+  }
   void finish() {
     if (pending_) return pending_->commit();
     constexpr std::size_t kCopyBytes = std::size_t{1} << 20;

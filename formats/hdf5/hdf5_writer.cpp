@@ -193,6 +193,8 @@ class Writer final : public DumpWriter {
     for (std::size_t i = 0; i < part.slices.size(); ++i) write(part.slices[i], part.data[i]);
   }
 
+  void made_from(const InputList& inputs) override { output_.made_from(inputs); }
+
   void finish() override {
     for (std::size_t t = 0; t < missing_.size(); ++t) {
       if (missing_[t] == 0) continue;

@@ -34,6 +34,7 @@ class Subset final : public DumpReader {
  public:
   Subset(DumpReader& inner, const Recognition& roles, std::vector<Growing> tensors)
       : inner_(inner), tensors_(std::move(tensors)), roles_(roles) {
+    reads_through(inner);
     dump_.attributes = inner.dump().attributes;
     roles_.tensors.clear();
     for (const Growing& g : tensors_) {
@@ -126,10 +127,12 @@ FileDescriptor open_to_append(const std::string& path) {
 }
 
 /// What was private stays private in the company of others.
-void narrow_mode(int descriptor, const std::string& path) {
+void narrow_mode(int descriptor, const std::string& path, const InputList& inputs) {
   struct stat status {};
   if (::fstat(descriptor, &status) != 0) fail_errno(path, "open");
-  const unsigned mode = status.st_mode & 0777, allowed = output_mode(status.st_gid, mode) & mode;
+  InputAccess access = input_access();
+  access.add(access_of(inputs));
+  const unsigned mode = status.st_mode & 0777, allowed = output_mode(status.st_gid, mode, access) & mode;
   if (allowed != mode && ::fchmod(descriptor, allowed) != 0) fail_errno(path, "change the permissions");
 }
 
@@ -171,7 +174,7 @@ std::uint64_t append_kvz(const std::string& path, DumpReader& more, const Recogn
   Subset added(more, roles, tensors);
   KvzOptions fitted = options;
   fit_options(added, *added.recognition(), fitted, threads);
-  narrow_mode(file.get(), path);
+  narrow_mode(file.get(), path, more.inputs());
   const auto cut = [&] { return ::ftruncate(file.get(), static_cast<off_t>(segments.end)); };
   if (cut() != 0) fail_errno(path, "write");
   try {
@@ -180,6 +183,7 @@ std::uint64_t append_kvz(const std::string& path, DumpReader& more, const Recogn
     transcode(added, *writer, threads, progress);
     writer->finish();
     require_inputs_unchanged();
+    require_unchanged(more.inputs());
     check_room(segments, described_bytes(file.get(), segments.end, path));
     flush_to_disk(file.get(), path);
     grown.commit(before);

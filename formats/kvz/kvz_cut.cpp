@@ -76,6 +76,7 @@ class Cutter final : public ContainerReader {
 
 void cut_kvz(const std::string& in, const std::string& out, double share, bool overwrite, const Progress& progress) {
   if (!(share >= 0 && share <= 1)) fail(ErrorCode::invalid_argument, "a share of {} is not between 0 and 1", share);
+  const InputScope inputs;
   InputFile file = kvz_input(in);
   if (find_segments(file).all.size() > 1) {
     fail(ErrorCode::invalid_argument, "others were appended to it: 'kvzip compress' makes one container of it");

@@ -179,6 +179,7 @@ std::uint64_t compress_by_tokens(const std::string& path, DumpReader& dump, cons
   }
   const std::uint64_t together = tokens_together(dump, roles, options, wanted);
   PendingFile out(path, overwrite);
+  out.made_from(dump.inputs());
   Ordered(dump, roles, options, threads, progress)
       .write(out.descriptor(), path, tokens_of(dump.dump(), roles), together);
   out.commit();

@@ -37,6 +37,7 @@ class KvzOutput {
   KvzOutput(Destination to, const KvzHeader& header, const Tables& tables);
   /// The payload of the next frame.
   void append_frame(ByteView payload);
+  void made_from(const InputList& inputs) { out_->made_from(inputs); }
   /// Writes all that follows the last frame, and gives the output its name.
   void finish(const std::optional<KvzResults>& results);
 

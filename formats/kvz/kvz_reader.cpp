@@ -153,6 +153,7 @@ InputFile kvz_input(const std::string& path, FileKind kind) {
 }
 
 std::unique_ptr<KvzReader> open_kvz(const std::string& path) {
+  const OpeningScope inputs;
   if (path == "-") return open_kvz(stdin_stream());
   return open_kvz(kvz_input(path));
 }

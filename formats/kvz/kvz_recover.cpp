@@ -236,6 +236,7 @@ class AppendedRescue {
 }  // namespace
 
 KvzDamage recover_kvz(const std::string& path, const RecoverOptions& options, const Progress& progress) {
+  const InputScope inputs;
   const bool keeps_frames = options.format == "kvz";
   Tables beside;
   if (!options.tables.empty()) beside = read_tables(options.tables);

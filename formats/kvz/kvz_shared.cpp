@@ -38,6 +38,8 @@ class SharedContainer final : public KvzReader {
         dump_(own_->dump()),
         roles_(*own_->recognition()),
         tokens_(own_->description().base->tokens) {
+    reads_through(*own_);
+    reads_through(*base);
     const std::uint64_t there = tokens_of(base->dump(), *base->recognition());
     if (there < tokens_) fail(ErrorCode::corrupt, "it takes {} tokens of a container of {}", tokens_, there);
     prefix_ = first_tokens(std::move(base), tokens_);

@@ -66,6 +66,7 @@ std::vector<std::string> lines_of(const KvzDamage& damage) {
 std::vector<std::string> verify_kvz(const std::string& path, unsigned threads, const Progress& progress) {
   RecoverOptions nothing;
   nothing.threads = threads;
+  const InputScope inputs;
   if (path == "-") {
     refuse_shared(stdin_stream());
     return lines_of(recover_kvz(path, nothing, progress));

@@ -44,6 +44,8 @@ class KvzWriter final : public DumpWriter {
     encoder_->merge(part.result);
   }
 
+  void made_from(const InputList& inputs) override { out_.made_from(inputs); }
+
   void finish() override {
     if (parts_ != header_.plan.parts)
       fail(ErrorCode::invalid_argument, "{} of {} parts written", parts_, header_.plan.parts);

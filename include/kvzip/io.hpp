@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "kvzip/dump.hpp"
+#include "kvzip/inputs.hpp"
 #include "kvzip/layout.hpp"
 #include "kvzip/source_sink.hpp"
 
@@ -41,6 +42,7 @@ struct ReaderTraits {
 
 class DumpReader {
  public:
+  DumpReader();
   virtual ~DumpReader() = default;
   virtual const Dump& dump() const = 0;
 
@@ -60,6 +62,16 @@ class DumpReader {
   virtual const Recognition* recognition() const { return nullptr; }
 
   virtual ReaderTraits traits() { return {}; }
+
+  /// The files that it was opened from. Those who read all of its parts fail where one of them has changed since.
+  const InputList& inputs() const { return inputs_; }
+
+ protected:
+  /// Its values come from another reader's, and so from these files.
+  void reads_through(const DumpReader& inner);
+
+ private:
+  InputList inputs_;
 };
 
 class DumpWriter {
@@ -73,6 +85,8 @@ class DumpWriter {
   virtual void prepare(Part&) const {}
   /// Stores a part. One caller at a time; a writer that plans gets its parts in order, others in the reader's order.
   virtual void append(Part& part) = 0;
+  /// Called by transcode(): what comes is made from these files. A file that is written is readable by no more people.
+  virtual void made_from(const InputList&) {}
   /// Completes the output and gives it its final name. Without it nothing appears under that name.
   virtual void finish() = 0;
 };

@@ -42,9 +42,10 @@ KVZIP_API const char* kvzip_preset_name(size_t index);
 typedef struct kvzip_dump kvzip_dump;
 
 /* The format is seen from the content. "-" is standard input. Quantised blocks of llama.cpp and quantised caches of MLX
- * are shown as the values that they stand for, also those in containers. */
+ * are shown as the values that they stand for, also those in containers. A file that changes later is refused when
+ * values are read. */
 KVZIP_API int kvzip_open(const char* path, kvzip_dump** dump);
-/* The bytes must stay until kvzip_close(). */
+/* The bytes must stay as they are until kvzip_close(). */
 KVZIP_API int kvzip_open_memory(const void* bytes, size_t size, kvzip_dump** dump);
 /* A dump without tensors, for kvzip_add() and kvzip_set_metadata(). */
 KVZIP_API int kvzip_new(kvzip_dump** dump);
@@ -101,8 +102,9 @@ KVZIP_API int kvzip_read_all(kvzip_dump* dump, void* const* buffers, size_t coun
 enum { KVZIP_OVERWRITE = 1 };
 
 /* Writes a container. `preset` is the name of a built-in preset, or the text of one (kvzip-pipeline(7)), as
- * "kv = quant:bits=4,rans"; NULL is the default. "-" is standard output. After a failure there is no file. Of what is
- * shown as values a preset that loses nothing keeps what is stored. */
+ * "kv = quant:bits=4,rans"; NULL is the default. "-" is standard output. After a failure there is no file. What is
+ * written is readable by no more people than the files that the dump was opened from. Of what is shown as values a
+ * preset that loses nothing keeps what is stored. */
 KVZIP_API int kvzip_compress(kvzip_dump* dump, const char* preset, const char* path, int flags);
 /* The same to memory, which kvzip_free() gives back. */
 KVZIP_API int kvzip_compress_memory(kvzip_dump* dump, const char* preset, void** bytes, size_t* size);

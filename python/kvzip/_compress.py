@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Writing: arrays become a container."""
 
+import collections.abc
 import ctypes
 
 import numpy
@@ -19,12 +20,13 @@ def compress(
     layers of the first 1024 tokens together, then those of the next; "token:N" those of N.
     """
     function, together = _order(order)
-    dump = _library.Dump(_library.library().new)
-    kept = []  # the library reads the arrays themselves
+    dump = _library.Dump(_library.library().new, keeps=[])
     try:
-        for name, given in arrays.items():
-            _add(dump, kept, name, given)
-        for name, value in (metadata or {}).items():
+        for name, given in named(arrays, "arrays"):
+            _add(dump, name, given)
+        for name, value in named(metadata or {}, "metadata"):
+            if value is None:
+                raise TypeError(f"metadata {name} is None, which is no text: leave it out")
             dump.do("set_metadata", _library.text(str(name), "metadata"), _library.text(str(value), f"metadata {name}"))
         dump.recognise(layout, map, threads)
         preset = _library.text(preset, "preset") if preset is not None else None
@@ -34,6 +36,13 @@ def compress(
         return _to_bytes(dump, function + "_memory", preset, *together)
     finally:
         dump.close()
+
+
+def named(given, what):
+    """Names and what they stand for."""
+    if not isinstance(given, collections.abc.Mapping):
+        raise TypeError(f"{what} by name are a dict, or another mapping, not {type(given).__name__}")
+    return given.items()
 
 
 def _order(text):
@@ -46,16 +55,16 @@ def _order(text):
     return "compress_by_tokens", (int(number or 0),)
 
 
-def _add(dump, kept, name, given):
+def _add(dump, name, given):
     if not isinstance(name, str):
         raise TypeError(f"a name is a text, not {name!r}")
-    array, type_name = given if isinstance(given, tuple) else (given, None)
+    array, type_name = given if isinstance(given, tuple) else (given, getattr(given, "dtype_name", None))
     array = numpy.asarray(array)
     type_name = type_name or _types.dtype_name(array.dtype)
     if array.dtype.itemsize != _types.numpy_dtype(type_name).itemsize or type_name in _types.PACKED:
         raise TypeError(f"{name}: {array.dtype} holds no {type_name}")
     array = numpy.require(array, array.dtype.newbyteorder("<") if array.dtype.byteorder == ">" else None, "C")
-    kept.append(array)
+    dump.keeps.append(array)
     shape = (ctypes.c_uint64 * array.ndim)(*array.shape)
     dump.do("add", _library.text(name, "name"), type_name.encode(), array.ndim, shape, array.ctypes.data, array.nbytes)
 

@@ -13,6 +13,10 @@ from kvzip import _library, _types
 def open(source, *, layout=None, map=(), threads=0):
     """Opens a file by its path, or bytes in memory, of any format that kvzip reads.
 
+    Bytes that cannot change are read where they are, and stay as long as the file or one of its tensors does; a writable
+    buffer, as a bytearray, is copied (`memoryview(buffer).toreadonly()` is not, for who leaves it alone).
+    A file that is written to after it was opened is refused when it is read.
+
     Quantised blocks of llama.cpp and quantised caches of MLX are shown as the values that they stand for.
 
     `layout` and `map` are those of the tool ("BHTD", "cache.{L}.k=key:HTD"), for names and shapes that leave roles open.
@@ -31,8 +35,9 @@ class File(collections.abc.Mapping):
             view = memoryview(source)
             if not view.contiguous:
                 raise ValueError("bytes of a file lie side by side")
-            self._bytes = numpy.frombuffer(view, numpy.uint8)  # stays while the handle does
-            self._dump = _library.Dump(lib.open_memory, self._bytes.ctypes.data, self._bytes.size)
+            held = numpy.frombuffer(view, numpy.uint8)
+            held = held if view.readonly else held.copy()
+            self._dump = _library.Dump(lib.open_memory, held.ctypes.data, held.size, keeps=held)
         self._dump.recognise(layout, map, threads)
         count = self._dump.call("tensor_count")
         self._tensors = {tensor.name: tensor for tensor in (Tensor(self._dump, i) for i in range(count))}
@@ -54,8 +59,8 @@ class File(collections.abc.Mapping):
         return len(self._tensors)
 
     def read(self, names=None):
-        """Arrays by name: of all tensors, or of these. Decodes on all threads, each chunk once."""
-        wanted = list(self._tensors) if names is None else list(names)
+        """Arrays by name: of all tensors, of these, or of the one of a name. Decodes on all threads, each chunk once."""
+        wanted = [names] if isinstance(names, str) else list(self._tensors if names is None else names)
         arrays = {name: self._tensors[name]._empty() for name in wanted}
         buffers = (ctypes.c_void_p * len(self._tensors))()
         for i, name in enumerate(self._tensors):

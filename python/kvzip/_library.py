@@ -4,6 +4,7 @@
 import ctypes
 import ctypes.util
 import functools
+import operator
 import os
 import pathlib
 
@@ -135,6 +136,14 @@ def text(given, what):
     return coded
 
 
+def _threads(given):
+    """C would cut a number to size."""
+    number = operator.index(given)
+    if not 0 <= number < 2**32:
+        raise ValueError(f"threads {number}: expected 0, for all processors, or how many")
+    return number
+
+
 def version():
     """Of the library."""
     return library().version().decode()
@@ -152,9 +161,10 @@ def presets():
 class Dump:
     """A handle, closed once. Calls of other threads wait: a handle takes one at a time."""
 
-    def __init__(self, opener, *arguments):
+    def __init__(self, opener, *arguments, keeps=None):
         import threading
 
+        self.keeps = keeps  # what the library reads: whoever has the handle has it
         self._handle = _handle()
         self.lock = threading.RLock()
         check(opener(*arguments, ctypes.byref(self._handle)))
@@ -174,13 +184,14 @@ class Dump:
             self.do("set_layout", text(layout, "layout"))
         for rule in [rules] if isinstance(rules, str) else rules:
             self.do("add_map", text(rule, "map"))
-        self.do("set_threads", threads)
+        self.do("set_threads", _threads(threads))
 
     def close(self):
         with self.lock:
             if self._handle:
                 library().close(self._handle)
                 self._handle = _handle()
+                self.keeps = None
 
     def __del__(self):
         if getattr(self, "_handle", None):

@@ -5,6 +5,7 @@ import numpy
 import torch
 
 import kvzip
+from kvzip import _compress
 
 _DTYPES = {
     "BOOL": "bool",
@@ -56,7 +57,8 @@ def to_pair(tensor):
 
 def compress(tensors, path=None, preset=None, **options):
     """kvzip.compress() of tensors by name."""
-    return kvzip.compress({name: to_pair(tensor) for name, tensor in tensors.items()}, path, preset, **options)
+    pairs = {name: to_pair(tensor) for name, tensor in _compress.named(tensors, "tensors")}
+    return kvzip.compress(pairs, path, preset, **options)
 
 
 def load(source, names=None, device=None, **options):

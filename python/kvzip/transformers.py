@@ -10,6 +10,8 @@ that they have seen, static layers with their room, states of linear attention. 
 are not stored. A cache with layers of another class is refused: what these hold besides would be lost.
 """
 
+import torch
+
 import kvzip
 import kvzip.torch
 from kvzip import _cache_layers
@@ -105,11 +107,12 @@ def _windows(config):
 
 
 def compress(cache, path=None, preset=None, *, config=None, token_ids=None, metadata=None, **options):
-    """kvzip.compress() of a cache. `config` is the model's; `token_ids` those of the cache, for tokens that come again."""
+    """kvzip.compress() of a cache. `config` is the model's; `token_ids` those of the tokens that the cache has seen, for
+    tokens that come again: a list, an array or a tensor."""
     layers = _described(cache)
     tensors = {NAME.format(i, part): tensor for i, (_, held) in enumerate(layers) for part, tensor in held.items()}
     if token_ids is not None:
-        tensors["token_ids"] = token_ids
+        tensors["token_ids"] = _ids(token_ids, layers)
     words = [word for word, _ in layers]
     known = {"axes": "BHTD", "cache_layers": " ".join(map(str, words))}
     first = _first_position(words, [held["key"].shape[-2] if "key" in held else 0 for _, held in layers])
@@ -120,16 +123,30 @@ def compress(cache, path=None, preset=None, *, config=None, token_ids=None, meta
     return kvzip.torch.compress(tensors, path, preset, metadata={**known, **(metadata or {})}, **options)
 
 
+def _ids(given, layers):
+    """One for each token, or a row of these for each sequence of the batch."""
+    ids = torch.as_tensor(given)
+    word, held = next((word, held) for word, held in layers if word.has_rows())
+    batch, tokens = held["key"].shape[0], word.seen or held["key"].shape[-2]
+    if ids.is_floating_point() or ids.is_complex():
+        raise TypeError(f"token_ids are whole numbers, not {ids.dtype}")
+    if tuple(ids.shape) not in ((tokens,), (batch, tokens)):
+        raise ValueError(f"token_ids of shape {tuple(ids.shape)} for a cache of {tokens} tokens in a batch of {batch}")
+    return ids
+
+
 def _first_position(words, rows):
     """The position of the first token that any layer holds."""
     return min((word.seen or held) - held for word, held in zip(words, rows) if word.has_rows())
 
 
 def load(source, *, device=None, cache=None, **options):
-    """The cache of a container, or an empty `cache` with its layers added; ValueError where that is another one."""
+    """The cache of a container or dump, or an empty `cache` with its layers added; ValueError where that is another one.
+    Tensors whose axes are known may have them in any order, and without one of the batch, which is then one sequence."""
     with kvzip.open(source, **options) as file:
         words = _words(file)
-        rows = [file[NAME.format(i, "key")].shape[-2] if word.has_rows() else 0 for i, word in enumerate(words)]
+        keys = [file[NAME.format(i, "key")] if word.has_rows() else None for i, word in enumerate(words)]
+        rows = [0 if key is None else key.shape[_axes(key).index("T")] for key in keys]
         _check_whole(file, words, rows)
         if cache is None:
             cache = _cache_layers.make_cache(words)
@@ -140,7 +157,8 @@ def load(source, *, device=None, cache=None, **options):
             tensors = {}
             for part in word.parts():
                 name = NAME.format(i, part)
-                tensors[part] = kvzip.torch.from_array(arrays.pop(name), file[name].dtype_name, device)
+                tensor = kvzip.torch.from_array(arrays.pop(name), file[name].dtype_name, device)
+                tensors[part] = _ordered(tensor, _axes(file[name])) if word.has_rows() else tensor
             _cache_layers.fill(cache, i, word, tensors)
     return cache
 
@@ -160,9 +178,24 @@ def _words(file):
         for name in (NAME.format(i, part) for part in word.parts()):
             if name not in file:
                 raise ValueError(f"the file is a part of a cache: it has no {name}")
-            if word.has_rows() and file[name].ndim != 4:
-                raise ValueError(f"{name} has {file[name].ndim} axes, not batch, heads, tokens and head dimension")
+            if word.has_rows():
+                _axes(file[name])
     return words
+
+
+def _axes(tensor):
+    """A letter for each: batch, heads, tokens, head dimension."""
+    axes = tensor.axes or ("BHTD" if tensor.ndim == 4 else "")
+    if sorted(axes) not in (sorted("BHTD"), sorted("HTD")):
+        known = f"the axes {axes}" if axes else f"{tensor.ndim} axes"
+        raise ValueError(f"{tensor.name} has {known}, not batch, heads, tokens and head dimension; layout= can say them")
+    return axes
+
+
+def _ordered(tensor, axes):
+    """As a cache has it."""
+    tensor = tensor.permute([axes.index(axis) for axis in "BHTD" if axis in axes]).contiguous()
+    return tensor if "B" in axes else tensor.unsqueeze(0)
 
 
 def _check_whole(file, words, rows):

@@ -37,6 +37,8 @@ class Torch(unittest.TestCase):
             self.assertTrue(torch.equal(torch.nan_to_num(loaded[name]), torch.nan_to_num(tensor)), name)
         with self.assertRaises(TypeError):
             kvzip.torch.to_pair(torch.zeros(1, dtype=torch.complex128))
+        with self.assertRaises(TypeError):
+            kvzip.torch.compress([torch.zeros(1)])
 
     def test_views_that_only_promise_their_bits(self):
         import kvzip.torch

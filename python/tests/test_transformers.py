@@ -172,6 +172,48 @@ class Models(unittest.TestCase):
             hf.compress(cache)
         self.assertIn("OtherLayer", str(refusal.exception))
 
+    def test_dumps_of_one_sequence_in_any_order_of_axes(self):
+        import numpy
+
+        import kvzip.transformers as hf
+
+        sample = pathlib.Path(__file__).resolve().parents[2] / "samples" / "smollm2.safetensors"
+        cache = hf.load(sample)
+        self.assertEqual((len(cache.layers), int(cache.get_seq_length())), (30, 160))
+        with kvzip.open(sample) as file:
+            for i in (0, 29):
+                for part, tensor in (("key", cache.layers[i].keys), ("value", cache.layers[i].values)):
+                    self.assertEqual(tuple(tensor.shape), (1, 3, 160, 64))
+                    numpy.testing.assert_array_equal(tensor[0].numpy(), file[f"layers.{i}.{part}"])
+
+        ordered = numpy.arange(2 * 3 * 5 * 4, dtype=numpy.float32).reshape(2, 3, 5, 4)  # BHTD
+        for axes in ("BHTD", "BTHD", "HTD", "THD"):
+            array = (ordered if "B" in axes else ordered[0]).transpose([("BHTD" if "B" in axes else "HTD").index(a) for a in axes])
+            coded = kvzip.compress({"layers.0.key": array, "layers.0.value": array}, preset="lossless", layout=axes)
+            for loaded in (hf.load(coded), hf.load(coded, cache=transformers.DynamicCache())):
+                expected = ordered if "B" in axes else ordered[:1]
+                numpy.testing.assert_array_equal(loaded.layers[0].keys.numpy(), expected, err_msg=axes)
+                numpy.testing.assert_array_equal(loaded.layers[0].values.numpy(), expected, err_msg=axes)
+        flat = numpy.zeros((5, 12), numpy.float32)
+        with self.assertRaises(ValueError) as refusal:
+            hf.load(kvzip.compress({"layers.0.key": flat, "layers.0.value": flat}, preset="lossless"))
+        self.assertIn("layers.0.key", str(refusal.exception))
+
+    def test_token_ids_are_those_of_the_cache(self):
+        import kvzip.transformers as hf
+
+        cache = self.filled("Llama", 40)
+        ids = self.ids[:, :40]
+        for given in (ids, ids.tolist(), ids.numpy(), ids[0].tolist()):
+            with kvzip.open(hf.compress(cache, preset="lossless", token_ids=given)) as file:
+                self.assertEqual(file["token_ids"].numpy().tolist(), torch.as_tensor(given).tolist())
+        for given in (ids[:, :39], ids[0, :39].tolist(), self.ids[:, :41], ids[:1], ids[None], 3):
+            with self.assertRaises(ValueError) as refusal:
+                hf.compress(cache, token_ids=given)
+            self.assertIn("40 tokens in a batch of 2", str(refusal.exception))
+        with self.assertRaises(TypeError):
+            hf.compress(cache, token_ids=ids.float())
+
     def test_metadata_of_configs(self):
         import kvzip.transformers as hf
 

@@ -66,6 +66,7 @@ class TailReader final : public DumpReader {
  public:
   TailReader(DumpReader& inner, Recognition roles, std::uint64_t tokens)
       : inner_(inner), dump_(inner.dump()), roles_(std::move(roles)), tokens_(tokens) {
+    reads_through(inner);
     for (std::size_t t = 0; t < dump_.tensors.size(); ++t) {
       const bool cache = is_cache(roles_.tensors[t]);
       axis_.push_back(cache ? growing_axis(dump_.tensors[t], roles_.tensors[t]) : Axes::npos);

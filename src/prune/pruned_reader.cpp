@@ -28,6 +28,7 @@ bool is_llama_positions(const Dump& dump, const TensorInfo& info) {
 
 PrunedReader::PrunedReader(DumpReader& inner, const Recognition& recognition, Kept kept)
     : inner_(inner), kept_(std::move(kept)) {
+  reads_through(inner);
   const std::vector<TensorInfo>& tensors = inner.dump().tensors;
   for (std::size_t i = 0; i < tensors.size(); ++i) {
     TensorRole role = recognition.tensors[i];

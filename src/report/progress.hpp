@@ -55,6 +55,7 @@ class MeteredWriter final : public DumpWriter {
   Part part(std::uint64_t index) const override { return to_.part(index); }
   void prepare(Part& part) const override { to_.prepare(part); }
   void append(Part& part) override;
+  void made_from(const InputList& inputs) override { to_.made_from(inputs); }
   void finish() override { to_.finish(); }
 
  private:

@@ -65,6 +65,7 @@ class TimedWriter final : public DumpWriter {
     }
     inner_->append(part);
   }
+  void made_from(const InputList& inputs) override { inner_->made_from(inputs); }
   void finish() override { inner_->finish(); }
 
   const Stopwatch& watch() const { return watch_; }

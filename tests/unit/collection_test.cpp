@@ -206,7 +206,6 @@ TEST_CASE("collection: a name that leads into one opens a member") {
 }
 
 TEST_CASE("collection: written as members come, without those that were not finished") {
-  forget_inputs();
   const ScratchDirectory scratch;
   const std::string path = scratch.file("all.tar"), name = std::string(146, 'n') + ".kvz";
   CollectionWriter all(path, false);
@@ -253,6 +252,7 @@ TEST_CASE("collection: as private as the most private of what went in") {
   const ScratchDirectory scratch;
   ::chmod(scratch.file("open", "x").c_str(), 0644);
   ::chmod(scratch.file("secret", "x").c_str(), 0600);
+  const InputScope scope;
   const auto mode_with = [&](const std::vector<std::string>& inputs) {
     const std::string path = scratch.file("all.tar");
     CollectionWriter all(path, true);
@@ -269,7 +269,6 @@ TEST_CASE("collection: as private as the most private of what went in") {
   };
   CHECK(mode_with({"secret", "open"}) == 0600);
   CHECK(mode_with({"open"}) == (0644 & mode_with({})));
-  forget_inputs();
 }
 
 }  // namespace kvzip

@@ -131,6 +131,7 @@ TEST_CASE("an input that changes while it is open is noticed") {
   const ScratchDirectory scratch;
   const std::string path = scratch.file("a", "0123456789");
   const timespec long_ago[2] = {{1000, 0}, {1000, 0}};
+  const InputScope inputs;
   const auto after = [&](auto&& change) {
     ::utimensat(AT_FDCWD, path.c_str(), long_ago, 0);
     const InputFile input(path);

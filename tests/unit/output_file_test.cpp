@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <sys/resource.h>
 
+#include <atomic>
 #include <csignal>
 #include <cstdlib>
 #include <filesystem>
@@ -41,7 +42,6 @@ TEST_CASE("an output that is not finished leaves nothing") {
 }
 
 TEST_CASE("an existing file is replaced only on request") {
-  forget_inputs();  // of other tests: outputs are no more readable than they were
   const ScratchDirectory scratch;
   const std::string path = scratch.file("a", "old");
   ::chmod(path.c_str(), 0640);
@@ -217,8 +217,10 @@ TEST_CASE("an output is no more readable than the inputs") {
     ::chmod(path.c_str(), mode);
     const InputFile input(path);
   };
-  forget_inputs();
   CHECK(written("plain") == 0644);
+  read("no-scope", 0600);
+  CHECK(written("beside") == 0644);
+  const InputScope inputs;
   read("open", 0444);
   CHECK(written("of-open") == 0644);
   read("group", 0640);
@@ -226,8 +228,35 @@ TEST_CASE("an output is no more readable than the inputs") {
   read("private", 0600);
   CHECK(written("of-private") == 0600);
   CHECK(written("plain") == 0600);  // what it replaces was more readable
+  {
+    const InputScope inner;
+    CHECK(written("inside") == 0600);
+    read("none", 0);  // noted in both
+  }
+  std::thread([&] { CHECK(written("of-another-thread") == 0644); }).join();
   forget_inputs();
   CHECK(written("later") == 0644);
+  ::umask(027);
+  CHECK(written("masked") == 0640);
+  ::umask(mask);
+}
+
+TEST_CASE("the mask of a host program is read and never set") {
+  const ScratchDirectory scratch;
+  const mode_t mask = ::umask(022);
+  std::atomic<bool> done = false;
+  std::thread writer([&] {
+    for (int i = 0; i < 200; ++i) OutputFile(scratch.file("out"), true).finish();
+    done = true;
+  });
+  bool kept = true;
+  while (!done) {
+    const std::string path = scratch.file("own", "of the program's own");
+    kept = kept && mode_of(path) == 0644;
+    std::filesystem::remove(path);
+  }
+  writer.join();
+  CHECK(kept);
   ::umask(mask);
 }
 
