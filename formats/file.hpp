@@ -110,6 +110,8 @@ class InputFile {
   FileIdentity identity_;
 };
 
+/// A file, a pipe or (as "-") standard input from front to back, piece by piece; the last one may be empty.
+void read_pieces(const std::string& path, const std::function<void(std::string_view)>& take);
 /// The whole of a file, a pipe or (as "-") standard input; fail(limit) for more than `most` bytes, "too long for WHAT".
 std::string read_text(const std::string& path, std::uint64_t most, std::string_view what);
 
@@ -191,6 +193,13 @@ void restrict_outputs(const InputAccess& access);
 /// Whether a finished output, and the name it gets, are flushed to the disk before the process goes on; they are at
 /// first.
 void sync_outputs(bool wanted);
+
+/// From now on no output of this process replaces a file that it has read: for a program that does one thing and ends.
+/// A library's host may well write what it has read before.
+void keep_read_files();
+/// fail(invalid_argument) where `path` is a file that was read since then.
+void refuse_read_file(const std::string& path);
+[[noreturn]] void fail_same_file(const std::string& path);
 
 /// Fails where an open input file is not what it was when it was opened: what was read may be neither.
 void require_inputs_unchanged();

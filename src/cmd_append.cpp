@@ -92,7 +92,7 @@ void place_behind(const AppendArguments& o, KvzReader& container, DumpReader& mo
 }
 
 int append(const AppendArguments& o) {
-  for (const std::string& in : o.in) refuse_same_file(in, o.container);
+  refuse_same_file(o.in, o.container);
   require_no_collection(o.container);
   if (collection_of(o.container)) {
     throw UsageError(

@@ -22,7 +22,7 @@ struct CutArguments {
 };
 
 int cut_file(const CutArguments& o) {
-  refuse_same_file(o.in, o.out);
+  refuse_same_file({o.in}, o.out);
   refuse_existing(o.out, o.common.force);
   require_no_collection(o.in);
   if (is_standard_output(o.out)) keep_progress_apart();

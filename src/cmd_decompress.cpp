@@ -69,7 +69,7 @@ bool has_frame(const Dump& dump) {
 Outcome decompress_file(const DecompressArguments& o, const std::string& in, const std::string& out) {
   const std::string format = output_format(out, o.to);
   const Selection selection = o.selecting.selection();
-  refuse_same_file(in, out);
+  refuse_same_file({in, o.like, o.tables}, out);
   auto reader = open_reader(in);
   if (reader->recognition() == nullptr) {
     fail(ErrorCode::invalid_argument, "not a .kvz container; 'kvzip convert' copies between other formats");

@@ -137,7 +137,7 @@ void check(const PruneArguments& o) {
 int prune(const PruneArguments& o) {
   check(o);
   const std::string format = output_format(o.out, o.to);
-  refuse_same_file(o.in, o.out);
+  refuse_same_file({o.in, o.mask, o.queries}, o.out);
   return with_file(o.in, [&] {
     auto reader = open_reader(o.in);
     if (reader->traits().once) throw UsageError("prune reads a container twice: give it as a file, not from a pipe");

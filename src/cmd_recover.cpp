@@ -57,7 +57,7 @@ int recover_file(const RecoverArguments& o) {
     const bool container = o.to.empty() ? format_of_path(o.out) == "kvz" : o.to == "kvz";
     format = container ? "kvz" : output_format(o.out, o.to);
     options.format = format;
-    refuse_same_file(o.in, o.out);
+    refuse_same_file({o.in, o.tables}, o.out);
     refuse_existing(o.out, o.common.force);
   }
   require_no_collection(o.in);

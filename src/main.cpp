@@ -245,6 +245,7 @@ int main(int argc, char** argv) {  // NOLINT(bugprone-exception-escape): what ge
   keep_large_blocks();
   const KeepMemory keep;
   install_signal_cleanup();
+  keep_read_files();
   command_line() = "kvzip";
   for (int i = 1; i < argc; ++i) command_line() += " " + shell_word(argv[i]);
   CLI::App app("Compresses the key-value caches of transformer models.", "kvzip");

@@ -3,10 +3,10 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <fstream>
 
 #include "codec/number.hpp"
 #include "codec/pipeline.hpp"
+#include "formats/file.hpp"
 
 namespace kvzip::tool {
 
@@ -64,13 +64,7 @@ std::string error_text(const Error& error) {
 
 std::string read_rules_text(const std::string& path) {
   constexpr std::size_t kMaxPreset = std::size_t{1} << 20;
-  std::ifstream in(path, std::ios::binary);
-  std::string text(kMaxPreset + 1, '\0');
-  if (in) in.read(text.data(), static_cast<std::streamsize>(text.size()));
-  if (in.bad() || !in.is_open()) fail_in(path, ErrorCode::io, "cannot read this preset file");
-  text.resize(static_cast<std::size_t>(in.gcount()));
-  if (text.size() > kMaxPreset) fail_in(path, ErrorCode::limit, "more than {} bytes of text", kMaxPreset);
-  return text;
+  return with_file(path, [&] { return read_text(path, kMaxPreset, fmt::format("such a file: more than {} bytes", kMaxPreset)); });
 }
 
 bool names_tables(std::string_view path) {
