@@ -161,6 +161,7 @@ void InputFile::drop_name() {
 
 InputFile InputFile::spool_stdin(std::uint64_t most) {
   InputStream& in = stdin_stream();
+  refuse_terminal(in);
   struct stat status {};
   const int fd = in.descriptor();
   const bool regular = ::fstat(fd, &status) == 0 && S_ISREG(status.st_mode);
@@ -271,6 +272,11 @@ std::string read_text(const std::string& path, std::uint64_t most, std::string_v
     if (text.size() > most) fail(ErrorCode::limit, "too long for {}", what);
   });
   return text;
+}
+
+void refuse_terminal(const InputStream& in) {
+  if (::isatty(in.descriptor()) == 0) return;
+  fail_in(in.name(), ErrorCode::invalid_argument, "is a terminal: name a file or redirect it");
 }
 
 InputStream& stdin_stream() {

@@ -143,6 +143,8 @@ class InputStream {
 };
 /// The process's standard input: whoever looks at its first bytes and whoever reads on share this one object.
 InputStream& stdin_stream();
+/// For what nobody types: fail(invalid_argument) where the input is a terminal.
+void refuse_terminal(const InputStream& in);
 
 /// A file that only this user can open. Where the file system can, it has no name, and nothing is left of it however
 /// the process ends; else a name nobody can guess, which is removed with the object and when a signal ends the process.

@@ -228,6 +228,7 @@ Outcome compress_job(const CompressArguments& o, const Job& job, KvzOptions opti
   if (by_tokens && reader->traits().once) {
     throw UsageError("--order token reads a container out of order: give it as a file, not from a pipe");
   }
+  if (o.pages > 0) require_file(*reader, "--pages");
   if (const auto lost = left_out_of(*reader); o.remove && !lost.empty()) {
     throw UsageError(fmt::format("--rm would lose what is left out: {}{}", lost[0],
                                  lost.size() == 1 ? "" : fmt::format("; and {} more", lost.size() - 1)));

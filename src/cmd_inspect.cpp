@@ -194,7 +194,7 @@ int inspect_file(const InspectArguments& o, const std::string& file) {
       const bool once = reader->traits().once;
       const KvzSummary summary = once ? kvz->description() : kvz->summary();
       if (!o.plot.empty()) {
-        if (once) throw UsageError("--plot reads a container twice: give it as a file, not from a pipe");
+        require_file(*reader, "--plot");
         plot(o, name, *reader, summary);
         return kDone;
       }

@@ -114,7 +114,10 @@ void add_command_word(const CLI::App& app, std::vector<std::string>& words) {
   const auto leads = [](const std::string& word) {
     return is_short(word) || std::ranges::find(kCommandOptions, word, &CommandOption::name) != kCommandOptions.end();
   };
-  if (words.size() < 2 || !leads(words[1]) || words[1] == "-h" || words[1] == "-V") return;
+  if (words.size() < 2 || words[1] == "-h" || words[1] == "-V") return;
+  const CommandOption* named = std::ranges::find(kCommandOptions, words[1], &CommandOption::command);
+  if (named != kCommandOptions.end()) return drop_levels(*app.get_subcommand(words[1]), words);
+  if (!leads(words[1])) return;
   std::string command = "compress";
   for (std::size_t i = 1; i < words.size() && leads(words[i]); ++i) {
     if (const CommandOption* option = take_command(words[i])) {

@@ -64,7 +64,8 @@ std::string error_text(const Error& error) {
 
 std::string read_rules_text(const std::string& path) {
   constexpr std::size_t kMaxPreset = std::size_t{1} << 20;
-  return with_file(path, [&] { return read_text(path, kMaxPreset, fmt::format("such a file: more than {} bytes", kMaxPreset)); });
+  return with_file(
+      path, [&] { return read_text(path, kMaxPreset, fmt::format("such a file: more than {} bytes", kMaxPreset)); });
 }
 
 bool names_tables(std::string_view path) {
