@@ -38,7 +38,10 @@ class PageFormatter : public CLI::Formatter {
 }  // namespace
 
 std::optional<FileIdentity> identity_of_input(const std::string& path) {
-  return path == "-" ? file_identity("/dev/stdin") : file_identity(collection_of(path).value_or(path));
+  if (path == "-") return file_identity("/dev/stdin");
+  const auto file = file_identity(path);
+  const auto all = file ? std::nullopt : collection_of(path);
+  return all ? file_identity(*all) : file;
 }
 
 ExitStatus exit_status(ErrorCode code) {

@@ -3,8 +3,11 @@ kvzip synth -q -o a.safetensors --layers 2 --heads 2 --head-dim 32 --tokens 64
 kvzip synth -q -o q.safetensors --layers 2 --heads 2 --head-dim 32 --tokens 64 --seed 2
 kvzip compress -q a.safetensors -o a.kvz --preset int4
 kvzip compress -q a.safetensors -o nested.kvz --preset matryoshka
+kvzip compress -q a.safetensors -o klt.kvz --key klt:bits=8:basis=tensor,pack --value quant:bits=4,pack
+kvzip convert klt.kvz klt.kvzd
 mkdir inputs kept
-cp a.safetensors q.safetensors a.kvz nested.kvz inputs
+cp a.safetensors q.safetensors a.kvz nested.kvz klt.kvz klt.kvzd inputs
+cp klt.kvzd inputs/tables
 printf 'quant:bits=4,pack\n' >inputs/pipelines.txt
 printf 'key[*] = quant:bits=4,pack\nvalue[*] = quant:bits=4,pack\n' >inputs/own.preset
 printf '1%.0s' $(seq 64) >inputs/mask
@@ -34,6 +37,10 @@ refused kvzip prune a.safetensors q.safetensors --queries q.safetensors --keep 8
 refused kvzip attend a.safetensors --queries q.safetensors -o q.safetensors -f
 refused kvzip cut nested.kvz -o nested.kvz --share 0.5 -f
 refused kvzip recover a.kvz -o a.kvz -f
+refused kvzip recover a.kvz --tables tables -o tables --to kvz -f
+refused kvzip decompress klt.kvz --tables tables -o tables --to safetensors -f
+refused kvzip compress a.safetensors --tables tables -o tables --preset int4 -f
+refused kvzip convert klt.kvz klt.kvz --to safetensors -f
 refused kvzip append a.kvz a.kvz
 refused kvzip inspect pic.svg --plot pic.svg -f
 refused kvzip inspect a.kvz --original pic.svg --plot pic.svg -f
