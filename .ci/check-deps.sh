@@ -21,7 +21,7 @@ awk '
     rank["src/measure"] = 3; rank["src/synth"] = 3; rank["src/report"] = 4; rank["src/prune"] = 4; rank["src/tune"] = 5; rank["src/request"] = 5
     rank["src/bench"] = 6; rank["src/sweep"] = 7; rank["src/load"] = 8; rank["src/cli"] = 9; rank["src"] = 10
     # What the tool knows of the library beside its public headers: README.md says why.
-    split("codec/fail.hpp codec/nearest.hpp codec/number.hpp codec/portable_math.hpp codec/split.hpp codec/splitmix64.hpp " \
+    split("codec/fail.hpp codec/limits.hpp codec/nearest.hpp codec/number.hpp codec/portable_math.hpp codec/split.hpp codec/splitmix64.hpp " \
       "formats/file.hpp formats/parallel.hpp formats/text.hpp formats/json_fields.hpp formats/json_limits.hpp " \
       "formats/attribute_text.hpp formats/format_table.hpp formats/hdf5/hdf5.hpp formats/join.hpp formats/left_out.hpp " \
       "formats/selection.hpp formats/token_positions.hpp formats/row_places.hpp formats/token_windows.hpp formats/used_rows.hpp formats/borrowed_reader.hpp formats/query_set.hpp " \

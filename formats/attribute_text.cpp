@@ -12,7 +12,6 @@ namespace kvzip {
 namespace {
 
 constexpr std::string_view kPrefix = "kvzip.attribute:";
-constexpr std::size_t kMaxStrings = std::size_t{1} << 20;
 
 int hex_digit(char c) {
   if (c >= '0' && c <= '9') return c - '0';
@@ -99,7 +98,7 @@ class ValueSax : public nlohmann::json_sax<nlohmann::json> {
   bool string(string_t& value) override {
     if (depth_ == 1 && key_ == "dtype") return (attribute_.dtype = parse_dtype(value)).has_value();
     if (depth_ == 1 && key_ == "data") return take_hex(value, attribute_.data);
-    if (depth_ != 2 || attribute_.strings.size() >= kMaxStrings) return false;
+    if (depth_ != 2 || attribute_.strings.size() >= limits::kAttributeStrings) return false;
     if (key_ == "strings") return static_cast<void>(attribute_.strings.push_back(std::move(value))), true;
     Bytes bytes;
     if (key_ != "hex_strings" || !take_hex(value, bytes)) return false;

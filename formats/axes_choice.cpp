@@ -9,6 +9,8 @@
 
 #include <algorithm>
 
+#include "codec/limits.hpp"
+
 namespace kvzip {
 namespace {
 
@@ -287,7 +289,7 @@ std::string fit_problem(const Axes& axes, const std::vector<std::uint64_t>& shap
   }
   for (std::size_t a = 0; a < axes.size(); ++a) {
     if (axes[a] == '2' && shape[a] != 2) return fmt::format("axis 2 of {} has {} entries", axes.text(), shape[a]);
-    if (axes[a] == 'L' && shape[a] > kMaxLayers)
+    if (axes[a] == 'L' && shape[a] > limits::kLayers)
       return fmt::format("axis L of {} has {} entries", axes.text(), shape[a]);
   }
   return {};

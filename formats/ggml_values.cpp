@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "codec/fail.hpp"
+#include "codec/limits.hpp"
 #include "formats/left_out.hpp"
 #include "formats/parts.hpp"
 #include "formats/text.hpp"
@@ -111,7 +112,6 @@ class GgmlValues final : public DumpReader, public LeavesOut, public OverBlocks 
 }  // namespace
 
 std::unordered_map<std::size_t, const GgmlType*> ggml_blocks(const Dump& dump) {
-  constexpr std::uint64_t kMostRow = std::uint64_t{1} << 56;
   std::unordered_map<std::string_view, const GgmlType*> stated;
   for (const Attribute& a : dump.attributes) {
     if (a.object.empty() || a.name != kGgmlAttribute || a.strings.size() != 1) continue;
@@ -124,7 +124,7 @@ std::unordered_map<std::size_t, const GgmlType*> ggml_blocks(const Dump& dump) {
     const TensorInfo& info = dump.tensors[i];
     const auto found = stated.find(info.name);
     if (found == stated.end() || info.dtype != DType::u8 || info.shape.size() != 2) continue;
-    if (info.shape[1] % found->second->bytes == 0 && info.shape[1] <= kMostRow) out.emplace(i, found->second);
+    if (info.shape[1] % found->second->bytes == 0 && info.shape[1] <= limits::kGgmlRow) out.emplace(i, found->second);
   }
   return out;
 }

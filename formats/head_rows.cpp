@@ -6,12 +6,12 @@
 
 #include "codec/buffer.hpp"
 #include "codec/fail.hpp"
+#include "codec/limits.hpp"
 
 namespace kvzip {
 namespace {
 
-constexpr std::uint64_t kPickTokens = 1024;                   // read together
-constexpr std::uint64_t kMostBoxes = std::uint64_t{1} << 20;  // as tile groups: a short file can claim any batch
+constexpr std::uint64_t kPickTokens = 1024;  // read together
 
 std::uint64_t merged_dims(std::uint64_t channels, Role role, const ModelInfo& model, std::uint64_t head_dim) {
   if (model.head_dim != 0) head_dim = model.head_dim;
@@ -94,8 +94,9 @@ HeadMap find_heads(const Dump& dump, const Recognition& recognition, std::uint64
     std::array<std::uint64_t, 3> extent{};
     for (std::size_t a = 0; a < 3; ++a) extent[a] = role.axes.extent(kHeld[a], shape);
     const std::uint64_t count = extent[0] * extent[1] * extent[2];  // at most the elements, which are counted
-    if (count > kMostBoxes - boxes) {
-      fail(ErrorCode::limit, "{}: more than {} layers and sequences to measure", dump.tensors[i].name, kMostBoxes);
+    if (count > limits::kHeadBoxes - boxes) {
+      fail(ErrorCode::limit, "{}: more than {} layers and sequences to measure", dump.tensors[i].name,
+           limits::kHeadBoxes);
     }
     boxes += count;
     for (std::uint64_t box = 0; box < count; ++box) {

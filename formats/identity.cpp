@@ -8,6 +8,7 @@
 #include <cctype>
 #include <optional>
 
+#include "codec/limits.hpp"
 #include "formats/name_patterns.hpp"
 #include "formats/text.hpp"
 
@@ -50,12 +51,11 @@ Bytes whole(DumpReader& reader, std::size_t tensor) {
 
 /// The lists of this name in both dumps, of elements that can be compared; nothing where one has none.
 std::optional<std::pair<std::size_t, std::size_t>> lists_called(std::string_view name, DumpReader& a, DumpReader& b) {
-  constexpr std::uint64_t kMostBytes = std::uint64_t{1} << 26;
   if (a.traits().once || b.traits().once) return std::nullopt;
   const auto find = [&](const std::vector<TensorInfo>& tensors) -> std::optional<std::size_t> {
     const auto at = std::ranges::find(tensors, name, &TensorInfo::name);
     if (at == tensors.end() || dtype_bits(at->dtype) < 8 || at->shape.empty()) return std::nullopt;
-    if (at->bytes() == 0 || at->bytes() > kMostBytes) return std::nullopt;
+    if (at->bytes() == 0 || at->bytes() > limits::kTokenList) return std::nullopt;
     return static_cast<std::size_t>(at - tensors.begin());
   };
   const auto here = find(a.dump().tensors), there = find(b.dump().tensors);

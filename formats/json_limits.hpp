@@ -6,9 +6,10 @@
 
 namespace kvzip {
 
-/// fail(corrupt) for lists and objects nested too deep, fail(limit) for too many values (codec/limits.hpp) or where the
-/// memory for them is not to be had. That is tried here because a parser that runs out of memory halfway cannot be
-/// relied upon to clean up.
+/// fail(corrupt) for lists and objects nested too deep, fail(limit) for too many values (codec/limits.hpp).
+void check_json_items(std::string_view text, std::string_view what);
+/// And that there is the memory for a tree of them, else fail(limit). That is tried here because a parser that runs out
+/// of memory halfway cannot be relied upon to clean up. Text that may be large is read without one: json_text.hpp.
 void check_json(std::string_view text, std::string_view what);
 
 }  // namespace kvzip

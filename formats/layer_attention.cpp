@@ -6,6 +6,7 @@
 #include <limits>
 #include <set>
 
+#include "codec/limits.hpp"
 #include "codec/number.hpp"
 #include "formats/model_info.hpp"
 
@@ -14,13 +15,11 @@ namespace {
 
 using Layers = std::set<std::uint32_t>;
 
-constexpr std::size_t kMostSpecial = 4096;  // layers, and attributes of some layers
 constexpr std::uint64_t kMostWindow = std::numeric_limits<std::uint64_t>::max() >> 1;
 
 /// What stands between commas, without brackets, quotes and spaces: lists come bare or as JSON.
 std::vector<std::string> list_items(std::string_view text) {
-  constexpr std::size_t kMostText = 1u << 16;
-  if (text.size() > kMostText) return {};
+  if (text.size() > limits::kLayerList) return {};
   std::vector<std::string> items(1);
   for (const char c : text) {
     if (c == ',') {
@@ -34,7 +33,7 @@ std::vector<std::string> list_items(std::string_view text) {
 }
 
 std::optional<std::uint32_t> layer_number(std::string_view text) {
-  const auto n = parse_number<std::uint64_t>(text, 0, kMaxLayers - 1);
+  const auto n = parse_number<std::uint64_t>(text, 0, limits::kLayers - 1);
   return n ? std::optional(static_cast<std::uint32_t>(*n)) : std::nullopt;
 }
 
@@ -45,7 +44,7 @@ Layers listed_layers(std::string_view text) {
     const std::size_t dash = item.find('-');
     const auto first = layer_number(std::string_view(item).substr(0, dash));
     const auto last = dash == item.npos ? first : layer_number(std::string_view(item).substr(dash + 1));
-    if (!first || !last || *first > *last || *last - *first >= kMostSpecial) return {};
+    if (!first || !last || *first > *last || *last - *first >= limits::kSpecialLayers) return {};
     for (std::uint32_t layer = *first; layer <= *last; ++layer) out.insert(layer);
   }
   return out;
@@ -55,7 +54,7 @@ Layers listed_layers(std::string_view text) {
 Layers layers_with(std::string_view text, std::string_view value) {
   Layers out;
   const std::vector<std::string> items = list_items(text);
-  for (std::size_t i = 0; i < std::min<std::size_t>(items.size(), kMostSpecial); ++i) {
+  for (std::size_t i = 0; i < std::min<std::size_t>(items.size(), limits::kSpecialLayers); ++i) {
     if (items[i] == value) out.insert(static_cast<std::uint32_t>(i));
   }
   return out;
@@ -66,8 +65,8 @@ Layers local_layers(const Dump& dump, std::uint32_t layers) {
   if (const std::string text = dump.text("local_layers"); !text.empty()) return listed_layers(text);
   if (const std::string text = dump.text("layer_types"); !text.empty()) return layers_with(text, "sliding_attention");
   Layers out;
-  const auto every = parse_number<std::uint64_t>(dump.text("sliding_window_pattern"), 2, kMaxLayers);
-  for (std::uint32_t layer = 0; every && layer < std::min<std::uint32_t>(layers, kMostSpecial); ++layer) {
+  const auto every = parse_number<std::uint64_t>(dump.text("sliding_window_pattern"), 2, limits::kLayers);
+  for (std::uint32_t layer = 0; every && layer < std::min<std::uint32_t>(layers, limits::kSpecialLayers); ++layer) {
     if ((layer + 1) % *every != 0) out.insert(layer);
   }
   return out;
@@ -96,7 +95,7 @@ bool speaks_of_layers(std::string_view name) {
 struct Stated {
   Dump all;
   std::vector<std::pair<Layers, Attribute>> some;
-  std::size_t room = kMostSpecial;  // layers in all lists together: what a hostile file may ask for
+  std::size_t room = limits::kSpecialLayers;  // layers in all lists together: what a hostile file may ask for
 
   explicit Stated(const Dump& dump) {
     for (const Attribute& a : dump.attributes) {
@@ -178,7 +177,7 @@ void read_layer_attention(const Dump& file, ModelInfo& model,
   special.insert(plain.begin(), plain.end());
   for (const auto& [layers, attribute] : stated.some) special.insert(layers.begin(), layers.end());
   for (const std::uint32_t layer : special) {
-    if (model.own.size() == kMostSpecial) return;
+    if (model.own.size() == limits::kSpecialLayers) return;
     const Dump here = stated.of(layer);
     LayerAttention own{read_rope(here), 0};
     own.rope.first_position = model.rope.first_position;

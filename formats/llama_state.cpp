@@ -9,11 +9,10 @@
 #include <span>
 
 #include "codec/fail.hpp"
+#include "codec/limits.hpp"
 
 namespace kvzip {
 namespace {
-
-constexpr std::uint32_t kMostLayers = 4096, kMaxSequences = 65536;
 
 /// What was tried does not fit the bytes.
 struct Misfit {};
@@ -75,12 +74,12 @@ void read_cells(Cursor& in, std::uint32_t cells, std::uint32_t extension, LlamaS
   for (std::uint32_t i = 0; i < cells; ++i) {
     stream.positions.push_back(in.take<std::int32_t>());
     const auto sequences = in.take<std::uint32_t>();
-    require(stream.positions.back() >= -1 && sequences <= kMaxSequences);
+    require(stream.positions.back() >= -1 && sequences <= limits::kLlamaSequences);
     in.skip(extension);
     own.clear();
     for (std::uint32_t s = 0; s < sequences; ++s) {
       own.push_back(in.take<std::int32_t>());
-      require(own.back() >= 0 && static_cast<std::uint32_t>(own.back()) < kMaxSequences);
+      require(own.back() >= 0 && static_cast<std::uint32_t>(own.back()) < limits::kLlamaSequences);
     }
     if (i == 0) ids = own;
     alike = alike && own == ids;
@@ -120,12 +119,12 @@ LlamaStream read_stream(Cursor& in, const Guess& guess, bool states_rotation, Ll
   if (cells == 0) return stream;
   read_cells(in, cells, guess.extension, stream);
   const auto transposed = in.take<std::uint32_t>(), layers = in.take<std::uint32_t>();
-  require(transposed <= 1 && layers <= kMostLayers);
+  require(transposed <= 1 && layers <= limits::kLlamaLayers);
   memory.transposed = transposed == 1;
   if (states_rotation) {
     memory.rotated_keys = in.take<std::uint32_t>();
     memory.rotated_values = in.take<std::uint32_t>();
-    require(*memory.rotated_keys <= 65536 && *memory.rotated_values <= 65536);
+    require(*memory.rotated_keys <= limits::kHeadDim && *memory.rotated_values <= limits::kHeadDim);
   }
   for (std::uint32_t i = 0; i < layers; ++i) stream.keys.push_back(read_rows(in, cells));
   for (std::uint32_t i = 0; i < layers && guess.has_values; ++i) {
@@ -138,7 +137,7 @@ LlamaMemory read_cache(Cursor& in, const Guess& guess, bool states_rotation) {
   LlamaMemory memory;
   memory.begin = in.at();
   const auto streams = in.take<std::uint32_t>();
-  require(streams >= 1 && streams <= kMostLlamaStreams);
+  require(streams >= 1 && streams <= limits::kLlamaStreams);
   for (std::uint32_t i = 0; i < streams; ++i) {
     memory.streams.push_back(read_stream(in, guess, states_rotation, memory));
   }
@@ -210,7 +209,7 @@ LlamaMemory read_recurrent(Cursor& in) {
   read_cells(in, cells, 0, unused);
   require(in.take<std::uint32_t>() == 0);
   const auto layers = in.take<std::uint32_t>();
-  require(layers >= 1 && layers <= kMostLayers);
+  require(layers >= 1 && layers <= limits::kLlamaLayers);
   const std::vector<RecurrentRows> rows = read_recurrent_rows(in, cells, 2 * std::size_t{layers});
   for (std::size_t count = rows.size() / 2; count > 0; --count) {
     if (!are_recurrent(std::span(rows).first(2 * count))) continue;
@@ -286,10 +285,9 @@ LlamaState read_start(Cursor& in) {
   }
   state.tokens = in.take<std::uint32_t>();
   state.tokens_begin = in.pass(state.tokens, sizeof(std::int32_t));
-  constexpr std::uint32_t kMaxName = 256;
   if (state.session && state.version >= 10) {
     const auto length = in.take<std::uint32_t>();
-    require(length <= kMaxName);
+    require(length <= limits::kLlamaName);
     for (std::uint32_t i = 0; i < length; ++i) state.architecture += in.take<char>();
   }
   return state;

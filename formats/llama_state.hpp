@@ -16,8 +16,6 @@ namespace kvzip {
 
 inline constexpr std::string_view kLlamaSession = "nsgg", kLlamaSequence = "qsgg";
 
-inline constexpr std::uint32_t kMostLlamaStreams = 1024;
-
 /// Keys or values of one layer: a row of channels for each token, or of tokens for each channel.
 struct LlamaTensor {
   const GgmlType* type = nullptr;

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "codec/fail.hpp"
+#include "codec/limits.hpp"
 #include "codec/number.hpp"
 #include "formats/ggml_values.hpp"
 #include "formats/llama.hpp"
@@ -18,8 +19,6 @@ namespace kvzip {
 namespace {
 
 constexpr std::uint32_t kMost = 0xffffffff;
-// What a list of sequences, given once, may grow to when every cell has it; they are put together in memory.
-constexpr std::uint64_t kMostCellBytes = std::uint64_t{1} << 30;
 
 template <typename T>
 std::string bytes_of(T value) {
@@ -140,7 +139,7 @@ class Sketch {
       return put_tensor(*states, DType::u8, 1);
     }
     const std::string of(kLlamaPrefixes[static_cast<std::size_t>(kind - kLlamaKinds.begin())]);
-    const std::uint64_t streams = number(fmt::format("llama.cpp.{}streams", of), 1, kMostLlamaStreams);
+    const std::uint64_t streams = number(fmt::format("llama.cpp.{}streams", of), 1, limits::kLlamaStreams);
     put(static_cast<std::uint32_t>(streams));
     std::size_t layers = 0;
     for (std::uint64_t s = 0; s < streams; ++s) {
@@ -220,7 +219,7 @@ class Sketch {
     if (ids.empty()) refuse("needs the sequences of its cells");
     own.rest = bytes_of(count) + sequences;
     const std::uint64_t bytes = own.count * (sizeof(std::int32_t) + own.rest.size());
-    if (bytes > kMostCellBytes) {
+    if (bytes > limits::kLlamaCellBytes) {
       fail(ErrorCode::limit, "{} cells that are each of {} sequences would need {} bytes", own.count, count, bytes);
     }
     pass(bytes);

@@ -11,12 +11,13 @@
 
 #include "codec/bytes.hpp"
 #include "codec/fail.hpp"
+#include "codec/limits.hpp"
 #include "formats/placed.hpp"
 
 namespace kvzip {
 namespace {
 
-constexpr std::size_t kFrontBytes = 8, kGroupBytes = 20, kMostGroups = 16;
+constexpr std::size_t kFrontBytes = 8, kGroupBytes = 20;
 
 struct Header {
   std::uint64_t bytes = 0;  // of the elements
@@ -58,11 +59,10 @@ std::vector<Header> headers_of(ByteView first) {
   if (first.size() < kFrontBytes + kGroupBytes) return out;
   ByteReader in(first);
   const auto bytes = in.get<std::int32_t>(), format = in.get<std::int32_t>();
-  constexpr std::int32_t kMostFormats = 16;
-  if (bytes <= 0 || format < 1 || format > kMostFormats) return out;
+  if (bytes <= 0 || format < 1 || format > limits::kLmcacheFormats) return out;
   Header header{static_cast<std::uint64_t>(bytes), format, {}};
   std::uint64_t sum = 0;
-  while (header.groups.size() < kMostGroups && first.size() >= header.size() + kGroupBytes) {
+  while (header.groups.size() < limits::kLmcacheGroups && first.size() >= header.size() + kGroupBytes) {
     const auto group = read_group(in, sum);
     if (!group || sum > header.bytes) break;
     header.groups.push_back(*group);
@@ -74,7 +74,7 @@ std::vector<Header> headers_of(ByteView first) {
 class LmcacheReader final : public PlacedReader {
  public:
   explicit LmcacheReader(InputFile file) : PlacedReader(std::move(file)) {
-    Bytes first(std::min<std::uint64_t>(file_.size(), kFrontBytes + kGroupBytes * kMostGroups));
+    Bytes first(std::min<std::uint64_t>(file_.size(), kFrontBytes + kGroupBytes * limits::kLmcacheGroups));
     file_.read_at(0, first);
     const std::vector<Header> all = headers_of(first);
     if (all.empty()) fail_in(file_.path(), ErrorCode::corrupt, "no header of an LMCache chunk");
@@ -107,7 +107,7 @@ bool is_lmcache(ByteView first) {
 }
 
 std::uint64_t lmcache_bytes(InputStream& in) {
-  const std::vector<Header> all = headers_of(in.peek(kFrontBytes + kGroupBytes * kMostGroups));
+  const std::vector<Header> all = headers_of(in.peek(kFrontBytes + kGroupBytes * limits::kLmcacheGroups));
   return all.empty() ? kUnbounded : all.front().size() + all.front().bytes;
 }
 

@@ -8,6 +8,7 @@
 #include <map>
 #include <span>
 
+#include "codec/limits.hpp"
 #include "formats/text.hpp"
 
 namespace kvzip {
@@ -188,9 +189,8 @@ NameReading MlxCache::read(const TensorInfo& tensor, std::string& why) const {
 }
 
 std::string stated_class(DumpReader& reader, std::size_t array) {
-  constexpr std::uint64_t kMostLetters = 64;
   const TensorInfo& info = reader.dump().tensors[array];
-  if (info.dtype != DType::i32 || info.shape.size() != 1 || info.shape[0] > kMostLetters) return {};
+  if (info.dtype != DType::i32 || info.shape.size() != 1 || info.shape[0] > limits::kMlxLetters) return {};
   std::vector<std::int32_t> points(info.shape[0]);
   reader.read({array, {0}, info.shape}, std::as_writable_bytes(std::span(points)));
   if (std::ranges::any_of(points, [](std::int32_t point) { return point <= ' ' || point > '~'; })) return {};

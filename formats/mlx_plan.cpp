@@ -9,6 +9,7 @@
 #include <optional>
 #include <span>
 
+#include "codec/limits.hpp"
 #include "codec/number.hpp"
 
 namespace kvzip {
@@ -85,13 +86,13 @@ class MlxPlanner {
       return {scalar(prefix, 3), scalar(prefix, 4)};
     }
     std::vector<std::string_view> texts;
-    for (unsigned k = 0; k < kMlxTexts; ++k) {
+    for (unsigned k = 0; k < limits::kMlxTexts; ++k) {
       const auto found = mlx_.text(fmt::format("{}.{}", part.said, k));
       if (!found) break;
       texts.push_back(*found);
     }
     if (texts.size() < 3 || texts.size() > 4 || find(prefix, 0) || find(prefix, 1) || find(prefix, 2)) return {};
-    const auto number = [](std::string_view text) { return parse_number<std::uint64_t>(text, 1, kMostNumber); };
+    const auto number = [](std::string_view text) { return parse_number<std::uint64_t>(text, 1, limits::kMlxNumber); };
     return {number(texts.end()[-2]), number(texts.end()[-1])};
   }
 
@@ -106,7 +107,7 @@ class MlxPlanner {
     reader_.read({*found, std::vector<std::uint64_t>(info.shape.size(), 0), info.shape}, own);
     std::uint64_t value = 0;  // of a negative i32 a large one
     std::memcpy(&value, bytes.data(), sizeof value);
-    return value >= 1 && value <= kMostNumber ? std::optional(value) : std::nullopt;
+    return value >= 1 && value <= limits::kMlxNumber ? std::optional(value) : std::nullopt;
   }
 
   /// All shapes and the stated numbers agree, and the values' size is one that can be reckoned with.
@@ -123,7 +124,8 @@ class MlxPlanner {
     if (width == 0 || width % per_group != 0 || width / per_group != scale.shape[3]) return std::nullopt;
     std::uint64_t size = 1;
     for (const std::uint64_t extent : words.shape) {
-      if (__builtin_mul_overflow(size, std::max<std::uint64_t>(extent, 1), &size) || size > kMostWords) return {};
+      if (__builtin_mul_overflow(size, std::max<std::uint64_t>(extent, 1), &size) || size > limits::kMlxWords)
+        return {};
     }
     return MlxCodes{*packed, *scales, *biases, bits, group};
   }
@@ -134,8 +136,6 @@ class MlxPlanner {
     return std::equal(k.begin(), k.end() - 1, v.begin());
   }
 
-  static constexpr std::uint64_t kMostNumber = 1 << 16;
-  static constexpr std::uint64_t kMostWords = std::uint64_t{1} << 48;
   DumpReader& reader_;
   MlxCache mlx_;
   MlxPlan plan_;

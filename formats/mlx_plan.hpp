@@ -25,7 +25,6 @@ struct MlxCodes {
   std::uint64_t group = 0;
 };
 
-inline constexpr unsigned kMlxTexts = 5;  // of those that a cache says of itself, as many are looked at
 inline constexpr std::string_view kMlxPlain = "KVCache";
 
 /// What is done with the quantised caches of a dump.

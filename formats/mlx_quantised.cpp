@@ -10,6 +10,7 @@
 #include <optional>
 #include <set>
 
+#include "codec/limits.hpp"
 #include "codec/number.hpp"
 #include "formats/ggml_values.hpp"
 #include "formats/left_out.hpp"
@@ -41,7 +42,7 @@ class Relabelled {
       }
       texts_.emplace(part.named, Text{part.named, std::string(kMlxPlain)});
       // A plain cache has one empty text in this place.
-      for (unsigned k = 0; k < kMlxTexts; ++k) {
+      for (unsigned k = 0; k < limits::kMlxTexts; ++k) {
         texts_.emplace(fmt::format("{}.{}", part.said, k), k == 0 ? std::optional(Text{part.said, ""}) : std::nullopt);
       }
     }

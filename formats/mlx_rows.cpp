@@ -7,6 +7,7 @@
 #include <cstring>
 #include <map>
 
+#include "codec/limits.hpp"
 #include "codec/number.hpp"
 #include "formats/borrowed_reader.hpp"
 #include "formats/left_out.hpp"
@@ -18,7 +19,6 @@ namespace {
 
 using Count = MlxRows::Count;
 constexpr const char* kOfAllTokens = "its state is of all tokens";
-constexpr std::int64_t kMostPosition = std::int64_t{1} << 48;
 
 template <typename T>
 std::vector<std::int64_t> widened(ByteView bytes) {
@@ -78,14 +78,13 @@ class CountReader {
     const auto found = mlx_.tensor(fmt::format("{}.{}", cache.prefix, place));
     if (!mlx_.has_scalars() || !found) return std::nullopt;
     const TensorInfo& info = reader_.dump().tensors[*found];
-    constexpr std::uint64_t kMostEntries = 65536;
     const bool integers = info.dtype == DType::i32 || info.dtype == DType::i64;
-    if (!integers || info.shape.size() > 1 || info.elements() == 0 || info.elements() > kMostEntries) return {};
+    if (!integers || info.shape.size() > 1 || info.elements() == 0 || info.elements() > limits::kMlxEntries) return {};
     Bytes bytes(info.bytes());
     reader_.read({*found, std::vector<std::uint64_t>(info.shape.size(), 0), info.shape}, bytes);
     Count out{info.name, false, is,
               info.dtype == DType::i32 ? widened<std::int32_t>(bytes) : widened<std::int64_t>(bytes)};
-    const auto odd = [](std::int64_t v) { return v < 0 || v > kMostPosition; };
+    const auto odd = [](std::int64_t v) { return v < 0 || v > limits::kMlxPosition; };
     return std::ranges::any_of(out.values, odd) ? std::nullopt : std::optional(std::move(out));
   }
 
@@ -93,7 +92,8 @@ class CountReader {
   std::optional<Count> text(const MlxPart& part, unsigned place, Count::Is is) const {
     if (mlx_.has_scalars()) return std::nullopt;
     const std::string name = fmt::format("{}.{}", part.said, place);
-    const auto value = parse_number<std::int64_t>(mlx_.text(name).value_or(std::string_view()), 0, kMostPosition);
+    const auto value =
+        parse_number<std::int64_t>(mlx_.text(name).value_or(std::string_view()), 0, limits::kMlxPosition);
     return value ? std::optional(Count{name, true, is, {*value}}) : std::nullopt;
   }
 

@@ -7,12 +7,11 @@
 #include <limits>
 #include <optional>
 
+#include "codec/limits.hpp"
 #include "codec/number.hpp"
 
 namespace kvzip {
 namespace {
-
-constexpr std::uint64_t kMaxHeads = 65536, kMaxHeadDim = 65536;
 
 std::string first_text(const Dump& dump, std::initializer_list<std::string_view> names) {
   for (const std::string_view name : names) {
@@ -47,7 +46,7 @@ Rope read_rope(const Dump& dump) {
   read_positive(dump, "rope_low_freq_factor", rope.low_freq_factor);
   read_positive(dump, "rope_high_freq_factor", rope.high_freq_factor);
   read_positive(dump, "rope_original_context", rope.original_context);
-  rope.dims = static_cast<std::uint32_t>(count(dump, {"rope_dims"}, kMaxHeadDim));
+  rope.dims = static_cast<std::uint32_t>(count(dump, {"rope_dims"}, limits::kHeadDim));
   // Kept well inside 64 bits so that position + token cannot wrap.
   rope.first_position = count(dump, {"first_position"}, std::numeric_limits<std::uint64_t>::max() >> 1);
   return rope;
@@ -80,10 +79,10 @@ std::optional<std::size_t> find_token_ids(const Dump& dump) {
 
 ModelFacts read_model_facts(const Dump& dump) {
   const auto ids = find_token_ids(dump);
-  return {.layers = count(dump, {"n_layers", "num_layers", "num_hidden_layers"}, kMaxLayers),
-          .heads = count(dump, {"n_heads", "num_heads", "num_attention_heads"}, kMaxHeads),
-          .kv_heads = count(dump, {"n_kv_heads", "num_kv_heads", "num_key_value_heads"}, kMaxHeads),
-          .head_dim = count(dump, {"head_dim", "head_size"}, kMaxHeadDim),
+  return {.layers = count(dump, {"n_layers", "num_layers", "num_hidden_layers"}, limits::kLayers),
+          .heads = count(dump, {"n_heads", "num_heads", "num_attention_heads"}, limits::kHeads),
+          .kv_heads = count(dump, {"n_kv_heads", "num_kv_heads", "num_key_value_heads"}, limits::kHeads),
+          .head_dim = count(dump, {"head_dim", "head_size"}, limits::kHeadDim),
           .tokens = ids ? dump.tensors[*ids].shape.back() : 0};
 }
 

@@ -9,6 +9,7 @@
 #include <array>
 #include <string>
 
+#include "codec/limits.hpp"
 #include "codec/number.hpp"
 
 namespace kvzip {
@@ -139,7 +140,6 @@ constexpr Form kForms[] = {
     {"E", false, "k_pe"},
 };
 
-constexpr std::size_t kMaxWords = 24, kMaxWordLength = 24;
 constexpr std::string_view kSeparators = "./_-[] :";
 constexpr std::string_view kDigits = "0123456789";
 
@@ -178,7 +178,7 @@ std::size_t last_hump(std::string_view text) {
 /// "layer12" and "k3" are a word and a number; other words keep their digits.
 void push_word(std::vector<Word>& reversed, std::string_view text, char separator) {
   Word word{.text = {}, .separator = separator};
-  if (text.size() <= kMaxWordLength) word.text = lowered(text);
+  if (text.size() <= limits::kNameWord) word.text = lowered(text);
   classify(word);
   const std::size_t letters = word.text.find_last_not_of(kDigits) + 1;
   if (word.cls == '?' && letters > 0 && letters < word.text.size()) {
@@ -196,7 +196,7 @@ void push_word(std::vector<Word>& reversed, std::string_view text, char separato
 
 /// A word, or those of which keyCache and its like are made.
 void push_words(std::vector<Word>& reversed, std::string_view text, char separator) {
-  const std::size_t hump = text.size() <= kMaxWordLength ? last_hump(text) : text.size();
+  const std::size_t hump = text.size() <= limits::kNameWord ? last_hump(text) : text.size();
   if (hump == text.size()) return push_word(reversed, text, separator);
   push_word(reversed, text.substr(hump), '_');
   push_words(reversed, text.substr(0, hump), separator);
@@ -205,7 +205,7 @@ void push_words(std::vector<Word>& reversed, std::string_view text, char separat
 /// The last words of a name in order. A longer name begins with a word of class '?'.
 std::vector<Word> split(std::string_view name) {
   std::vector<Word> words;
-  while (!name.empty() && words.size() < kMaxWords) {
+  while (!name.empty() && words.size() < limits::kNameWords) {
     const std::size_t at = name.find_last_of(kSeparators);
     const std::string_view text = at == name.npos ? name : name.substr(at + 1);
     const char separator = at == name.npos ? '\0' : name[at];
@@ -320,7 +320,7 @@ std::string_view first_of_joined(std::string_view name) {
 }  // namespace
 
 std::optional<std::uint32_t> parse_layer(std::string_view digits) {
-  return parse_number<std::uint32_t>(digits, 0, kMaxLayers - 1);
+  return parse_number<std::uint32_t>(digits, 0, limits::kLayers - 1);
 }
 
 NameReading read_name(std::string_view whole) {
@@ -335,12 +335,11 @@ NameReading read_name(std::string_view whole) {
 }
 
 std::vector<std::uint32_t> numeric_path(std::string_view name) {
-  constexpr std::size_t kMostNumbers = 5;
   std::vector<std::uint32_t> path;
   for (;;) {
     const std::size_t dot = name.find('.');
     const auto number = parse_layer(name.substr(0, dot));
-    if (!number || path.size() == kMostNumbers) return {};
+    if (!number || path.size() == limits::kNameNumbers) return {};
     path.push_back(*number);
     if (dot == name.npos) break;
     name.remove_prefix(dot + 1);

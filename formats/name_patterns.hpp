@@ -7,12 +7,10 @@
 #include <string_view>
 #include <vector>
 
+#include "codec/limits.hpp"
 #include "kvzip/layout.hpp"
 
 namespace kvzip {
-
-/// Larger numbers are no layer numbers, so that nothing sized by a layer count can be blown up by a name.
-inline constexpr std::uint32_t kMaxLayers = 65536;
 
 /// latent: compressed keys and values of multi-head latent attention (MLA); rope_part: its rotary key channels.
 enum class NameKind : std::uint8_t { unknown, single, pair, latent, rope_part };
@@ -40,10 +38,10 @@ struct NameReading {
 /// Reads a name of any length and content; never fails.
 NameReading read_name(std::string_view name);
 
-/// "3.0" gives {3, 0}: a dotted list of at least two and at most five numbers below kMaxLayers; empty otherwise.
+/// "3.0" gives {3, 0}: a dotted list of at least two and at most five numbers below limits::kLayers; empty otherwise.
 std::vector<std::uint32_t> numeric_path(std::string_view name);
 
-/// A decimal number below kMaxLayers.
+/// A decimal number below limits::kLayers.
 std::optional<std::uint32_t> parse_layer(std::string_view digits);
 
 }  // namespace kvzip

@@ -148,7 +148,7 @@ std::pair<std::size_t, std::size_t> header_length(ByteView front) {
 
 std::size_t numpy_header_bytes(ByteView start, std::uint64_t size) {
   const auto [before, length] = header_length(start);
-  if (length > kNumpyHeader) fail(ErrorCode::limit, "NumPy header: {} bytes are too many", length);
+  if (length > limits::kNumpyHeader) fail(ErrorCode::limit, "NumPy header: {} bytes are too many", length);
   if (before + length > size) {
     fail(ErrorCode::truncated, "NumPy header: {} bytes, but the file has {}", before + length, size);
   }

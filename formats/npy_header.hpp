@@ -13,8 +13,6 @@
 namespace kvzip {
 
 inline constexpr std::string_view kNumpyMagic{"\x93NUMPY", 6};
-/// A longer header is refused.
-inline constexpr std::size_t kNumpyHeader = std::size_t{1} << 20;
 /// Attribute of a tensor of bytes: the dictionary of an array whose elements are of no type of a dump.
 inline constexpr std::string_view kNumpyAttribute = "numpy.header";
 

@@ -5,6 +5,7 @@
 #include <set>
 
 #include "codec/fail.hpp"
+#include "codec/limits.hpp"
 #include "formats/attribute_text.hpp"
 #include "formats/npy.hpp"
 #include "formats/npy_header.hpp"
@@ -17,7 +18,6 @@ namespace kvzip {
 namespace {
 
 constexpr std::string_view kExtension = ".npy";
-constexpr std::uint64_t kMaxText = std::uint64_t{4} << 20;
 
 std::vector<std::uint64_t> mirrored(std::vector<std::uint64_t> values) {
   std::ranges::reverse(values);
@@ -192,7 +192,7 @@ class NumpyReader final : public DumpReader {
     const std::string_view type = placed.array.type;
     const std::uint64_t rest = placed.size - placed.array.begin;
     const bool text = type.size() > 1 && type[1] == 'U' && placed.array.shape.empty() && rest % 4 == 0;
-    if (members_.empty() || !text || rest > kMaxText) return false;
+    if (members_.empty() || !text || rest > limits::kNumpyText) return false;
     Bytes data(rest);
     placed.read_at(placed.array.begin, data);
     auto value = utf32_text(data, type[0] == '>');

@@ -14,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include "codec/limits.hpp"
 #include "codec/portable_math.hpp"
 #include "formats/axes_choice.hpp"
 #include "formats/name_patterns.hpp"
@@ -25,8 +26,6 @@ namespace {
 constexpr double kLeastFall = 0.2, kMostOfOther = 0.25;
 constexpr double kFast = 0.3;  // radians a token: slower channels say little of neighbours
 constexpr std::uint64_t kLeastLayers = 8, kLeastPairs = 500;
-constexpr std::uint64_t kMostElements = std::uint64_t{1} << 22;  // of a tensor that are looked at
-constexpr std::uint64_t kMostOfDump = std::uint64_t{1} << 28;    // of all: of files that say much and hold little
 
 /// Sums over neighbours z0 and z1, of a pair of channels as a complex number.
 struct Products {
@@ -106,12 +105,12 @@ void add_keys(DumpReader& reader, std::size_t tensor, const Axes& axes, Group& g
   const std::uint64_t rows = info.shape[first], columns = info.shape[first + 1], channels = info.shape[first + 2];
   if (channels % 2 != 0 || dtype_bits(info.dtype) < 8 || info.elements() == 0) return;
   const std::uint64_t block = rows * columns * channels;
-  if (block > std::min(kMostElements, left)) return;
+  if (block > std::min(limits::kRopeElements, left)) return;
   Slice slice{tensor, std::vector<std::uint64_t>(info.shape.size(), 0), info.shape};
   std::fill_n(slice.count.begin(), first, 1);
   Bytes bytes(block * slice_unit(info));
   std::vector<float> values(block);
-  for (std::uint64_t seen = block; seen <= kMostElements && block <= left; seen += block) {
+  for (std::uint64_t seen = block; seen <= limits::kRopeElements && block <= left; seen += block) {
     left -= block;
     reader.read(slice, bytes);
     to_float(info.dtype, bytes, values);
@@ -190,7 +189,7 @@ void settle_by_rotation(DumpReader& reader, Recognition& recognition) {
   if (rope.state == Rope::State::pre || rope.state == Rope::State::none || reader.traits().once) return;
   const Dump& dump = reader.dump();
   std::map<GroupKey, Group> groups;
-  std::uint64_t left = kMostOfDump;
+  std::uint64_t left = limits::kRopeDump;
   for (std::size_t t = 0; t < dump.tensors.size(); ++t) {
     const TensorRole& role = recognition.tensors[t];
     const TensorInfo& info = dump.tensors[t];

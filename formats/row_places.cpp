@@ -14,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include "codec/limits.hpp"
 #include "formats/token_windows.hpp"
 #include "formats/used_rows.hpp"
 
@@ -28,10 +29,9 @@ struct Listed {
 };
 
 std::optional<Listed> listed_positions(DumpReader& reader, std::size_t tensor) {
-  constexpr std::uint64_t kMostCells = std::uint64_t{1} << 24;
   const TensorInfo& info = reader.dump().tensors[tensor];
   const bool list = info.dtype == DType::i32 && info.shape.size() == 1;
-  if (!list || info.elements() == 0 || info.elements() > kMostCells) return std::nullopt;
+  if (!list || info.elements() == 0 || info.elements() > limits::kCells) return std::nullopt;
   std::vector<std::int32_t> cells(info.elements());
   reader.read({tensor, {0}, {cells.size()}}, std::as_writable_bytes(std::span(cells)));
   const auto [least, most] = std::ranges::minmax_element(cells);

@@ -14,8 +14,6 @@
 namespace kvzip {
 namespace {
 
-constexpr std::size_t kMaxExtraDepth = 16;
-
 struct Entry {
   TensorInfo info;
   std::array<std::uint64_t, 2> offsets{};
@@ -151,7 +149,7 @@ bool HeaderSax::null() {
 
 bool HeaderSax::start_object(std::size_t) {
   if (state_ == State::extra) {
-    if (extra_depth_ >= kMaxExtraDepth) fail(ErrorCode::limit, "{}: a key nested too deeply", tensor());
+    if (extra_depth_ >= limits::kSafetensorsDepth) fail(ErrorCode::limit, "{}: a key nested too deeply", tensor());
     ++extra_depth_;
     add_extra("{");
   } else if (state_ == State::outside) {
@@ -220,7 +218,7 @@ bool HeaderSax::end_object() {
 
 bool HeaderSax::start_array(std::size_t) {
   if (state_ == State::extra) {
-    if (extra_depth_ >= kMaxExtraDepth) fail(ErrorCode::limit, "{}: a key nested too deeply", tensor());
+    if (extra_depth_ >= limits::kSafetensorsDepth) fail(ErrorCode::limit, "{}: a key nested too deeply", tensor());
     ++extra_depth_;
     add_extra("[");
     return true;

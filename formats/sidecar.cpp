@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "codec/fail.hpp"
+#include "codec/limits.hpp"
 #include "formats/file.hpp"
 #include "formats/json_limits.hpp"
 #include "formats/text.hpp"
@@ -49,12 +50,12 @@ std::vector<Attribute> metadata_of(const nlohmann::json& object) {
 }
 
 std::optional<Sidecar> read_sidecar(const std::string& path) {
-  constexpr std::uint64_t kMostBytes = std::uint64_t{1} << 20;
   std::error_code ignored;
   if (!std::filesystem::is_regular_file(path, ignored)) return std::nullopt;
   return in_file(path, [&] {
     const InputFile file(path);
-    if (file.size() > kMostBytes) fail(ErrorCode::limit, "more than {} bytes of what files do not say", kMostBytes);
+    if (file.size() > limits::kSidecar)
+      fail(ErrorCode::limit, "more than {} bytes of what files do not say", limits::kSidecar);
     std::string text(file.size(), '\0');
     file.read_at(0, std::as_writable_bytes(std::span(text)));
     return std::optional(parse_sidecar(text));

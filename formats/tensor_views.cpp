@@ -9,6 +9,7 @@
 
 #include "codec/fail.hpp"
 #include "codec/kernels/hadamard.hpp"
+#include "codec/limits.hpp"
 #include "codec/number.hpp"
 #include "formats/boxes.hpp"
 #include "formats/left_out.hpp"
@@ -195,8 +196,8 @@ void take_field(std::string_view field, TensorView& view) {
     view.dtype = dtype_called(value);
     if (view.dtype) return;
   } else if (name == "hadamard") {
-    constexpr std::uint32_t kLeastChannels = 64, kMostChannels = 65536;
-    const auto channels = parse_number<std::uint32_t>(value, kLeastChannels, kMostChannels);
+    constexpr std::uint32_t kLeastChannels = 64;
+    const auto channels = parse_number<std::uint32_t>(value, kLeastChannels, limits::kHeadDim);
     view.hadamard = channels && std::has_single_bit(*channels) ? *channels : 0;
     if (view.hadamard != 0) return;
   } else if (name == "layer") {

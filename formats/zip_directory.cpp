@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "codec/fail.hpp"
+#include "codec/limits.hpp"
 #include "formats/text.hpp"
 #include "formats/zip.hpp"
 #include "formats/zip_records.hpp"
@@ -12,10 +13,6 @@ namespace kvzip {
 namespace {
 
 using zip::number;
-
-constexpr std::uint64_t kMaxMembers = std::uint64_t{1} << 20, kMaxDirectory = std::uint64_t{1} << 28;
-// Deflate codes at most 258 bytes in two bits.
-constexpr std::uint64_t kDeflateRatio = 1032;
 
 struct Directory {
   std::uint64_t begin = 0, size = 0, members = 0;
@@ -125,7 +122,7 @@ void find_bytes(const InputFile& file, ZipMember& member, std::uint64_t end) {
   if (member.begin > end || member.stored > end - member.begin) {
     fail(ErrorCode::corrupt, "member {} is not in the file", quoted(member.name));
   }
-  const bool fits = member.deflated ? member.size / kDeflateRatio <= member.stored : member.size == member.stored;
+  const bool fits = member.deflated ? member.size / limits::kZipRatio <= member.stored : member.size == member.stored;
   if (!fits) {
     fail(ErrorCode::corrupt, "member {}: {} bytes cannot hold the {} that it states", quoted(member.name),
          member.stored, member.size);
@@ -150,7 +147,7 @@ void require_apart(const std::vector<ZipMember>& members) {
 
 std::vector<ZipMember> read_zip_directory(const InputFile& file) {
   const Directory directory = find_directory(file);
-  if (directory.members > kMaxMembers || directory.size > kMaxDirectory) {
+  if (directory.members > limits::kZipMembers || directory.size > limits::kZipDirectory) {
     fail(ErrorCode::limit, "zip: {} members in a directory of {} bytes are too many", directory.members,
          directory.size);
   }

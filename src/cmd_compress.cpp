@@ -10,6 +10,7 @@
 #include <set>
 #include <utility>
 
+#include "codec/limits.hpp"
 #include "formats/collection.hpp"
 #include "formats/kvz/kvz.hpp"
 #include "formats/left_out.hpp"
@@ -357,7 +358,7 @@ void add_compress(CLI::App& app, Action& action) {
   add_text(*command, "--chunk-tokens", o->chunk_tokens, "N|all", "tokens coded together and read by themselves");
   command->add_option("--pages", o->pages, "store digests of the keys of every N tokens")
       ->option_text("N")
-      ->check(CLI::Range(1u, kMostPageTokens));
+      ->check(CLI::Range(1u, limits::kPageTokens));
   add_order(*command, o->order);
   add_text(*command, "--saliency", o->saliency, "SOURCE", "which tokens matter: queries, proxy or none")
       ->check(CLI::IsMember({"queries", "proxy", "none"}));

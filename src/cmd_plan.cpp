@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "codec/fail.hpp"
+#include "codec/limits.hpp"
 #include "codec/split.hpp"
 #include "formats/file.hpp"
 #include "src/commands.hpp"
@@ -34,8 +35,8 @@ std::vector<std::string> split_list(const std::string& list) {
 }
 
 BandwidthTrace read_trace(const std::string& path) {
-  constexpr std::uint64_t kMost = std::uint64_t{64} << 20;
-  return with_file(path, [&] { return BandwidthTrace::parse(read_text(path, kMost, "a trace of bandwidth")); });
+  return with_file(path,
+                   [&] { return BandwidthTrace::parse(read_text(path, limits::kTraceText, "a trace of bandwidth")); });
 }
 
 LoadSource read_source(const PlanArguments& o) {

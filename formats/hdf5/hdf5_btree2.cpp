@@ -4,13 +4,12 @@
 #include <vector>
 
 #include "codec/fail.hpp"
+#include "codec/limits.hpp"
 #include "formats/hdf5/hdf5_messages.hpp"
 
 namespace kvzip::hdf5 {
 namespace {
 
-constexpr std::uint64_t kMostDepth = 16;  // of nodes that are half full, more than any file has bytes
-constexpr std::uint64_t kMostNodeBytes = std::uint64_t{1} << 16;
 constexpr std::uint64_t kNodePrefix = 6, kNodeChecksum = 4;
 
 class Tree2 {
@@ -50,7 +49,7 @@ void Tree2::walk(std::uint64_t address) {
   if (in.number(2) != form_.record_bytes) fail(kBad, "a tree has records of another size than its index");
   const std::uint64_t depth = in.number(2);
   in.skip(2);  // percentages, for writers
-  if (node_bytes_ > kMostNodeBytes || depth > kMostDepth) {
+  if (node_bytes_ > limits::kHdf5BtreeNode || depth > limits::kHdf5BtreeDepth) {
     fail(ErrorCode::limit, "a tree has nodes of {} bytes on {} levels", node_bytes_, depth);
   }
   add_levels(depth);

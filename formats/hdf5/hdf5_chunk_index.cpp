@@ -4,14 +4,14 @@
 #include <bit>
 
 #include "codec/fail.hpp"
+#include "codec/limits.hpp"
 #include "formats/hdf5/hdf5_btree2.hpp"
 #include "formats/hdf5/hdf5_layout.hpp"
 
 namespace kvzip::hdf5 {
 namespace {
 
-constexpr std::uint64_t kMostElements = std::uint64_t{1} << 26;  // the library goes through all
-constexpr std::uint64_t kBlockPrefix = 14, kBlockChecksum = 4;   // of blocks: signature, version, class, owner
+constexpr std::uint64_t kBlockPrefix = 14, kBlockChecksum = 4;  // of blocks: signature, version, class, owner
 
 std::uint64_t log2_of(std::uint64_t value) {
   if (!std::has_single_bit(value)) fail(kBad, "an index of chunks has blocks of {}", value);
@@ -38,12 +38,12 @@ bool has_page(ByteView map, std::uint64_t page) {
 
 /// Nodes of the older tree. Levels fall, so that none is its own; the root's is kUndefined to who comes there.
 void check_tree(const RawFile& file, std::uint64_t at, std::size_t rank, std::uint64_t level) {
-  constexpr std::uint64_t kSignature = 0x45455254, kMostLevels = 32, kHead = 24;  // "TREE"
+  constexpr std::uint64_t kSignature = 0x45455254, kHead = 24;  // "TREE"
   const Bytes head = file.read(at, kHead);
   Cursor in(head);
   if (in.number(4) != kSignature || in.number(1) != 1) fail(kBad, "chunks have no tree");
   const std::uint64_t found = in.number(1), children = in.number(2), key = 8 + 8 * rank;
-  if (found > kMostLevels || (level != kUndefined && found != level))
+  if (found > limits::kHdf5TreeLevels || (level != kUndefined && found != level))
     fail(kBad, "a tree of chunks has a node of level {}", found);
   const std::uint64_t bytes = children * (key + 8) + key;
   file.claim(at, kHead + bytes);
@@ -125,7 +125,7 @@ void Array::check_fixed(const ChunkLayout& layout, const Space& space) const {
     chunks = multiply(chunks, most / n + (most % n != 0 ? 1 : 0));
   }
   if (elements != chunks) fail(kBad, "an index of {} chunks has {} elements", chunks, elements);
-  if (elements > kMostElements) fail(ErrorCode::limit, "it has an index of {} chunks", elements);
+  if (elements > limits::kHdf5IndexChunks) fail(ErrorCode::limit, "it has an index of {} chunks", elements);
   if (page_bits == 0 || page_bits > 31) fail(kBad, "an index of chunks has pages of 2^{}", page_bits);
   if (data == kUndefined) return;
   const std::uint64_t page = std::uint64_t{1} << page_bits;
@@ -175,7 +175,7 @@ void Array::check_extensible() {
   if (direct > super_blocks_ || (direct > 0 && pages(direct - 1) > 0)) {
     fail(kBad, "an index of chunks leads to {} blocks", pointers);
   }
-  if (used > kMostElements) fail(ErrorCode::limit, "it has an index of {} chunks", used);
+  if (used > limits::kHdf5IndexChunks) fail(ErrorCode::limit, "it has an index of {} chunks", used);
   if (used > in_index + (std::uint64_t{2} << most_bits) - least_) fail(kBad, "an index has more chunks than it can");
   if (index != kUndefined) index_block(index, in_index, pointers);
 }

@@ -9,6 +9,7 @@
 #include <optional>
 
 #include "codec/fail.hpp"
+#include "codec/limits.hpp"
 #include "formats/hdf5/hdf5_space.hpp"
 #include "formats/hdf5/hdf5_types.hpp"
 #include "formats/hdf5_filter/h5z_chunk.hpp"
@@ -17,14 +18,6 @@
 
 namespace kvzip::hdf5 {
 namespace {
-
-constexpr int kMaxFilters = 8;
-
-// Of one chunk, which is held in memory whole; see RawFile::count_stated().
-constexpr std::uint64_t kMaxExpansion = 4096;
-constexpr std::uint64_t kFreeChunkBytes = std::uint64_t{1} << 26;
-constexpr std::uint64_t kFreeChunks = 1 << 16, kChunkRecordBytes = 8;  // a record in any index of chunks
-constexpr std::uint64_t kMaxChunkBytes = std::uint64_t{1} << 30;
 
 const Attribute* find_attribute(const std::vector<Attribute>& attributes, std::string_view name) {
   const auto found =
@@ -163,7 +156,7 @@ void refuse_unsafe(H5Z_filter_t id) {
 
 std::vector<ChunkFilter> read_filters(Id layout) {
   const int count = check(H5Pget_nfilters(layout), kBad, "cannot read its filters");
-  if (count > kMaxFilters) fail(ErrorCode::limit, "it has {} filters", count);
+  if (count > limits::kHdf5Filters) fail(ErrorCode::limit, "it has {} filters", count);
   std::vector<ChunkFilter> out;
   for (int i = 0; i < count; ++i) {
     unsigned flags = 0, config = 0, parameter = 0;
@@ -196,15 +189,15 @@ void check_chunks(Id layout, const std::vector<std::uint64_t>& shape, std::size_
   for (std::size_t a = 0; a < shape.size(); ++a) {
     const std::uint64_t n = chunk[a];
     if (n == 0) fail(kBad, "its chunks are empty");
-    if (bytes > kMaxChunkBytes / n) fail(ErrorCode::limit, "its chunks are larger than 1 GiB");
+    if (bytes > limits::kHdf5ChunkBytes / n) fail(ErrorCode::limit, "its chunks are larger than 1 GiB");
     bytes *= n;
     // No overflow: there are fewer chunks than elements.
     count *= shape[a] / n + (shape[a] % n != 0 ? 1 : 0);
   }
-  if (count > kFreeChunks + file_size / kChunkRecordBytes) {
+  if (count > limits::kHdf5FreeChunks + file_size / limits::kHdf5BytesPerChunk) {
     fail(ErrorCode::limit, "its {} chunks are too many for a file of {} bytes", count, file_size);
   }
-  if (bytes > kFreeChunkBytes && bytes / kMaxExpansion > file_size) {
+  if (bytes > limits::kHdf5FreeChunkBytes && bytes / limits::kHdf5Expansion > file_size) {
     fail(ErrorCode::limit, "its chunks of {} bytes are too large for a file of {}", bytes, file_size);
   }
   stored.chunk.bytes = bytes;

@@ -6,12 +6,12 @@
 #include <utility>
 
 #include "codec/fail.hpp"
+#include "codec/limits.hpp"
 #include "formats/hdf5/hdf5_btree2.hpp"
 
 namespace kvzip::hdf5 {
 namespace {
 
-constexpr std::uint64_t kMostObjectBytes = (std::uint64_t{1} << 26) + (std::uint64_t{1} << 18);
 enum HeapId : std::uint64_t { kManaged = 0, kHuge = 1, kTiny = 2 };
 
 std::uint64_t low_bytes(std::uint64_t value, std::uint64_t bytes) {
@@ -173,7 +173,8 @@ void FractalHeap::huge(std::vector<std::uint64_t> ids, const Visit& visit) const
   for (const std::uint64_t id : ids) {
     const auto place = std::ranges::lower_bound(places, id, {}, &Place::id);
     if (place == places.end() || place->id != id) fail(kBad, "there is no object of ID {:#x}", id);
-    if (place->bytes > kMostObjectBytes) fail(ErrorCode::limit, "a link or an attribute has {} bytes", place->bytes);
+    if (place->bytes > limits::kHdf5HeapObject)
+      fail(ErrorCode::limit, "a link or an attribute has {} bytes", place->bytes);
     file_.claim(place->at, place->bytes);
     const Bytes stored = file_.read(place->at, place->bytes);
     visit(Cursor(stored));

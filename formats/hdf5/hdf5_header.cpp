@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "codec/fail.hpp"
+#include "codec/limits.hpp"
 #include "formats/hdf5/hdf5_dense.hpp"
 #include "formats/hdf5/hdf5_layout.hpp"
 #include "formats/hdf5/hdf5_messages.hpp"
@@ -13,8 +14,6 @@
 namespace kvzip::hdf5 {
 namespace {
 
-constexpr std::uint64_t kMaxHeaderBytes = std::uint64_t{1} << 26;
-constexpr std::size_t kMaxPieces = 4096;
 constexpr std::uint64_t kFlagShared = 2;
 
 enum Message : std::uint64_t {
@@ -136,8 +135,8 @@ std::optional<std::uint64_t> Checker::header(std::uint64_t address, int depth) {
   file_.claim(address, pieces_[0].first - address);
   for (std::size_t p = 0; p < pieces_.size(); ++p) {
     const auto [at, size] = pieces_[p];
-    bytes_ += std::min(size, kMaxHeaderBytes);
-    if (bytes_ >= kMaxHeaderBytes || pieces_.size() > kMaxPieces)
+    bytes_ += std::min(size, limits::kHdf5HeaderBytes);
+    if (bytes_ >= limits::kHdf5HeaderBytes || pieces_.size() > limits::kHdf5HeaderPieces)
       fail(ErrorCode::limit, "an object header is too long");
     file_.claim(at, size);
     const Bytes piece = file_.read(at, size);
@@ -301,9 +300,9 @@ void Checker::attribute(Cursor in, int depth) {
 std::uint64_t Checker::shared_type(Cursor in, int depth) {
   const std::uint64_t version = in.number(1), kind = in.number(1);
   if (version == 1) in.skip(14);
-  constexpr int kMostDepth = 8;  // attributes of a type have types
   if (version == 3 && kind != 2) fail(ErrorCode::unsupported, "a type is stored in a shared message");
-  if (depth >= kMostDepth) fail(ErrorCode::limit, "types lead to others more than {} times", kMostDepth);
+  if (depth >= limits::kHdf5SharedTypes)
+    fail(ErrorCode::limit, "types lead to others more than {} times", limits::kHdf5SharedTypes);
   const auto size = Checker(file_).header(in.number(8), depth + 1);
   if (!size) fail(kBad, "a committed type is none");
   return *size;

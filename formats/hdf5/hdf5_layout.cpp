@@ -2,6 +2,7 @@
 #include "formats/hdf5/hdf5_layout.hpp"
 
 #include "codec/fail.hpp"
+#include "codec/limits.hpp"
 
 namespace kvzip::hdf5 {
 namespace {
@@ -57,7 +58,6 @@ ChunkLayout read_chunks(Cursor in, std::uint64_t version, const RawFile& file) {
 }  // namespace
 
 std::optional<ChunkLayout> read_layout_message(Cursor in, const RawFile& file) {
-  constexpr std::size_t kMostRank = 32;
   const std::uint64_t version = in.number(1);
   if (version > 4) {
     fail(ErrorCode::unsupported,
@@ -78,7 +78,7 @@ std::optional<ChunkLayout> read_layout_message(Cursor in, const RawFile& file) {
     if (kind == kChunked) out = read_chunks(in, version, file);
   }
   if (!out) return out;
-  if (out->extent.size() < 2 || out->extent.size() > kMostRank + 1) {
+  if (out->extent.size() < 2 || out->extent.size() > limits::kHdf5Rank + 1) {
     fail(kBad, "chunks of {} dimensions", out->extent.size());
   }
   for (const std::uint64_t n : out->extent) {

@@ -3,12 +3,11 @@
 // looking at the end stays before it.
 #include "formats/hdf5/hdf5_messages.hpp"
 #include "codec/fail.hpp"
+#include "codec/limits.hpp"
 #include "formats/hdf5/hdf5.hpp"
 
 namespace kvzip::hdf5 {
 namespace {
-
-constexpr int kMaxTypeDepth = 16;
 
 std::size_t padding(std::uint64_t version) {
   return version < 3 ? 8 : 1;
@@ -49,7 +48,7 @@ void skip_array(Cursor& in, std::uint64_t version, std::uint64_t size, int depth
 }
 
 std::uint64_t skip_type_at(Cursor& in, int depth) {
-  if (depth > kMaxTypeDepth) fail(ErrorCode::limit, "a type is nested deeper than {}", kMaxTypeDepth);
+  if (depth > limits::kHdf5TypeDepth) fail(ErrorCode::limit, "a type is nested deeper than {}", limits::kHdf5TypeDepth);
   const std::uint64_t head = in.number(1), version = head >> 4, bits = in.number(3), size = in.number(4);
   if (version == 5) fail(ErrorCode::unsupported, "a type of version 5, as HDF5 2.0 and later write");
   if (version == 4 && hdf5_version() < "1.12") {

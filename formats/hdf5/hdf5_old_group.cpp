@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "codec/fail.hpp"
+#include "codec/limits.hpp"
 #include "formats/hdf5/hdf5_messages.hpp"
 
 namespace kvzip::hdf5 {
@@ -106,11 +107,10 @@ void OldGroup::check_symbols(std::uint64_t at) const {
 }  // namespace
 
 void check_old_group(const RawFile& file, std::uint64_t tree, std::uint64_t heap) {
-  constexpr std::uint64_t kMostLevels = 32;
   OldGroup group(file);
   group.read_names(heap);
   const auto level = std::to_integer<std::uint64_t>(file.read(tree, 6)[5]);
-  if (level > kMostLevels) fail(kBad, "a group's tree is too high");
+  if (level > limits::kHdf5TreeLevels) fail(kBad, "a group's tree is too high");
   group.check_tree(tree, level);
 }
 

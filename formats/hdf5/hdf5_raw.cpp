@@ -7,13 +7,13 @@
 #include <iterator>
 
 #include "codec/fail.hpp"
+#include "codec/limits.hpp"
 #include "formats/hdf5/hdf5.hpp"
 #include "kvzip/trust.hpp"
 
 namespace kvzip::hdf5 {
 namespace {
 
-constexpr std::uint64_t kHeapBytes = std::uint64_t{1} << 27;
 constexpr std::size_t kHeapHeader = 16, kHeapObjectHeader = 16;
 
 std::uint64_t round_up(std::uint64_t n, std::uint64_t to) {
@@ -120,17 +120,16 @@ void RawFile::check(std::uint64_t address, std::uint64_t bytes) const {
 }
 
 void RawFile::count_stated(std::uint64_t bytes) const {
-  constexpr std::uint64_t kMostExpansion = 4096, kFree = std::uint64_t{1} << 30;
   if (__builtin_add_overflow(stated_, bytes, &stated_)) stated_ = kUndefined;
-  if (stated_ <= kFree || stated_ / kMostExpansion <= size() || trusts_files()) return;
+  if (stated_ <= limits::kHdf5FreeBytes || stated_ / limits::kHdf5Expansion <= size() || trusts_files()) return;
   fail(ErrorCode::limit, "with those before it, it states {} bytes in a file of {}: more than dumps do", stated_,
        size());
 }
 
 void RawFile::claim(std::uint64_t address, std::uint64_t bytes) const {
-  constexpr std::size_t kMost = std::size_t{1} << 22;
   check(address, bytes);
-  if (claimed_.size() >= kMost) fail(ErrorCode::limit, "it has more than {} structures", kMost);
+  if (claimed_.size() >= limits::kHdf5Structures)
+    fail(ErrorCode::limit, "it has more than {} structures", limits::kHdf5Structures);
   if (bytes == 0) return;
   const auto after = claimed_.lower_bound(address);
   const bool taken = (after != claimed_.end() && after->first < address + bytes) ||
@@ -155,7 +154,7 @@ const Heap::Collection& Heap::load(std::uint64_t address) {
   if (fields.number(4) != kSignature || fields.number(4) != 1) fail(kBad, "there is no heap where its text should be");
   const std::uint64_t size = fields.number(8);
   if (size < kHeapHeader) fail(kBad, "the heap of its text has no size");
-  if (size > kHeapBytes - loaded_) fail(ErrorCode::limit, "the file has more than 128 MiB of text");
+  if (size > limits::kHdf5HeapBytes - loaded_) fail(ErrorCode::limit, "the file has more than 128 MiB of text");
   loaded_ += size;
   Collection& out = collections_[address];
   out.bytes = file_.read(address, size);

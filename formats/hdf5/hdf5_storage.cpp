@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <unordered_map>
 
+#include "codec/limits.hpp"
 #include "codec/number.hpp"
 #include "codec/split.hpp"
 #include "formats/hdf5/hdf5.hpp"
@@ -20,7 +21,6 @@ namespace kvzip::hdf5 {
 namespace {
 
 constexpr std::uint64_t kNoEnd = H5S_UNLIMITED;
-constexpr std::uint64_t kMostChunkBytes = std::uint64_t{1} << 30;  // the reader's own limit; HDF5's is 2^32 - 1
 using Extent = std::vector<std::uint64_t>;
 
 std::string axes_text(const Extent& extent) {
@@ -53,9 +53,9 @@ class Allowance {
     for (const TensorInfo& info : dump.tensors) {
       if (__builtin_add_overflow(total, info.bytes(), &total)) total = ~std::uint64_t{0};
     }
-    constexpr std::uint64_t kFreeChunks = 65536, kBytesPerChunk = 4096, kFreeBytes = std::uint64_t{64} << 20;
-    chunks_ = kFreeChunks + total / kBytesPerChunk;
-    if (__builtin_mul_overflow(total, 3, &bytes_) || __builtin_add_overflow(bytes_, kFreeBytes, &bytes_)) {
+    chunks_ = limits::kHdf5FreeChunks + total / limits::kHdf5DataPerChunk;
+    if (__builtin_mul_overflow(total, limits::kHdf5Padding, &bytes_) ||
+        __builtin_add_overflow(bytes_, limits::kHdf5FreePadding, &bytes_)) {
       bytes_ = ~std::uint64_t{0};
     }
   }
@@ -95,7 +95,7 @@ bool fit(Storage& storage, const TensorInfo& info, Allowance& allowance) {
     storage.chunks[a] = std::min(storage.chunks[a], end);
     const std::uint64_t n = storage.chunks[a];
     if (n == 0) return merge(true);
-    if (__builtin_mul_overflow(bytes, n, &bytes) || bytes > kMostChunkBytes) return merge(false);
+    if (__builtin_mul_overflow(bytes, n, &bytes) || bytes > limits::kHdf5ChunkBytes) return merge(false);
     count *= shape[a] / n + (shape[a] % n != 0 ? 1 : 0);  // at most the elements
   }
   return allowance.take(count, bytes, info.bytes()) || merge(false);

@@ -12,6 +12,7 @@
 #include <unordered_map>
 #include <unordered_set>
 
+#include "codec/limits.hpp"
 #include "formats/hdf5/hdf5.hpp"
 #include "formats/hdf5/hdf5_attributes.hpp"
 #include "formats/hdf5/hdf5_dataset.hpp"
@@ -22,10 +23,6 @@
 
 namespace kvzip::hdf5 {
 namespace {
-
-constexpr std::size_t kMaxLinks = std::size_t{1} << 20;
-constexpr int kMaxDepth = 64;
-constexpr std::uint64_t kMaxNameBytes = std::uint64_t{1} << 26;
 
 struct Link {
   std::string name;
@@ -76,7 +73,7 @@ void check_name(const std::string& name) {
 }
 
 [[noreturn]] void fail_names() {
-  fail(ErrorCode::limit, "the file has more than {} objects, or more than 64 MiB of names", kMaxLinks);
+  fail(ErrorCode::limit, "the file has more than {} objects, or more than 64 MiB of names", limits::kHdf5Links);
 }
 
 class Walker {
@@ -93,7 +90,8 @@ class Walker {
 
  private:
   void visit_group(Id group, const std::string& path, int depth) {
-    if (depth > kMaxDepth) fail(ErrorCode::limit, "groups are nested deeper than {}", kMaxDepth);
+    if (depth > limits::kHdf5GroupDepth)
+      fail(ErrorCode::limit, "groups are nested deeper than {}", limits::kHdf5GroupDepth);
     const std::size_t before = out_.dump.tensors.size() + out_.dump.attributes.size();
     {
       const Handle options = own(H5Gget_create_plist(group), H5Pclose, kBad, "cannot read a group");
@@ -212,8 +210,8 @@ class Walker {
   const RawFile& raw_;
   Heap heap_;
   AttributeReader attributes_;
-  std::uint64_t name_budget_ = kMaxNameBytes, path_budget_ = kMaxNameBytes;
-  std::size_t links_left_ = kMaxLinks;
+  std::uint64_t name_budget_ = limits::kHdf5NameBytes, path_budget_ = limits::kHdf5NameBytes;
+  std::size_t links_left_ = limits::kHdf5Links;
   std::unordered_set<haddr_t> seen_;
   std::unordered_map<haddr_t, std::size_t> tensors_;  // by the address of their dataset
 };

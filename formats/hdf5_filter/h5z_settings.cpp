@@ -13,11 +13,9 @@
 namespace kvzip::h5z {
 namespace {
 
-constexpr std::size_t kMostParameters = 4096;
-
 std::string text_of(std::span<const unsigned> parameters) {
-  if (parameters.size() > kMostParameters) {
-    fail(ErrorCode::limit, "more than {} parameters of the filter", kMostParameters);
+  if (parameters.size() > limits::kFilterParameters) {
+    fail(ErrorCode::limit, "more than {} parameters of the filter", limits::kFilterParameters);
   }
   std::string text;
   for (const unsigned word : parameters) {

@@ -28,10 +28,6 @@ std::unique_ptr<KvzReader> open_kvz_segment(InputFile file);
 /// `shared`: its first tokens, if they are in another, are not asked for.
 std::unique_ptr<KvzReader> open_kvz(InputStream& stream, bool appended = false, bool shared = false);
 
-/// Containers that a reader opens for one: each begins with tokens of the next. Identities are hashes of what names the
-/// next one, so that no chain of them can be closed; the bound is for those that are merely long.
-inline constexpr unsigned kMostBases = 16;
-
 /// As base_of() of kvzip/container.hpp; the file's path ends with its name.
 KvzBase base_of(const InputFile& file, std::uint64_t tokens);
 

@@ -3,11 +3,11 @@
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
-#include <set>
 
 #include "codec/fail.hpp"
 #include "codec/limits.hpp"
 #include "formats/json_limits.hpp"
+#include "formats/json_text.hpp"
 #include "formats/kvz/kvz.hpp"
 #include "formats/kvz/kvz_header_fields.hpp"
 #include "formats/kvz/kvz_records.hpp"
@@ -16,8 +16,6 @@
 
 namespace kvzip {
 namespace {
-
-using Parsed = nlohmann::json;  // looked up by key, in a tree: hostile objects may have very many keys
 
 StoredAttribute stored(const Attribute& a) {
   StoredAttribute out;
@@ -81,21 +79,20 @@ StoredGroup stored(const PlanGroup& g) {
   return out;
 }
 
-StoredHeader stored(const KvzHeader& h) {
+/// The members of StoredHeader, of whose lists one element is made at a time: there may be very many.
+void put(const KvzHeader& h, JsonTextWriter& visit) {
   const ModelInfo& m = h.recognition.model;
-  StoredHeader out;
-  out.writer = h.writer;
-  out.preset = h.preset;
-  out.model = {m.model, m.layers, m.kv_heads, m.head_dim, m.rope};
-  out.base = h.base;
-  for (const auto& [key, value] : h.user) out.user.push_back({key, value});
-  for (std::size_t i = 0; i < h.dump.tensors.size(); ++i) {
-    out.tensors.push_back(stored(h.dump.tensors[i], h.recognition.tensors[i]));
-  }
-  for (const Attribute& a : h.dump.attributes) out.attributes.push_back(stored(a));
-  for (const Pipeline& p : h.plan.pipelines) out.pipelines.push_back(stored(p));
-  for (const PlanGroup& g : h.plan.groups) out.groups.push_back(stored(g));
-  return out;
+  const auto each = [](const auto& list) { return [&list](std::size_t i) { return stored(list[i]); }; };
+  visit("writer", h.writer);
+  visit("preset", h.preset);
+  visit("user", h.user);
+  visit("model", StoredModel{m.model, m.layers, m.kv_heads, m.head_dim, m.rope});
+  visit.optional("base", h.base);
+  visit.list("tensors", h.dump.tensors.size(),
+             [&](std::size_t i) { return stored(h.dump.tensors[i], h.recognition.tensors[i]); });
+  visit.list("attributes", h.dump.attributes.size(), each(h.dump.attributes));
+  visit.list("pipelines", h.plan.pipelines.size(), each(h.plan.pipelines));
+  visit.list("groups", h.plan.groups.size(), each(h.plan.groups));
 }
 
 /// A member that this kind of attribute, group or slot must have.
@@ -110,12 +107,12 @@ std::string bytes_as_text(const std::string& hex) {
   return {reinterpret_cast<const char*>(raw.data()), raw.size()};
 }
 
-Attribute checked(const StoredAttribute& in) {
+Attribute checked(StoredAttribute&& in) {
   Attribute a;
-  a.object = in.object;
-  a.name = in.name;
+  a.object = std::move(in.object);
+  a.name = std::move(in.name);
   a.dtype = in.dtype;
-  a.shape = in.shape;
+  a.shape = std::move(in.shape);
   const std::string what = fmt::format("attribute {}", quoted(a.name));
   if (a.dtype) {
     a.data = unhex(needed(in.data, what, "data"));
@@ -124,7 +121,8 @@ Attribute checked(const StoredAttribute& in) {
   } else if (in.hex_strings) {
     for (const std::string& s : *in.hex_strings) a.strings.push_back(bytes_as_text(s));
   } else {
-    a.strings = needed(in.strings, what, "strings");
+    needed(in.strings, what, "strings");
+    a.strings = std::move(*in.strings);
   }
   const bool marks_group = a.name.empty() && a.strings.empty();
   if (!a.dtype && !marks_group && TensorInfo{a.name, DType::u8, a.shape}.elements() != a.strings.size()) {
@@ -133,20 +131,20 @@ Attribute checked(const StoredAttribute& in) {
   return a;
 }
 
-void add_checked(const StoredTensor& in, KvzHeader& h) {
-  TensorInfo info{in.name, in.dtype, in.shape};
+void add_checked(StoredTensor&& in, KvzHeader& h) {
+  TensorInfo info{std::move(in.name), in.dtype, std::move(in.shape)};
   if (info.shape.size() > limits::kRank)
     fail(ErrorCode::corrupt, "header: a tensor of {} dimensions", info.shape.size());
   info.bytes();
   const auto axes = Axes::parse(in.axes);
-  if (!axes) fail(ErrorCode::corrupt, "header: axes {} of {}", quoted(in.axes), quoted(in.name));
+  if (!axes) fail(ErrorCode::corrupt, "header: axes {} of {}", quoted(in.axes), quoted(info.name));
   TensorRole role;
   role.role = in.role;
   role.layer = in.layer;
   role.axes = *axes;
-  role.why = in.why;
+  role.why = std::move(in.why);
   if (role.role != Role::other && (axes->size() != info.shape.size() || !axes->has_matrix())) {
-    fail(ErrorCode::corrupt, "header: the axes of {} do not fit", quoted(in.name));
+    fail(ErrorCode::corrupt, "header: the axes of {} do not fit", quoted(info.name));
   }
   h.dump.tensors.push_back(std::move(info));
   h.recognition.tensors.push_back(std::move(role));
@@ -216,32 +214,37 @@ PlanGroup checked(const StoredGroup& in, const ModelInfo& model, std::uint32_t f
   return g;
 }
 
-KvzHeader checked(const StoredHeader& in, std::uint32_t features) {
+void check_names(const Dump& dump) {
+  std::vector<std::string_view> names;
+  for (const TensorInfo& t : dump.tensors) names.push_back(t.name);
+  std::sort(names.begin(), names.end());
+  const auto twice = std::adjacent_find(names.begin(), names.end());
+  if (twice != names.end()) fail(ErrorCode::corrupt, "header: two tensors are called {}", quoted(*twice));
+}
+
+KvzHeader checked(StoredHeader&& in, std::uint32_t features) {
   KvzHeader h;
   h.writer = in.writer;
   h.preset = in.preset;
-  for (const std::vector<std::string>& pair : in.user) {
-    if (pair.size() != 2) fail(ErrorCode::corrupt, "header: a user value that is no pair");
-    h.user.emplace_back(pair[0], pair[1]);
-  }
+  h.user = std::move(in.user);
   ModelInfo& m = h.recognition.model;
   m.model = in.model.name;
   m.layers = in.model.layers;
   m.kv_heads = in.model.kv_heads;
   m.head_dim = in.model.head_dim;
   m.rope = in.model.rope;
-  std::set<std::string_view> names;
-  for (const StoredTensor& t : in.tensors) {
-    add_checked(t, h);
-    if (!names.insert(t.name).second) fail(ErrorCode::corrupt, "header: two tensors are called {}", quoted(t.name));
-  }
+  for (StoredTensor& t : in.tensors) add_checked(std::move(t), h);
+  in.tensors = {};  // of many, what comes next has their room
+  check_names(h.dump);
   for (const TensorRole& t : h.recognition.tensors) {
     h.recognition.recognised += t.role == Role::key || t.role == Role::value || t.role == Role::pair;
   }
-  for (const StoredAttribute& a : in.attributes) h.dump.attributes.push_back(checked(a));
+  for (StoredAttribute& a : in.attributes) h.dump.attributes.push_back(checked(std::move(a)));
+  in.attributes = {};
   read_layer_attention(h.dump, m, h.user);
   for (const StoredPipeline& p : in.pipelines) h.plan.pipelines.push_back(checked(p));
   for (const StoredGroup& g : in.groups) h.plan.groups.push_back(checked(g, m, features));
+  in.groups = {};
   if ((features & kSharedFeature) != 0) {
     h.base = needed(in.base, "a container that shares", "base");
     if (h.base->tokens == 0 || !is_base_name(h.base->file)) {
@@ -259,8 +262,11 @@ KvzHeader checked(const StoredHeader& in, std::uint32_t features) {
 
 std::string write_kvz_header(const KvzHeader& h) {
   try {
-    std::string text = json_of(stored(h)).dump();
-    check_json(text, "names, attributes and tile groups");
+    std::string text;
+    JsonTextWriter writer(text);
+    put(h, writer);
+    writer.close();
+    check_json_items(text, "names, attributes and tile groups");
     return text;
   } catch (const nlohmann::json::exception&) {
     fail(ErrorCode::invalid_argument, "a name or attribute is not UTF-8");
@@ -268,13 +274,12 @@ std::string write_kvz_header(const KvzHeader& h) {
 }
 
 KvzHeader read_kvz_header(std::string_view text, std::uint32_t features) {
-  check_json(text, "header");
-  const Parsed json = Parsed::parse(text, nullptr, false);
-  if (json.is_discarded()) fail(ErrorCode::corrupt, "header: it is not JSON");
+  check_json_items(text, "header");
+  const JsonText json = JsonText::parse(text, "header");
   try {
     StoredHeader header;
     JsonReader(json, "header", JsonNumbers::any).read(header);
-    return checked(header, features);
+    return checked(std::move(header), features);
   } catch (Error& e) {
     // Whatever a stage or plan refuses here was not refused by the writer, so the file is damaged.
     if (e.code() == ErrorCode::invalid_argument) {

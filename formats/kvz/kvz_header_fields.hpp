@@ -183,7 +183,7 @@ void fields(auto& visit, Is<StoredGroup> auto& g) {
 
 struct StoredHeader {
   std::string writer, preset;
-  std::vector<std::vector<std::string>> user;  // pairs
+  std::vector<std::pair<std::string, std::string>> user;
   StoredModel model;
   std::optional<KvzBase> base;
   std::vector<StoredTensor> tensors;

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "codec/fail.hpp"
+#include "codec/limits.hpp"
 #include "formats/borrowed_reader.hpp"
 #include "formats/file_calls.hpp"
 #include "formats/kvz/kvz_growing.hpp"
@@ -148,8 +149,8 @@ std::uint64_t tokens_together(DumpReader& reader, const Recognition& roles, cons
   std::uint64_t together = 0;
   const std::uint64_t units = wanted / unit + (wanted % unit != 0 ? 1 : 0);
   if (__builtin_mul_overflow(units, unit, &together) || together >= tokens) return tokens;
-  if ((tokens - 1) / together >= kMostSegments) {
-    fail(ErrorCode::limit, "{} tokens at a time are more than {} containers", together, kMostSegments);
+  if ((tokens - 1) / together >= limits::kSegments) {
+    fail(ErrorCode::limit, "{} tokens at a time are more than {} containers", together, limits::kSegments);
   }
   return together;
 }

@@ -49,9 +49,11 @@ KvzOutput::KvzOutput(Destination to, const KvzHeader& header, const Tables& tabl
   const std::string text = write_kvz_header(header);
   const Packed packed = pack_description(std::as_bytes(std::span(text)));
   records_.append(RecordType::header, packed.flags, packed.stored, text.size());
+  std::uint64_t before = 0;
   for (const auto& table : tables.all()) {
     const Bytes payload = table_payload(*table);
-    const Packed stored = pack_description(payload);
+    const Packed stored = pack_description(payload, free_of(before));
+    before += table->bytes.size();
     records_.append(RecordType::table, stored.flags, stored.stored, payload.size());
   }
 }

@@ -7,6 +7,7 @@
 
 #include "codec/bytes.hpp"
 #include "codec/fail.hpp"
+#include "codec/limits.hpp"
 #include "formats/kvz/kvz_output.hpp"
 #include "formats/kvz/kvz_segments.hpp"
 #include "formats/kvz/kvz_source.hpp"
@@ -139,7 +140,7 @@ KvzPages read_kvz_pages(ByteView payload) {
   ByteReader in(payload);
   KvzPages out;
   out.page_tokens = in.get<std::uint32_t>();
-  if (out.page_tokens == 0 || out.page_tokens > kMostPageTokens) {
+  if (out.page_tokens == 0 || out.page_tokens > limits::kPageTokens) {
     fail(ErrorCode::corrupt, "pages: {} tokens are no page", out.page_tokens);
   }
   const auto count = in.get<std::uint32_t>();

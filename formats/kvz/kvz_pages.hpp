@@ -12,8 +12,6 @@
 
 namespace kvzip {
 
-inline constexpr std::uint32_t kMostPageTokens = 1u << 16;
-
 /// Digests of the keys of one layer and batch entry.
 struct PageList {
   std::uint32_t layer = 0;

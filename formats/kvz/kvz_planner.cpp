@@ -4,6 +4,7 @@
 #include <map>
 
 #include "codec/fail.hpp"
+#include "codec/limits.hpp"
 #include "formats/kvz/kvz_plan.hpp"
 #include "formats/kvz/kvz_tables.hpp"
 
@@ -11,7 +12,6 @@ namespace kvzip {
 namespace {
 
 constexpr std::string_view kPassPipeline = "planes,zstd";
-constexpr std::size_t kMaxGroups = std::size_t{1} << 20;  // encoder only: a sparse file can claim any number of layers
 
 class Planner {
  public:
@@ -59,7 +59,7 @@ class Planner {
   bool add_sequence(std::size_t index, const std::vector<std::uint64_t>& at) {
     const TensorInfo& info = dump_.tensors[index];
     const TensorRole& role = recognition_.tensors[index];
-    if (places_.size() + joint_sequences_ >= kMaxGroups)
+    if (places_.size() + joint_sequences_ >= limits::kPlanGroups)
       fail(ErrorCode::limit, "{}: more than 2^20 tile groups", info.name);
     PlanSlot slot{index, at};
     std::uint64_t batch = 0;

@@ -10,6 +10,7 @@
 #include "codec/coders/coders.hpp"
 #include "codec/fail.hpp"
 #include "codec/limits.hpp"
+#include "kvzip/trust.hpp"
 
 namespace kvzip {
 namespace {
@@ -161,7 +162,7 @@ FooterInfo parse_footer(const Footer& footer) {
   return info;
 }
 
-Packed pack_description(ByteView bytes) {
+Packed pack_description(ByteView bytes, std::uint64_t free) {
   if (bytes.size() > limits::kDescription) {
     fail(ErrorCode::limit, "names, attributes and tile groups take {} bytes; {} are allowed", bytes.size(),
          limits::kDescription);
@@ -172,14 +173,16 @@ Packed pack_description(ByteView bytes) {
   s.data.assign(p, p + bytes.size());
   Bytes table, body;
   zstd->encode(s, table, body);
-  if (body[0] == std::byte{0} || bytes.size() / limits::kDescriptionRatio > body.size() - 1)
+  if (body[0] == std::byte{0} || !limits::may_unfold(bytes.size(), body.size() - 1, free))
     return {Bytes(bytes.begin(), bytes.end()), 0};
   return {Bytes(body.begin() + 1, body.end()), kZstdPayload};
 }
 
-Bytes unpack_description(const RecordHeader& header, Bytes stored) {
-  if (header.decoded > limits::kDescription || header.decoded / limits::kDescriptionRatio > header.stored) {
-    fail(ErrorCode::limit, "a description of {} bytes", header.decoded);
+Bytes unpack_description(const RecordHeader& header, Bytes stored, std::uint64_t free) {
+  const std::uint64_t allowed = trusts_files() ? limits::kDescription : free;
+  if (!limits::may_unfold(header.decoded, header.stored, allowed)) {
+    fail(ErrorCode::limit, "a description of {} bytes in {}: more than files of kvzip do", header.decoded,
+         header.stored);
   }
   if (header.flags == 0) return stored;
   Stream s = element_stream(StreamLabel::codes, 1, static_cast<std::uint32_t>(header.decoded), 1);

@@ -7,6 +7,7 @@
 #include <optional>
 #include <string>
 
+#include "codec/limits.hpp"
 #include "kvzip/io.hpp"
 
 namespace kvzip {
@@ -80,7 +81,8 @@ struct Packed {
   Bytes stored;
   std::uint16_t flags = 0;
 };
-Packed pack_description(ByteView bytes);
-Bytes unpack_description(const RecordHeader& header, Bytes stored);
+/// `free`: bytes that it may unfold to whatever is stored.
+Packed pack_description(ByteView bytes, std::uint64_t free = limits::kFreeDescription);
+Bytes unpack_description(const RecordHeader& header, Bytes stored, std::uint64_t free = limits::kFreeDescription);
 
 }  // namespace kvzip

@@ -19,11 +19,6 @@
 namespace kvzip {
 namespace {
 
-/// A frame may be gone without its bytes; so many more of them than bytes are in the file are in no file that was cut.
-constexpr std::uint64_t kFreeFrames = std::uint64_t{1} << 20, kFramesPerByte = 16;
-/// No record is longer than a frame stored as it is, or what descriptions and tables may have.
-constexpr std::uint64_t kRecordRoom = std::uint64_t{1} << 28;
-
 /// What fetch() leaves for expand(): where the record of each frame stands or should stand.
 using FramePlaces = std::vector<std::pair<std::uint64_t, bool>>;  // and whether it is there
 
@@ -80,7 +75,8 @@ class Salvaged final : public SalvageReader {
       at.emplace_back(here ? found_->offset : found_ ? found_->after : scan_.after(), here);
       if (!here && places_) at.back().first = places_->at(f).offset;
       part.coded.push_back(here ? with_hash(std::move(found_->record)) : Bytes());
-      if (!here && ++lost_frames_ > kFreeFrames + kFramesPerByte * scan_.position() && !trusts_files()) {
+      if (!here && ++lost_frames_ > limits::kFreeLostFrames + limits::kLostFramesPerByte * scan_.position() &&
+          !trusts_files()) {
         fail(ErrorCode::limit, "{} frames are missing from {} bytes", lost_frames_, scan_.position());
       }
       if (here) advance();
@@ -161,7 +157,7 @@ class Salvaged final : public SalvageReader {
 
   bool may_be(const RecordHeader& h, std::uint64_t offset) {
     if (h.type != static_cast<std::uint16_t>(RecordType::frame)) {
-      if (h.type == static_cast<std::uint16_t>(RecordType::header) || h.stored > kRecordRoom) return false;
+      if (h.type == static_cast<std::uint16_t>(RecordType::header) || h.stored > limits::kDescription) return false;
       if (places_) return !inside_frame(offset);
       return h.type != static_cast<std::uint16_t>(RecordType::end) || !ends_another(h, offset);
     }
@@ -173,7 +169,8 @@ class Salvaged final : public SalvageReader {
     const std::uint64_t frame = std::min<std::uint64_t>(h.sequence - others, header_.plan.frames - 1);
     const PlanGroup& group = header_.plan.groups[header_.plan.group_of(frame)];
     const TileShape shape = header_.plan.shape(header_.dump, group, frame);
-    return h.stored <= kRecordRoom + 2 * std::uint64_t{shape.rows} * shape.cols * dtype_unit(group.context.source);
+    return h.stored <=
+           limits::kDescription + 2 * std::uint64_t{shape.rows} * shape.cols * dtype_unit(group.context.source);
   }
 
   /// The frame whose record the index says to stand here.

@@ -8,6 +8,7 @@
 
 #include "codec/bytes.hpp"
 #include "codec/fail.hpp"
+#include "codec/limits.hpp"
 #include "kvzip/error.hpp"
 #include "kvzip/trust.hpp"
 
@@ -16,9 +17,6 @@ namespace {
 
 constexpr std::string_view kSyncText("KVR\1", 4);
 constexpr std::size_t kShortRead = std::size_t{1} << 14, kLongRead = std::size_t{4} << 20;
-/// Bytes that may be hashed for records that turn out to be none: headers made on purpose could ask for the square of
-/// the file's size.
-constexpr std::uint64_t kFreeWaste = std::uint64_t{64} << 20, kWaste = 8;
 
 }  // namespace
 
@@ -82,7 +80,7 @@ bool RecordScan::ends_in_step(std::uint64_t bytes) {
 
 void RecordScan::count_waste(std::uint64_t bytes) {
   wasted_ += bytes;
-  if (wasted_ <= kFreeWaste + kWaste * (base_ + buffer_.size()) || trusts_files()) return;
+  if (wasted_ <= limits::kFreeWaste + limits::kWastePerByte * (base_ + buffer_.size()) || trusts_files()) return;
   fail(ErrorCode::limit, "more bytes look like the beginning of a record than any damage makes");
 }
 

@@ -9,6 +9,7 @@
 #include "codec/fail.hpp"
 #include "codec/limits.hpp"
 #include "formats/kvz/kvz_source.hpp"
+#include "kvzip/trust.hpp"
 
 namespace kvzip {
 namespace {
@@ -71,7 +72,7 @@ std::optional<Segments> from_behind(const InputFile& file) {
   Segments out;
   std::optional<std::uint64_t> before;  // what the footer behind this one says of it
   for (std::uint64_t end = file.size(); end > 0;) {
-    if (end < kPreludeBytes + kFooterBytes || out.all.size() >= kMostSegments) return std::nullopt;
+    if (end < kPreludeBytes + kFooterBytes || out.all.size() >= limits::kSegments) return std::nullopt;
     const Footer footer = footer_before(file, end);
     const std::optional<FooterInfo> said = said_by(footer);
     if (!said || (before && hash64(footer) != *before)) return std::nullopt;
@@ -198,9 +199,15 @@ Segments find_segments(const InputFile& file) {
 
 void check_room(const Segments& segments, std::uint64_t header_bytes) {
   if (segments.all.empty()) return;
-  if (segments.all.size() >= kMostSegments) fail(ErrorCode::limit, "more than {} containers in a file", kMostSegments);
+  if (segments.all.size() >= limits::kSegments)
+    fail(ErrorCode::limit, "more than {} containers in a file", limits::kSegments);
   if (header_bytes > limits::kDescription - std::min(segments.described, limits::kDescription)) {
     fail(ErrorCode::limit, "the headers of its containers take more than {} bytes", limits::kDescription);
+  }
+  const Segment& last = segments.all.back();
+  if (!trusts_files() && !limits::may_unfold(segments.described, last.begin + last.bytes, limits::kFreeDescription)) {
+    fail(ErrorCode::limit, "the headers of its containers take {} bytes: more than files of kvzip do",
+         segments.described);
   }
 }
 

@@ -11,8 +11,6 @@
 
 namespace kvzip {
 
-inline constexpr std::size_t kMostSegments = 65536;
-
 /// One container of a file, with its footer.
 struct Segment {
   std::uint64_t begin = 0, bytes = 0;

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "codec/fail.hpp"
+#include "codec/limits.hpp"
 #include "formats/boxes.hpp"
 #include "formats/kvz/kvz.hpp"
 #include "formats/kvz/kvz_growth.hpp"
@@ -204,8 +205,8 @@ KvzBase base_of(const std::string& path, std::uint64_t tokens) {
 }
 
 std::unique_ptr<KvzReader> open_base(const KvzBase& stated, const std::string& path, unsigned depth) {
-  if (depth >= kMostBases)
-    fail(ErrorCode::limit, "more than {} containers begin with tokens of each other", kMostBases);
+  if (depth >= limits::kBases)
+    fail(ErrorCode::limit, "more than {} containers begin with tokens of each other", limits::kBases);
   const std::string beside = path.substr(0, path.rfind('/') + 1) + stated.file;
   return in_file(beside, [&] {
     // A pipe of that name would be waited for.

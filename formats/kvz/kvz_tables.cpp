@@ -99,9 +99,13 @@ Bytes table_payload(const Table& table) {
   return std::move(out.bytes());
 }
 
+std::uint64_t free_of(std::uint64_t before) {
+  return limits::kFreeTables - std::min(before, limits::kFreeTables);
+}
+
 void take_table(const Record& record, Tables& tables) {
   if (!record.sound()) fail(ErrorCode::corrupt, "a table's checksum does not match");
-  const Bytes payload = unpack_description(record.header, record.payload);
+  const Bytes payload = unpack_description(record.header, record.payload, free_of(tables.bytes()));
   ByteReader in(payload);
   const auto type = in.get<std::uint16_t>();
   const ByteView name = in.take(in.get<std::uint16_t>());
@@ -198,9 +202,11 @@ void write_tables(const std::string& path, const Tables& tables, bool overwrite)
     out.append(tail.view());
     hashes.put_bytes(tail.view());
   };
+  std::uint64_t before = 0;
   for (const auto& table : tables.all()) {
     const Bytes payload = table_payload(*table);
-    const Packed packed = pack_description(payload);
+    const Packed packed = pack_description(payload, free_of(before));
+    before += table->bytes.size();
     append(RecordType::table, packed.flags, packed.stored, payload.size());
   }
   ByteWriter end;

@@ -14,6 +14,8 @@ namespace kvzip {
 /// The payload of a table record, and the record back into `tables`. Hostile: checksum, sizes, type and hash are
 /// checked, and what is there under that name already is refused.
 Bytes table_payload(const Table& table);
+/// What the next table may unfold to whatever is stored, after tables of so many bytes (limits::kFreeTables).
+std::uint64_t free_of(std::uint64_t before);
 void take_table(const Record& record, Tables& tables);
 
 /// The name of the tables that are fitted to a group.

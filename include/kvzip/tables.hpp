@@ -40,6 +40,7 @@ class Tables {
   std::shared_ptr<const Table> find(std::string_view reference) const;
   std::span<const std::shared_ptr<const Table>> all() const { return tables_; }
   bool empty() const { return tables_.empty(); }
+  std::uint64_t bytes() const { return bytes_; }
 
  private:
   std::vector<std::shared_ptr<const Table>> tables_;

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "codec/fail.hpp"
+#include "codec/limits.hpp"
 #include "formats/collection.hpp"
 #include "formats/file.hpp"
 #include "src/cli/batch.hpp"
@@ -18,17 +19,13 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::size_t kMostNames = std::size_t{1} << 28;  // bytes that a list of names takes in memory
-constexpr std::size_t kLongestName = std::size_t{1}
-                                     << 16;  // more than any path can have (PATH_MAX) and a member's name
-
 std::vector<std::string> read_names(const std::string& path) {
   std::vector<std::string> names;
   std::string name;
   std::size_t bytes = 0;
   const auto end_name = [&] {
     bytes += name.size() + sizeof name;
-    if (bytes > kMostNames) fail_in(input_name(path), ErrorCode::limit, "too long for a list of names");
+    if (bytes > limits::kInputNames) fail_in(input_name(path), ErrorCode::limit, "too long for a list of names");
     if (name.empty()) throw UsageError(fmt::format("--files0-from {}: an empty name", path));
     names.push_back(std::exchange(name, {}));
   };
@@ -36,9 +33,9 @@ std::vector<std::string> read_names(const std::string& path) {
     while (!piece.empty()) {
       const std::size_t end = piece.find('\0');
       name += piece.substr(0, end);
-      if (name.size() >= kLongestName) {
+      if (name.size() >= limits::kInputName) {
         fail_in(input_name(path), ErrorCode::limit, "a name of more than {} bytes; a zero byte ends each",
-                kLongestName - 1);
+                limits::kInputName - 1);
       }
       if (end != piece.npos) end_name();
       piece.remove_prefix(end == piece.npos ? piece.size() : end + 1);

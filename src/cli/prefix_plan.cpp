@@ -11,6 +11,7 @@
 #include <system_error>
 #include <utility>
 
+#include "codec/limits.hpp"
 #include "formats/format_table.hpp"
 #include "formats/kvz/kvz.hpp"
 #include "formats/kvz/kvz_growth.hpp"
@@ -41,7 +42,7 @@ class PrefixPlanner {
     KnownDump own{file, roles.model, TokenHashes(tokens_of(reader->dump(), roles))};
     std::vector<KnownDump>& before = known_[{out.parent_path().string(), kind}];
     for (KnownDump& one : before) {
-      if (plans_[one.file].depth >= kMostBases || one.model != own.model) continue;
+      if (plans_[one.file].depth >= limits::kBases || one.model != own.model) continue;
       const std::uint64_t common = common_with(one, own, *reader, roles);
       PrefixPlan& plan = plans_[file];
       if (common < std::max(least_, plan.tokens + 1)) continue;

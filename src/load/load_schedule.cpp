@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "codec/fail.hpp"
+#include "codec/limits.hpp"
 #include "codec/number.hpp"
 
 namespace kvzip::tool {
@@ -175,9 +176,9 @@ LoadSchedule plan_load(const LoadProblem& problem, const BandwidthTrace& trace, 
 }
 
 std::uint64_t chunk_count(std::uint64_t all_tokens, std::uint64_t tokens) {
-  constexpr std::uint64_t kMostChunks = std::uint64_t{1} << 20;
   const std::uint64_t count = all_tokens / tokens + (all_tokens % tokens != 0);
-  if (count > kMostChunks) fail(ErrorCode::limit, "{} chunks of {} tokens: more than {}", count, tokens, kMostChunks);
+  if (count > limits::kLoadChunks)
+    fail(ErrorCode::limit, "{} chunks of {} tokens: more than {}", count, tokens, limits::kLoadChunks);
   return count;
 }
 

@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "codec/fail.hpp"
+#include "codec/limits.hpp"
 #include "formats/file.hpp"
 #include "kvzip/container.hpp"
 #include "src/report/markup.hpp"
@@ -203,9 +204,9 @@ LoadSource sweep_levels(const Sweep& sweep, const SweepChoice& choice, std::uint
 }
 
 LoadSource read_sweep_levels(const std::string& path, const SweepChoice& choice, std::uint64_t chunk_tokens) {
-  constexpr std::uint64_t kMost = std::uint64_t{1} << 30;
-  return in_file(path == "-" ? "standard input" : path,
-                 [&] { return sweep_levels(read_sweep(read_text(path, kMost, "a sweep")), choice, chunk_tokens); });
+  return in_file(path == "-" ? "standard input" : path, [&] {
+    return sweep_levels(read_sweep(read_text(path, limits::kSweepText, "a sweep")), choice, chunk_tokens);
+  });
 }
 
 }  // namespace kvzip::tool

@@ -12,6 +12,7 @@
 #include "formats/kvz/kvz_growth.hpp"
 #include "formats/kvz/kvz_results.hpp"
 #include "kvzip/error.hpp"
+#include "kvzip/rules.hpp"
 
 namespace kvzip::tool {
 namespace {
@@ -126,6 +127,15 @@ struct Row {
   std::vector<std::uint32_t> layers;
 };
 
+/// Without what a field is by default.
+std::string short_pipeline(const std::string& text) {
+  try {
+    return canonical_pipeline(text);
+  } catch (const Error&) {  // that of a group which cannot be decoded
+    return text;
+  }
+}
+
 std::string group_table(const Dump& dump, const Recognition& recognition, const KvzSummary& summary, bool all) {
   const bool grouped = !all && summary.groups.size() > kManyRows;
   std::vector<std::vector<std::string>> order;
@@ -146,12 +156,23 @@ std::string group_table(const Dump& dump, const Recognition& recognition, const 
       if (row.layers.empty() || row.layers.back() != layer) row.layers.push_back(layer);
     }
   }
-  Table table({"tensor", "role", "layer", "shape", "dtype", ">bits", ">ratio", ">coded", "streams", "pipeline"});
+  std::vector<std::string> head{"tensor", "role", "layer", "shape", "dtype", ">bits", ">ratio", ">coded"};
+  if (all) head.push_back("streams");
+  head.push_back("pipeline");
+  Table table(std::move(head));
   for (const auto& c : order) {
     const Row& row = rows[c];
-    table.add({c[0], c[1], ranges_text(row.layers), c[2], c[3], number_text(row.sums.bits()),
-               number_text(ratio_of(row.sums.source_bytes, row.sums.coded_bytes)),
-               row.sums.measured() ? size_text(row.sums.coded_bytes) : "-", streams_text(row.sums), c[4]});
+    std::vector<std::string> cells{c[0],
+                                   c[1],
+                                   ranges_text(row.layers),
+                                   c[2],
+                                   c[3],
+                                   number_text(row.sums.bits()),
+                                   number_text(ratio_of(row.sums.source_bytes, row.sums.coded_bytes)),
+                                   row.sums.measured() ? size_text(row.sums.coded_bytes) : "-"};
+    if (all) cells.push_back(streams_text(row.sums));
+    cells.push_back(all ? c[4] : short_pipeline(c[4]));
+    table.add(std::move(cells));
   }
   return table.text();
 }

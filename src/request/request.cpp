@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <filesystem>
 
+#include "codec/limits.hpp"
 #include "codec/number.hpp"
 #include "codec/pipeline.hpp"
 #include "formats/file.hpp"
@@ -63,9 +64,9 @@ std::string error_text(const Error& error) {
 }
 
 std::string read_rules_text(const std::string& path) {
-  constexpr std::size_t kMaxPreset = std::size_t{1} << 20;
-  return with_file(
-      path, [&] { return read_text(path, kMaxPreset, fmt::format("such a file: more than {} bytes", kMaxPreset)); });
+  return with_file(path, [&] {
+    return read_text(path, limits::kRulesText, fmt::format("such a file: more than {} bytes", limits::kRulesText));
+  });
 }
 
 bool names_tables(std::string_view path) {

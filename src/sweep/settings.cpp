@@ -9,6 +9,7 @@
 #include <optional>
 #include <set>
 
+#include "codec/limits.hpp"
 #include "codec/split.hpp"
 #include "kvzip/components.hpp"
 #include "kvzip/error.hpp"
@@ -16,8 +17,6 @@
 
 namespace kvzip::tool {
 namespace {
-
-constexpr std::size_t kMaxSettings = 10000;  // of a grid: a slip of the keyboard, not a wish
 
 std::vector<std::string> split_text(std::string_view text, char separator) {
   std::vector<std::string> parts;
@@ -258,7 +257,8 @@ std::vector<Setting> grid_settings(const std::vector<Setting>& settings, const s
       }
       if (!found) next.push_back(setting);
       any |= found;
-      if (next.size() > kMaxSettings) throw UsageError(fmt::format("--grid makes more than {} settings", kMaxSettings));
+      if (next.size() > limits::kGridSettings)
+        throw UsageError(fmt::format("--grid makes more than {} settings", limits::kGridSettings));
     }
     if (!any)
       throw UsageError(

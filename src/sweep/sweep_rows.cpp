@@ -9,6 +9,7 @@
 #include <filesystem>
 
 #include "codec/fail.hpp"
+#include "codec/limits.hpp"
 #include "formats/collection.hpp"
 #include "formats/file.hpp"
 #include "formats/kvz/kvz_records.hpp"
@@ -59,7 +60,6 @@ std::string checksum_line(std::string_view basis, std::string_view row) {
 /// What a row's file holds; nothing where there is none. Links are not followed and pipes not waited for: the folder
 /// may be one that others write to.
 std::optional<std::string> row_text(const std::string& path) {
-  constexpr std::uint64_t kMostBytes = std::uint64_t{1} << 28;
   FileDescriptor fd(::open(path.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
   if (fd.get() < 0 && errno == ENOENT) return {};
   if (fd.get() < 0 && errno != ELOOP) fail_in(path, ErrorCode::io, "cannot open: {}", std::strerror(errno));
@@ -68,7 +68,7 @@ std::optional<std::string> row_text(const std::string& path) {
     fail_in(path, ErrorCode::io, "is no file of a row, but a link, folder, pipe or device: remove it");
   }
   const InputFile file(std::move(fd), path);
-  if (file.size() > kMostBytes) return std::string();  // no row: not what its checksum is of
+  if (file.size() > limits::kSweepRow) return std::string();  // no row: not what its checksum is of
   std::string text(file.size(), '\0');
   file.read_at(0, std::as_writable_bytes(std::span(text)));
   return text;

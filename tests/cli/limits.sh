@@ -58,6 +58,28 @@ for size in $(seq 9000 1500 24000); do
     [ -z "$(ls -A out)" ]
   done
 done
+# What a header takes counts, too: it is read, or there is not the memory.
+python3 - <<'END'
+import json, struct
+header = json.dumps({f"tensor {i}": {"dtype": "U8", "shape": [0], "data_offsets": [0, 0]} for i in range(40000)}).encode()
+with open("tensors.safetensors", "wb") as out:
+    out.write(struct.pack("<Q", len(header)) + header)
+END
+kvzip compress -q tensors.safetensors -o tensors.kvz
+for command in "inspect tensors.kvz" "verify tensors.kvz" "decompress tensors.kvz -o out/x.safetensors" \
+  "recover tensors.kvz -o out/x.kvz"; do
+  worked=
+  for size in 8M 16M 32M 64M 128M 512M; do
+    status=0
+    # shellcheck disable=SC2086
+    kvzip $command --memlimit $size >stdout 2>stderr || status=$?
+    [ $status = 0 ] || { [ $status = 1 ] && [ -z "$worked" ] && grep -q '^kvzip: .*memory' stderr; } || { cat stderr >&2; exit 1; }
+    [ $status != 0 ] || worked=${worked:-$size}
+    rm -f out/x.safetensors out/x.kvz
+    [ -z "$(ls -A out)" ]
+  done
+  [ -n "$worked" ] && [ "$worked" != 8M ]
+done
 # The same from outside, where it is addresses that run out: threads that have no room are not started. Sanitizers need
 # more addresses than that.
 if (ulimit -v 8000000 && kvzip --version >/dev/null 2>&1); then

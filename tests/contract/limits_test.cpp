@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "codec/pipeline.hpp"
+#include "codec/splitmix64.hpp"
 #include "formats/json_limits.hpp"
 #include "formats/kvz/kvz_header.hpp"
 #include "formats/kvz/kvz_tables.hpp"
@@ -142,8 +143,69 @@ TEST_CASE("limits: records of descriptions and results") {
   };
   CHECK(unpacked(10, 10 * 1024 + 1023) != ErrorCode::limit);
   CHECK(unpacked(10, 11 * 1024) == ErrorCode::limit);
+  // What is free ends at 2^24 bytes; then each stored byte earns 128.
+  CHECK(unpacked(0x10000, 0x1000000 + 128 * 0x10000 + 127) != ErrorCode::limit);
+  CHECK(unpacked(0x10000, 0x1000000 + 128 * 0x10001) == ErrorCode::limit);
+  const std::uint64_t most = (limits::kDescription - limits::kFreeDescription) / 128;
+  CHECK(unpacked(most, limits::kDescription) != ErrorCode::limit);
+  CHECK(unpacked(most + 1, limits::kDescription + 1) == ErrorCode::limit);
+  const Trusting trusting;
   CHECK(unpacked(limits::kDescription / 1024, limits::kDescription) != ErrorCode::limit);
   CHECK(unpacked(limits::kDescription / 1024 + 1, limits::kDescription + 1) == ErrorCode::limit);
+}
+
+TEST_CASE("limits: a header that unfolds to more than its bytes have earned is refused, unless trusted") {
+  // Hexadecimal digits that take half their bytes, and blanks that take none.
+  Json header = sample_header();
+  std::string digits;
+  for (std::uint32_t i = 0; i < 8000; ++i) digits += fmt::format("{:08x}", i * 2654435761u);
+  header["digits"] = digits;
+  header["blanks"] = std::string(std::size_t{24} << 20, ' ');
+  const std::string text = header.dump();
+  auto records = sample_records();
+  const Packed packed = pack_description(std::as_bytes(std::span(text)), limits::kDescription);
+  REQUIRE(packed.flags == kZstdPayload);
+  records[0] = {records[0].type, packed.flags, packed.stored, text.size()};
+  const Bytes bomb = put_together(records);
+  check_refused(bomb, ErrorCode::limit, "a description of");
+  CHECK(pack_description(std::as_bytes(std::span(text))).flags == 0);  // as a writer stores it
+  const Trusting trusting;
+  CHECK_FALSE(code_of([&] { open_kvz(ByteView(bomb)); }));
+}
+
+TEST_CASE("limits: what a header has beside what a reader asks for takes no memory") {
+  std::string text = sample_header().dump();
+  text.insert(1, "\"lists\":[" + repeated("[],", 1000000) + "{}],\"name\":\"" + std::string(1000000, 'n') + "\",");
+  const std::size_t before = allocated_now();
+  reset_allocated_most();
+  read_kvz_header(text, 0);
+  CHECK(allocated_most() - before < std::size_t{1} << 20);
+}
+
+TEST_CASE("limits: what tables may unfold to") {
+  // 2048 bytes that zstd cannot pack, and zeros that take next to nothing.
+  const auto table = [](std::uint64_t bytes) {
+    Bytes out(bytes);
+    for (std::size_t i = 0; i < 2048; ++i) out[i] = static_cast<std::byte>(splitmix64(1, i));
+    return out;
+  };
+  const std::uint64_t more = 1 << 19;
+  const auto taken = [&](std::uint64_t before, std::uint64_t bytes) {
+    Tables tables;
+    tables.add("before", TableType::klt, Bytes(before));
+    const Bytes payload = table_payload({"a", TableType::klt, table(bytes), hash64(table(bytes))});
+    const Packed packed = pack_description(payload, limits::kTableBytes);
+    REQUIRE(packed.flags == kZstdPayload);
+    REQUIRE(packed.stored.size() * limits::kDescriptionPerByte < more);
+    const RecordHeader h{record_type(RecordType::table), packed.flags, packed.stored.size(), payload.size(), 0};
+    return code_of([&] { take_table({h, packed.stored, hash64(packed.stored)}, tables); });
+  };
+  CHECK_FALSE(taken(0, limits::kFreeTables - 100));
+  CHECK(taken(0, limits::kFreeTables + more) == ErrorCode::limit);
+  CHECK_FALSE(taken(limits::kFreeTables / 4, 3 * limits::kFreeTables / 4 - 100));
+  CHECK(taken(limits::kFreeTables / 4, 3 * limits::kFreeTables / 4 + more) == ErrorCode::limit);
+  // A writer stores the same as it is.
+  CHECK(pack_description(table(limits::kFreeTables + more), limits::kFreeTables).flags == 0);
 }
 
 TEST_CASE("limits: what a file's bytes earn") {

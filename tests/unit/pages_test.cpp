@@ -6,6 +6,7 @@
 #include <cstring>
 #include <limits>
 
+#include "codec/limits.hpp"
 #include "src/measure/attention_outputs.hpp"
 #include "src/measure/page_ranking.hpp"
 #include "tests/support/cache_layouts.hpp"
@@ -311,7 +312,7 @@ TEST_CASE("pages: the record comes back, and hostile ones are refused") {
     return refused(bytes);
   };
   CHECK(edited(0, std::uint32_t{0}));  // tokens of a page
-  CHECK(edited(0, kMostPageTokens + 1));
+  CHECK(edited(0, limits::kPageTokens + 1));
   CHECK(edited(4, std::uint32_t{3}));  // lists
   CHECK(edited(4, std::uint32_t{1}));
   CHECK(edited(8, std::uint32_t{7}));        // layers in order
