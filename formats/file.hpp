@@ -42,6 +42,12 @@ struct FileIdentity {
 };
 /// No value when there is no such file.
 std::optional<FileIdentity> file_identity(const std::string& path);
+/// From now on no output of this process replaces a file that it has read: for a program that does one thing and ends.
+/// A library's host may well write what it has read before.
+void keep_read_files();
+/// fail(invalid_argument) where `path` is a file that was read since then.
+void refuse_read_file(const std::string& path);
+[[noreturn]] void fail_same_file(const std::string& path);
 /// The length of a regular file, or of a member of a collection; no value for anything else.
 std::optional<std::uint64_t> stored_bytes(const std::string& path);
 
@@ -195,13 +201,6 @@ void restrict_outputs(const InputAccess& access);
 /// Whether a finished output, and the name it gets, are flushed to the disk before the process goes on; they are at
 /// first.
 void sync_outputs(bool wanted);
-
-/// From now on no output of this process replaces a file that it has read: for a program that does one thing and ends.
-/// A library's host may well write what it has read before.
-void keep_read_files();
-/// fail(invalid_argument) where `path` is a file that was read since then.
-void refuse_read_file(const std::string& path);
-[[noreturn]] void fail_same_file(const std::string& path);
 
 /// Fails where an open input file is not what it was when it was opened: what was read may be neither.
 void require_inputs_unchanged();

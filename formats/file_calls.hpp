@@ -13,6 +13,8 @@ namespace kvzip {
 
 /// fail(io, "NAME: cannot ACTION: ...") with the text of errno.
 [[noreturn]] void fail_errno(std::string_view name, std::string_view action);
+/// What is read here is no output's to replace, where keep_read_files() says so.
+void note_read(int fd);
 /// One read(2), repeated while interrupted; 0 at the end of the input.
 std::size_t read_some(int fd, std::span<std::byte> out, std::string_view name);
 void write_all(int fd, ByteView bytes, std::string_view name);
@@ -22,8 +24,6 @@ void write_all_at(int fd, std::uint64_t offset, ByteView bytes, std::string_view
 void flush_to_disk(int fd, const std::string& name);
 /// Notes an input as it is now, for require_inputs_unchanged() while the result lives, and its permissions.
 std::shared_ptr<const WatchedFile> watch_input(int fd, const std::string& name);
-/// What is read here is no output's to replace, where keep_read_files() says so.
-void note_read(int fd);
 /// The permissions of a mode, as far as they hold for all of the group: with an access control list (acl(5)) the bits
 /// of the group are the list's mask, and may be one other user's alone, so they are left out.
 unsigned access_bits(int fd, unsigned mode);

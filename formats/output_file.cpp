@@ -268,9 +268,9 @@ PendingFile::PendingFile(const std::string& path, bool overwrite)
 }
 
 void PendingFile::commit() {
+  if (overwrite_) refuse_read_file(path_);  // it may have been read since
   struct stat status {};
   if (::fstat(temporary_->descriptor(), &status) != 0) fail_errno(path_, "examine");
-  if (overwrite_) refuse_read_file(path_);  // it may have been read since
   temporary_->move_to(target_, overwrite_, output_mode(status.st_gid, replaced_));
 }
 
