@@ -64,9 +64,7 @@ std::string error_text(const Error& error) {
 }
 
 std::string read_rules_text(const std::string& path) {
-  return with_file(path, [&] {
-    return read_text(path, limits::kRulesText, fmt::format("such a file: more than {} bytes", limits::kRulesText));
-  });
+  return with_file(path, [&] { return read_text(path, limits::kRulesText, "a file of rules or a mask"); });
 }
 
 bool names_tables(std::string_view path) {
