@@ -94,6 +94,7 @@ InputFile::InputFile(const std::string& path, const Look& look)
   struct stat status {};
   if (::fstat(fd_.get(), &status) != 0) fail_errno(path, "examine");
   if (S_ISDIR(status.st_mode)) fail_in(path, ErrorCode::io, "is a directory");
+  note_read(fd_.get());
   if (!S_ISREG(status.st_mode) && !S_ISBLK(status.st_mode)) {
     InputStream stream(fd_.get(), path);
     copy_ = spool(stream, look(stream));
@@ -160,6 +161,7 @@ void InputFile::drop_name() {
 
 InputFile InputFile::spool_stdin(std::uint64_t most) {
   InputStream& in = stdin_stream();
+  refuse_terminal(in);
   struct stat status {};
   const int fd = in.descriptor();
   const bool regular = ::fstat(fd, &status) == 0 && S_ISREG(status.st_mode);
@@ -249,25 +251,39 @@ std::size_t InputStream::read(std::span<std::byte> out) {
   return done;
 }
 
-std::string read_text(const std::string& path, std::uint64_t most, std::string_view what) {
+void read_pieces(const std::string& path, const std::function<void(std::string_view)>& take) {
   FileDescriptor own;
   if (path != "-") own = FileDescriptor(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
   if (path != "-" && own.get() < 0) fail_errno(path, "open");
+  if (path != "-") note_read(own.get());
   InputStream named(own.get(), path);
   InputStream& in = path == "-" ? stdin_stream() : named;
-  std::string text;
-  for (std::size_t got = kCopyBytes; got == kCopyBytes;) {
-    const std::size_t before = text.size();
-    text.resize(before + kCopyBytes);
-    got = in.read(std::as_writable_bytes(std::span(text)).subspan(before));
-    text.resize(before + got);
-    if (text.size() > most) fail(ErrorCode::limit, "too long for {}", what);
+  std::string piece(kCopyBytes, '\0');
+  for (std::size_t got = piece.size(); got == piece.size();) {
+    got = in.read(std::as_writable_bytes(std::span(piece)));
+    take(std::string_view(piece).substr(0, got));
   }
+}
+
+std::string read_text(const std::string& path, std::uint64_t most, std::string_view what) {
+  std::string text;
+  read_pieces(path, [&](std::string_view piece) {
+    text += piece;
+    if (text.size() > most) fail(ErrorCode::limit, "too long for {}", what);
+  });
   return text;
 }
 
+void refuse_terminal(const InputStream& in) {
+  if (::isatty(in.descriptor()) == 0) return;
+  fail_in(in.name(), ErrorCode::invalid_argument, "is a terminal: name a file or redirect it");
+}
+
 InputStream& stdin_stream() {
-  static InputStream stream(STDIN_FILENO, "standard input");
+  static InputStream stream = [] {
+    note_read(STDIN_FILENO);
+    return InputStream(STDIN_FILENO, "standard input");
+  }();
   return stream;
 }
 

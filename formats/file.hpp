@@ -43,6 +43,12 @@ struct FileIdentity {
 };
 /// No value when there is no such file.
 std::optional<FileIdentity> file_identity(const std::string& path);
+/// From now on no output of this process replaces a file that it has read: for a program that does one thing and ends.
+/// A library's host may well write what it has read before.
+void keep_read_files();
+/// fail(invalid_argument) where `path` is a file that was read since then.
+void refuse_read_file(const std::string& path);
+[[noreturn]] void fail_same_file(const std::string& path);
 /// The length of a regular file, or of a member of a collection; no value for anything else.
 std::optional<std::uint64_t> stored_bytes(const std::string& path);
 
@@ -110,6 +116,8 @@ class InputFile {
   FileIdentity identity_;
 };
 
+/// A file, a pipe or (as "-") standard input from front to back, piece by piece; the last one may be empty.
+void read_pieces(const std::string& path, const std::function<void(std::string_view)>& take);
 /// The whole of a file, a pipe or (as "-") standard input; fail(limit) for more than `most` bytes, "too long for WHAT".
 std::string read_text(const std::string& path, std::uint64_t most, std::string_view what);
 
@@ -141,6 +149,8 @@ class InputStream {
 };
 /// The process's standard input: whoever looks at its first bytes and whoever reads on share this one object.
 InputStream& stdin_stream();
+/// For what nobody types: fail(invalid_argument) where the input is a terminal.
+void refuse_terminal(const InputStream& in);
 
 /// A file that only this user can open. Where the file system can, it has no name, and nothing is left of it however
 /// the process ends; else a name nobody can guess, which is removed with the object and when a signal ends the process.

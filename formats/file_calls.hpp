@@ -13,6 +13,8 @@ namespace kvzip {
 
 /// fail(io, "NAME: cannot ACTION: ...") with the text of errno.
 [[noreturn]] void fail_errno(std::string_view name, std::string_view action);
+/// What is read here is no output's to replace, where keep_read_files() says so.
+void note_read(int fd);
 /// One read(2), repeated while interrupted; 0 at the end of the input.
 std::size_t read_some(int fd, std::span<std::byte> out, std::string_view name);
 void write_all(int fd, ByteView bytes, std::string_view name);

@@ -176,9 +176,7 @@ std::unique_ptr<DumpReader> values_of(std::unique_ptr<DumpReader> reader) {
 
 std::unique_ptr<DumpReader> open_stdin() {
   InputStream& in = stdin_stream();
-  if (::isatty(in.descriptor()) != 0) {
-    fail_in(in.name(), ErrorCode::invalid_argument, "is a terminal: name a file or redirect it");
-  }
+  refuse_terminal(in);
   const auto watched = watch_input(in.descriptor(), in.name());  // its permissions, when it is a file
   const Format& format = probe_format(in.peek(kProbeBytes), in.name());
   if (format.probe == begins_container) return values_of(open_kvz("-"));

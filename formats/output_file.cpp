@@ -207,7 +207,7 @@ std::unique_ptr<Sink> TemporaryFile::sink() const {
     int fd_;
     std::string name_;
   };
-  return std::make_unique<Appender>(fd_.get(), "temporary file in " + temporary_directory());
+  return std::make_unique<Appender>(fd_.get(), "temporary file in " + directory_of(beside_));
 }
 
 InputFile TemporaryFile::input(std::string name) const {
@@ -261,12 +261,14 @@ PendingFile::PendingFile(const std::string& path, bool overwrite)
   const bool exists = ::lstat(target_.c_str(), &status) == 0;
   if (exists && S_ISDIR(status.st_mode)) fail_in(path, ErrorCode::io, "is a directory");
   if (exists && !overwrite) fail_exists(path);
+  if (exists) refuse_read_file(path);
   temporary_.emplace(target_);
   // A file that replaces another is readable by no more people.
   if (exists && S_ISREG(status.st_mode)) replaced_ = access_bits(target_, status.st_mode);
 }
 
 void PendingFile::commit() {
+  if (overwrite_) refuse_read_file(path_);  // it may have been read since
   struct stat status {};
   if (::fstat(temporary_->descriptor(), &status) != 0) fail_errno(path_, "examine");
   InputAccess allowed = input_access();

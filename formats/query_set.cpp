@@ -57,8 +57,8 @@ QuerySet::QuerySet(const std::string& path, const RecogniseOptions& options, con
   });
 }
 
-QuerySet::QuerySet(DumpReader& other, const RecogniseOptions& options, const Rope& keys)
-    : reader_(&other), other_(true), from_("the dump of queries") {
+QuerySet::QuerySet(DumpReader& other, std::string name, const RecogniseOptions& options, const Rope& keys)
+    : reader_(&other), other_(true), from_(std::move(name)) {
   in_file(from_, [&] { open(options, keys); });
 }
 

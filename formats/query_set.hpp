@@ -35,7 +35,7 @@ class QuerySet {
   /// Of another file. fail(invalid_argument) when it holds none, or its keys are not as those of the cache.
   QuerySet(const std::string& path, const RecogniseOptions& options, const Rope& keys);
   /// The same of a reader, which must outlive it.
-  QuerySet(DumpReader& other, const RecogniseOptions& options, const Rope& keys);
+  QuerySet(DumpReader& other, std::string name, const RecogniseOptions& options, const Rope& keys);
 
   bool empty() const { return layers_.empty(); }
   const std::string& from() const { return from_; }

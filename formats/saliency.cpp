@@ -94,7 +94,7 @@ class Measuring {
   Measuring(DumpReader& dump, const Recognition& recognition, const SaliencyOptions& options)
       : dump_(dump), model_(recognition.model), options_(options) {
     if (options.queries != nullptr) {
-      queries_.emplace(*options.queries, options.recognise, model_.rope);
+      queries_.emplace(*options.queries, options.queries_name, options.recognise, model_.rope);
     } else if (options.source != SaliencyOptions::Source::proxy) {
       queries_.emplace(dump, recognition);
     }

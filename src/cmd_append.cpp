@@ -92,7 +92,7 @@ void place_behind(const AppendArguments& o, KvzReader& container, DumpReader& mo
 }
 
 int append(const AppendArguments& o) {
-  for (const std::string& in : o.in) refuse_same_file(in, o.container);
+  refuse_same_file(o.in, o.container);
   require_no_collection(o.container);
   if (collection_of(o.container)) {
     throw UsageError(
@@ -108,7 +108,7 @@ int append(const AppendArguments& o) {
     const bool part = !o.selecting.selection().empty();
     const auto reader = part ? open_selected(o.in, o.selecting, recognising, {}, options.user)
                              : open_inputs(o.in, o.selecting.mix, recognising);
-    if (reader->traits().once) throw UsageError("append reads a container twice: give it as a file, not from a pipe");
+    require_file(*reader, "append");
     Recognition roles = part ? *reader->recognition() : recognise_input(*reader, recognising, options.user);
     std::uint64_t tokens = 0, bytes = 0;
     {

@@ -44,8 +44,7 @@ Part part_of(const TensorInfo& tensor, std::size_t index, const std::vector<floa
 
 int attend_file(const AttendArguments& o) {
   const std::string format = output_format(o.out, o.to);
-  refuse_same_file(o.in, o.out);
-  if (!o.queries.empty()) refuse_same_file(o.queries, o.out);
+  refuse_same_file({o.in, o.queries}, o.out);
   return with_file(o.in, [&] {
     const auto reader = open_reader(o.in);
     if (reader->traits().once) throw UsageError("attend reads layer by layer: give a container as a file, not a pipe");

@@ -67,6 +67,7 @@ BenchRow bench_rules(const Setting& wanted, DumpReader& reader, const BenchArgum
 
 BenchFile bench_file(const BenchArguments& o, const std::string& path, const std::vector<Setting>& codecs) {
   const auto reader = open_selected({path}, o.selecting, o.recognising, {Role::key, Role::value});
+  require_file(*reader, "bench");
   BenchFile file{input_name(path), reader->dump().tensors.size(), 0, 0, {}};
   for (const TensorInfo& info : reader->dump().tensors) {
     file.bytes += info.bytes();

@@ -215,7 +215,8 @@ std::pair<std::unique_ptr<DumpReader>, Recognition> open_whole(const CompressArg
 /// `base`: whose container may have the first tokens; null = none.
 Outcome compress_job(const CompressArguments& o, const Job& job, KvzOptions options, const SharedDump* base = nullptr) {
   const std::vector<Seen> to_remove = o.remove ? inputs_to_remove(job.in, job.out) : std::vector<Seen>();
-  for (const std::string& in : job.in) refuse_same_file(in, job.out);
+  refuse_same_file(job.in, job.out);
+  refuse_same_file({o.tables, o.fidelity.queries, o.fidelity.queries2}, job.out);
   FidelityOptions fidelity = o.fidelity;
   fidelity.recognise = recognise_options(o.recognising);
   const bool part = !o.selecting.selection().empty();
@@ -228,6 +229,7 @@ Outcome compress_job(const CompressArguments& o, const Job& job, KvzOptions opti
   if (by_tokens && reader->traits().once) {
     throw UsageError("--order token reads a container out of order: give it as a file, not from a pipe");
   }
+  if (o.pages > 0) require_file(*reader, "--pages");
   if (const auto lost = left_out_of(*reader); o.remove && !lost.empty()) {
     throw UsageError(fmt::format("--rm would lose what is left out: {}{}", lost[0],
                                  lost.size() == 1 ? "" : fmt::format("; and {} more", lost.size() - 1)));

@@ -21,7 +21,7 @@ struct ConvertArguments {
 /// A container's own tables, for other files to name by hash.
 int convert_tables(const ConvertArguments& o) {
   if (!o.to.empty()) throw UsageError("--to is of tensors, and a .kvzd holds tables");
-  refuse_same_file(o.in, o.out);
+  refuse_same_file({o.in}, o.out);
   return with_file(o.in, [&] {
     const auto reader = open_reader(o.in);
     const ReaderTraits traits = reader->traits();
@@ -39,7 +39,7 @@ int convert_tables(const ConvertArguments& o) {
 int convert(const ConvertArguments& o) {
   if (names_tables(o.out)) return convert_tables(o);
   const std::string format = output_format(o.out, o.to);
-  refuse_same_file(o.in, o.out);
+  refuse_same_file({o.in}, o.out);
   return with_file(o.in, [&] {
     const auto reader = open_inputs({o.in}, false, o.recognising);
     Recognising recognising = o.recognising;

@@ -22,7 +22,7 @@ struct CutArguments {
 };
 
 int cut_file(const CutArguments& o) {
-  refuse_same_file(o.in, o.out);
+  refuse_same_file({o.in}, o.out);
   refuse_existing(o.out, o.common.force);
   require_no_collection(o.in);
   if (is_standard_output(o.out)) keep_progress_apart();
@@ -31,7 +31,8 @@ int cut_file(const CutArguments& o) {
     cut_kvz(o.in, o.out, o.share, o.common.force, progress.callback());
   }
   if (!o.common.quiet && o.out != "-") {
-    note(fmt::format("{}: {} -> {}", o.in, size_text(stored_bytes(o.in).value_or(0)),
+    const auto bytes = o.in == "-" ? std::nullopt : stored_bytes(o.in);
+    note(fmt::format("{}: {}{}", input_name(o.in), bytes ? size_text(*bytes) + " -> " : "",
                      size_text(std::filesystem::file_size(o.out))));
   }
   return kDone;

@@ -6,6 +6,7 @@
 
 #include "codec/fail.hpp"
 #include "formats/collection.hpp"
+#include "formats/file.hpp"
 #include "formats/hdf5/hdf5.hpp"
 #include "kvzip/container.hpp"
 #include "src/cli/batch.hpp"
@@ -23,18 +24,37 @@ struct DecompressArguments {
   Selecting selecting;
 };
 
-/// "cache.safetensors" for "cache.safetensors.kvz".
-std::string output_for(const std::string& in, const std::string& to) {
+std::unique_ptr<DumpReader> open_container(const std::string& in) {
+  auto reader = open_reader(in);
+  if (reader->recognition() == nullptr) {
+    fail(ErrorCode::invalid_argument, "not a .kvz container; 'kvzip convert' copies between other formats");
+  }
+  return reader;
+}
+
+/// ".h5"; nothing where files of the format have no name of their own.
+std::string extension_of(const std::string& to) {
+  for (const FileFormat& format : file_formats()) {
+    if (format.name == to) return std::string(format.extensions.substr(0, format.extensions.find(' ')));
+  }
+  return {};
+}
+
+/// "cache.safetensors" for "cache.safetensors.kvz", and for "cache.kvz" where that is the format to write: by their
+/// names other commands know what files hold. `many`: no one output can be named instead.
+std::string output_for(const std::string& in, const std::string& to, bool many) {
   if (in == "-") return "-";
   constexpr std::string_view kExtension = ".kvz";
-  std::string out = in.ends_with(kExtension) ? in.substr(0, in.size() - kExtension.size()) : std::string();
-  const std::string_view format = format_of_path(out);
-  if (out.empty() || format == "kvz" || (format.empty() && to.empty())) {
-    const std::string stem = out.empty() || format == "kvz" ? in : out;
-    throw UsageError(fmt::format("{}: its name does not tell what to write: give the output with -o, as {}", in,
-                                 shell_word(stem + ".safetensors")));
-  }
-  return out;
+  const bool ends = in.ends_with(kExtension) && in.size() > kExtension.size();
+  const std::string stem = ends ? in.substr(0, in.size() - kExtension.size()) : in;
+  const std::string_view format = format_of_path(stem);
+  if (ends && !format.empty() && format != "kvz") return stem;
+  const std::string extension = extension_of(to);
+  if (!to.empty() && (ends || !extension.empty())) return stem + extension;
+  with_file(in, [&] { open_container(in); });  // what is none has no output
+  const std::string what =
+      many ? "the format with --to" : fmt::format("the output with -o, as {}", shell_word(stem + ".safetensors"));
+  throw UsageError(fmt::format("{}: its name does not tell what to write: give {}", in, what));
 }
 
 /// Every key and value has its counterpart in the other file, of the same type and but for its tokens of its shape.
@@ -69,11 +89,8 @@ bool has_frame(const Dump& dump) {
 Outcome decompress_file(const DecompressArguments& o, const std::string& in, const std::string& out) {
   const std::string format = output_format(out, o.to);
   const Selection selection = o.selecting.selection();
-  refuse_same_file(in, out);
-  auto reader = open_reader(in);
-  if (reader->recognition() == nullptr) {
-    fail(ErrorCode::invalid_argument, "not a .kvz container; 'kvzip convert' copies between other formats");
-  }
+  refuse_same_file({in, o.like, o.tables}, out);
+  auto reader = open_container(in);
   if (!o.like.empty()) require_like(*reader, o);
   if (!o.tables.empty()) reader->traits().container->use_tables(load_tables(o.tables));
   if (!selection.empty()) {
@@ -115,9 +132,11 @@ int decompress(const DecompressArguments& o) {
           fmt::format("{}: what a collection holds goes into a folder, which --output-dir names", file.in));
     }
     for (const BatchFile& file : files) require_no_collection(file.in);  // a damaged one has no names
-    name_outputs(o.batch, files, [&](const std::string& in) { return output_for(in, o.to); });
+    const bool many = files.size() > 1 || o.batch.asked();
+    name_outputs(o.batch, files, [&](const std::string& in) { return output_for(in, o.to, many); });
   } else if (files.size() > 1 || !o.batch.folder.empty()) {
-    throw UsageError("-o names the output of one container; --output-dir takes those of many");
+    throw UsageError(fmt::format("{} the output of one container; --output-dir takes those of many",
+                                 is_standard_output(o.out) ? "-c (or -o -) writes" : "-o names"));
   } else if (!files.empty()) {
     files[0].out = o.out;
   }

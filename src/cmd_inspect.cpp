@@ -194,7 +194,7 @@ int inspect_file(const InspectArguments& o, const std::string& file) {
       const bool once = reader->traits().once;
       const KvzSummary summary = once ? kvz->description() : kvz->summary();
       if (!o.plot.empty()) {
-        if (once) throw UsageError("--plot reads a container twice: give it as a file, not from a pipe");
+        require_file(*reader, "--plot");
         plot(o, name, *reader, summary);
         return kDone;
       }
@@ -266,6 +266,7 @@ int inspect(const InspectArguments& o) {
     if (o.why || o.json) throw UsageError("--plot draws, --why and --json write: choose one");
     as_typed("--plot", [&] { plot_format(o.plot); });
     require_gnuplot();
+    for (const std::vector<std::string>& in : {o.files, {o.original}}) refuse_same_file(in, o.plot);
   }
   // What --raw and --join read is one dump, whatever is in its folder.
   const bool one_dump = !o.recognising.raw.empty() || o.recognising.by_tokens;

@@ -137,10 +137,10 @@ void check(const PruneArguments& o) {
 int prune(const PruneArguments& o) {
   check(o);
   const std::string format = output_format(o.out, o.to);
-  refuse_same_file(o.in, o.out);
+  refuse_same_file({o.in, o.mask, o.queries}, o.out);
   return with_file(o.in, [&] {
     auto reader = open_reader(o.in);
-    if (reader->traits().once) throw UsageError("prune reads a container twice: give it as a file, not from a pipe");
+    require_file(*reader, "prune");
     if (MlxCache(reader->dump()).present()) {
       fail(ErrorCode::invalid_argument,
            "a prompt cache of MLX, which counts rows and positions by one number, so that mlx-lm loads none that lacks "

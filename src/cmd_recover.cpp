@@ -38,14 +38,16 @@ Json json_damage(const RecoverArguments& o, const KvzDamage& damage) {
   Json out{{"file", input_name(o.in)},  {"output", o.out.empty() ? Json() : Json(o.out)},
            {"values", damage.values},   {"lost", damage.lost},
            {"holes", std::move(holes)}, {"others", damage.others}};
-  if (damage.base) out["base"] = {{"file", damage.base->file}, {"tokens", damage.base->tokens}};
+  if (damage.base)
+    out["base"] = {{"file", damage.base->file}, {"tokens", damage.base->tokens}, {"values", damage.base_values}};
   return out;
 }
 
-/// "98.41 %", never rounded up to all.
-std::string share_text(std::uint64_t part, std::uint64_t all) {
-  if (part == all) return "100 %";
-  return fmt::format("{:.2f} %", std::min(99.99, 100 * static_cast<double>(part) / static_cast<double>(all)));
+/// "98.41 %" of two numbers together, never rounded up to all.
+std::string share_text(std::uint64_t part, std::uint64_t own, std::uint64_t others) {
+  if (part == own && others == 0) return "100 %";
+  const double all = static_cast<double>(own) + static_cast<double>(others);
+  return fmt::format("{:.2f} %", std::min(99.99, 100 * static_cast<double>(part) / all));
 }
 
 int recover_file(const RecoverArguments& o) {
@@ -57,7 +59,7 @@ int recover_file(const RecoverArguments& o) {
     const bool container = o.to.empty() ? format_of_path(o.out) == "kvz" : o.to == "kvz";
     format = container ? "kvz" : output_format(o.out, o.to);
     options.format = format;
-    refuse_same_file(o.in, o.out);
+    refuse_same_file({o.in, o.tables}, o.out);
     refuse_existing(o.out, o.common.force);
   }
   require_no_collection(o.in);
@@ -71,13 +73,13 @@ int recover_file(const RecoverArguments& o) {
   }
   for (const std::string& line : damage.others) complain(printable(fmt::format("{}: {}", input_name(o.in), line)));
   if (damage.base) {
-    note(fmt::format("{}: its first {} tokens are in {}, and not among what is said of it here", input_name(o.in),
-                     damage.base->tokens, damage.base->file));
+    note(fmt::format("{}: its first {} tokens are in {}, which is not read here", input_name(o.in), damage.base->tokens,
+                     damage.base->file));
   }
   if (o.json) print_json(json_damage(o, damage));
   if (!o.common.quiet) {
     note(fmt::format("{}: {} of its values {}", input_name(o.in),
-                     share_text(damage.values - damage.lost, damage.values),
+                     share_text(damage.values - damage.lost, damage.values, damage.base_values),
                      o.out.empty() ? "can be read" : "are in " + o.out));
   }
   return damage.holes.empty() ? kDone : kCorrupt;

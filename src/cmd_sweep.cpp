@@ -35,6 +35,16 @@ std::vector<Setting> wanted_settings(const SweepArguments& o) {
   return out;
 }
 
+/// What may be replaced (-f), but is read here.
+void refuse_inputs(const SweepArguments& o) {
+  std::vector<std::string> in = o.dumps;
+  for (const std::string& path : {o.request.fidelity.queries, o.request.fidelity.queries2}) in.push_back(path);
+  for (const std::string& path : {o.plot, o.report}) {
+    refuse_same_file(in, path);
+    if (!path.empty()) refuse_read_file(path);  // presets and pipelines
+  }
+}
+
 /// What cannot be written is said before hours of measuring.
 void check_outputs(const SweepArguments& o) {
   if (o.json + o.csv + o.markdown > 1) throw UsageError("--json, --csv and --markdown: choose one");
@@ -54,13 +64,14 @@ void make_folder(const std::string& path) {
   if (path.empty()) return;
   std::error_code error;
   std::filesystem::create_directories(path, error);
-  if (!std::filesystem::is_directory(path)) fail(ErrorCode::io, "{}: cannot make this folder", path);
+  if (error) fail_in(path, ErrorCode::io, "cannot make this folder: {}", error.message());
 }
 
 int sweep(SweepArguments& o) {
   keep_progress_apart();
   check_outputs(o);
   o.request.settings = wanted_settings(o);
+  refuse_inputs(o);
   parse_chunk_tokens(o.request.chunk_tokens);
   make_folder(o.request.resume);
   o.request.quiet = o.common.quiet;

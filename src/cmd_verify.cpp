@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <memory>
 #include <optional>
+#include <utility>
 
 #include "formats/collection.hpp"
 #include "formats/file.hpp"
@@ -25,6 +26,7 @@ struct VerifyArguments {
 
 /// By its first bytes. Fails for what no reader takes.
 bool looks_like_container(const std::string& path) {
+  if (path == "-") refuse_terminal(stdin_stream());
   if (path == "-") return probe_format(stdin_stream().peek(kProbeBytes), path).name == "kvz";
   const InputFile file(path);
   Bytes first(std::min<std::uint64_t>(file.size(), kProbeBytes));
@@ -41,6 +43,33 @@ void add_sizes(const std::string& path, Outcome& outcome) {
   if (reader->traits().container != nullptr) outcome.file_bytes = stored_bytes(path);
 }
 
+/// Runs f on what may be a copy of a pipe: errors name the pipe.
+template <typename F>
+auto of_pipe(const std::string& copy, const std::string& name, F&& f) {
+  try {
+    return f();
+  } catch (const Error& error) {
+    if (error.file() != copy || copy == name) throw;
+    Error named(error.code(), error.message(), error.hint(), error.hint_detail());
+    if (!error.where().empty()) named.add_where(error.where());
+    named.add_file(name);
+    throw named;
+  }
+}
+
+/// What is wrong with it, and what it is.
+std::pair<std::vector<std::string>, std::string> check_file(const std::string& path, unsigned threads,
+                                                            const Progress& progress) {
+  require_no_collection(path);  // a damaged one; of others it is the members
+  // A container is not opened first: one too damaged for that can still be walked.
+  if (looks_like_container(path)) return {verify_kvz(path, threads, progress), "container"};
+  const auto reader = open_reader(path);
+  DumpReader* blocks = stored_blocks(*reader);
+  DumpReader& stored = blocks != nullptr ? *blocks : *reader;
+  for_each_part(stored, {}, {}, threads, progress);
+  return {{}, fmt::format("{} tensors", stored.dump().tensors.size())};
+}
+
 Outcome verify_file(const VerifyArguments& o, const std::string& name) {
   ProgressLine progress(input_name(name), !o.common.quiet);
   // A pipe with a name shows its bytes once, so they are copied first.
@@ -50,19 +79,8 @@ Outcome verify_file(const VerifyArguments& o, const std::string& name) {
     copy.emplace(open_input(name));
   }
   const std::string path = copy ? copy->reopen_path() : name;
-  require_no_collection(path);  // a damaged one; of others it is the members
-  // A container is not opened first: one too damaged for that can still be walked.
-  std::vector<std::string> damage;
-  std::string what = "container";
-  if (looks_like_container(path)) {
-    damage = verify_kvz(path, o.common.threads, progress.callback());
-  } else {
-    const auto reader = open_reader(path);
-    DumpReader* blocks = stored_blocks(*reader);
-    DumpReader& stored = blocks != nullptr ? *blocks : *reader;
-    for_each_part(stored, {}, {}, o.common.threads, progress.callback());
-    what = fmt::format("{} tensors", stored.dump().tensors.size());
-  }
+  const auto [damage, what] =
+      of_pipe(path, name, [&] { return check_file(path, o.common.threads, progress.callback()); });
   for (const std::string& line : damage) complain(fmt::format("{}: {}", input_name(name), line));
   Outcome outcome;
   if (!damage.empty()) {

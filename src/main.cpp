@@ -114,7 +114,10 @@ void add_command_word(const CLI::App& app, std::vector<std::string>& words) {
   const auto leads = [](const std::string& word) {
     return is_short(word) || std::ranges::find(kCommandOptions, word, &CommandOption::name) != kCommandOptions.end();
   };
-  if (words.size() < 2 || !leads(words[1]) || words[1] == "-h" || words[1] == "-V") return;
+  if (words.size() < 2 || words[1] == "-h" || words[1] == "-V") return;
+  const CommandOption* named = std::ranges::find(kCommandOptions, words[1], &CommandOption::command);
+  if (named != kCommandOptions.end()) return drop_levels(*app.get_subcommand(words[1]), words);
+  if (!leads(words[1])) return;
   std::string command = "compress";
   for (std::size_t i = 1; i < words.size() && leads(words[i]); ++i) {
     if (const CommandOption* option = take_command(words[i])) {
@@ -246,6 +249,7 @@ int main(int argc, char** argv) {  // NOLINT(bugprone-exception-escape): what ge
   const KeepMemory keep;
   const InputScope inputs;  // all that a command opens
   install_signal_cleanup();
+  keep_read_files();
   command_line() = "kvzip";
   for (int i = 1; i < argc; ++i) command_line() += " " + shell_word(argv[i]);
   CLI::App app("Compresses the key-value caches of transformer models.", "kvzip");

@@ -83,7 +83,8 @@ void require_earned(const Plan::Cost& cost, std::uint64_t stored) {
   fail(ErrorCode::limit, "{} bytes would become {:.4g} GB: more than files of kvzip do", stored, cost.decoded / 1e9);
 }
 
-ContainerReader::ContainerReader(KvzHeader header, unsigned minor) : header_(std::move(header)) {
+ContainerReader::ContainerReader(KvzHeader header, unsigned minor, std::string file)
+    : header_(std::move(header)), file_(std::move(file)) {
   description_.major = kKvzMajor;
   description_.minor = minor;
   description_.writer = header_.writer;

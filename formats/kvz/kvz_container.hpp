@@ -6,6 +6,7 @@
 #include <set>
 #include <span>
 #include <string>
+#include <type_traits>
 #include <utility>
 
 #include "codec/fail.hpp"
@@ -38,13 +39,16 @@ void require_earned(const Plan::Cost& cost, std::uint64_t stored);
 /// What does not depend on where frames come from.
 class ContainerReader : public KvzReader {
  public:
-  ContainerReader(KvzHeader header, unsigned minor);
+  /// `file`: what errors name; empty leaves it to who called, for containers that are a part of something.
+  ContainerReader(KvzHeader header, unsigned minor, std::string file = {});
 
   const Dump& dump() const override { return header_.dump; }
   const Recognition* recognition() const override { return &header_.recognition; }
   std::uint64_t part_count() const override { return header_.plan.parts; }
   Part part(std::uint64_t index) const override { return header_.plan.part(header_.dump, index); }
-  void expand(Part& part) const override { decode(part); }
+  void expand(Part& part) const override {
+    of_file([&] { decode(part); });
+  }
   const KvzSummary& description() const override { return description_; }
   void use_tables(const Tables& tables) override { use_tables_to_read(header_.plan, tables); }
   /// True when a pipeline names a table that it has not been given.
@@ -64,6 +68,12 @@ class ContainerReader : public KvzReader {
   void decode_frame(const PlanGroup& group, std::uint64_t frame, ByteView coded, std::span<std::byte> elements,
                     Chain& chain) const;
 
+  /// Errors name the file: of two that are read together only this one knows which is meant.
+  template <typename F>
+  std::invoke_result_t<F> of_file(F&& step) const {
+    if (file_.empty()) return step();
+    return in_file(file_, std::forward<F>(step));
+  }
   /// Errors name the frame.
   template <typename F>
   void in_frame(std::uint64_t frame, F&& step) const {
@@ -87,6 +97,9 @@ class ContainerReader : public KvzReader {
 
   KvzHeader header_;
   KvzSummary description_;
+
+ private:
+  std::string file_;
 };
 
 }  // namespace kvzip

@@ -82,7 +82,7 @@ void cut_kvz(const std::string& in, const std::string& out, double share, bool o
     fail(ErrorCode::invalid_argument, "others were appended to it: 'kvzip compress' makes one container of it");
   }
   Cutter cutter(read_head(std::move(file)));
-  if (cutter.lacks_tables()) cutter.use_tables(tables_beside(in));
+  if (in != "-" && cutter.lacks_tables()) cutter.use_tables(tables_beside(in));
   cutter.write(Destination(out, overwrite), share, progress);
 }
 

@@ -20,22 +20,12 @@ namespace {
 class PipedContainer final : public ContainerReader {
  public:
   PipedContainer(RecordStream records, KvzHeader header, unsigned minor)
-      : ContainerReader(std::move(header), minor), frames_(std::move(records), header_.plan.frames) {
+      : ContainerReader(std::move(header), minor, records.name()), frames_(std::move(records), header_.plan.frames) {
     description_.results = frames_.results();
   }
 
   void fetch(Part& part) override {
-    fetch_from(frames_, part);
-    const PlanGroup& group = header_.plan.group(part);
-    const std::pair<std::uint64_t, std::uint64_t> frames = header_.plan.frames_of(part);
-    add_cost(group, frames.first, frames.second, cost_);
-    for (std::uint64_t f = frames.first; f < frames.second && !earned(cost_, frames_.position()); ++f) {
-      const std::uint64_t payload = part.coded[f - frames.first].size() - kRecordTailBytes;
-      in_frame(f, [&] { check_earned(group, f, payload); });
-    }
-    require_earned(cost_, frames_.position());
-    description_.results = frames_.results();
-    if (!std::exchange(has_tables_, true)) use_tables(frames_.tables());
+    of_file([&] { take(part); });
   }
   const Tables& stored_tables() const override { return frames_.tables(); }
   void read(const Slice&, std::span<std::byte>) override {
@@ -49,6 +39,20 @@ class PipedContainer final : public ContainerReader {
   }
 
  private:
+  void take(Part& part) {
+    fetch_from(frames_, part);
+    const PlanGroup& group = header_.plan.group(part);
+    const std::pair<std::uint64_t, std::uint64_t> frames = header_.plan.frames_of(part);
+    add_cost(group, frames.first, frames.second, cost_);
+    for (std::uint64_t f = frames.first; f < frames.second && !earned(cost_, frames_.position()); ++f) {
+      const std::uint64_t payload = part.coded[f - frames.first].size() - kRecordTailBytes;
+      in_frame(f, [&] { check_earned(group, f, payload); });
+    }
+    require_earned(cost_, frames_.position());
+    description_.results = frames_.results();
+    if (!std::exchange(has_tables_, true)) use_tables(frames_.tables());
+  }
+
   StreamedFrames frames_;
   Plan::Cost cost_;  // of the parts so far
   bool has_tables_ = false;
@@ -57,7 +61,7 @@ class PipedContainer final : public ContainerReader {
 class FiledContainer final : public ContainerReader {
  public:
   FiledContainer(FileHead head, std::uint64_t cache_bytes)
-      : ContainerReader(std::move(head.header), head.minor),
+      : ContainerReader(std::move(head.header), head.minor, head.records.path()),
         frames_(std::move(head.records), header_, head.end),
         cache_(cache_bytes) {
     description_.results = frames_.results();
@@ -71,15 +75,10 @@ class FiledContainer final : public ContainerReader {
   const Tables& stored_tables() const override { return frames_.tables(); }
   void fetch(Part& part) override {
     if (!std::exchange(checked_, true)) check_cost();
-    fetch_from(frames_, part);
+    of_file([&] { fetch_from(frames_, part); });
   }
   void check_cost() const override {
-    Plan::Cost all;
-    for (const PlanGroup& group : header_.plan.groups) {
-      add_cost(group, group.first_frame, group.first_frame + group.frames, all);
-    }
-    if (!earned(all, frames_.file_bytes())) refuse_unearned();
-    require_earned(all, frames_.file_bytes());
+    of_file([&] { check_all(); });
   }
 
   void read(const Slice& slice, std::span<std::byte> out) override {
@@ -95,7 +94,7 @@ class FiledContainer final : public ContainerReader {
           continue;
         const Part& decoded = cache_.get(std::move(wanted), [this](Part& missing) {
           fetch(missing);
-          decode(missing);
+          expand(missing);
         });
         for (std::size_t i = 0; i < decoded.slices.size(); ++i) {
           if (const auto common = intersect(decoded.slices[i], slice)) {
@@ -107,6 +106,20 @@ class FiledContainer final : public ContainerReader {
   }
 
   KvzSummary summary() override {
+    return of_file([&] { return measured(); });
+  }
+
+ private:
+  void check_all() const {
+    Plan::Cost all;
+    for (const PlanGroup& group : header_.plan.groups) {
+      add_cost(group, group.first_frame, group.first_frame + group.frames, all);
+    }
+    if (!earned(all, frames_.file_bytes())) refuse_unearned();
+    require_earned(all, frames_.file_bytes());
+  }
+
+  KvzSummary measured() const {
     KvzSummary s = description_;
     s.file_bytes = frames_.file_bytes();
     for (std::size_t g = 0; g < s.groups.size(); ++g) {
@@ -123,7 +136,6 @@ class FiledContainer final : public ContainerReader {
     return s;
   }
 
- private:
   /// A frame too short for its values is damage, which is worse than a file that asks for much.
   void refuse_unearned() const {
     for (const PlanGroup& group : header_.plan.groups) {
@@ -142,14 +154,19 @@ class FiledContainer final : public ContainerReader {
 }  // namespace
 
 InputFile kvz_input(const std::string& path, FileKind kind) {
-  return InputFile(path, [&](InputStream& in) {
+  const Look look = [&](InputStream& in) {
     const ByteView first = in.peek(kPreludeBytes);
     Prelude prelude;
-    if (first.size() < prelude.size()) fail_in(path, ErrorCode::truncated, "{} bytes are no container", first.size());
+    if (first.size() < prelude.size()) {
+      fail_in(in.name(), ErrorCode::truncated, "{} bytes are no container", first.size());
+    }
     std::ranges::copy(first, prelude.begin());
-    in_file(path, [&] { check_prelude(prelude, kind, true); });
+    in_file(in.name(), [&] { check_prelude(prelude, kind, true); });
     return kUnbounded;
-  });
+  };
+  if (path != "-") return InputFile(path, look);
+  refuse_terminal(stdin_stream());
+  return InputFile::spool_stdin(look(stdin_stream()));
 }
 
 std::unique_ptr<KvzReader> open_kvz(const std::string& path) {

@@ -73,6 +73,26 @@ std::optional<Destination> container_of(const RecoverOptions& options) {
   return Destination(options.out, options.overwrite);
 }
 
+/// Values of the first tokens, which stand in the base.
+std::uint64_t values_in_base(const KvzHeader& header) {
+  std::uint64_t sum = 0;
+  for (std::size_t t = 0; header.base && t < header.dump.tensors.size(); ++t) {
+    const TensorInfo& info = header.dump.tensors[t];
+    const TensorRole& role = header.recognition.tensors[t];
+    if (role.role == Role::other) continue;
+    const std::size_t axis = growing_axis(info, role);
+    std::uint64_t values = header.base->tokens;
+    bool fits = true;
+    for (std::size_t d = 0; d < info.shape.size(); ++d) {
+      fits = fits && (d == axis || !__builtin_mul_overflow(values, info.shape[d], &values));
+    }
+    if (!fits || __builtin_add_overflow(sum, values, &sum)) {
+      fail(ErrorCode::limit, "its first {} tokens have more values than 64 bits can count", header.base->tokens);
+    }
+  }
+  return sum;
+}
+
 /// Where something is written, values must be left, unless `any`.
 KvzDamage recover(std::unique_ptr<SalvageReader> reader, const Tables& beside, const RecoverOptions& options,
                   std::optional<Destination> to, const Progress& progress, bool any = false) {
@@ -86,6 +106,7 @@ KvzDamage recover(std::unique_ptr<SalvageReader> reader, const Tables& beside, c
   for_each_part(*reader, prepare, take, options.threads, progress);
   KvzDamage damage = reader->damage();
   damage.base = reader->header().base;
+  damage.base_values = values_in_base(reader->header());
   if (!any && damage.values > 0 && damage.lost == damage.values) {
     if (!options.out.empty()) fail(ErrorCode::corrupt, "not one of its values is left");
     return damage;
@@ -241,6 +262,7 @@ KvzDamage recover_kvz(const std::string& path, const RecoverOptions& options, co
   Tables beside;
   if (!options.tables.empty()) beside = read_tables(options.tables);
   if (path == "-") {
+    refuse_terminal(stdin_stream());
     look_for_container(stdin_stream());
     return recover(open_salvage(stdin_stream(), {}, keeps_frames), beside, options, container_of(options), progress);
   }

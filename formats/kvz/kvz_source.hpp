@@ -27,6 +27,7 @@ inline constexpr std::uint64_t kRecordOverhead = kRecordHeaderBytes + kRecordTai
 class RecordFile {
  public:
   explicit RecordFile(InputFile file) : file_(std::move(file)) {}
+  const std::string& path() const { return file_.path(); }
   std::uint64_t size() const { return file_.size(); }
   void read_at(std::uint64_t offset, std::span<std::byte> out) const { file_.read_at(offset, out); }
   RecordHeader header_at(std::uint64_t offset) const;
@@ -47,6 +48,7 @@ class RecordStream {
   void expect_end();
   bool appended() const { return appended_; }
 
+  const std::string& name() const { return stream_->name(); }
   std::uint64_t position() const { return position_; }
   std::uint32_t count() const { return count_; }
   /// Of the stored checksums of all records but the last.

@@ -61,6 +61,12 @@ std::vector<std::string> lines_of(const KvzDamage& damage) {
   return lines;
 }
 
+/// Without the name of the file, which every line is about.
+std::string said_of(const Error& error, const std::string& path) {
+  if (error.file() != path) return error.what();
+  return error.where().empty() ? error.message() : error.where() + ": " + error.message();
+}
+
 }  // namespace
 
 std::vector<std::string> verify_kvz(const std::string& path, unsigned threads, const Progress& progress) {
@@ -83,7 +89,7 @@ std::vector<std::string> verify_kvz(const std::string& path, unsigned threads, c
   }
   // Most of what readers refuse is among what was found; what contradicts itself may be known to them alone.
   const auto known = [&](const std::string& line) { return line.ends_with(said->message()); };
-  if (std::none_of(lines.begin(), lines.end(), known)) lines.insert(lines.begin(), said->what());
+  if (std::none_of(lines.begin(), lines.end(), known)) lines.insert(lines.begin(), said_of(*said, again));
   return lines;
 }
 

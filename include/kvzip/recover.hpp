@@ -30,6 +30,7 @@ struct KvzDamage {
   std::vector<std::string> others;  // what else is wrong with the file; no value is lost by it
   std::uint64_t values = 0, lost = 0;
   std::optional<KvzBase> base{};  // whose first tokens come before these; of them nothing is read
+  std::uint64_t base_values = 0;  // of these tokens; not among `values`
 
   bool none() const { return holes.empty() && others.empty(); }
 };

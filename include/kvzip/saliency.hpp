@@ -8,6 +8,7 @@
 #include <map>
 #include <set>
 #include <span>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -41,7 +42,8 @@ struct SaliencyOptions {
   Source source = Source::any;
   /// What to ask in place of the dump's own queries; read by random access.
   DumpReader* queries = nullptr;
-  RecogniseOptions recognise{};  // of `queries`
+  std::string queries_name = "the dump of queries";  // what errors call it
+  RecogniseOptions recognise{};                      // of `queries`
   /// Of each head at most so many queries ask, evenly spaced; 0: all where that is little work, else 128.
   std::uint32_t queries_per_head = 0;
   unsigned threads = 0;  // 0 = all

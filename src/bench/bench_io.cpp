@@ -6,8 +6,10 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <chrono>
 #include <memory>
+#include <system_error>
 #include <tuple>
 
 #include "codec/fail.hpp"
@@ -16,6 +18,7 @@
 #include "formats/kvz/kvz_records.hpp"
 #include "formats/kvz/kvz_segments.hpp"
 #include "src/report/machine.hpp"
+#include "src/request/request.hpp"
 
 namespace kvzip::tool {
 namespace {
@@ -196,9 +199,8 @@ std::vector<Extent> extents_for(const std::vector<StoredFrame>& frames, TokenRan
 BenchIo bench_io(const std::string& path, TokenRange range, const Effort& effort) {
   const auto reader = open_reader(path);
   KvzReader* container = reader->traits().container;
-  if (container == nullptr || reader->traits().once) {
-    fail(ErrorCode::invalid_argument, "reads are measured of a container that is a file");
-  }
+  if (reader->traits().once) throw UsageError("reads are measured of a container that is a file, not a pipe");
+  if (container == nullptr) fail(ErrorCode::invalid_argument, "reads are measured of a container");
   if (container->description().unfinished > 0) {
     fail(ErrorCode::invalid_argument, "an append to it was not finished: the next one, or recover, takes that away");
   }
@@ -213,7 +215,8 @@ BenchIo bench_io(const std::string& path, TokenRange range, const Effort& effort
   const std::vector<StoredFrame> frames = sorted(stored.frames, other);
   const TemporaryFile aside(path);
   write_copy(*file, frames, *aside.sink());
-  if (::fdatasync(aside.descriptor()) != 0) fail(ErrorCode::io, "cannot write a copy beside it");
+  if (::fdatasync(aside.descriptor()) != 0)
+    fail(ErrorCode::io, "cannot write a copy beside it: {}", std::generic_category().message(errno));
   const InputFile copy = aside.input(path);
   const std::vector<StoredFrame> copied = packed(frames);
   const std::uint32_t layer = sorted(frames, FrameOrder::layer)[frames.size() / 2].layers.first;

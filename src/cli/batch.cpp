@@ -9,7 +9,9 @@
 #include <filesystem>
 #include <map>
 #include <new>
+#include <set>
 #include <thread>
+#include <utility>
 
 #include "formats/file.hpp"
 #include "src/cli/workers.hpp"
@@ -195,16 +197,24 @@ void check_level_words(const std::vector<std::string>& names) {
 void name_outputs(const Batch& batch, std::vector<BatchFile>& files,
                   const std::function<std::string(const std::string&)>& name) {
   std::map<std::string, std::string> inputs;  // by output
+  std::set<std::pair<std::uint64_t, std::uint64_t>> read;
+  for (const BatchFile& file : files) {
+    if (const auto id = identity_of_input(file.in)) read.emplace(id->device, id->inode);
+  }
   for (BatchFile& file : files) {
     if (file.failed) continue;
     if (file.in == "-" && !batch.folder.empty()) {
       throw UsageError("standard input has no name for a file in --output-dir: give one with -o");
     }
-    try {
+    const auto give_name = [&] {
       file.out = batch.folder.empty() ? name(file.in) : (fs::path(batch.folder) / name(file.below)).string();
-    } catch (const UsageError& error) {
-      if (!batch.keep_going) throw;
-      file.failed = Failure{kUsage, error.what()};
+      // One that is there may be another's input, which is still to be read.
+      const auto id = is_stream_output(file.out) ? std::nullopt : file_identity(file.out);
+      if (id && read.contains({id->device, id->inode}) && !is_done_before(batch, file)) fail_same_file(file.out);
+    };
+    if (!batch.keep_going) {
+      give_name();
+    } else if ((file.failed = failure_of(give_name))) {
       continue;
     }
     const auto [at, fresh] = inputs.try_emplace(fs::path(file.out).lexically_normal().string(), file.in);

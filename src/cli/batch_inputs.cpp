@@ -4,9 +4,8 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <fstream>
-#include <iostream>
 #include <set>
+#include <utility>
 
 #include "codec/fail.hpp"
 #include "codec/limits.hpp"
@@ -21,25 +20,28 @@ namespace {
 namespace fs = std::filesystem;
 
 std::vector<std::string> read_names(const std::string& path) {
-  std::ifstream file;
-  if (path != "-") file.open(path, std::ios::binary);
-  std::istream& in = path == "-" ? std::cin : file;
-  if (!in) fail_in(path, ErrorCode::io, "cannot read this list of names");
   std::vector<std::string> names;
-  std::vector<char> buffer(limits::kInputName);
+  std::string name;
   std::size_t bytes = 0;
-  while (in.getline(buffer.data(), static_cast<std::streamsize>(buffer.size()), '\0')) {
-    std::string name(buffer.data());
+  const auto end_name = [&] {
     bytes += name.size() + sizeof name;
     if (bytes > limits::kInputNames) fail_in(input_name(path), ErrorCode::limit, "too long for a list of names");
     if (name.empty()) throw UsageError(fmt::format("--files0-from {}: an empty name", path));
-    names.push_back(std::move(name));
-  }
-  if (in.bad()) fail_in(input_name(path), ErrorCode::io, "cannot read this list of names");
-  if (!in.eof()) {
-    fail_in(input_name(path), ErrorCode::limit, "a name of more than {} bytes; a zero byte ends each",
-            limits::kInputName - 1);
-  }
+    names.push_back(std::exchange(name, {}));
+  };
+  read_pieces(path, [&](std::string_view piece) {
+    while (!piece.empty()) {
+      const std::size_t end = piece.find('\0');
+      name += piece.substr(0, end);
+      if (name.size() >= limits::kInputName) {
+        fail_in(input_name(path), ErrorCode::limit, "a name of more than {} bytes; a zero byte ends each",
+                limits::kInputName - 1);
+      }
+      if (end != piece.npos) end_name();
+      piece.remove_prefix(end == piece.npos ? piece.size() : end + 1);
+    }
+  });
+  if (!name.empty()) end_name();  // a list that ends without a zero byte
   return names;
 }
 

@@ -37,6 +37,13 @@ class PageFormatter : public CLI::Formatter {
 
 }  // namespace
 
+std::optional<FileIdentity> identity_of_input(const std::string& path) {
+  if (path == "-") return file_identity("/dev/stdin");
+  const auto file = file_identity(path);
+  const auto all = file ? std::nullopt : collection_of(path);
+  return all ? file_identity(*all) : file;
+}
+
 ExitStatus exit_status(ErrorCode code) {
   switch (code) {
     case ErrorCode::corrupt:
@@ -180,11 +187,11 @@ void add_selecting(CLI::App& app, Selecting& selecting, const std::string& roles
   add_text(app, "--role", selecting.role, "ROLE", roles);
 }
 
-void refuse_same_file(const std::string& in, const std::string& out) {
-  if (in == "-" || is_stream_output(out)) return;
-  const auto source = file_identity(collection_of(in).value_or(in)), target = file_identity(out);
-  if (source && target && *source == *target) {
-    fail_in(out, ErrorCode::invalid_argument, "input and output are the same file");
+void refuse_same_file(const std::vector<std::string>& in, const std::string& out) {
+  const auto target = is_stream_output(out) ? std::nullopt : file_identity(out);
+  if (!target) return;
+  for (const std::string& path : in) {
+    if (identity_of_input(path) == target) fail_same_file(out);
   }
 }
 
@@ -199,6 +206,7 @@ void refuse_existing(const std::string& out, bool force) {
     error.add_file(out);
     throw error;
   }
+  if (!is_stream_output(out)) refuse_read_file(out);
 }
 
 std::string output_format(const std::string& path, const std::string& to) {

@@ -4,9 +4,11 @@
 
 #include <CLI/CLI.hpp>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "formats/file.hpp"
 #include "src/request/recognising.hpp"
 #include "src/request/request.hpp"
 #include "src/request/selecting.hpp"
@@ -70,9 +72,13 @@ void add_selecting(CLI::App& app, Selecting& selecting, const std::string& roles
 /// A line on standard error about what a file of this format and name will not say of the dump, if anything.
 void note_losses(std::string_view format, const Dump& dump, const std::string& path);
 
-/// fail(invalid_argument) when both names are the same file.
-void refuse_same_file(const std::string& in, const std::string& out);
-/// What the writer would refuse at the end of long work: a file of this name, unless it may be replaced.
+/// The file that is read for this name: of a member its collection, for "-" what standard input is redirected from.
+std::optional<FileIdentity> identity_of_input(const std::string& path);
+/// fail(invalid_argument) when the output is one of these files; names may be empty. What was read already the writer
+/// refuses by itself (keep_read_files()); this one does so before the work.
+void refuse_same_file(const std::vector<std::string>& in, const std::string& out);
+/// What the writer would refuse at the end of long work: a file of this name, unless it may be replaced, or one that
+/// was read.
 void refuse_existing(const std::string& out, bool force);
 /// The format to write: `to` when given, else the one of the extension.
 std::string output_format(const std::string& path, const std::string& to);

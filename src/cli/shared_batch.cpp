@@ -25,7 +25,7 @@ void name_members(const std::string& out, const Batch& batch, std::vector<BatchF
   Batch flat = batch;
   flat.folder = out;
   for (BatchFile& file : files) {
-    refuse_same_file(file.in, out);
+    refuse_same_file({file.in}, out);
     file.below = std::filesystem::path(file.below).filename().string();
   }
   name_outputs(flat, files, name);

@@ -142,6 +142,7 @@ LoadSource read_containers(const std::vector<std::string>& paths, std::uint64_t 
 }
 
 bool is_sweep_text(const std::string& path) {
+  if (path == "-") refuse_terminal(stdin_stream());
   if (path == "-") return true;  // containers need positions
   const auto bytes = stored_bytes(path);
   std::error_code ignored;

@@ -38,6 +38,7 @@ void SaliencySource::measure() {
   if (!queries_.empty() && choice_ != "proxy") {
     other = in_file(queries_, [&] { return open_reader(queries_); });
     options.queries = other.get();
+    options.queries_name = queries_;
   }
   if (choice_ == "proxy") options.source = SaliencyOptions::Source::proxy;
   if (choice_ == "queries") options.source = SaliencyOptions::Source::queries;

@@ -3,11 +3,11 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <fstream>
 
 #include "codec/limits.hpp"
 #include "codec/number.hpp"
 #include "codec/pipeline.hpp"
+#include "formats/file.hpp"
 
 namespace kvzip::tool {
 
@@ -64,14 +64,7 @@ std::string error_text(const Error& error) {
 }
 
 std::string read_rules_text(const std::string& path) {
-  std::ifstream in(path, std::ios::binary);
-  std::string text(limits::kRulesText + 1, '\0');
-  if (in) in.read(text.data(), static_cast<std::streamsize>(text.size()));
-  if (in.bad() || !in.is_open()) fail_in(path, ErrorCode::io, "cannot read this preset file");
-  text.resize(static_cast<std::size_t>(in.gcount()));
-  if (text.size() > limits::kRulesText)
-    fail_in(path, ErrorCode::limit, "more than {} bytes of text", limits::kRulesText);
-  return text;
+  return with_file(path, [&] { return read_text(path, limits::kRulesText, "a file of rules or a mask"); });
 }
 
 bool names_tables(std::string_view path) {

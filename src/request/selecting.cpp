@@ -43,6 +43,11 @@ void require_belonging(DumpReader& a, DumpReader& b, Belonging what, bool mix) {
     fail(ErrorCode::invalid_argument, "not of the same cache: they differ in {} (--mix goes on)", text);
 }
 
+void require_file(DumpReader& reader, std::string_view who) {
+  if (!reader.traits().once) return;
+  throw UsageError(fmt::format("{} reads a container more than once: give it as a file, not from a pipe", who));
+}
+
 DumpReader& form_in(const Dump& other, DumpReader& reader) {
   DumpReader* stored = stored_blocks(reader);
   if (stored == nullptr) return reader;

@@ -28,6 +28,8 @@ void note_quantised(DumpReader& reader);
 /// or positions.
 std::unique_ptr<DumpReader> open_inputs(const std::vector<std::string>& paths, bool mix = false,
                                         const Recognising& as = {});
+/// UsageError for a container from a pipe, whose frames come but once.
+void require_file(DumpReader& reader, std::string_view who);
 /// fail() where two files say that they do not belong together, unless `mix`.
 void require_belonging(DumpReader& a, DumpReader& b, Belonging what, bool mix);
 

@@ -17,6 +17,7 @@
 #include "src/measure/saliency_source.hpp"
 #include "src/report/progress.hpp"
 #include "src/request/request.hpp"
+#include "src/request/selecting.hpp"
 #include "src/sweep/sweep_rows.hpp"
 
 namespace kvzip::tool {
@@ -171,6 +172,7 @@ class DumpSweep {
         whole_(open_reader(path)),
         with_queries_(selected({Role::key, Role::value, Role::query})),
         meter_(*with_queries_, *with_queries_->recognition(), fidelity_options()) {
+    require_file(*whole_, "a sweep");
     code_before_split();
     for (const TensorInfo& info : reader_->dump().tensors) {
       out_.source_bytes += info.bytes();

@@ -53,7 +53,7 @@ cp all.kvz.tar nested/sub
 cp whole.kvz nested
 expect_status 0 kvzip decompress -q -r nested --output-dir mirrored --to safetensors
 cmp b.safetensors mirrored/sub/b.safetensors
-[ -e mirrored/whole ]
+[ -e mirrored/whole.safetensors ]
 expect_status 0 kvzip decompress -q all.kvz.tar/b.safetensors.kvz -o one.safetensors
 cmp b.safetensors one.safetensors
 expect_status 0 kvzip decompress -q all.kvz.tar/b.safetensors.kvz -o part.safetensors --tokens 30:50

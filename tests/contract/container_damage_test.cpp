@@ -142,7 +142,7 @@ TEST_CASE("damage to frames is reported frame by frame, by name and tokens") {
     FAIL("it was read");
   } catch (const Error& e) {
     CHECK(e.code() == ErrorCode::corrupt);
-    CHECK(std::string(e.what()) == "layers.0.key, tokens 16-31: its checksum does not match");
+    CHECK(std::string(e.what()) == file.path() + ": layers.0.key, tokens 16-31: its checksum does not match");
   }
 }
 

@@ -4,9 +4,13 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
+#include "codec/fail.hpp"
+#include "formats/borrowed_reader.hpp"
 #include "formats/folder.hpp"
 #include "formats/join.hpp"
 #include "formats/kvz/kvz.hpp"
@@ -250,8 +254,31 @@ TEST_CASE("join: real containers, by parts and by random access, and an error th
     test::values_of(*joined, 2);
     FAIL("no error");
   } catch (const Error& e) {
-    CHECK(std::string(e.what()).starts_with("b.safetensors: "));
+    CHECK(std::string(e.what()).starts_with(file_b.path() + ": "));  // a container knows its own
   }
+}
+
+TEST_CASE("join: an error that names no file gets the name of its input") {
+  class Torn final : public BorrowedReader {
+   public:
+    using BorrowedReader::BorrowedReader;
+    void read(const Slice&, std::span<std::byte>) override { fail(ErrorCode::corrupt, "torn"); }
+    void fetch(Part&) override { fail(ErrorCode::corrupt, "torn"); }
+  };
+  const auto first = test::sample_reader({test::sample_specs(3, 50)[1]});
+  const auto second = test::sample_reader({test::sample_specs(3, 50)[0], test::sample_specs(3, 50)[2]});
+  const auto joined = join(two(std::make_unique<BorrowedReader>(*first), std::make_unique<Torn>(*second)));
+  const auto text = [](const std::function<void()>& f) {
+    try {
+      f();
+    } catch (const Error& e) {
+      return std::string(e.what());
+    }
+    return std::string();
+  };
+  CHECK(text([&] { test::values_of(*joined, 2); }) == "b.safetensors: torn");
+  CHECK(text([&] { read_all(*joined, 1); }) == "b.safetensors: torn");
+  CHECK(text([&] { read_all(*joined, 0); }).empty());
 }
 
 TEST_CASE("join: frames of HDF5 files stay behind, and what stays behind is said") {
