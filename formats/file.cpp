@@ -261,6 +261,12 @@ std::string read_text(const std::string& path, std::uint64_t most, std::string_v
     text.resize(before + kCopyBytes);
     got = in.read(std::as_writable_bytes(std::span(text)).subspan(before));
     text.resize(before + got);
+    // What is no text, as a device that gives zeros, is not read up to the limit.
+    if (const std::size_t zero = text.find('\0', before); zero != text.npos) {
+      const auto end = text.begin() + static_cast<std::ptrdiff_t>(zero);
+      fail(ErrorCode::invalid_argument, "line {}: a zero byte, so this is not {}",
+           1 + std::count(text.begin(), end, '\n'), what);
+    }
     if (text.size() > most) fail(ErrorCode::limit, "too long for {}", what);
   }
   return text;

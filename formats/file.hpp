@@ -110,7 +110,8 @@ class InputFile {
   FileIdentity identity_;
 };
 
-/// The whole of a file, a pipe or (as "-") standard input; fail(limit) for more than `most` bytes, "too long for WHAT".
+/// The whole of a file, a pipe or (as "-") standard input; fail(limit) for more than `most` bytes, "too long for WHAT",
+/// and fail(invalid_argument) at the first zero byte.
 std::string read_text(const std::string& path, std::uint64_t most, std::string_view what);
 
 /// A descriptor read once from front to back, whose first bytes can be looked at before they are taken.

@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "codec/fail.hpp"
+#include "codec/nearest.hpp"
 #include "formats/file.hpp"
 #include "kvzip/container.hpp"
 #include "src/report/markup.hpp"
@@ -99,8 +100,13 @@ std::vector<bool> named_settings(const SweepDump& dump, const std::vector<std::s
   for (const std::string& name : names) {
     const auto at = std::find_if(dump.settings.begin(), dump.settings.end(),
                                  [&](const SettingResult& s) { return s.name == name; });
-    if (at == dump.settings.end())
-      fail(ErrorCode::invalid_argument, "the sweep has no setting '{}'", plain_text(name, 100));
+    if (at == dump.settings.end()) {
+      std::vector<std::string_view> known;
+      for (const SettingResult& s : dump.settings) known.emplace_back(s.name);
+      const std::string meant(nearest(name, known));
+      fail(ErrorCode::invalid_argument, "the sweep has no setting '{}'{}", plain_text(name, 100),
+           meant.empty() ? meant : fmt::format("; did you mean '{}'?", plain_text(meant, 100)));
+    }
     out[static_cast<std::size_t>(at - dump.settings.begin())] = true;
   }
   return out;
@@ -202,7 +208,7 @@ LoadSource sweep_levels(const Sweep& sweep, const SweepChoice& choice, std::uint
 }
 
 LoadSource read_sweep_levels(const std::string& path, const SweepChoice& choice, std::uint64_t chunk_tokens) {
-  constexpr std::uint64_t kMost = std::uint64_t{1} << 30;
+  constexpr std::uint64_t kMost = std::uint64_t{1} << 28;
   return in_file(path == "-" ? "standard input" : path,
                  [&] { return sweep_levels(read_sweep(read_text(path, kMost, "a sweep")), choice, chunk_tokens); });
 }
