@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "codec/fail.hpp"
+#include "codec/nearest.hpp"
 #include "codec/number.hpp"
 
 namespace kvzip {
@@ -42,7 +43,8 @@ class ParseVisitor : public FieldVisitor {
         return;
       }
     }
-    fail(ErrorCode::invalid_argument, "{}: {} is '{}'; it can be {}", component_, name, *text, fmt::join(names, ", "));
+    fail(ErrorCode::invalid_argument, "{}: {} is '{}'; it can be {}{}", component_, name, *text, fmt::join(names, ", "),
+         did_you_mean(*text, names));
   }
   void text(std::string_view name, std::string& value, std::string_view range, std::string_view) override {
     const auto* given = take(name);
@@ -59,8 +61,10 @@ class ParseVisitor : public FieldVisitor {
   }
   void finish() const {
     if (items_.empty()) return;
-    fail(ErrorCode::invalid_argument, "{} has no parameter '{}'; it has {}", component_, items_.begin()->first,
-         known_.empty() ? "none" : fmt::format("{}", fmt::join(known_, ", ")));
+    const std::string_view name = items_.begin()->first;
+    fail(ErrorCode::invalid_argument, "{} has no parameter '{}'; it has {}{}", component_, name,
+         known_.empty() ? "none" : fmt::format("{}", fmt::join(known_, ", ")),
+         did_you_mean(name, std::vector<std::string_view>(known_.begin(), known_.end())));
   }
 
  private:

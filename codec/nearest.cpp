@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <numeric>
 #include <utility>
 #include <vector>
@@ -44,6 +45,11 @@ std::string_view nearest(std::string_view typed, std::span<const std::string_vie
     if (d < least) least = d, best = word;
   }
   return best;
+}
+
+std::span<const std::string_view> role_words() {
+  static constexpr std::array<std::string_view, 5> kWords{"key", "value", "query", "kv", "other"};
+  return kWords;
 }
 
 std::string did_you_mean(std::string_view typed, std::span<const std::string_view> known) {

@@ -14,4 +14,7 @@ std::string_view nearest(std::string_view typed, std::span<const std::string_vie
 /// "; did you mean 'x'?", or nothing.
 std::string did_you_mean(std::string_view typed, std::span<const std::string_view> known);
 
+/// The roles of tensors, as people write them.
+std::span<const std::string_view> role_words();
+
 }  // namespace kvzip

@@ -62,7 +62,8 @@ void parse_scope(std::string_view text, Rule& rule) {
   } else if (role == "key" || role == "value" || role == "query" || role == "other") {
     rule.role = *parse_role(role);
   } else {
-    fail(ErrorCode::invalid_argument, "'{}' is not a role: key, value, kv, query or other", role);
+    fail(ErrorCode::invalid_argument, "'{}' is not a role: key, value, kv, query or other{}", role,
+         did_you_mean(role, role_words()));
   }
   if (slash == std::string_view::npos) return;
   if (scope == "head") {

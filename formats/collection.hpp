@@ -10,9 +10,12 @@
 #include <string_view>
 #include <vector>
 
+#include "codec/limits.hpp"
 #include "formats/file.hpp"
 
 namespace kvzip {
+
+inline constexpr std::size_t kMostMembers = limits::kCollectionMembers;
 
 struct CollectionMember {
   std::string name;

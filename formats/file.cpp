@@ -268,6 +268,12 @@ void read_pieces(const std::string& path, const std::function<void(std::string_v
 std::string read_text(const std::string& path, std::uint64_t most, std::string_view what) {
   std::string text;
   read_pieces(path, [&](std::string_view piece) {
+    // What is no text, as a device that gives zeros, is not read up to the limit.
+    if (const std::size_t zero = piece.find('\0'); zero != piece.npos) {
+      text += piece.substr(0, zero);
+      fail(ErrorCode::invalid_argument, "line {}: a zero byte, so this is not {}",
+           1 + std::count(text.begin(), text.end(), '\n'), what);
+    }
     text += piece;
     if (text.size() > most) fail(ErrorCode::limit, "too long for {}", what);
   });

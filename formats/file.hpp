@@ -118,7 +118,8 @@ class InputFile {
 
 /// A file, a pipe or (as "-") standard input from front to back, piece by piece; the last one may be empty.
 void read_pieces(const std::string& path, const std::function<void(std::string_view)>& take);
-/// The whole of a file, a pipe or (as "-") standard input; fail(limit) for more than `most` bytes, "too long for WHAT".
+/// The whole of a file, a pipe or (as "-") standard input;
+/// fail(limit) for more than `most` bytes, "too long for WHAT", and fail(invalid_argument) at the first zero byte.
 std::string read_text(const std::string& path, std::uint64_t most, std::string_view what);
 
 /// A descriptor read once from front to back, whose first bytes can be looked at before they are taken.

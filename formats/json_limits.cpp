@@ -48,7 +48,9 @@ void check_json_items(std::string_view text, std::string_view what) {
 void check_json(std::string_view text, std::string_view what) {
   const std::uint64_t bytes = 2 * text.size() + kItemBytes * count_items(text, what);
   void* all = ::operator new(bytes, std::nothrow);
-  if (all == nullptr) fail(ErrorCode::limit, "{}: it needs {} MB of memory", what, (bytes >> 20) + 1);
+  if (all == nullptr) {
+    throw Error(ErrorCode::limit, fmt::format("{}: it needs {} MB of memory", what, (bytes >> 20) + 1), Hint::memory);
+  }
   ::operator delete(all);
 }
 

@@ -5,6 +5,7 @@
 #include "formats/map_rules.hpp"
 
 #include "codec/fail.hpp"
+#include "codec/nearest.hpp"
 #include "formats/axes_choice.hpp"
 #include "formats/name_patterns.hpp"
 #include "kvzip/layout.hpp"
@@ -69,8 +70,8 @@ MapRule parse_map_rule(std::string_view text) {
   const std::size_t colon = target.find(':');
   const auto role = parse_role(target.substr(0, colon));
   if (!role) {
-    fail(ErrorCode::invalid_argument, "'{}': '{}' is not a role (key, value, query, kv, other); {}", text,
-         target.substr(0, colon), example);
+    fail(ErrorCode::invalid_argument, "'{}': '{}' is not a role (key, value, query, kv, other){}; {}", text,
+         target.substr(0, colon), did_you_mean(target.substr(0, colon), role_words()), example);
   }
   rule.role = *role;
   const std::string_view axes = colon == target.npos ? "" : target.substr(colon + 1);

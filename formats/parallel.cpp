@@ -24,14 +24,6 @@ namespace {
 constexpr rlim_t kDataOfThread = rlim_t{32} << 20;        // a stack and a few small tiles
 constexpr rlim_t kAddressesOfThread = rlim_t{192} << 20;  // and a heap of its own, most of it never touched
 
-/// Bytes of data that the process has (Linux, proc(5), statm).
-rlim_t held_data() {
-  std::ifstream in("/proc/self/statm");
-  rlim_t pages = 0;
-  for (int field = 0; field < 6; ++field) in >> pages;
-  return in ? pages * static_cast<rlim_t>(::sysconf(_SC_PAGESIZE)) : 0;
-}
-
 unsigned room_for(unsigned threads, decltype(RLIMIT_AS) resource, rlim_t held, rlim_t each) {
   rlimit limit{};
   if (::getrlimit(resource, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) return threads;
@@ -74,6 +66,13 @@ unsigned threads_to_start(unsigned wanted) {
 }
 
 }  // namespace
+
+std::uint64_t held_data() {
+  std::ifstream in("/proc/self/statm");
+  std::uint64_t pages = 0;
+  for (int field = 0; field < 6; ++field) in >> pages;
+  return in ? pages * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE)) : 0;
+}
 
 unsigned threads_to_use(unsigned wanted, std::uint64_t each) {
   constexpr unsigned kMost = 256;

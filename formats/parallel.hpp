@@ -8,6 +8,9 @@
 
 namespace kvzip {
 
+/// Bytes of data that the process has, as RLIMIT_DATA counts them (Linux, proc(5), statm); 0 where that is not known.
+std::uint64_t held_data();
+
 /// Threads for a request of so many (0 = all): at most 256, and fewer where limits of memory (setrlimit) or of
 /// processes leave no room for more. What starts threads would end the process when one cannot be had. `each`: bytes
 /// that a thread needs, if that is known to be much.

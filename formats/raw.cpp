@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "codec/fail.hpp"
+#include "codec/nearest.hpp"
 #include "codec/number.hpp"
 #include "formats/axes_choice.hpp"
 #include "formats/placed.hpp"
@@ -80,7 +81,8 @@ RawLayout parse_raw(std::string_view text) {
   RawLayout out;
   const auto role = parse_role(parts[0]);
   if (!role || *role == Role::other || *role == Role::query) {
-    fail(ErrorCode::invalid_argument, "'{}': '{}' is not key, value or kv; {}", text, parts[0], kExample);
+    fail(ErrorCode::invalid_argument, "'{}': '{}' is not key, value or kv{}; {}", text, parts[0],
+         did_you_mean(parts[0], role_words()), kExample);
   }
   out.role = *role;
   if (const std::string problem = axes_problem(parts[1]); !problem.empty()) {

@@ -104,7 +104,11 @@ class Measuring {
   Saliency run(HeadMap heads) {
     std::erase_if(heads, [](const auto& layer) { return !pairs_up(layer.second); });
     positions_ = TokenPositions(dump_, heads, model_.rope.first_position, TokenPositions::Odd::ignore, places_.first);
-    for (const auto& [layer, place] : heads) measure(layer, place);
+    std::uint64_t done = 0;
+    for (const auto& [layer, place] : heads) {
+      measure(layer, place);
+      if (options_.progress) options_.progress(++done, heads.size());
+    }
     Saliency out;
     out.from_queries = asked_;
     out.by_proxy = by_proxy_;

@@ -2,6 +2,7 @@
 #include <limits>
 
 #include "codec/fail.hpp"
+#include "codec/nearest.hpp"
 #include "codec/number.hpp"
 #include "formats/selection.hpp"
 
@@ -48,7 +49,8 @@ Selection parse_selection(std::string_view layers, std::string_view tokens, std:
     const auto role = parse_role(rest.substr(0, comma));
     if (!role || comma + 1 == rest.size()) {
       fail(ErrorCode::invalid_argument,
-           "roles '{}': expected roles of key, value, query, kv, other, for example key,value", roles);
+           "roles '{}': expected roles of key, value, query, kv, other, for example key,value{}", roles,
+           did_you_mean(rest.substr(0, comma), role_words()));
     }
     selection.roles.push_back(*role);
     rest = comma == rest.npos ? std::string_view{} : rest.substr(comma + 1);

@@ -2,6 +2,7 @@
 #include "formats/tensor_views.hpp"
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cmath>
 #include <set>
@@ -10,6 +11,7 @@
 #include "codec/fail.hpp"
 #include "codec/kernels/hadamard.hpp"
 #include "codec/limits.hpp"
+#include "codec/nearest.hpp"
 #include "codec/number.hpp"
 #include "formats/boxes.hpp"
 #include "formats/left_out.hpp"
@@ -193,6 +195,8 @@ std::size_t role_at(std::string_view text) {
 void take_field(std::string_view field, TensorView& view) {
   const std::size_t equals = std::min(field.find('='), field.size());
   const std::string_view name = field.substr(0, equals), value = field.substr(std::min(equals + 1, field.size()));
+  constexpr std::array<std::string_view, 5> kNames{"dtype", "halves", "hadamard", "layer", "name"};
+  const bool known = std::ranges::find(kNames, name) != kNames.end();
   if (name == "dtype") {
     view.dtype = dtype_called(value);
     if (view.dtype) return;
@@ -212,7 +216,8 @@ void take_field(std::string_view field, TensorView& view) {
     return;
   }
   fail(ErrorCode::invalid_argument,
-       "'{}' is none of dtype=TYPE, halves, hadamard=N (a power of two from 64 on), layer=N and name=NAME", field);
+       "'{}' is none of dtype=TYPE, halves, hadamard=N (a power of two from 64 on), layer=N and name=NAME{}", field,
+       known ? std::string() : did_you_mean(name, kNames));
 }
 
 }  // namespace

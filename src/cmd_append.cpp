@@ -120,7 +120,8 @@ int append(const AppendArguments& o) {
       tokens = tokens_of(container->dump(), *container->recognition());
       bytes = std::filesystem::file_size(o.container);
     }
-    SaliencySource saliency(*reader, roles, {}, {}, recognise_options(o.recognising), o.common.threads);
+    SaliencySource saliency(*reader, roles, {}, {}, recognise_options(o.recognising), o.common.threads,
+                            progress_when_called("saliency", !o.common.quiet, "layers"));
     options.saliency = saliency.of(options.rules);
     std::uint64_t after = 0;
     {

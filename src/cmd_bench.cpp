@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
 #include <memory>
 
 #include "codec/fail.hpp"
 #include "codec/kernels/instruction_set.hpp"
+#include "codec/nearest.hpp"
 #include "src/bench/bench_io.hpp"
 #include "src/bench/bench_report.hpp"
 #include "src/commands.hpp"
@@ -36,12 +38,14 @@ std::vector<Setting> wanted_codecs(const BenchArguments& o) {
 
 void choose_instruction_set(const std::string& name) {
   if (name.empty()) return;
-  std::string known;
-  for (const kernels::InstructionSet& set : kernels::instruction_sets()) {
+  std::vector<std::string_view> known;
+  const std::vector<kernels::InstructionSet> sets = kernels::instruction_sets();
+  for (const kernels::InstructionSet& set : sets) {
     if (set.name == name) return kernels::use_instruction_set(set.id);
-    known += fmt::format("{}{}", known.empty() ? "" : ", ", set.name);
+    known.emplace_back(set.name);
   }
-  throw UsageError(fmt::format("--target {}: this machine and build have {}", name, known));
+  throw UsageError(fmt::format("--target {}: this machine and build have {}{}", name, fmt::join(known, ", "),
+                               did_you_mean(name, known)));
 }
 
 void forget_bytes(Measured& measured) {
@@ -49,16 +53,16 @@ void forget_bytes(Measured& measured) {
   measured.decoded = {};
 }
 
-BenchRow bench_peer(const std::string& name, std::unique_ptr<Codec> codec, const Effort& effort) {
-  BenchRow row{name, "peer", measure(*codec, effort), {}, 0, {}};
+BenchRow bench_peer(const std::string& name, std::unique_ptr<Codec> codec, const Effort& effort, const Share& told) {
+  BenchRow row{name, "peer", measure(*codec, effort, told), {}, 0, {}};
   for (const Bytes& coded : row.measured.coded) row.coded_bytes += coded.size();
   forget_bytes(row.measured);
   return row;
 }
 
-BenchRow bench_rules(const Setting& wanted, DumpReader& reader, const BenchArguments& o) {
+BenchRow bench_rules(const Setting& wanted, DumpReader& reader, const BenchArguments& o, const Share& told) {
   TiledDump dump(reader, *reader.recognition(), wanted.rules, parse_chunk_tokens(o.chunk_tokens));
-  BenchRow row{wanted.rules.name, wanted.kind, measure(dump, o.effort), dump.steps(), 0, {}};
+  BenchRow row{wanted.rules.name, wanted.kind, measure(dump, o.effort, told), dump.steps(), 0, {}};
   row.errors = dump.errors(row.measured.decoded);
   row.coded_bytes = dump.file_bytes(row.measured.coded, row.measured.decoded);
   forget_bytes(row.measured);
@@ -77,17 +81,21 @@ BenchFile bench_file(const BenchArguments& o, const std::string& path, const std
   ProgressLine line("bench " + file.name, !o.common.quiet);
   const Progress progress = line.callback();
   const std::size_t rows = codecs.size() + 3;
-  const auto add = [&](BenchRow row) {
-    file.rows.push_back(std::move(row));
-    if (progress) progress(file.rows.size() * file.bytes, rows * file.bytes);
-  };
+  Share told;
+  if (progress) {
+    told = [&](double share) {
+      const auto bytes = static_cast<std::uint64_t>(share * static_cast<double>(file.bytes));
+      progress(file.rows.size() * file.bytes + std::min(bytes, file.bytes), rows * file.bytes);
+    };
+  }
+  const auto add = [&](BenchRow row) { file.rows.push_back(std::move(row)); };
   {
     const std::vector<Bytes> tensors = read_tensors(*reader);
-    add(bench_peer(kCopyName, make_copy(tensors), o.effort));
-    add(bench_peer(kPeerName, make_zstd_peer(tensors, 1), o.effort));
-    add(bench_peer("zstd -3", make_zstd_peer(tensors, 3), o.effort));
+    add(bench_peer(kCopyName, make_copy(tensors), o.effort, told));
+    add(bench_peer(kPeerName, make_zstd_peer(tensors, 1), o.effort, told));
+    add(bench_peer("zstd -3", make_zstd_peer(tensors, 3), o.effort, told));
   }
-  for (const Setting& wanted : codecs) add(bench_rules(wanted, *reader, o));
+  for (const Setting& wanted : codecs) add(bench_rules(wanted, *reader, o, told));
   return file;
 }
 
@@ -114,7 +122,9 @@ int bench_reads(const BenchArguments& o) {
   }
   std::vector<BenchIo> files;
   for (const std::string& path : o.files) {
-    files.push_back(with_file(path, [&] { return bench_io(path, parts.tokens.value_or(TokenRange{}), o.effort); }));
+    ProgressLine line("bench " + input_name(path), !o.common.quiet, "reads");
+    files.push_back(with_file(
+        path, [&] { return bench_io(path, parts.tokens.value_or(TokenRange{}), o.effort, line.callback()); }));
   }
   if (o.json) {
     print_json(bench_io_json(files));
@@ -125,6 +135,7 @@ int bench_reads(const BenchArguments& o) {
 }
 
 int bench(const BenchArguments& o) {
+  keep_progress_apart();
   if (o.io) return bench_reads(o);
   if (o.json + o.csv + o.markdown > 1) throw UsageError("--json, --csv and --markdown: choose one");
   const std::vector<Setting> codecs = wanted_codecs(o);
@@ -177,6 +188,7 @@ void add_bench(CLI::App& app, Action& action) {
   add_selecting(*command, o->selecting, "these roles, instead of key,value");
   add_recognising(*command, o->recognising);
   command->add_flag("-q,--quiet", o->common.quiet, "say nothing but errors");
+  add_progress(*command);
   command->callback([o, &action] { action = [o] { return bench(*o); }; });
 }
 

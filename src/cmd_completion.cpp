@@ -3,15 +3,19 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "codec/kernels/instruction_set.hpp"
+#include "kvzip/components.hpp"
 #include "kvzip/io.hpp"
 #include "kvzip/rules.hpp"
 #include "src/commands.hpp"
 #include "src/report/report.hpp"
+#include "src/sweep/sweep.hpp"
 
 namespace kvzip::tool {
 namespace {
@@ -19,15 +23,36 @@ namespace {
 struct Word {
   std::string name, help;
   bool value = false;                // something follows
-  std::vector<std::string> choices;  // what may follow; empty = a file or anything
+  std::vector<std::string> choices;  // what may follow
+  bool files = false;                // a file may follow, too
+  bool pipeline = false;             // the choices are stages and coders, with commas between
 };
 
 std::string first_line(const std::string& text) {
   return text.substr(0, text.find('\n'));
 }
 
+bool is_pipeline(std::string_view option) {
+  return option == "--key" || option == "--value" || option == "--pipeline";
+}
+
+std::vector<ComponentDoc> components() {
+  std::vector<ComponentDoc> out = describe_stages(), coders = describe_coders();
+  out.insert(out.end(), coders.begin(), coders.end());
+  return out;
+}
+
 std::vector<std::string> choices_of(std::string_view option) {
   std::vector<std::string> out;
+  if (is_pipeline(option)) {
+    for (const ComponentDoc& component : components()) out.push_back(component.name);
+  } else if (option == "--measure") {
+    for (const Measure& measure : measures()) out.emplace_back(measure.id);
+  } else if (option == "--target") {
+    for (const kernels::InstructionSet& set : kernels::instruction_sets()) out.emplace_back(set.name);
+  } else if (option == "--memlimit") {
+    out = {"512M", "1G", "4G", "16G", "50%", "none"};
+  }
   if (option == "--preset" || option == "--presets") {
     for (const PresetText& preset : builtin_presets()) out.emplace_back(preset.name);
   } else if (option == "--to") {
@@ -54,6 +79,13 @@ std::vector<std::string> members_of(const CLI::Option& option) {
     at = comma + 1;
   }
   return out;
+}
+
+/// By what the help calls the value.
+bool takes_files(const CLI::Option& option) {
+  const std::string& value = option.get_option_text();
+  constexpr std::array<std::string_view, 7> kFiles{"FILE", "DIR", "OUT", "PATH", "DUMP", "TRACE", "LIST|all"};
+  return std::ranges::any_of(kFiles, [&](std::string_view word) { return value.find(word) != value.npos; });
 }
 
 /// What the command's arguments without a name can be, where that is a list of words.
@@ -86,8 +118,9 @@ std::vector<Word> options_of(const CLI::App& app) {
     for (std::string& name : names) {
       std::vector<std::string> choices = members_of(*option);
       if (choices.empty()) choices = choices_of(name);
+      const bool pipeline = is_pipeline(name);
       out.push_back({std::move(name), first_line(option->get_description()), option->get_items_expected_max() > 0,
-                     std::move(choices)});
+                     std::move(choices), takes_files(*option), pipeline});
     }
   }
   return out;
@@ -110,6 +143,28 @@ std::string shell_quoted(std::string_view text) {
   return out + "'";
 }
 
+/// A case of bash's that completes what follows an option; none where that may be any file.
+std::string bash_value(const std::string& command, const Word& option) {
+  if (!option.value || (option.files && option.choices.empty())) return {};
+  std::string does;
+  if (!option.choices.empty()) {
+    does = fmt::format("{} '{}'{}", option.pipeline ? "_kvzip_pipeline" : "_kvzip_words",
+                       fmt::join(option.choices, " "), option.files ? " && " : "; ");
+  }
+  return fmt::format("    {}:{}) {}return ;;\n", command, option.name, does);
+}
+
+/// What stages and coders have, each a case of bash's.
+std::string bash_fields() {
+  std::string out;
+  for (const ComponentDoc& component : components()) {
+    std::string names;
+    for (const FieldDoc& field : component.fields) names += (names.empty() ? "" : " ") + field.name + "=";
+    if (!names.empty()) out += fmt::format("    {}) _kvzip_words '{}' ;;\n", component.name, names);
+  }
+  return out;
+}
+
 std::string bash(const CLI::App& app) {
   std::string commands, cases, values;
   for (const CLI::App* command : commands_of(app)) {
@@ -118,25 +173,38 @@ std::string bash(const CLI::App& app) {
     const std::vector<std::string> operands = operand_choices(*command);
     cases += fmt::format("    {}) words='{}' operands='{}' ;;\n", command->get_name(), names_of(options),
                          fmt::join(operands, " "));
-    for (const Word& option : options) {
-      if (option.choices.empty()) continue;
-      values += fmt::format("    {}:{}) _kvzip_words '{}' && return ;;\n", command->get_name(), option.name,
-                            fmt::join(option.choices, " "));
-    }
+    for (const Word& option : options) values += bash_value(command->get_name(), option);
   }
   return fmt::format(R"(# bash completion of kvzip: source <(kvzip completion bash)
-# What the current word, or what follows its last comma, becomes: one of these.
+# What the current word, or what follows its last comma, becomes: one of these that is not before it.
 _kvzip_words() {{
-  local before=''
+  local before='' left='' word
   [[ $cur != *,* ]] || before=${{cur%,*}},
-  mapfile -t COMPREPLY < <(compgen -P "$before" -W "$1" -- "${{cur#"$before"}}")
+  for word in $1; do
+    [[ ,$before == *",$word,"* ]] || left+=" $word"
+  done
+  mapfile -t COMPREPLY < <(compgen -P "$before" -W "$left" -- "${{cur#"$before"}}")
   ((${{#COMPREPLY[@]}} > 0))
 }}
+# A stage or coder, or behind its colon what it has.
+_kvzip_pipeline() {{
+  local part=${{value##*,}}
+  [[ $part == *:* ]] || {{ _kvzip_words "$1" && return; }}
+  [[ $part == *:* && ${{part##*:}} != *=* ]] || return
+  compopt -o nospace 2>/dev/null
+  case ${{part%%:*}} in
+{5}  esac
+}}
 _kvzip() {{
-  local cur=${{COMP_WORDS[COMP_CWORD]}} prev=${{COMP_WORDS[COMP_CWORD - 1]}} command='' words='' operands='' word
-  # An equals sign is a word of its own.
-  [[ $cur != = ]] || cur=''
-  [[ $prev != = ]] || prev=${{COMP_WORDS[COMP_CWORD - 2]}}
+  local cur=${{COMP_WORDS[COMP_CWORD]}} at=$COMP_CWORD prev value='' command='' words='' operands='' word
+  # Colons and equals signs are words of their own.
+  while ((at > 1)) && [[ ${{COMP_WORDS[at]}} == [:=] || ${{COMP_WORDS[at - 1]}} == [:=] ]]; do
+    value=${{COMP_WORDS[at]}}$value
+    at=$((at - 1))
+  done
+  value=${{COMP_WORDS[at]}}$value prev=${{COMP_WORDS[at - 1]}}
+  [[ $value != --*=* ]] || prev=${{value%%=*}} value=${{value#*=}}
+  [[ $cur != [:=] ]] || cur=''
   for word in "${{COMP_WORDS[@]:1:COMP_CWORD-1}}"; do
     case $word in
       --*) continue ;;
@@ -164,7 +232,7 @@ _kvzip() {{
 }}
 complete -o filenames -F _kvzip kvzip
 )",
-                     commands, values, cases, names_of(options_of(app)), names_of(words_before()));
+                     commands, values, cases, names_of(options_of(app)), names_of(words_before()), bash_fields());
 }
 
 /// An option as _arguments takes it: '--preset[how to code]:value:(a b)'.
@@ -172,7 +240,7 @@ std::string zsh_option(const Word& option) {
   std::string help;
   for (const char c : option.help) help += c == '[' || c == ']' || c == ':' ? std::string("\\") + c : std::string(1, c);
   std::string out = fmt::format("*{}[{}]", option.name, help);
-  if (option.value && option.choices.empty()) out += ":value:_files";
+  if (option.value && option.choices.empty()) out += option.files ? ":value:_files" : ":value: ";
   if (!option.choices.empty()) out += fmt::format(":value:({})", fmt::join(option.choices, " "));
   return shell_quoted(out);
 }
@@ -225,7 +293,7 @@ std::string fish(const CLI::App& app) {
       const bool longer = option.name.starts_with("--");
       out += fmt::format("complete -c kvzip -n '__fish_seen_subcommand_from {}' -{} {} -d {}", command->get_name(),
                          longer ? "l" : "s", option.name.substr(longer ? 2 : 1), shell_quoted(option.help));
-      if (option.value) out += " -r";
+      if (option.value) out += option.files ? " -r" : " -x";
       if (!option.choices.empty()) out += fmt::format(" -a '{}'", fmt::join(option.choices, " "));
       out += "\n";
     }
@@ -241,7 +309,7 @@ void add_completion(CLI::App& app, Action& action) {
                         "  kvzip completion bash >kvzip.bash && source kvzip.bash\n"
                         "  kvzip completion fish >~/.config/fish/completions/kvzip.fish"});
   auto shell = std::make_shared<std::string>();
-  command->add_option("SHELL", *shell, "whose language")->required()->check(CLI::IsMember({"bash", "zsh", "fish"}));
+  command->add_option("SHELL", *shell, "whose language")->required()->check(one_of({"bash", "zsh", "fish"}));
   command->callback([shell, &app, &action] {
     action = [shell, &app] {
       print(*shell == "bash" ? bash(app) : *shell == "zsh" ? zsh(app) : fish(app));

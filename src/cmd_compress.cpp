@@ -199,8 +199,13 @@ void write_container(const CompressArguments& o, const Job& job, DumpReader& rea
   write(*create_kvz_writer(aside.sink(), reader.dump(), recognition, options));
   const auto again = open_kvz(aside.input(job.out));
   again->use_tables(options.tables.beside);
+  KvzPages pages;
+  {
+    ProgressLine progress("pages", !o.common.quiet, "layers");
+    pages = digest_pages(*again, recognition, o.pages, progress.callback());
+  }
   OutputFile out(job.out, o.common.force);
-  add_kvz_pages(aside.input(job.out), digest_pages(*again, recognition, o.pages), out);
+  add_kvz_pages(aside.input(job.out), pages, out);
   out.finish();
 }
 
@@ -240,12 +245,14 @@ Outcome compress_job(const CompressArguments& o, const Job& job, KvzOptions opti
   std::unique_ptr<DumpReader> whole;  // where `reader` is a part of it
   if (base != nullptr) {
     const auto open = [&](const std::string& in) { return open_whole(o, in, options.user); };
-    whole = share_prefix(*base, open, reader, recognition, options, outcome);
+    ProgressLine progress("comparing with " + base->in, !o.common.quiet, "tensors");
+    whole = share_prefix(*base, open, reader, recognition, options, outcome, progress.callback());
   }
   const auto with_queries = open_with_queries(o, job, options.user);
   SaliencySource saliency(with_queries ? *with_queries : *reader,
                           with_queries ? *with_queries->recognition() : recognition, o.saliency, o.fidelity.queries,
-                          fidelity.recognise, o.common.threads);
+                          fidelity.recognise, o.common.threads,
+                          progress_when_called("saliency", !o.common.quiet, "layers"));
   if (!o.goals.empty() && !reach_target(o, job, *reader, recognition, fidelity, saliency, options)) {
     outcome.status = kMissed;
   }
@@ -261,7 +268,10 @@ Outcome compress_job(const CompressArguments& o, const Job& job, KvzOptions opti
   DumpReader& source = blocks != nullptr ? *blocks : *reader;
   recognising.say = recognising.strict = recognising.some = false;
   const Recognition stored = blocks != nullptr ? recognise_input(source, recognising, options.user) : recognition;
-  if (!source.traits().once && !by_tokens) fit_options(source, stored, options, o.common.threads);
+  if (!source.traits().once && !by_tokens) {
+    ProgressLine progress("tables", !o.common.quiet, "tables");
+    fit_options(source, stored, options, o.common.threads, progress.callback());
+  }
   write_container(o, job, source, stored, options);
   outcome.source_bytes = tensor_bytes((whole ? *whole : source).dump());
   if (!is_stream_output(job.out)) outcome.file_bytes = stored_bytes(job.out);
@@ -271,7 +281,7 @@ Outcome compress_job(const CompressArguments& o, const Job& job, KvzOptions opti
       note("nothing was recognised as key or value, so everything was stored losslessly");
   }
   // Later dumps are compared with those that they share tokens with.
-  if (o.remove && !o.share && outcome.status == kDone) remove_inputs(job.in, to_remove, job.out, o.common.threads);
+  if (o.remove && !o.share && outcome.status == kDone) remove_inputs(job.in, to_remove, job.out, o.common);
   return outcome;
 }
 
@@ -361,7 +371,7 @@ void add_compress(CLI::App& app, Action& action) {
       ->check(CLI::Range(1u, limits::kPageTokens));
   add_order(*command, o->order);
   add_text(*command, "--saliency", o->saliency, "SOURCE", "which tokens matter: queries, proxy or none")
-      ->check(CLI::IsMember({"queries", "proxy", "none"}));
+      ->check(one_of({"queries", "proxy", "none"}));
   add_text(*command, "--tables", o->tables, "FILE", "tables (.kvzd) that pipelines name, as klt:basis=NAME");
   add_texts(*command, "--meta", o->recognising.meta, "KEY=VALUE",
             "stored in OUT, and used for IN's metadata (axes=HTD)");

@@ -161,14 +161,15 @@ void plot(const InspectArguments& o, const std::string& name, DumpReader& reader
   write_picture(o.plot, plot_layers(title, roles, plot_format(o.plot)), o.common.force);
 }
 
-void show_json(const InspectArguments& o, const Json& json) {
+void show_json(const InspectArguments& o, const std::string& name, Json json) {
+  add_bytes_of_name(json, "file", name);
   o.many ? print_json_line(json) : print_json(json);
 }
 
 int inspect_tables(const InspectArguments& o, const std::string& file, const std::string& name) {
   const Tables tables = load_tables(file);
   if (o.json) {
-    show_json(o, {{"schema", 1}, {"file", name}, {"kind", "kvzd"}, {"tables", tables_json(tables)}});
+    show_json(o, name, {{"schema", 1}, {"file", name}, {"kind", "kvzd"}, {"tables", tables_json(tables)}});
   } else {
     print(fmt::format("{}: {} tables\n\n{}", printable(name), tables.all().size(), tables_text(tables)));
   }
@@ -200,7 +201,7 @@ int inspect_file(const InspectArguments& o, const std::string& file) {
       }
       const Tables* tables = once ? nullptr : &kvz->stored_tables();
       if (o.json) {
-        show_json(o, container_json(name, reader->dump(), recognition, summary, tables));
+        show_json(o, name, container_json(name, reader->dump(), recognition, summary, tables));
       } else {
         print(container_text(name, reader->dump(), recognition, summary, tables, all) +
               (once ? "" : decoding_text(name)));
@@ -208,7 +209,7 @@ int inspect_file(const InspectArguments& o, const std::string& file) {
     } else if (!o.plot.empty()) {
       throw UsageError("--plot draws what a container's layers take; this is a dump");
     } else if (o.json) {
-      show_json(o, dump_json(name, reader->dump(), recognition));
+      show_json(o, name, dump_json(name, reader->dump(), recognition));
     } else {
       print(dump_text(name, reader->dump(), recognition, all));
     }
@@ -237,7 +238,8 @@ int inspect_collection(const InspectArguments& o, const std::string& file) {
   });
   const std::uint64_t bytes = stored_bytes(file).value_or(0);
   if (o.json) {
-    print_json({{"schema", 1}, {"file", file}, {"kind", "collection"}, {"file_bytes", bytes}, {"members", list}});
+    show_json(o, file,
+              {{"schema", 1}, {"file", file}, {"kind", "collection"}, {"file_bytes", bytes}, {"members", list}});
   } else {
     print(
         fmt::format("{}: a collection of containers ({}), {}\n\n{}\nto decode: kvzip decompress {} --output-dir DIR\n",
@@ -260,6 +262,7 @@ int inspect_each(InspectArguments o, const std::vector<std::string>& files) {
 }
 
 int inspect(const InspectArguments& o) {
+  keep_progress_apart();
   if (o.why && o.json) throw UsageError("--why and --json: choose one, the JSON has the reasons, too");
   if (o.plot.empty() && !o.original.empty()) throw UsageError("--original goes with --plot");
   if (!o.plot.empty()) {
@@ -299,6 +302,7 @@ void add_inspect(CLI::App& app, Action& action) {
   add_views(*command, o->recognising);
   add_trust(*command);
   command->add_flag("-v,--verbose", o->common.verbose, "every tensor, even when there are many");
+  add_progress(*command);
   command->callback([o, &action] {
     if (o->files.empty()) o->files.push_back(piped_input("FILE"));
     action = [o] { return inspect(*o); };

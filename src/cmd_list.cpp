@@ -86,7 +86,7 @@ void add_list(CLI::App& app, Action& action) {
                                         "  kvzip list presets\n"
                                         "  kvzip list presets -v | less"});
   auto o = std::make_shared<ListArguments>();
-  command->add_option("WHAT", o->what, "one section")->check(CLI::IsMember({"stages", "coders", "presets", "formats"}));
+  command->add_option("WHAT", o->what, "one section")->check(one_of({"stages", "coders", "presets", "formats"}));
   command->add_flag("-v,--verbose", o->common.verbose, "with presets: their texts");
   command->callback([o, &action] { action = [o] { return list(*o); }; });
 }

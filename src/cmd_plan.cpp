@@ -206,7 +206,7 @@ void add_plan(CLI::App& app, Action& action) {
       ->option_text("N")
       ->check(CLI::Range(std::uint64_t{1}, std::uint64_t{1} << 48));
   add_text(*command, "--policy", o->policy, "NAME", "paper, equal-split or both (default)")
-      ->check(CLI::IsMember({"paper", "equal-split", "both"}));
+      ->check(one_of({"paper", "equal-split", "both"}));
   number("--initial-mbps", o->initial_mbps, "X", "Mbit/s expected before the first chunk");
   number("--decode-mbs", o->decode_mbs, "X", "MB/s of source bytes when decoding");
   add_text(*command, "--measure", o->measure, "NAME", "of a sweep: what quality is");

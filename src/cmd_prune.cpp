@@ -98,7 +98,7 @@ Kept choose(const PruneArguments& o, DumpReader& reader, const Recognition& role
   scoring.keyformer = o.policy() == Policy::keyformer;
   scoring.seed = o.seed;
   scoring.threads = o.common.threads;
-  ProgressLine progress("scores", !o.common.quiet);
+  ProgressLine progress("scores", !o.common.quiet, "layers");
   const auto scores = score_tokens(asking, scoring, progress.callback());
   if (o.policy() == Policy::kvmerger) return keep_by_merging(reader, asking.layers(), scores, o.by(), budget);
   return keep_by_scores(scores, o.by(), budget);
@@ -179,9 +179,9 @@ void add_prune(CLI::App& app, Action& action) {
   add_text(*command, "--to", o->to, "FORMAT", "safetensors, hdf5, npz or npy, whatever OUT is called");
   add_text(*command, "--keep", o->keep, "N|P%", "tokens that stay, of each list");
   add_text(*command, "--policy", o->policy_name, "NAME", "h2o (default), keyformer, kvmerger or streaming")
-      ->check(CLI::IsMember({"h2o", "keyformer", "kvmerger", "streaming"}));
+      ->check(one_of({"h2o", "keyformer", "kvmerger", "streaming"}));
   add_text(*command, "--by", o->by_name, "UNIT", "a list for each layer or head; default sequence")
-      ->check(CLI::IsMember({"sequence", "layer", "head"}));
+      ->check(one_of({"sequence", "layer", "head"}));
   add_text(*command, "--mask", o->mask, "FILE", "a digit a token: 1 stays, 0 goes");
   command->add_option("--sinks", o->sinks, "first tokens that always stay")->option_text("N");
   command->add_option("--window", o->window, "last tokens that always stay")->option_text("N");

@@ -60,7 +60,7 @@ void add_synth(CLI::App& app, Action& action) {
   command->add_flag("--no-query", o->no_query, "no queries");
   command->add_option("--dtype", o->dtype, "f16 (default), bf16 or f32")
       ->option_text("TYPE")
-      ->check(CLI::IsMember({"f16", "bf16", "f32"}));
+      ->check(one_of({"f16", "bf16", "f32"}));
   command->add_option("--rope-theta", o->synth.rope_theta, "base of the rotary embedding (default: 500000);\n0 = none")
       ->option_text("X")
       ->check(CLI::Range(0.0, 1e12));

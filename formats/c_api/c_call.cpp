@@ -49,6 +49,7 @@ std::string_view advice_of(Hint hint) {
     case Hint::mix:
     case Hint::alone:   // of commands that take several files
     case Hint::halves:  // of commands that change what tensors are
+    case Hint::memory:  // of whoever limits the process
     case Hint::none:
       break;
   }

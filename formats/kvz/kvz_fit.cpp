@@ -27,9 +27,10 @@ std::vector<std::uint64_t> find_used_tokens(DumpReader& reader, const Recognitio
   return used;
 }
 
-void fit_options(DumpReader& reader, const Recognition& recognition, KvzOptions& options, unsigned threads) {
+void fit_options(DumpReader& reader, const Recognition& recognition, KvzOptions& options, unsigned threads,
+                 const Progress& progress) {
   options.used_tokens = find_used_tokens(reader, recognition, options);
-  options.tables.stored = fit_tables(reader, recognition, options, threads);
+  options.tables.stored = fit_tables(reader, recognition, options, threads, progress);
 }
 
 }  // namespace kvzip

@@ -11,7 +11,8 @@
 namespace kvzip {
 
 /// `tables.stored`, for the other options.
-Tables fit_tables(DumpReader& reader, const Recognition& recognition, const KvzOptions& options, unsigned threads);
+Tables fit_tables(DumpReader& reader, const Recognition& recognition, const KvzOptions& options, unsigned threads,
+                  const Progress& progress = {});
 
 /// Tokens of a group before the padding of what its slots hold; all where that is only zeros.
 std::uint64_t tokens_of_group(DumpReader& reader, const PlanGroup& group);

@@ -153,7 +153,8 @@ Tables tables_beside(const std::string& path) {
   return read_tables(file);
 }
 
-Tables fit_tables(DumpReader& reader, const Recognition& recognition, const KvzOptions& options, unsigned threads) {
+Tables fit_tables(DumpReader& reader, const Recognition& recognition, const KvzOptions& options, unsigned threads,
+                  const Progress& progress) {
   const Dump& dump = reader.dump();
   const Plan plan = make_plan(dump, recognition, options.rules, options.chunk_tokens, nullptr, options.used_tokens);
   std::vector<std::size_t> wanting;
@@ -184,6 +185,7 @@ Tables fit_tables(DumpReader& reader, const Recognition& recognition, const KvzO
     for (std::vector<Table>& of_group : fitted) {
       for (Table& t : of_group) tables.add(std::move(t.name), t.type, std::move(t.bytes));
     }
+    if (progress) progress(first + count, wanting.size());
   }
   return tables;
 }

@@ -76,8 +76,10 @@ struct KvzOptions {
 /// Fills in what options take from the values of a dump, which is read with random access, where the rules ask for it:
 /// `tables.stored`, with those of klt:basis=tensor from a part of each tensor's tokens that stands for all and that of
 /// adapt:repeats=dump from token ids or the values of a layer; and `used_tokens`. Without it each tile stores what it
-/// needs and predicts nothing, and padding counts as tokens. `threads`: 0 = all.
-void fit_options(DumpReader& reader, const Recognition& recognition, KvzOptions& options, unsigned threads);
+/// needs and predicts nothing, and padding counts as tokens. `threads`: 0 = all; `progress` is told of tables that are
+/// fitted.
+void fit_options(DumpReader& reader, const Recognition& recognition, KvzOptions& options, unsigned threads,
+                 const Progress& progress = {});
 
 /// Plans the tile groups of `dump` (fails before any data is read when a pipeline does not suit its tensors) and
 /// creates the output.

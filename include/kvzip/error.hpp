@@ -31,6 +31,7 @@ enum class Hint : std::uint8_t {
   follow,         // say that the tokens of files follow each other
   mix,            // go on with what does not belong together
   alone,          // read the one input by itself
+  memory,         // let it take more memory: there was too little
   halves,         // take keys and values that lie side by side apart: see `halves` in kvzip(1)
 };
 

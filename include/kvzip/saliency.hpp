@@ -47,6 +47,7 @@ struct SaliencyOptions {
   /// Of each head at most so many queries ask, evenly spaced; 0: all where that is little work, else 128.
   std::uint32_t queries_per_head = 0;
   unsigned threads = 0;  // 0 = all
+  Progress progress{};   // told of layers
 };
 
 /// Measures it, for KvzOptions::saliency. Reads keys and values twice with random access, so not from a pipe; memory

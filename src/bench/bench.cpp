@@ -34,15 +34,16 @@ std::optional<std::uint64_t> status_bytes(const std::string& name) {
   return {};
 }
 
-/// Calls once(piece, steps) for all pieces; the time of check(piece, result) does not count.
+/// Calls once(piece, steps) for all pieces; the time of check(piece, result) and of what is told does not count.
 template <typename Once, typename Check>
-PassSeconds pass_over(const Codec& codec, std::size_t steps, Once&& once, Check&& check) {
+PassSeconds pass_over(const Codec& codec, std::size_t steps, const TellPass& tell, Once&& once, Check&& check) {
   PassSeconds seconds(1 + steps);
   for (std::size_t i = 0; i < codec.pieces(); ++i) {
     const Clock::time_point start = Clock::now();
     const auto result = once(i, std::span(seconds).subspan(1));
     seconds[0] += since(start);
     check(i, result);
+    tell(static_cast<double>(i + 1) / static_cast<double>(codec.pieces()), seconds[0]);
   }
   return seconds;
 }
@@ -68,12 +69,12 @@ Direction summarise(const std::vector<PassSeconds>& passes, std::uint64_t bytes,
        codec.piece_name(piece), what);
 }
 
-std::vector<PassSeconds> encode_passes(Codec& codec, const Effort& effort, std::size_t steps,
-                                       std::vector<Bytes>& coded) {
-  return repeat(effort, [&] {
+std::vector<PassSeconds> encode_passes(Codec& codec, const Effort& effort, std::size_t steps, std::vector<Bytes>& coded,
+                                       const Share& told) {
+  const auto pass = [&](const TellPass& tell) {
     const bool first = coded.empty();
     return pass_over(
-        codec, steps, [&](std::size_t i, std::span<double> s) { return codec.encode(i, s); },
+        codec, steps, tell, [&](std::size_t i, std::span<double> s) { return codec.encode(i, s); },
         [&](std::size_t i, ByteView bytes) {
           if (first) {
             coded.emplace_back(bytes.begin(), bytes.end());
@@ -81,16 +82,18 @@ std::vector<PassSeconds> encode_passes(Codec& codec, const Effort& effort, std::
             fail_round_trip(codec, i, "encoding it again gives other bytes");
           }
         });
-  });
+  };
+  return repeat(effort, pass, told);
 }
 
 std::vector<PassSeconds> decode_passes(Codec& codec, const Effort& effort, std::size_t steps,
-                                       const std::vector<Bytes>& coded, std::vector<Bytes>& decoded) {
+                                       const std::vector<Bytes>& coded, std::vector<Bytes>& decoded,
+                                       const Share& told) {
   std::vector<std::uint64_t> hashes;
-  return repeat(effort, [&] {
+  const auto pass = [&](const TellPass& tell) {
     const bool first = hashes.empty();
     return pass_over(
-        codec, steps,
+        codec, steps, tell,
         [&](std::size_t i, std::span<double> s) {
           codec.decode(i, coded[i], decoded[i], s);
           return i;
@@ -104,7 +107,8 @@ std::vector<PassSeconds> decode_passes(Codec& codec, const Effort& effort, std::
             fail_round_trip(codec, i, "it should come back bit for bit, and does not");
           }
         });
-  });
+  };
+  return repeat(effort, pass, told);
 }
 
 }  // namespace
@@ -119,16 +123,28 @@ bool same_bytes(ByteView a, ByteView b) {
   return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size()) == 0);
 }
 
-std::vector<PassSeconds> repeat(const Effort& effort, const std::function<PassSeconds()>& pass) {
-  std::vector<PassSeconds> passes{pass()};
-  double seconds = passes[0][0];
-  if (seconds >= effort.seconds) return passes;
-  passes.clear();
-  seconds = 0;
-  do {
-    passes.push_back(pass());
-    seconds += passes.back()[0];
-  } while (passes.size() < effort.passes && seconds < effort.seconds);
+std::vector<PassSeconds> repeat(const Effort& effort, const std::function<PassSeconds(const TellPass&)>& pass,
+                                const Share& told) {
+  double before = 0, one = 0;  // seconds: of passes that are done, and of one
+  const TellPass tell = [&](double share, double seconds) {
+    if (!told) return;
+    const double each = one > 0 ? one : seconds / share;
+    const double more = std::min(each * effort.passes, std::max(each, effort.seconds));
+    const double all = each < effort.seconds ? each + more : each;
+    told(all > 0 ? std::min(1.0, (before + seconds) / all) : 0);
+  };
+  std::vector<PassSeconds> passes{pass(tell)};
+  before = one = passes[0][0];
+  if (one < effort.seconds) {
+    passes.clear();
+    double seconds = 0;
+    do {
+      passes.push_back(pass(tell));
+      seconds += passes.back()[0];
+      before = one + seconds;
+    } while (passes.size() < effort.passes && seconds < effort.seconds);
+  }
+  if (told) told(1);
   return passes;
 }
 
@@ -161,7 +177,7 @@ std::optional<std::uint64_t> PeakMemory::bytes() const {
   return *peak - std::min(*peak, *before_);
 }
 
-Measured measure(Codec& codec, const Effort& effort) {
+Measured measure(Codec& codec, const Effort& effort, const Share& told) {
   Measured out;
   for (std::size_t i = 0; i < codec.pieces(); ++i) {
     // Written here once, so that the first pass does not pay for the pages.
@@ -172,8 +188,11 @@ Measured measure(Codec& codec, const Effort& effort) {
   const PeakMemory peak;
   const Clock::time_point start = Clock::now();
   const double used = thread_seconds();
-  const auto encoded = encode_passes(codec, effort, step_bytes.size(), out.coded);
-  const auto decoded = decode_passes(codec, effort, step_bytes.size(), out.coded, out.decoded);
+  const auto half = [&](double from) {
+    return told ? Share([&told, from](double share) { told(from + share / 2); }) : Share();
+  };
+  const auto encoded = encode_passes(codec, effort, step_bytes.size(), out.coded, half(0));
+  const auto decoded = decode_passes(codec, effort, step_bytes.size(), out.coded, out.decoded, half(0.5));
   out.peak_bytes = peak.bytes();
   out.seconds = since(start);
   out.waited = std::max(0.0, out.seconds - (thread_seconds() - used));

@@ -20,8 +20,14 @@ struct Effort {
 
 /// Seconds of one pass: in all, then in each step.
 using PassSeconds = std::vector<double>;
-/// Runs passes. The first one warms up; it counts only when it alone takes effort.seconds.
-std::vector<PassSeconds> repeat(const Effort& effort, const std::function<PassSeconds()>& pass);
+/// Told what share of the work is done, from 0 to 1.
+using Share = std::function<void(double)>;
+/// A pass may tell what share of it is done, and in how many seconds.
+using TellPass = std::function<void(double share, double seconds)>;
+/// Runs passes. The first one warms up; it counts only when it alone takes effort.seconds. `told` is an estimate from
+/// the time that the first one takes.
+std::vector<PassSeconds> repeat(const Effort& effort, const std::function<PassSeconds(const TellPass&)>& pass,
+                                const Share& told = {});
 
 /// In 1e9 bytes a second; 0 where no time was spent.
 struct Speed {
@@ -73,7 +79,7 @@ struct Measured {
 };
 /// Throws Error when a piece does not come back as it must: exact pieces bit for bit, and every pass gives the bytes of
 /// the first one.
-Measured measure(Codec& codec, const Effort& effort);
+Measured measure(Codec& codec, const Effort& effort, const Share& told = {});
 
 /// The most memory the process held beyond what it held when the object was made. Linux counts that; where it does not,
 /// there is no number.

@@ -24,6 +24,7 @@ namespace kvzip::tool {
 namespace {
 
 constexpr std::uint64_t kReadStep = std::uint64_t{8} << 20;  // bytes of one call
+constexpr std::uint64_t kReads = 12;                         // three, in two orders, from two places
 constexpr std::uint64_t kOverhead = kRecordHeaderBytes + kRecordTailBytes;
 
 /// The frame records of a container that opening it has checked.
@@ -61,7 +62,8 @@ PassSeconds read_pass(const InputFile& file, const std::vector<Extent>& extents,
 Speed read_speed(const InputFile& file, const std::vector<Extent>& extents, bool drop, const Effort& effort) {
   Bytes buffer(kReadStep);
   std::vector<double> seconds;
-  for (const PassSeconds& pass : repeat(effort, [&] { return read_pass(file, extents, drop, buffer); })) {
+  for (const PassSeconds& pass :
+       repeat(effort, [&](const TellPass&) { return read_pass(file, extents, drop, buffer); })) {
     seconds.push_back(pass[0]);
   }
   std::uint64_t bytes = 0;
@@ -69,7 +71,8 @@ Speed read_speed(const InputFile& file, const std::vector<Extent>& extents, bool
   return speed_of(bytes, seconds);
 }
 
-IoRow row_of(const InputFile& file, const std::vector<StoredFrame>& frames, IoRow row, const Effort& effort) {
+IoRow row_of(const InputFile& file, const std::vector<StoredFrame>& frames, IoRow row, const Effort& effort,
+             const std::function<void()>& read) {
   const std::vector<Extent> extents = extents_for(frames, row.tokens, row.layer);
   for (const Extent& extent : extents) {
     row.bytes += extent.bytes;
@@ -77,7 +80,9 @@ IoRow row_of(const InputFile& file, const std::vector<StoredFrame>& frames, IoRo
   }
   std::sort(row.extents.begin(), row.extents.end());
   row.cached = read_speed(file, extents, false, effort);
+  read();
   row.dropped = read_speed(file, extents, true, effort);
+  read();
   return row;
 }
 
@@ -196,7 +201,7 @@ std::vector<Extent> extents_for(const std::vector<StoredFrame>& frames, TokenRan
   return joined(std::move(out));
 }
 
-BenchIo bench_io(const std::string& path, TokenRange range, const Effort& effort) {
+BenchIo bench_io(const std::string& path, TokenRange range, const Effort& effort, const Progress& progress) {
   const auto reader = open_reader(path);
   KvzReader* container = reader->traits().container;
   if (reader->traits().once) throw UsageError("reads are measured of a container that is a file, not a pipe");
@@ -221,13 +226,17 @@ BenchIo bench_io(const std::string& path, TokenRange range, const Effort& effort
   const std::vector<StoredFrame> copied = packed(frames);
   const std::uint32_t layer = sorted(frames, FrameOrder::layer)[frames.size() / 2].layers.first;
   const TokenRange all{0, out.tokens};
+  std::uint64_t done = 0;
+  const auto tell = [&] {
+    if (progress) progress(++done, kReads);
+  };
   for (const IoRow& read : {IoRow{{}, "all", {}, all, 0, {}, {}, {}}, IoRow{{}, "layer", layer, all, 0, {}, {}, {}},
                             IoRow{{}, "range", {}, range, 0, {}, {}, {}}}) {
     for (const FrameOrder order : {FrameOrder::layer, FrameOrder::token}) {
       IoRow row = read;
       row.order = order_name(order);
       const bool own = order == stored.order;
-      out.rows.push_back(row_of(own ? *file : copy, own ? stored.frames : copied, std::move(row), effort));
+      out.rows.push_back(row_of(own ? *file : copy, own ? stored.frames : copied, std::move(row), effort, tell));
     }
   }
   return out;

@@ -59,8 +59,8 @@ struct BenchIo {
   std::vector<IoRow> rows;
 };
 /// Reads all, a layer from the middle, and a range of tokens; {0, 0} is the first quarter of them. Writes a copy of the
-/// frames beside the file.
-BenchIo bench_io(const std::string& path, TokenRange range, const Effort& effort);
+/// frames beside the file. `progress` is told of reads.
+BenchIo bench_io(const std::string& path, TokenRange range, const Effort& effort, const Progress& progress = {});
 
 std::string bench_io_text(const std::vector<BenchIo>& files);
 Json bench_io_json(const std::vector<BenchIo>& files);

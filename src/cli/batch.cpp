@@ -23,7 +23,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-Json outcome_json(const BatchFile& file, const Outcome& outcome, const std::string& error, double seconds) {
+Json outcome_json(const BatchFile& file, const Outcome& outcome, const std::string& error,
+                  std::optional<double> seconds) {
   const auto number = [](const std::optional<std::uint64_t>& n) { return n ? Json(*n) : Json(nullptr); };
   Json out{{"schema", 1},
            {"input", file.in},
@@ -40,6 +41,8 @@ Json outcome_json(const BatchFile& file, const Outcome& outcome, const std::stri
     out["shared_tokens"] = outcome.shared_tokens;
     out["shared_bytes"] = outcome.shared_bytes;
   }
+  add_bytes_of_name(out, "input", file.in);
+  add_bytes_of_name(out, "output", file.out);
   return out;
 }
 
@@ -71,7 +74,8 @@ struct Summary {
 };
 
 /// One file of a batch: its errors are told, and its line is written.
-Outcome try_file(const Batch& batch, const BatchFile& file, const std::function<Outcome(const BatchFile&)>& one) {
+Outcome try_file(const Batch& batch, const BatchFile& file, const std::function<Outcome(const BatchFile&)>& one,
+                 bool alone) {
   // Each output is as private as its own input, not as the most private of all.
   forget_inputs();
   Outcome outcome;
@@ -88,6 +92,10 @@ Outcome try_file(const Batch& batch, const BatchFile& file, const std::function<
   const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
   if (failure) {
     outcome.status = failure->status;
+    std::error_code ignored;
+    const bool piped = fs::is_other(file.in, ignored);  // what was read of it is gone
+    outcome.starved = failure->memory && !alone && !piped;
+    if (outcome.starved) return outcome;
     complain(failure->text);
   }
   if (batch.json) {
@@ -103,16 +111,41 @@ Outcomes in_order(const Batch& batch, const std::vector<BatchFile>& files,
                   const std::function<Outcome(const BatchFile&)>& one, const Turns& turns) {
   Outcomes outcomes(files.size());
   for (std::size_t i = 0; i < files.size(); ++i) {
-    outcomes[i] = try_file(batch, files[i], one);
+    outcomes[i] = try_file(batch, files[i], one, true);
     if (turns.done) turns.done(i, *outcomes[i]);
     if (outcomes[i]->status != kDone && !batch.keep_going) break;
   }
   return outcomes;
 }
 
+/// Each in a new process, which has all the memory that there is.
+void try_starved_again(const Batch& batch, Outcomes& outcomes,
+                       const std::function<std::optional<Outcome>(std::size_t)>& one) {
+  const auto fails = [](const std::optional<Outcome>& o) { return o && o->status != kDone && !o->starved; };
+  bool failed = std::any_of(outcomes.begin(), outcomes.end(), fails);
+  for (std::size_t i = 0; i < outcomes.size(); ++i) {
+    if (!outcomes[i] || !outcomes[i]->starved) continue;
+    outcomes[i].reset();
+    if (failed && !batch.keep_going) continue;
+    outcomes[i] = one(i);
+    failed = failed || fails(outcomes[i]);
+  }
+}
+
+/// A worker that is killed writes no line of its own.
+void say_killed(const Batch& batch, const BatchFile& file, int signal) {
+  complain(fmt::format("{}: the process at work on it {}", input_name(file.in),
+                       signal == 0 ? "gave up" : fmt::format("was ended by signal {}", signal)));
+  if (!batch.json) return;
+  Outcome outcome;
+  outcome.status = kError;
+  print_json_line(outcome_json(file, outcome, last_complaint(), {}));
+}
+
 /// One rank after the other.
 Outcomes side_by_side(const Batch& batch, const std::vector<BatchFile>& files,
                       const std::function<Outcome(const BatchFile&)>& one, const Turns& turns) {
+  const MemoryShares shares = share_memory(std::min<std::size_t>(batch.jobs, files.size()));
   ProgressLine line("all", !batch.quiet, "files");
   const Progress show = line.callback();
   Totals before;
@@ -127,12 +160,16 @@ Outcomes side_by_side(const Batch& batch, const std::vector<BatchFile>& files,
   for (const auto& rank : ranks) {
     if (failed && !batch.keep_going) break;
     const std::vector<std::size_t>& some = rank.second;
-    const auto killed = [&](std::size_t i, int signal) {
-      complain(
-          fmt::format("{}: the process at work on it was ended by signal {}", input_name(files[some[i]].in), signal));
+    const auto killed = [&](std::size_t i, int signal) { say_killed(batch, files[some[i]], signal); };
+    const auto beside = [&](std::size_t i) { return try_file(batch, files[some[i]], one, false); };
+    const auto alone = [&](std::size_t i) {
+      const auto run = [&](std::size_t) { return try_file(batch, files[some[i]], one, true); };
+      return run_workers(
+          {share_memory(1), 1, true}, run, [&](std::size_t, int signal) { killed(i, signal); },
+          [](const Totals&) {})[0];
     };
-    const auto try_one = [&](std::size_t i) { return try_file(batch, files[some[i]], one); };
-    const Outcomes got = run_workers({batch.jobs, some.size(), batch.keep_going}, try_one, killed, watch);
+    Outcomes got = run_workers({shares, some.size(), batch.keep_going}, beside, killed, watch);
+    try_starved_again(batch, got, alone);
     for (std::size_t i = 0; i < some.size(); ++i) {
       outcomes[some[i]] = got[i];
       failed = failed || (got[i] && got[i]->status != kDone);
@@ -152,11 +189,9 @@ std::optional<Failure> failure_of(const std::function<void()>& f) {
   } catch (const UsageError& error) {
     return Failure{kUsage, error.what()};
   } catch (const Error& error) {
-    return Failure{exit_status(error.code()), error_text(error)};
+    return Failure{exit_status(error.code()), error_text(error), error.hint() == Hint::memory};
   } catch (const std::bad_alloc&) {
-    return Failure{kError,
-                   "not enough memory; fewer threads (-j) or, to compress, smaller chunks (--chunk-tokens) need less, "
-                   "and --memlimit may allow more"};
+    return Failure{kError, memory_advice(), true};
   } catch (const std::exception& error) {
     return Failure{kError, error.what()};
   }

@@ -37,6 +37,7 @@ void check_level_words(const std::vector<std::string>& names);
 struct Failure {
   int status = kError;
   std::string text;
+  bool memory = false;  // there was too little
 };
 std::optional<Failure> failure_of(const std::function<void()>& f);
 
@@ -46,8 +47,10 @@ struct BatchFile {
   std::string out{};    // empty = none
   std::optional<Failure> failed{};  // it was no input to begin with
 };
+/// What a search in folders takes for a collection: .kvz.tar, whatever it holds, and any other .tar that begins as one.
+bool is_collection_name(const std::string& path);
 /// All files, in the order of the command line, those of a folder by name; each once. In folders, regular files whose
-/// extension `wanted` takes, and with `members` .kvz.tar; links are not followed, which is said. UsageError for a
+/// extension `wanted` takes, and with `members` collections; links are not followed, which is said. UsageError for a
 /// folder without -r, fail(io) for what cannot be read; where the batch keeps going these are files that failed.
 std::vector<BatchFile> batch_files(const Batch& batch, const std::function<bool(std::string_view path)>& wanted);
 /// Says where outputs go: `name` in place of the input's, beside it or below --output-dir. UsageError where two are
@@ -62,6 +65,7 @@ bool is_done_before(const Batch& batch, const BatchFile& file);
 struct Outcome {
   int status = kDone;
   bool skipped = false;
+  bool starved = false;  // failed for want of memory beside others, which is not told: it is tried again alone
   std::optional<std::uint64_t> source_bytes, file_bytes;  // of tensors, and of the container
   std::uint64_t shared_tokens = 0, shared_bytes = 0;      // that another container has
 };

@@ -48,7 +48,7 @@ std::vector<std::string> read_names(const std::string& path) {
 /// What is below folders.
 class Search {
  public:
-  Search(const Batch& batch, const std::function<bool(std::string_view)>& wanted, std::vector<BatchFile>& out)
+  Search(const Batch& batch, const std::function<bool(const std::string&)>& wanted, std::vector<BatchFile>& out)
       : keep_going_(batch.keep_going && !batch.joins), wanted_(wanted), out_(out) {}
 
   /// By name. What is hidden, as unfinished outputs are, is left out.
@@ -64,10 +64,10 @@ class Search {
       const fs::path name = entry.path().filename();
       if (name.string().starts_with('.')) continue;
       if (entry.is_symlink(error)) {
-        links_ += entry.is_directory(error) || wanted_(name.string()) ? 1 : 0;
+        links_ += entry.is_directory(error) || wanted_(entry.path().string()) ? 1 : 0;
       } else if (entry.is_directory(error)) {
         look(entry.path(), below / name);
-      } else if (entry.is_regular_file(error) && wanted_(name.string())) {
+      } else if (entry.is_regular_file(error) && wanted_(entry.path().string())) {
         out_.push_back({entry.path().string(), (below / name).string()});
       }
     }
@@ -84,7 +84,7 @@ class Search {
   }
 
   bool keep_going_;
-  const std::function<bool(std::string_view)>& wanted_;
+  const std::function<bool(const std::string&)>& wanted_;
   std::vector<BatchFile>& out_;
   std::size_t links_ = 0;
 };
@@ -113,14 +113,18 @@ void say_links(const Batch& batch, std::size_t links, std::vector<BatchFile>& fo
 
 }  // namespace
 
+bool is_collection_name(const std::string& path) {
+  return path.ends_with(".kvz.tar") || (path.ends_with(".tar") && is_collection(path));
+}
+
 std::vector<BatchFile> batch_files(const Batch& batch, const std::function<bool(std::string_view path)>& wanted) {
   std::vector<std::string> paths = batch.in;
   if (!batch.names.empty()) {
     const std::vector<std::string> more = read_names(batch.names);
     paths.insert(paths.end(), more.begin(), more.end());
   }
-  const std::function<bool(std::string_view)> fits = [&](std::string_view path) {
-    return wanted(path) || (batch.members && path.ends_with(".kvz.tar"));
+  const std::function<bool(const std::string&)> fits = [&](const std::string& path) {
+    return wanted(path) || (batch.members && is_collection_name(path));
   };
   std::vector<BatchFile> found, out;
   Search search(batch, fits, found);

@@ -4,6 +4,7 @@
 #include <system_error>
 
 #include "kvzip/container.hpp"
+#include "src/report/progress.hpp"
 
 namespace kvzip::tool {
 
@@ -30,8 +31,9 @@ std::vector<Seen> inputs_to_remove(const std::vector<std::string>& in, const std
 }
 
 void remove_inputs(const std::vector<std::string>& in, const std::vector<Seen>& read, const std::string& out,
-                   unsigned threads) {
-  const std::vector<std::string> damage = verify_kvz(out, threads, {});
+                   const Common& common) {
+  ProgressLine progress("reading " + out, !common.quiet);
+  const std::vector<std::string> damage = verify_kvz(out, common.threads, progress.callback());
   if (!damage.empty()) fail_in(out, ErrorCode::corrupt, "read again, it is damaged, so inputs stay: {}", damage[0]);
   for (std::size_t i = 0; i < in.size(); ++i) {
     std::error_code error;

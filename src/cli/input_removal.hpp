@@ -30,6 +30,6 @@ std::vector<Seen> inputs_to_remove(const std::vector<std::string>& in, const std
 /// Takes inputs away once the container `out` has been read again from end to end. A name that stands for something
 /// else by now keeps it, and is a failure.
 void remove_inputs(const std::vector<std::string>& in, const std::vector<Seen>& read, const std::string& out,
-                   unsigned threads);
+                   const Common& common);
 
 }  // namespace kvzip::tool

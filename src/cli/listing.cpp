@@ -18,8 +18,8 @@
 namespace kvzip::tool {
 namespace {
 
-bool is_container_name(const std::string& name) {
-  return format_of_path(name) == "kvz" || name.ends_with(".kvz.tar");
+bool is_container_name(const std::string& path) {
+  return format_of_path(path) == "kvz" || is_collection_name(path);
 }
 
 /// Those in the folder itself that are not hidden, by numbers in their names.
@@ -29,7 +29,8 @@ std::vector<std::string> files_in(const std::string& folder) {
   for (std::filesystem::directory_iterator at(folder, error), end; !error && at != end; at.increment(error)) {
     const std::string name = at->path().filename().string();
     if (name.starts_with('.') || !at->is_regular_file(ignored)) continue;
-    if (is_container_name(name) || !format_of_path(name).empty()) out.push_back(at->path().string());
+    const std::string path = at->path().string();
+    if (is_container_name(path) || !format_of_path(path).empty()) out.push_back(path);
   }
   if (error) fail_in(folder, ErrorCode::io, "cannot read this folder: {}", error.message());
   std::ranges::sort(out, numbers_ascend);

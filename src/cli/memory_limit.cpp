@@ -13,6 +13,7 @@
 
 #include "codec/buffer.hpp"
 #include "codec/number.hpp"
+#include "formats/parallel.hpp"
 
 namespace kvzip::tool {
 namespace {
@@ -112,6 +113,20 @@ void limit_memory(std::uint64_t bytes) {
   if (::getrlimit(RLIMIT_DATA, &limit) != 0) return;
   limit.rlim_cur = std::min<rlim_t>(bytes, limit.rlim_max);
   ::setrlimit(RLIMIT_DATA, &limit);
+}
+
+MemoryShares share_memory(std::size_t wanted) {
+  constexpr std::uint64_t kWatching = 256 << 10;  // what this process may need while it looks on
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_DATA, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) return {wanted, kNone};
+#ifdef __GLIBC__
+  release_kept_memory();
+  ::malloc_trim(0);
+#endif
+  const std::uint64_t held = held_data() + kWatching, room = limit.rlim_cur - std::min<rlim_t>(held, limit.rlim_cur);
+  const std::uint64_t fit = room / static_cast<std::uint64_t>(kLeast);
+  const std::size_t processes = std::max<std::uint64_t>(std::min<std::uint64_t>(wanted, fit), 1);
+  return {processes, room / processes};
 }
 
 }  // namespace kvzip::tool

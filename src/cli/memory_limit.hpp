@@ -2,6 +2,7 @@
 // How much memory a command may take.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -18,5 +19,14 @@ std::uint64_t machine_memory();
 std::optional<std::uint64_t> parse_memory(std::string_view text);
 /// Lets the process take so much data (setrlimit, RLIMIT_DATA): beyond it allocations fail.
 void limit_memory(std::uint64_t bytes);
+
+/// Processes at the side of this one, and what each may take.
+struct MemoryShares {
+  std::size_t processes = 1;
+  std::uint64_t bytes = 0;
+};
+/// For so many of them as are wanted, or fewer where a share would be too small to work with: all of them, with what
+/// this process holds, take no more than its limit.
+MemoryShares share_memory(std::size_t wanted);
 
 }  // namespace kvzip::tool

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "codec/fail.hpp"
+#include "codec/nearest.hpp"
 #include "codec/number.hpp"
 #include "formats/collection.hpp"
 #include "formats/file.hpp"
@@ -20,6 +21,8 @@
 
 namespace kvzip::tool {
 namespace {
+
+const CLI::App* g_command = nullptr;  // that runs
 
 /// A page that shows the synopsis as the project writes it, the options, and nothing that the synopsis says already.
 class PageFormatter : public CLI::Formatter {
@@ -72,8 +75,21 @@ void note_losses(std::string_view format, const Dump& dump, const std::string& p
   if (!what.empty()) note(fmt::format("{}: {} files have no place for {}", path, format, fmt::join(what, ", ")));
 }
 
+std::string memory_advice() {
+  const auto has = [](const char* option) {
+    return g_command != nullptr && g_command->get_option_no_throw(option) != nullptr;
+  };
+  std::string out = "not enough memory; ";
+  if (has("--threads")) {
+    const bool chunks = has("--chunk-tokens");
+    out += fmt::format("fewer threads (-j){} need less, and ", chunks ? " or smaller chunks (--chunk-tokens)" : "");
+  }
+  return out + "--memlimit may allow more";
+}
+
 CLI::App* add_command(CLI::App& app, const Page& page) {
   CLI::App* command = app.add_subcommand(page.name, page.description);
+  command->preparse_callback([command](std::size_t) { g_command = command; });
   command->group("Commands");
   command->formatter(std::make_shared<PageFormatter>(page.synopsis));
   command->footer("Examples:\n" + page.examples);
@@ -91,9 +107,7 @@ CLI::App* add_command(CLI::App& app, const Page& page) {
   return command;
 }
 
-void add_verbosity(CLI::App& app, Common& common) {
-  app.add_flag("-q,--quiet", common.quiet, "say nothing but errors");
-  app.add_flag("-v,--verbose", common.verbose, "say more");
+void add_progress(CLI::App& app) {
   const auto tell = [](int descriptor) {
     if (report_progress_to(descriptor)) return;
     throw CLI::ValidationError("--progress-fd", fmt::format("{0} is not open; open it as in {0}>FILE", descriptor));
@@ -101,6 +115,12 @@ void add_verbosity(CLI::App& app, Common& common) {
   app.add_option_function<int>("--progress-fd", tell, "lines of progress as JSON to a descriptor")
       ->option_text("N")
       ->check(CLI::Range(1, 1 << 20));
+}
+
+void add_verbosity(CLI::App& app, Common& common) {
+  app.add_flag("-q,--quiet", common.quiet, "say nothing but errors");
+  app.add_flag("-v,--verbose", common.verbose, "say more");
+  add_progress(app);
 }
 
 void keep_progress_apart() {
@@ -158,6 +178,15 @@ CLI::Option* add_texts(CLI::App& app, const std::string& flags, std::vector<std:
   return app.add_option(flags, target, description)->option_text(value_name)->allow_extra_args(false);
 }
 
+CLI::Validator one_of(std::vector<std::string_view> words) {
+  const std::string list = fmt::format("{}", fmt::join(words, ","));
+  const auto check = [words = std::move(words)](const std::string& given) {
+    if (std::ranges::find(words, given) != words.end()) return std::string();
+    return fmt::format("'{}' is none of {}{}", given, fmt::join(words, ", "), did_you_mean(given, words));
+  };
+  return {check, "{" + list + "}"};
+}
+
 CLI::Validator finite_range(double least, double most) {
   return {[=](const std::string& given) {
             const bool good = parse_number(given, least, most).has_value();
@@ -178,7 +207,7 @@ void add_views(CLI::App& app, Recognising& options) {
   const auto set = [&options](const std::string&) { options.by_tokens = true; };
   app.add_option_function<std::string>("--join", set, "files (of a folder) hold tokens in their order")
       ->option_text("tokens")
-      ->check(CLI::IsMember({"tokens"}));
+      ->check(one_of({"tokens"}));
 }
 
 void add_selecting(CLI::App& app, Selecting& selecting, const std::string& roles) {
@@ -213,9 +242,11 @@ std::string output_format(const std::string& path, const std::string& to) {
   if (is_standard_output(path)) keep_progress_apart();
   if (to == "kvz") throw UsageError("--to kvz: to make a container, use 'kvzip compress'");
   if (!to.empty()) {
-    const auto known = file_formats();
-    if (std::any_of(known.begin(), known.end(), [&](const FileFormat& f) { return f.name == to; })) return to;
-    throw UsageError(fmt::format("--to {}: there is no such format; see 'kvzip list formats'", to));
+    std::vector<std::string_view> known;
+    for (const FileFormat& format : file_formats()) known.push_back(format.name);
+    if (std::ranges::find(known, to) != known.end()) return to;
+    throw UsageError(
+        fmt::format("--to {}: there is no such format{}; see 'kvzip list formats'", to, did_you_mean(to, known)));
   }
   if (is_standard_output(path)) {
     throw UsageError("standard output has no extension to tell the format: give it with --to (safetensors, hdf5 ...)");

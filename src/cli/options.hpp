@@ -39,11 +39,17 @@ struct Page {
 /// Adds a command whose help is the page and its options, with --memlimit, which every command has.
 CLI::App* add_command(CLI::App& app, const Page& page);
 
+/// That there was not enough memory, and which options of the command that runs would help.
+std::string memory_advice();
+
 struct Common {
   bool quiet = false, force = false, unsynced = false;
   int verbose = 0;
   unsigned threads = 0;
 };
+/// --progress-fd
+void add_progress(CLI::App& app);
+/// The same, -q and -v.
 void add_verbosity(CLI::App& app, Common& common);
 /// UsageError where lines of progress would go where data does; to be called where that is standard output.
 void keep_progress_apart();
@@ -59,6 +65,9 @@ CLI::Option* add_text(CLI::App& app, const std::string& flags, std::string& targ
                       const std::string& description);
 CLI::Option* add_texts(CLI::App& app, const std::string& flags, std::vector<std::string>& target,
                        const std::string& value_name, const std::string& description);
+
+/// One of these words; else an error that says which one may be meant.
+CLI::Validator one_of(std::vector<std::string_view> words);
 
 /// A number that is finite and from `least` to `most`; not NaN.
 CLI::Validator finite_range(double least, double most);

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "src/cli/order.hpp"
 
+#include <array>
+
+#include "codec/nearest.hpp"
 #include "codec/number.hpp"
 #include "kvzip/container.hpp"
 
@@ -15,7 +18,10 @@ std::uint64_t parse_order(const std::string& text) {
       return *tokens;
     }
   }
-  throw UsageError(fmt::format("--order {}: expected layer, token, or token:N for N tokens at a time", text));
+  constexpr std::array<std::string_view, 2> kWords{"layer", kToken};
+  const std::string word = text.substr(0, text.find(':'));
+  throw UsageError(fmt::format("--order {}: expected layer, token, or token:N for N tokens at a time{}", text,
+                               word == kToken ? std::string() : did_you_mean(word, kWords)));
 }
 
 void add_order(CLI::App& app, std::string& order) {

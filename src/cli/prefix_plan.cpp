@@ -100,9 +100,10 @@ std::string sharing_folder(const std::string& out, const std::string& folder) {
 }
 
 std::vector<PrefixPlan> plan_prefixes(const Batch& batch, const std::vector<BatchFile>& files, const OpenDump& open,
-                                      std::uint64_t least) {
+                                      std::uint64_t least, const Progress& progress) {
   PrefixPlanner planner(files, open, least);
   for (std::size_t i = 0; i < files.size(); ++i) {
+    if (progress) progress(i, files.size());
     std::error_code ignored;
     if (!std::filesystem::is_regular_file(files[i].in, ignored)) continue;  // a pipe gives its bytes once
     if (is_done_before(batch, files[i])) continue;
@@ -112,6 +113,7 @@ std::vector<PrefixPlan> plan_prefixes(const Batch& batch, const std::vector<Batc
       // What is wrong with a file is told when it is compressed.
     }
   }
+  if (progress) progress(files.size(), files.size());
   return planner.done();
 }
 

@@ -28,6 +28,6 @@ struct PrefixPlan {
 /// folder; of several the first. Each token is read and hashed once, and of dumps that go apart soon only the first
 /// ones. Pipes, files that cannot be read, and those whose output is kept share nothing.
 std::vector<PrefixPlan> plan_prefixes(const Batch& batch, const std::vector<BatchFile>& files, const OpenDump& open,
-                                      std::uint64_t least);
+                                      std::uint64_t least, const Progress& progress = {});
 
 }  // namespace kvzip::tool

@@ -7,10 +7,12 @@
 #include <filesystem>
 #include <optional>
 
+#include "codec/fail.hpp"
 #include "formats/collection.hpp"
 #include "formats/kvz/kvz.hpp"
 #include "src/cli/input_removal.hpp"
 #include "src/cli/prefix_plan.hpp"
+#include "src/report/progress.hpp"
 #include "src/report/report.hpp"
 
 namespace kvzip::tool {
@@ -22,6 +24,10 @@ void name_members(const std::string& out, const Batch& batch, std::vector<BatchF
   if (batch.jobs > 1) throw UsageError(fmt::format("--jobs: {} is one file; files at a time need a folder", out));
   if (batch.skip_existing) throw UsageError(fmt::format("--skip-existing: {} is one file, and made anew", out));
   if (is_stream_output(out)) throw UsageError(fmt::format("{}: a collection is a file, no pipe", out));
+  if (files.size() > kMostMembers) {
+    fail_in(out, ErrorCode::limit, "{} dumps, and a collection has at most {} members; a folder has no limit",
+            files.size(), kMostMembers);
+  }
   Batch flat = batch;
   flat.folder = out;
   for (BatchFile& file : files) {
@@ -39,11 +45,11 @@ void name_members(const std::string& out, const Batch& batch, std::vector<BatchF
 }
 
 int remove_done(const SharedBatch& o, const std::vector<BatchFile>& files, const std::vector<std::optional<Seen>>& read,
-                const std::vector<bool>& done, unsigned threads) {
+                const std::vector<bool>& done, const Common& common) {
   int status = kDone;
   for (std::size_t i = 0; i < files.size() && o.remove; ++i) {
     if (!done[i] || !read[i]) continue;
-    const auto failure = failure_of([&] { remove_inputs({files[i].in}, {*read[i]}, files[i].out, threads); });
+    const auto failure = failure_of([&] { remove_inputs({files[i].in}, {*read[i]}, files[i].out, common); });
     if (!failure) continue;
     complain(failure->text);
     status = std::max(status, failure->status);
@@ -63,7 +69,11 @@ int compress_shared(const SharedBatch& o, Batch batch, const Common& common, std
     batch.folder = sharing_folder(o.out, batch.folder);
     name_outputs(batch, files, name);
   }
-  const std::vector<PrefixPlan> plans = plan_prefixes(batch, files, o.open, o.least);
+  std::vector<PrefixPlan> plans;
+  {
+    ProgressLine progress("prefixes", !common.quiet, "files");
+    plans = plan_prefixes(batch, files, o.open, o.least, progress.callback());
+  }
   std::vector<std::optional<Seen>> read(files.size());
   for (std::size_t i = 0; i < files.size() && o.remove; ++i) read[i] = seen(files[i].in);
   std::vector<bool> done(files.size());
@@ -87,7 +97,7 @@ int compress_shared(const SharedBatch& o, Batch batch, const Common& common, std
     }
     all->finish();
   }
-  return std::max(status, remove_done(o, files, read, done, common.threads));
+  return std::max(status, remove_done(o, files, read, done, common));
 }
 
 }  // namespace kvzip::tool

@@ -113,8 +113,8 @@ std::string sharing_kind(const Dump& dump, const Recognition& roles) {
   return out;
 }
 
-std::uint64_t common_tokens(DumpReader& a, const Recognition& roles_of_a, DumpReader& b,
-                            const Recognition& roles_of_b) {
+std::uint64_t common_tokens(DumpReader& a, const Recognition& roles_of_a, DumpReader& b, const Recognition& roles_of_b,
+                            const Progress& progress) {
   const std::uint64_t in_a = tokens_of(a.dump(), roles_of_a), in_b = tokens_of(b.dump(), roles_of_b);
   if (in_a == 0 || in_b < 2 || roles_of_a.model != roles_of_b.model) return 0;
   const std::string kind = sharing_kind(a.dump(), roles_of_a);
@@ -122,6 +122,7 @@ std::uint64_t common_tokens(DumpReader& a, const Recognition& roles_of_a, DumpRe
   std::uint64_t common = std::min(in_a, in_b - 1);
   const auto place = caches_of(a.dump(), roles_of_a);
   Bytes left, right;
+  std::uint64_t done = 0;
   for (const auto& [name, t] : caches_of(b.dump(), roles_of_b)) {
     const std::size_t unit = slice_unit(b.dump().tensors[t]);
     const std::size_t axis = growing_axis(b.dump().tensors[t], roles_of_b.tensors[t]);
@@ -135,6 +136,7 @@ std::uint64_t common_tokens(DumpReader& a, const Recognition& roles_of_a, DumpRe
       const std::uint64_t same = first_difference(left, right, box, axis, unit);
       if (same < box.count[axis]) common = at + same;
     }
+    if (progress) progress(++done, place.size());
   }
   return common;
 }
@@ -176,11 +178,11 @@ std::uint64_t least_shared(const KvzOptions& options) {
 
 std::unique_ptr<DumpReader> share_prefix(const SharedDump& base, const OpenDump& open,
                                          std::unique_ptr<DumpReader>& reader, Recognition& roles, KvzOptions& options,
-                                         Outcome& outcome) {
+                                         Outcome& outcome, const Progress& progress) {
   if (reader->traits().once || stored_blocks(*reader) != nullptr) return nullptr;
   const auto other = open(base.in);
   if (other.first->traits().once || stored_blocks(*other.first) != nullptr) return nullptr;
-  const std::uint64_t tokens = common_tokens(*other.first, other.second, *reader, roles);
+  const std::uint64_t tokens = common_tokens(*other.first, other.second, *reader, roles, progress);
   if (tokens < least_shared(options)) return nullptr;
   const std::string name = base.out.substr(base.out.rfind('/') + 1);
   options.base = base.all != nullptr ? base_of(base.all->member(name), tokens) : base_of(base.out, tokens);

@@ -26,8 +26,9 @@ struct SharedDump {
 std::string sharing_kind(const Dump& dump, const Recognition& roles);
 
 /// How many of its first tokens are the same in both, bit by bit in every key, value and query: at most all but one of
-/// `b`. 0 where sharing_kind() or the models differ.
-std::uint64_t common_tokens(DumpReader& a, const Recognition& roles_of_a, DumpReader& b, const Recognition& roles_of_b);
+/// `b`. 0 where sharing_kind() or the models differ. `progress` is told of tensors.
+std::uint64_t common_tokens(DumpReader& a, const Recognition& roles_of_a, DumpReader& b, const Recognition& roles_of_b,
+                            const Progress& progress = {});
 
 /// Hashes of the first tokens of a dump, each of all its keys, values and queries. Reads no more than is asked for.
 class TokenHashes {
@@ -54,6 +55,6 @@ std::uint64_t least_shared(const KvzOptions& options);
 /// base's dump.
 std::unique_ptr<DumpReader> share_prefix(const SharedDump& base, const OpenDump& open,
                                          std::unique_ptr<DumpReader>& reader, Recognition& roles, KvzOptions& options,
-                                         Outcome& outcome);
+                                         Outcome& outcome, const Progress& progress = {});
 
 }  // namespace kvzip::tool

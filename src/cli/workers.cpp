@@ -3,7 +3,6 @@
 
 #include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -15,7 +14,6 @@
 #include <type_traits>
 
 #include "codec/fail.hpp"
-#include "src/cli/memory_limit.hpp"
 #include "src/report/progress.hpp"
 
 namespace kvzip::tool {
@@ -94,16 +92,13 @@ class HeldNews {
                           const std::function<Outcome(std::size_t)>& one) {
   ::prctl(PR_SET_PDEATHSIG, SIGTERM);  // who ends the parent ends the work
   if (::getppid() != parent) ::_exit(kError);
-  struct rlimit limit {};
-  if (::getrlimit(RLIMIT_DATA, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY) {
-    limit_memory(limit.rlim_cur / work.workers);
-  }
+  limit_memory(work.workers.bytes);
   hide_progress();
   std::size_t index = 0;
   while (Slot* slot = board.take(index)) {
     slot->outcome = one(index);
     slot->state = Slot::State::done;
-    if (slot->outcome.status != kDone && !work.goes_on) board.stop();
+    if (slot->outcome.status != kDone && !slot->outcome.starved && !work.goes_on) board.stop();
   }
   ::_exit(0);
 }
@@ -133,6 +128,7 @@ Totals totals_of(Board& board, std::size_t count) {
 }  // namespace
 
 void Totals::add(const Outcome& outcome) {
+  if (outcome.starved) return;
   ++files;
   if (!outcome.source_bytes || !outcome.file_bytes) return;
   source += *outcome.source_bytes;
@@ -146,7 +142,7 @@ std::vector<std::optional<Outcome>> run_workers(const Work& work, const std::fun
   const pid_t parent = ::getpid();
   const HeldNews news;
   std::size_t running = 0;
-  while (running < std::min(work.workers, work.count)) {
+  while (running < std::min(work.workers.processes, work.count)) {
     const pid_t child = ::fork();
     if (child == 0) {
       news.give_back();

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "src/cli/batch.hpp"
+#include "src/cli/memory_limit.hpp"
 
 namespace kvzip::tool {
 
@@ -21,13 +22,14 @@ struct Totals {
 };
 
 struct Work {
-  std::size_t workers = 1, count = 0;
+  MemoryShares workers;
+  std::size_t count = 0;
   bool goes_on = false;
 };
-/// Forks processes; each calls `one` for the next file that nobody has taken, until there is none, or until one's
-/// status is not kDone and the work does not go on. Nothing for files that were not tried. The memory limit is divided
-/// among them. A worker that is killed fails its file: `killed` is told of it. `watch` is called now and then. To be
-/// called before this process has threads.
+/// Forks processes; each calls `one` for the next file that nobody has taken, until there is none, or until one has
+/// failed, but for want of memory, and the work does not go on. Nothing for files that were not tried. A worker that is
+/// killed fails its file: `killed` is told of it, with a signal of 0 where it ended itself. `watch` is called now and
+/// then. To be called before this process has threads.
 std::vector<std::optional<Outcome>> run_workers(const Work& work, const std::function<Outcome(std::size_t)>& one,
                                                 const std::function<void(std::size_t, int signal)>& killed,
                                                 const std::function<void(const Totals&)>& watch);

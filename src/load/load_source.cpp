@@ -7,6 +7,7 @@
 
 #include "codec/fail.hpp"
 #include "codec/limits.hpp"
+#include "codec/nearest.hpp"
 #include "formats/file.hpp"
 #include "kvzip/container.hpp"
 #include "src/report/markup.hpp"
@@ -100,8 +101,13 @@ std::vector<bool> named_settings(const SweepDump& dump, const std::vector<std::s
   for (const std::string& name : names) {
     const auto at = std::find_if(dump.settings.begin(), dump.settings.end(),
                                  [&](const SettingResult& s) { return s.name == name; });
-    if (at == dump.settings.end())
-      fail(ErrorCode::invalid_argument, "the sweep has no setting '{}'", plain_text(name, 100));
+    if (at == dump.settings.end()) {
+      std::vector<std::string_view> known;
+      for (const SettingResult& s : dump.settings) known.emplace_back(s.name);
+      const std::string meant(nearest(name, known));
+      fail(ErrorCode::invalid_argument, "the sweep has no setting '{}'{}", plain_text(name, 100),
+           meant.empty() ? meant : fmt::format("; did you mean '{}'?", plain_text(meant, 100)));
+    }
     out[static_cast<std::size_t>(at - dump.settings.begin())] = true;
   }
   return out;

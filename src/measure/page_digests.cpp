@@ -131,7 +131,8 @@ void PageDigester::quantise(PageList& out, std::uint64_t head) const {
   }
 }
 
-KvzPages digest_pages(DumpReader& cache, const Recognition& recognition, std::uint32_t page_tokens) {
+KvzPages digest_pages(DumpReader& cache, const Recognition& recognition, std::uint32_t page_tokens,
+                      const Progress& progress) {
   KvzPages out{page_tokens, {}};
   HeadMap layers = find_heads(cache.dump(), recognition, 0);
   std::erase_if(layers, [](const auto& layer) { return layer.second.keys.size() != 1; });
@@ -159,6 +160,7 @@ KvzPages digest_pages(DumpReader& cache, const Recognition& recognition, std::ui
     out.lists.push_back(digester.finish());
     out.lists.back().layer = layer.first;
     out.lists.back().batch = layer.second;
+    if (progress) progress(out.lists.size(), layers.size());
   }
   return out;
 }

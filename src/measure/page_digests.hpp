@@ -31,7 +31,8 @@ class PageDigester {
 
 /// Of all layers with keys of one tensor; keys that are stored before rotary embedding are turned first.
 /// fail(invalid_argument) where there are none.
-KvzPages digest_pages(DumpReader& cache, const Recognition& recognition, std::uint32_t page_tokens);
+KvzPages digest_pages(DumpReader& cache, const Recognition& recognition, std::uint32_t page_tokens,
+                      const Progress& progress = {});
 
 /// Those that the container of this path holds; fail(invalid_argument) where there are none.
 KvzPages stored_pages(DumpReader& reader, const std::string& path);

@@ -10,13 +10,14 @@
 namespace kvzip::tool {
 
 SaliencySource::SaliencySource(DumpReader& dump, Recognition recognition, std::string choice, std::string queries,
-                               RecogniseOptions recognise, unsigned threads)
+                               RecogniseOptions recognise, unsigned threads, Progress progress)
     : dump_(dump),
       recognition_(std::move(recognition)),
       choice_(std::move(choice)),
       queries_(std::move(queries)),
       recognise_(std::move(recognise)),
-      threads_(threads) {}
+      threads_(threads),
+      progress_(std::move(progress)) {}
 
 std::shared_ptr<const Saliency> SaliencySource::get() {
   if (choice_ != "none" && !std::exchange(tried_, true)) measure();
@@ -42,6 +43,7 @@ void SaliencySource::measure() {
   }
   if (choice_ == "proxy") options.source = SaliencyOptions::Source::proxy;
   if (choice_ == "queries") options.source = SaliencyOptions::Source::queries;
+  options.progress = progress_;
   saliency_ = std::make_shared<Saliency>(measure_saliency(dump_, recognition_, options));
   said_ = saliency_->from_queries
               ? fmt::format("saliency of tokens from the queries of {}", queries_.empty() ? "the dump" : queries_)

@@ -13,9 +13,9 @@ namespace kvzip::tool {
 class SaliencySource {
  public:
   /// `choice`: "queries", "proxy" or "none"; empty: what there is. `queries` is a file with other queries, or empty.
-  /// `dump` must outlive it.
+  /// `dump` must outlive it. `progress` is told of layers.
   SaliencySource(DumpReader& dump, Recognition recognition, std::string choice, std::string queries,
-                 RecogniseOptions recognise, unsigned threads);
+                 RecogniseOptions recognise, unsigned threads, Progress progress = {});
 
   /// Null when it is not wanted or cannot be had.
   std::shared_ptr<const Saliency> get();
@@ -32,6 +32,7 @@ class SaliencySource {
   std::string choice_, queries_;
   RecogniseOptions recognise_;
   unsigned threads_;
+  Progress progress_;
   bool tried_ = false;
   std::shared_ptr<const Saliency> saliency_;
   std::string said_;

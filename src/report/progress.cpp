@@ -12,6 +12,8 @@
 #include <cerrno>
 #include <cmath>
 #include <cstdio>
+#include <memory>
+#include <optional>
 
 namespace kvzip::tool {
 namespace {
@@ -182,6 +184,15 @@ void ProgressLine::tell_programs(Clock::time_point now, std::uint64_t done, std:
                           ? ::send(listener().descriptor, line.data(), line.size(), MSG_DONTWAIT | MSG_NOSIGNAL)
                           : ::write(listener().descriptor, line.data(), line.size());
   if (put != static_cast<ssize_t>(line.size()) && !(put < 0 && errno == EAGAIN)) listener().descriptor = -1;
+}
+
+Progress progress_when_called(const std::string& label, bool wanted, const std::string& unit) {
+  const auto line = std::make_shared<std::optional<ProgressLine>>();
+  return [=](std::uint64_t done, std::uint64_t total) {
+    if (!*line) line->emplace(label, wanted, unit);
+    if (const Progress show = (*line)->callback()) show(done, total);
+    if (done == total) line->reset();
+  };
 }
 
 void MeteredWriter::append(Part& part) {

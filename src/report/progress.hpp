@@ -46,6 +46,9 @@ class ProgressLine {
   Clock::time_point start_, next_, next_told_;
 };
 
+/// The callback of a line that is there from its first call to the one that says that all is done.
+Progress progress_when_called(const std::string& label, bool wanted, const std::string& unit);
+
 /// Hands everything on, and tells what a container takes so far.
 class MeteredWriter final : public DumpWriter {
  public:

@@ -10,6 +10,7 @@
 #include <system_error>
 
 #include "codec/fail.hpp"
+#include "formats/text.hpp"
 #include "src/report/csv_fields.hpp"
 
 namespace kvzip::tool {
@@ -46,6 +47,21 @@ std::string escaped_json(const std::string& text) {
     for (std::size_t k = 1; k < bytes; ++k) code = code << 6 | (static_cast<unsigned char>(text[i + k]) & 0x3fu);
     out += fmt::format("\\u{:04x}", code);
     i += bytes - 1;
+  }
+  return out;
+}
+
+std::string base64(std::string_view bytes) {
+  constexpr std::string_view kDigits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+  std::string out;
+  for (std::size_t i = 0; i < bytes.size(); i += 3) {
+    unsigned group = 0;
+    for (std::size_t k = 0; k < 3; ++k) {
+      group = group << 8 | (i + k < bytes.size() ? static_cast<unsigned char>(bytes[i + k]) : 0u);
+    }
+    for (std::size_t k = 0; k < 4; ++k) {
+      out += i + k > bytes.size() ? '=' : kDigits[group >> (18 - 6 * k) & 63u];
+    }
   }
   return out;
 }
@@ -170,6 +186,10 @@ std::string name_pattern(std::string_view name, std::optional<std::uint32_t> lay
 
 Json json_number(std::optional<double> value) {
   return value && std::isfinite(*value) ? Json(*value) : Json(nullptr);
+}
+
+void add_bytes_of_name(Json& json, const std::string& member, std::string_view name) {
+  if (!is_utf8(name)) json[member + "_base64"] = base64(name);
 }
 
 Json json_layer(std::optional<std::uint32_t> layer) {

@@ -49,6 +49,8 @@ std::string name_pattern(std::string_view name, std::optional<std::uint32_t> lay
 
 /// JSON has no infinity and no NaN: they become null.
 Json json_number(std::optional<double> value);
+/// Adds what "MEMBER" cannot say of a name that is no UTF-8: "MEMBER_base64", its bytes (RFC 4648).
+void add_bytes_of_name(Json& json, const std::string& member, std::string_view name);
 Json json_layer(std::optional<std::uint32_t> layer);
 Json json_model(const ModelInfo& model);
 

@@ -50,6 +50,8 @@ std::string advice(Hint hint, const std::string& detail) {
       return "--mix goes on";
     case Hint::alone:
       return "compress it by itself; --queries takes queries from another file";
+    case Hint::memory:
+      return "--memlimit may allow more";
     case Hint::halves:
       return "--map P=kv:AXES:halves, without 2 among the axes, takes them apart";
     case Hint::none:

@@ -10,6 +10,7 @@
 #include <set>
 
 #include "codec/limits.hpp"
+#include "codec/nearest.hpp"
 #include "codec/split.hpp"
 #include "kvzip/components.hpp"
 #include "kvzip/error.hpp"
@@ -61,6 +62,14 @@ struct GridAxis {
   std::vector<std::string> values;
 };
 
+/// Which of what has names may be meant.
+template <typename Named>
+std::string meant(std::string_view typed, const std::vector<Named>& known) {
+  std::vector<std::string_view> names;
+  for (const Named& one : known) names.emplace_back(one.name);
+  return did_you_mean(typed, names);
+}
+
 /// A value of 0 may take a stage out, so that a slip in the field's name must not.
 void check_field(const GridAxis& axis) {
   std::vector<ComponentDoc> known = describe_stages(), coders = describe_coders();
@@ -68,13 +77,13 @@ void check_field(const GridAxis& axis) {
   const auto stage =
       std::find_if(known.begin(), known.end(), [&](const ComponentDoc& doc) { return doc.name == axis.stage; });
   if (stage == known.end()) {
-    throw UsageError(fmt::format("--grid {}.{}: there is no stage or coder '{}'; see 'kvzip list'", axis.stage,
-                                 axis.field, axis.stage));
+    throw UsageError(fmt::format("--grid {}.{}: there is no stage or coder '{}'{}; see 'kvzip list'", axis.stage,
+                                 axis.field, axis.stage, meant(axis.stage, known)));
   }
   if (std::none_of(stage->fields.begin(), stage->fields.end(),
                    [&](const FieldDoc& field) { return field.name == axis.field; })) {
-    throw UsageError(fmt::format("--grid {}.{}: {} has no field '{}'; see 'kvzip list'", axis.stage, axis.field,
-                                 axis.stage, axis.field));
+    throw UsageError(fmt::format("--grid {}.{}: {} has no field '{}'{}; see 'kvzip list'", axis.stage, axis.field,
+                                 axis.stage, axis.field, meant(axis.field, stage->fields)));
   }
 }
 

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "codec/fail.hpp"
+#include "codec/nearest.hpp"
 #include "src/sweep/sweep.hpp"
 
 namespace kvzip::tool {
@@ -77,7 +78,10 @@ const Measure& find_measure(std::string_view id, const Sweep& sweep) {
   const auto found =
       std::find_if(std::begin(kMeasures), std::end(kMeasures), [&](const Measure& m) { return m.id == id; });
   if (found == std::end(kMeasures)) {
-    fail(ErrorCode::invalid_argument, "there is no measure '{}'; there are {}", id, names_of(nullptr));
+    std::vector<std::string_view> known;
+    for (const Measure& m : kMeasures) known.push_back(m.id);
+    fail(ErrorCode::invalid_argument, "there is no measure '{}'{}; there are {}", id, did_you_mean(id, known),
+         names_of(nullptr));
   }
   // Before anything was measured only the name can be judged.
   const bool measured =

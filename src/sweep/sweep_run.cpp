@@ -238,7 +238,7 @@ class DumpSweep {
     reader_ = selected({Role::key, Role::value});
     weighing_ = selected({Role::key, Role::value, Role::query});
     saliency_.emplace(*weighing_, *weighing_->recognition(), std::string(), std::string(), fidelity_options().recognise,
-                      request_.fidelity.threads);
+                      request_.fidelity.threads, progress_when_called("saliency", !request_.quiet, "layers"));
   }
 
   std::unique_ptr<DumpReader> selected(std::vector<Role> roles) {

@@ -159,7 +159,7 @@ expect_status 2 kvzip decompress -c one-by-one/1.safetensors.kvz one-by-one/2.sa
 mkfifo waiting
 sleep 60 >waiting &
 writer=$!
-kvzip compress waiting many/1.safetensors --output-dir killed --jobs 2 --keep-going 2>said &
+kvzip compress waiting many/1.safetensors --output-dir killed --jobs 2 --keep-going --json >lines 2>said &
 batch=$!
 for _ in $(seq 100); do [ ! -e killed/1.safetensors.kvz ] || break; sleep 0.1; done
 kill -KILL $(cat /proc/$batch/task/$batch/children)
@@ -167,6 +167,9 @@ status=0
 wait $batch || status=$?
 [ $status = 1 ]
 grep -qF "waiting: the process at work on it was ended by signal 9" said
+[ "$(wc -l <lines)" = 2 ]
+grep '"input":"waiting"' lines >line
+expect_in line '"outcome":"failed","status":1,"error":"waiting: the process at work on it was ended by signal 9"'
 kvzip verify -q killed/1.safetensors.kvz
 [ "$(ls -A killed)" = 1.safetensors.kvz ]
 kvzip compress waiting many/1.safetensors --output-dir ended --jobs 2 2>said &
@@ -243,3 +246,29 @@ expect_status 0 kvzip compress -q -r closed --output-dir new/sub
 [ "$(stat -c %a new new/sub new/sub/inner | tr '\n' ' ')" = "700 700 750 " ]
 expect_status 5 kvzip compress -q good.safetensors --output-dir good.safetensors/x
 expect_in stderr "good.safetensors: cannot make this folder: "
+
+# Names that are no UTF-8 can be found again.
+odd=$(printf 'odd-\377.safetensors')
+cp good.safetensors "$odd"
+expect_status 0 kvzip compress -q "$odd" good.safetensors -f --json
+[ "$(head -n 1 stdout | sed -E 's/.*"input_base64":"([^"]*)".*/\1/' | base64 -d)" = "$odd" ]
+[ "$(head -n 1 stdout | sed -E 's/.*"output_base64":"([^"]*)".*/\1/' | base64 -d)" = "$odd.kvz" ]
+[ "$(grep -c base64 stdout)" = 1 ]
+expect_status 0 kvzip inspect --json "$odd" good.safetensors
+[ "$(head -n 1 stdout | sed -E 's/.*"file_base64":"([^"]*)".*/\1/' | base64 -d)" = "$odd" ]
+
+# Processes share the memory: where it is not enough for all, fewer work, and what failed is tried again by itself.
+kvzip synth -q -o big1.safetensors --layers 4 --heads 8 --head-dim 128 --tokens 4000 --no-query
+for n in 2 3 4; do cp big1.safetensors big$n.safetensors; done
+alone=''
+for size in 16M 24M 32M 40M 48M 64M; do
+  if kvzip compress -q -f big1.safetensors -o /dev/null -j 1 --memlimit $size 2>/dev/null; then alone=${alone:-$size}; else alone=''; fi
+done
+[ -n "$alone" ] # enough from there on
+more=$((${alone%M} + 8))M
+expect_status 0 kvzip compress -f big[1-4].safetensors --output-dir starved --jobs 4 --memlimit $more
+expect_in stderr "4 files: 4 done"
+for n in 1 2 3 4; do cmp starved/big$n.safetensors.kvz starved/big1.safetensors.kvz; done
+expect_status 1 kvzip compress -f big[12].safetensors --output-dir starved --jobs 2 --memlimit 8M --keep-going --json
+expect_in stderr "2 files: 0 done, 2 failed"
+[ "$(grep -c '"outcome":"failed","status":1,"error":"not enough memory; ' stdout)" = 2 ]

@@ -205,3 +205,23 @@ for signal in KILL TERM INT; do
 done
 (ulimit -f 100 && expect_status 5 kvzip compress large.safetensors -o out/x.tar --share-prefix && expect_in stderr "cannot write")
 [ -z "$(ls -A out)" ]
+
+# More dumps than members are refused before any is looked at.
+seq -f '%.0f.safetensors' 4097 | tr '\n' '\0' >names
+expect_status 1 kvzip compress --files0-from names --share-prefix -o many.kvz.tar
+expect_in stderr "many.kvz.tar: 4097 dumps, and a collection has at most 4096 members"
+[ ! -e many.kvz.tar ]
+# In folders collections are known by what they begin with.
+mkdir kept
+cp all.kvz.tar kept/c.tar
+tar cf kept/no.tar listing
+for command in verify inspect; do
+  expect_status 0 kvzip $command -r kept --json
+  expect_in stdout '"kept/c.tar/a.safetensors.kvz"'
+  if grep -qF no.tar stdout; then exit 1; fi
+done
+expect_status 0 kvzip decompress -q -r kept --output-dir from-c
+[ -e from-c/c.tar/a.safetensors ] || [ -e from-c/a.safetensors ]
+tar cf kept/mixed.tar whole.kvz listing
+expect_status 4 kvzip verify -r kept
+expect_in stderr "kept/mixed.tar: member 'listing' is no container"

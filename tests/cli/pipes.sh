@@ -55,6 +55,8 @@ export TMPDIR=$PWD/spool
   expect_status 3 timeout 60 kvzip compress a.safetensors -o x.kvz --tables /dev/zero
   expect_in stderr "not a .kvzd file"
   expect_status 1 timeout 60 kvzip plan a.kvz --slo 1 --recompute-ms-per-token 1e6 --bandwidth /dev/zero
+  expect_in stderr "a zero byte, so this is not a trace of bandwidth"
+  expect_status 1 timeout 60 kvzip plan a.kvz --slo 1 --recompute-ms-per-token 1e6 --bandwidth <(yes)
   expect_in stderr "too long for a trace of bandwidth"
   # Headers that say how long the file is.
   for from in - /dev/stdin; do

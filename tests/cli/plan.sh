@@ -58,3 +58,11 @@ expect_status 2 kvzip plan int8.kvz --bandwidth link --slo 1 $never --policy min
 expect_status 2 kvzip plan int8.kvz --bandwidth link --slo 1 $never --chunk-tokens 0
 expect_status 2 kvzip plan int8.kvz --bandwidth link --slo 1 $never --measure kl
 expect_status 2 kvzip plan int8.kvz --bandwidth link --slo 1 $never --json --csv
+
+# What is no text is not read until memory or a limit ends, and the advice is one that can be followed.
+expect_status 1 kvzip plan /dev/zero --bandwidth link --slo 1 $never --memlimit 16M
+expect_in stderr "/dev/zero: line 1: a zero byte, so this is not a sweep"
+expect_status 1 kvzip plan int8.kvz --bandwidth /dev/zero --slo 1 $never --memlimit 16M
+expect_in stderr "a zero byte, so this is not a trace of bandwidth"
+expect_status 1 bash -c "yes '{' | kvzip plan - --bandwidth link --slo 1 $never --memlimit 16M"
+[ "$(cat stderr)" = "kvzip: not enough memory; --memlimit may allow more" ]

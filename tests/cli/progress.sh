@@ -17,6 +17,42 @@ expect_status 0 kvzip cut m.kvz -o small.kvz --share 0.2 --progress-fd 1
 tail -n 1 stdout >last
 expect_in last "\"total\":$(stat -c %s m.kvz)"
 
+expect_status 0 kvzip prune q.safetensors few.safetensors --keep 50% --progress-fd 1
+grep '"what":"scores"' stdout | tail -n 1 >last
+expect_in last '"done":2,"total":2,'
+expect_in last '"unit":"layers"'
+# What goes before the coding, what comes behind it, and what is measured.
+expect_status 0 kvzip compress -f a.safetensors -o a.kvz --progress-fd 1
+expect_in stdout '"what":"saliency","done":4,"total":4,'
+expect_status 0 kvzip compress -f q.safetensors -o q.kvz --preset int8 --pages 16 --progress-fd 1
+expect_in stdout '"what":"pages","done":2,"total":2,'
+expect_status 0 kvzip compress -f q.safetensors -o q.kvz --key klt:basis=tensor,quant:bits=4,pack --progress-fd 1
+expect_in stdout '"what":"tables","done":2,"total":2,'
+cp q.safetensors gone.safetensors
+expect_status 0 kvzip compress gone.safetensors --rm --preset int8 --progress-fd 1
+grep '"what":"reading gone.safetensors.kvz"' stdout | tail -n 1 >last
+grep -qE '"done":([0-9]+),"total":\1,' last
+mkdir turns
+kvzip compress -q a.safetensors -o cut.kvz --tokens 0:1000 -1
+kvzip decompress -q cut.kvz -o turns/1.safetensors
+cp a.safetensors turns/2.safetensors
+expect_status 0 kvzip compress -r turns -o turns.kvz.tar --share-prefix --preset int8 --progress-fd 1
+expect_in stdout '"what":"prefixes","done":2,"total":2,'
+grep '"what":"comparing with turns/1.safetensors"' stdout | tail -n 1 >last
+expect_in last '"done":8,"total":8,'
+expect_status 0 kvzip bench q.safetensors --presets int4 --runs 2 --progress-fd 3 3>lines
+bytes=$((4 * 2 * 2 * 2 * 16 * 64 * 2)) # memcpy, zstd twice and the preset
+tail -n 1 lines >last
+expect_in last "\"what\":\"bench q.safetensors\",\"done\":$bytes,\"total\":$bytes,"
+expect_status 0 kvzip bench m.kvz --io --runs 1 --progress-fd 3 3>lines
+tail -n 1 lines >last
+expect_in last '"done":12,"total":12,'
+expect_in last '"unit":"reads"'
+for command in compress decompress append inspect verify recover cut compare sweep bench convert prune attend pages synth; do
+  kvzip $command --help >page
+  expect_in page "--progress-fd"
+done
+
 # Not into what it is the progress of.
 kvzip compress -q q.safetensors -o p.kvz --preset int8 --pages 16
 for command in "compress q.safetensors -c" "compress q.safetensors -o -" "decompress m.kvz -c --to safetensors" \
@@ -25,7 +61,7 @@ for command in "compress q.safetensors -c" "compress q.safetensors -o -" "decomp
   "recover m.kvz -o - --to kvz" "recover m.kvz -o - --to safetensors" \
   "prune q.safetensors - --keep 50% --to safetensors" \
   "attend q.safetensors -o - --to safetensors" "synth -o - --to safetensors --layers 1 --heads 1 --head-dim 8 --tokens 8" \
-  "pages p.kvz" "compress q.safetensors -o x.kvz --json" "decompress m.kvz -o x.safetensors --json"; do
+  "pages p.kvz" "bench q.safetensors --presets int4" "bench m.kvz --io" "inspect m.kvz" "compress q.safetensors -o x.kvz --json" "decompress m.kvz -o x.safetensors --json"; do
   # shellcheck disable=SC2086
   expect_status 2 kvzip $command --progress-fd 1
   expect_in stderr "--progress-fd"

@@ -66,7 +66,7 @@ std::string failure(Inverter::Fault fault, bool lossless = true) {
 /// Passes that take the given seconds, in order; the last for ever.
 std::vector<PassSeconds> repeated(const Effort& effort, std::vector<double> seconds) {
   std::size_t at = 0;
-  return repeat(effort, [&] { return PassSeconds{seconds[std::min(at++, seconds.size() - 1)]}; });
+  return repeat(effort, [&](const TellPass&) { return PassSeconds{seconds[std::min(at++, seconds.size() - 1)]}; });
 }
 
 }  // namespace
