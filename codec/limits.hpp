@@ -150,7 +150,7 @@ inline constexpr std::size_t kFilterParameters = 4096;  // of the filter, four b
 
 // Of the tool: texts that it reads and what options may make.
 inline constexpr std::size_t kRulesText = std::size_t{1} << 20;       // bytes of a preset of one's own
-inline constexpr std::uint64_t kSweepText = std::uint64_t{1} << 30;   // bytes of a sweep that is read
+inline constexpr std::uint64_t kSweepText = std::uint64_t{1} << 28;   // bytes of a sweep that is read
 inline constexpr std::uint64_t kSweepRow = std::uint64_t{1} << 28;    // and of what one of its rows is kept in
 inline constexpr std::uint64_t kTraceText = std::uint64_t{64} << 20;  // bytes of a trace of bandwidth
 inline constexpr std::uint64_t kLoadChunks = std::uint64_t{1} << 20;  // that loads are planned in

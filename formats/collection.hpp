@@ -10,12 +10,9 @@
 #include <string_view>
 #include <vector>
 
-#include "codec/limits.hpp"
 #include "formats/file.hpp"
 
 namespace kvzip {
-
-inline constexpr std::size_t kMostMembers = limits::kCollectionMembers;
 
 struct CollectionMember {
   std::string name;

@@ -42,6 +42,8 @@ unsigned file_mask() {
 void require_file_unchanged(const WatchedFile& file) {
   struct stat now {};
   if (::fstat(file.fd, &now) != 0) return;
+  // It was closed meanwhile, and the number is another file's.
+  if (now.st_dev != file.status.st_dev || now.st_ino != file.status.st_ino) return;
   if (now.st_size < file.status.st_size) {
     fail_in(file.name, ErrorCode::truncated, "the file was cut at byte {} while it was read", now.st_size);
   }

@@ -226,7 +226,10 @@ int compare(const CompareArguments& o) {
   const auto first = with_file(o.a, [&] { return open_reader(o.a); });
   const auto second = with_file(o.b, [&] { return open_reader(o.b); });
   DumpReader *const a = &form_in(second->dump(), *first), *const b = &form_in(first->dump(), *second);
-  if (o.attention) require_file(*a, "--attention"), require_file(*b, "--attention");
+  if (o.attention) {
+    require_file(*a, "--attention");
+    require_file(*b, "--attention");
+  }
   with_file(o.b, [&] { require_belonging(*a, *b, Belonging::cache, o.mix); });
   const Recognition roles = with_file(o.a, [&] { return recognise_input(*a, o.recognising, {}); });
   const Comparison comparison = with_file(o.b, [&] {

@@ -217,6 +217,13 @@ std::pair<std::unique_ptr<DumpReader>, Recognition> open_whole(const CompressArg
   return {std::move(reader), std::move(roles)};
 }
 
+void require_nothing_left_out(DumpReader& reader) {
+  const auto lost = left_out_of(reader);
+  if (lost.empty()) return;
+  throw UsageError(fmt::format("--rm would lose what is left out: {}{}", lost[0],
+                               lost.size() == 1 ? "" : fmt::format("; and {} more", lost.size() - 1)));
+}
+
 /// `base`: whose container may have the first tokens; null = none.
 Outcome compress_job(const CompressArguments& o, const Job& job, KvzOptions options, const SharedDump* base = nullptr) {
   const std::vector<Seen> to_remove = o.remove ? inputs_to_remove(job.in, job.out) : std::vector<Seen>();
@@ -235,10 +242,7 @@ Outcome compress_job(const CompressArguments& o, const Job& job, KvzOptions opti
     throw UsageError("--order token reads a container out of order: give it as a file, not from a pipe");
   }
   if (o.pages > 0) require_file(*reader, "--pages");
-  if (const auto lost = left_out_of(*reader); o.remove && !lost.empty()) {
-    throw UsageError(fmt::format("--rm would lose what is left out: {}{}", lost[0],
-                                 lost.size() == 1 ? "" : fmt::format("; and {} more", lost.size() - 1)));
-  }
+  if (o.remove) require_nothing_left_out(*reader);
   const std::string padded = o.common.quiet ? std::string() : padding_text(*reader, recognition);
   if (!padded.empty()) note(padded);
   Outcome outcome;
@@ -275,11 +279,9 @@ Outcome compress_job(const CompressArguments& o, const Job& job, KvzOptions opti
   write_container(o, job, source, stored, options);
   outcome.source_bytes = tensor_bytes((whole ? *whole : source).dump());
   if (!is_stream_output(job.out)) outcome.file_bytes = stored_bytes(job.out);
-  if (!o.common.quiet) {
-    say_done(o, job, options.rules, outcome);
-    if (recognition.recognised == 0)
-      note("nothing was recognised as key or value, so everything was stored losslessly");
-  }
+  if (!o.common.quiet) say_done(o, job, options.rules, outcome);
+  if (!o.common.quiet && recognition.recognised == 0)
+    note("nothing was recognised as key or value, so everything was stored losslessly");
   // Later dumps are compared with those that they share tokens with.
   if (o.remove && !o.share && outcome.status == kDone) remove_inputs(job.in, to_remove, job.out, o.common);
   return outcome;

@@ -30,7 +30,7 @@ int cut_file(const CutArguments& o) {
     ProgressLine progress(input_name(o.in), !o.common.quiet);
     cut_kvz(o.in, o.out, o.share, o.common.force, progress.callback());
   }
-  if (!o.common.quiet && o.out != "-") {
+  if (!o.common.quiet && !is_stream_output(o.out)) {
     const auto bytes = o.in == "-" ? std::nullopt : stored_bytes(o.in);
     note(fmt::format("{}: {}{}", input_name(o.in), bytes ? size_text(*bytes) + " -> " : "",
                      size_text(std::filesystem::file_size(o.out))));

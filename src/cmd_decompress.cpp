@@ -48,8 +48,9 @@ std::string output_for(const std::string& in, const std::string& to, bool many) 
   const bool ends = in.ends_with(kExtension) && in.size() > kExtension.size();
   const std::string stem = ends ? in.substr(0, in.size() - kExtension.size()) : in;
   const std::string_view format = format_of_path(stem);
-  if (ends && !format.empty() && format != "kvz") return stem;
   const std::string extension = extension_of(to);
+  // A name tells what a file holds.
+  if (ends && !format.empty() && format != "kvz") return to.empty() || format == to ? stem : stem + extension;
   if (!to.empty() && (ends || !extension.empty())) return stem + extension;
   with_file(in, [&] { open_container(in); });  // what is none has no output
   const std::string what =

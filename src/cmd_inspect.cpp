@@ -19,6 +19,7 @@
 #include "src/report/gnuplot.hpp"
 #include "src/report/inspect_kvz.hpp"
 #include "src/report/layer_plot.hpp"
+#include "src/report/model_text.hpp"
 #include "src/report/plot_style.hpp"
 #include "src/report/progress.hpp"
 #include "src/report/report.hpp"
@@ -262,7 +263,7 @@ int inspect_each(InspectArguments o, const std::vector<std::string>& files) {
 }
 
 int inspect(const InspectArguments& o) {
-  keep_progress_apart();
+  if (o.plot.empty()) keep_progress_apart();
   if (o.why && o.json) throw UsageError("--why and --json: choose one, the JSON has the reasons, too");
   if (o.plot.empty() && !o.original.empty()) throw UsageError("--original goes with --plot");
   if (!o.plot.empty()) {

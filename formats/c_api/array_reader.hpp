@@ -17,6 +17,8 @@ class ArrayReader final : public DumpReader {
   void add(TensorInfo info, ByteView bytes);
   /// Metadata of the dump as a whole; replaces what has the name.
   void set_metadata(const std::string& name, std::string value);
+  /// Arrays are those of another reader.
+  void made_from(const DumpReader& source) { reads_through(source); }
 
   const Dump& dump() const override { return dump_; }
   std::uint64_t part_count() const override { return parts_.count(); }

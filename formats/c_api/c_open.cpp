@@ -132,6 +132,10 @@ int kvzip_set_metadata(kvzip_dump* dump, const char* name, const char* value) {
   });
 }
 
+int kvzip_made_from(kvzip_dump* dump, const kvzip_dump* source) {
+  return call([&] { given(dump, "dump").arrays().made_from(given(source, "source").reader()); });
+}
+
 int kvzip_set_layout(kvzip_dump* dump, const char* axes) {
   return call([&] {
     RecogniseOptions options = given(dump, "dump").options();

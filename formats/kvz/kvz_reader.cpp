@@ -5,6 +5,7 @@
 
 #include "codec/fail.hpp"
 #include "formats/boxes.hpp"
+#include "formats/inputs.hpp"
 #include "formats/kvz/kvz.hpp"
 #include "formats/kvz/kvz_appended.hpp"
 #include "formats/kvz/kvz_container.hpp"
@@ -171,7 +172,10 @@ InputFile kvz_input(const std::string& path, FileKind kind) {
 
 std::unique_ptr<KvzReader> open_kvz(const std::string& path) {
   const OpeningScope inputs;
-  if (path == "-") return open_kvz(stdin_stream());
+  if (path == "-") {
+    watch_input(stdin_stream().descriptor(), stdin_stream().name());  // its permissions, when it is a file
+    return open_kvz(stdin_stream());
+  }
   return open_kvz(kvz_input(path));
 }
 

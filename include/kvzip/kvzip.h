@@ -58,6 +58,9 @@ KVZIP_API int kvzip_add(kvzip_dump* dump, const char* name, const char* dtype, s
                         const void* data, size_t size);
 /* Metadata of a dump of kvzip_new(): "model", "rope_theta", ... A name that is there gets the new value. */
 KVZIP_API int kvzip_set_metadata(kvzip_dump* dump, const char* name, const char* value);
+/* Says that arrays of a dump of kvzip_new() are those of `source`: what is written of them is no more readable than the
+ * files that it was opened from. */
+KVZIP_API int kvzip_made_from(kvzip_dump* dump, const kvzip_dump* source);
 
 /* What the axes of keys and values are, where name and shape leave it open: letters, outermost first ("BHTD"). */
 KVZIP_API int kvzip_set_layout(kvzip_dump* dump, const char* axes);

@@ -18,12 +18,20 @@ def compress(
     integers. `preset` is a built-in one's name or the text of one; default: kvzip-near. `metadata` (texts by name) and
     `layout` ("BHTD", "HTD") say what names and shapes leave open: kvzip(1), RECOGNITION. `order`: "token" puts all
     layers of the first 1024 tokens together, then those of the next; "token:N" those of N.
+
+    A file is no more readable than those that tensors of `kvzip.open` come from; of plain arrays that is not known, and
+    the umask decides.
     """
     function, together = _order(order)
     dump = _library.Dump(_library.library().new, keeps=[])
     try:
+        sources = []
         for name, given in named(arrays, "arrays"):
             _add(dump, name, given)
+            source = getattr(given, "_dump", None)  # of a Tensor
+            if source is not None and source not in sources:
+                sources.append(source)
+                dump.made_from(source)
         for name, value in named(metadata or {}, "metadata"):
             if value is None:
                 raise TypeError(f"metadata {name} is None, which is no text: leave it out")

@@ -57,6 +57,7 @@ _FUNCTIONS = {
     "close": (None, [_handle]),
     "add": (ctypes.c_int, [_handle, _chars, _chars, _size, ctypes.POINTER(_number), _pointer, _size]),
     "set_metadata": (ctypes.c_int, [_handle, _chars, _chars]),
+    "made_from": (ctypes.c_int, [_handle, _handle]),
     "set_layout": (ctypes.c_int, [_handle, _chars]),
     "add_map": (ctypes.c_int, [_handle, _chars]),
     "set_threads": (ctypes.c_int, [_handle, ctypes.c_uint]),
@@ -178,6 +179,11 @@ class Dump:
     def do(self, name, *arguments):
         with self.lock:  # the message belongs to this call
             check(self.call(name, *arguments))
+
+    def made_from(self, source):
+        with source.lock:
+            source.call("tensor_count")  # it is open
+            self.do("made_from", source._handle)
 
     def recognise(self, layout, rules, threads):
         if layout:

@@ -126,12 +126,14 @@ bool same_bytes(ByteView a, ByteView b) {
 std::vector<PassSeconds> repeat(const Effort& effort, const std::function<PassSeconds(const TellPass&)>& pass,
                                 const Share& told) {
   double before = 0, one = 0;  // seconds: of passes that are done, and of one
+  double most = 0;             // told; what the work seems to be may grow
   const TellPass tell = [&](double share, double seconds) {
     if (!told) return;
     const double each = one > 0 ? one : seconds / share;
     const double more = std::min(each * effort.passes, std::max(each, effort.seconds));
     const double all = each < effort.seconds ? each + more : each;
-    told(all > 0 ? std::min(1.0, (before + seconds) / all) : 0);
+    if (all > 0) most = std::max(most, std::min(1.0, (before + seconds) / all));
+    told(most);
   };
   std::vector<PassSeconds> passes{pass(tell)};
   before = one = passes[0][0];

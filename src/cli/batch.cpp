@@ -78,6 +78,7 @@ Outcome try_file(const Batch& batch, const BatchFile& file, const std::function<
                  bool alone) {
   // Each output is as private as its own input, not as the most private of all.
   forget_inputs();
+  give_memory_back();  // and has as much as the first
   Outcome outcome;
   const auto start = std::chrono::steady_clock::now();
   std::optional<Failure> failure = file.failed;
@@ -118,7 +119,7 @@ Outcomes in_order(const Batch& batch, const std::vector<BatchFile>& files,
   return outcomes;
 }
 
-/// Each in a new process, which has all the memory that there is.
+/// Each in this process, which has all the memory that may be used: a new one would not have what this one holds.
 void try_starved_again(const Batch& batch, Outcomes& outcomes,
                        const std::function<std::optional<Outcome>(std::size_t)>& one) {
   const auto fails = [](const std::optional<Outcome>& o) { return o && o->status != kDone && !o->starved; };
@@ -162,12 +163,7 @@ Outcomes side_by_side(const Batch& batch, const std::vector<BatchFile>& files,
     const std::vector<std::size_t>& some = rank.second;
     const auto killed = [&](std::size_t i, int signal) { say_killed(batch, files[some[i]], signal); };
     const auto beside = [&](std::size_t i) { return try_file(batch, files[some[i]], one, false); };
-    const auto alone = [&](std::size_t i) {
-      const auto run = [&](std::size_t) { return try_file(batch, files[some[i]], one, true); };
-      return run_workers(
-          {share_memory(1), 1, true}, run, [&](std::size_t, int signal) { killed(i, signal); },
-          [](const Totals&) {})[0];
-    };
+    const auto alone = [&](std::size_t i) { return try_file(batch, files[some[i]], one, true); };
     Outcomes got = run_workers({shares, some.size(), batch.keep_going}, beside, killed, watch);
     try_starved_again(batch, got, alone);
     for (std::size_t i = 0; i < some.size(); ++i) {

@@ -115,14 +115,18 @@ void limit_memory(std::uint64_t bytes) {
   ::setrlimit(RLIMIT_DATA, &limit);
 }
 
+void give_memory_back() {
+  release_kept_memory();
+#ifdef __GLIBC__
+  ::malloc_trim(0);
+#endif
+}
+
 MemoryShares share_memory(std::size_t wanted) {
   constexpr std::uint64_t kWatching = 256 << 10;  // what this process may need while it looks on
   rlimit limit{};
   if (::getrlimit(RLIMIT_DATA, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) return {wanted, kNone};
-#ifdef __GLIBC__
-  release_kept_memory();
-  ::malloc_trim(0);
-#endif
+  give_memory_back();
   const std::uint64_t held = held_data() + kWatching, room = limit.rlim_cur - std::min<rlim_t>(held, limit.rlim_cur);
   const std::uint64_t fit = room / static_cast<std::uint64_t>(kLeast);
   const std::size_t processes = std::max<std::uint64_t>(std::min<std::uint64_t>(wanted, fit), 1);

@@ -20,6 +20,9 @@ std::optional<std::uint64_t> parse_memory(std::string_view text);
 /// Lets the process take so much data (setrlimit, RLIMIT_DATA): beyond it allocations fail.
 void limit_memory(std::uint64_t bytes);
 
+/// Gives what is kept for later use back to the system.
+void give_memory_back();
+
 /// Processes at the side of this one, and what each may take.
 struct MemoryShares {
   std::size_t processes = 1;

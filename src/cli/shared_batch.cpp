@@ -8,6 +8,7 @@
 #include <optional>
 
 #include "codec/fail.hpp"
+#include "codec/limits.hpp"
 #include "formats/collection.hpp"
 #include "formats/kvz/kvz.hpp"
 #include "src/cli/input_removal.hpp"
@@ -24,9 +25,9 @@ void name_members(const std::string& out, const Batch& batch, std::vector<BatchF
   if (batch.jobs > 1) throw UsageError(fmt::format("--jobs: {} is one file; files at a time need a folder", out));
   if (batch.skip_existing) throw UsageError(fmt::format("--skip-existing: {} is one file, and made anew", out));
   if (is_stream_output(out)) throw UsageError(fmt::format("{}: a collection is a file, no pipe", out));
-  if (files.size() > kMostMembers) {
+  if (files.size() > limits::kCollectionMembers) {
     fail_in(out, ErrorCode::limit, "{} dumps, and a collection has at most {} members; a folder has no limit",
-            files.size(), kMostMembers);
+            files.size(), limits::kCollectionMembers);
   }
   Batch flat = batch;
   flat.folder = out;

@@ -25,7 +25,5 @@ std::string container_text(const std::string& name, const Dump& dump, const Reco
 /// A line for each table.
 std::string tables_text(const Tables& tables);
 Json tables_json(const Tables& tables);
-/// One or two lines on the model: its name, its sizes, its rotary embedding.
-std::string model_text(const ModelInfo& model);
 
 }  // namespace kvzip::tool

@@ -265,10 +265,11 @@ for size in 16M 24M 32M 40M 48M 64M; do
   if kvzip compress -q -f big1.safetensors -o /dev/null -j 1 --memlimit $size 2>/dev/null; then alone=${alone:-$size}; else alone=''; fi
 done
 [ -n "$alone" ] # enough from there on
-more=$((${alone%M} + 8))M
-expect_status 0 kvzip compress -f big[1-4].safetensors --output-dir starved --jobs 4 --memlimit $more
+expect_status 0 kvzip compress -f big[1-4].safetensors --output-dir starved --jobs 4 --memlimit $alone
 expect_in stderr "4 files: 4 done"
 for n in 1 2 3 4; do cmp starved/big$n.safetensors.kvz starved/big1.safetensors.kvz; done
-expect_status 1 kvzip compress -f big[12].safetensors --output-dir starved --jobs 2 --memlimit 8M --keep-going --json
-expect_in stderr "2 files: 0 done, 2 failed"
-[ "$(grep -c '"outcome":"failed","status":1,"error":"not enough memory; ' stdout)" = 2 ]
+if limits_memory; then
+  expect_status 1 kvzip compress -f big[12].safetensors --output-dir starved --jobs 2 --memlimit 8M --keep-going --json
+  expect_in stderr "2 files: 0 done, 2 failed"
+  [ "$(grep -c '"outcome":"failed","status":1,"error":"not enough memory; ' stdout)" = 2 ]
+fi

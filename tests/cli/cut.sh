@@ -9,6 +9,7 @@ expect_status 0 kvzip inspect b.kvz
 expect_in stdout "nested:share=0.2"
 expect_status 1 kvzip cut a.kvz -o b.kvz --share 0.2
 expect_in stderr "exists"
+expect_status 0 kvzip cut a.kvz -o /dev/null --share 0.2 -f
 expect_status 0 bash -c 'kvzip cut a.kvz -o - --share 0.2 >c.kvz'
 cmp b.kvz c.kvz
 

@@ -28,4 +28,6 @@ expect_in() {
     exit 1
   fi
 }
+# Whether --memlimit holds: sanitizers need more addresses than any limit leaves, and without them there is this much.
+limits_memory() { (ulimit -v 8000000 && kvzip --version >/dev/null 2>&1); }
 source "$script"

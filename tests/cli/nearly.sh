@@ -17,6 +17,8 @@ kvzip inspect m.h5 >/dev/null
 cp m.kvz named.h5.kvz
 kvzip decompress -q named.h5.kvz
 cmp named.h5 m.h5
+kvzip decompress -q named.h5.kvz --to npz # a name tells what a file holds
+kvzip inspect named.h5.npz >/dev/null
 cp m.kvz bare
 kvzip decompress -q bare --to npz
 kvzip inspect bare.npz >/dev/null

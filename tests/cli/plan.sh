@@ -64,5 +64,7 @@ expect_status 1 kvzip plan /dev/zero --bandwidth link --slo 1 $never --memlimit 
 expect_in stderr "/dev/zero: line 1: a zero byte, so this is not a sweep"
 expect_status 1 kvzip plan int8.kvz --bandwidth /dev/zero --slo 1 $never --memlimit 16M
 expect_in stderr "a zero byte, so this is not a trace of bandwidth"
-expect_status 1 bash -c "yes '{' | kvzip plan - --bandwidth link --slo 1 $never --memlimit 16M"
-[ "$(cat stderr)" = "kvzip: not enough memory; --memlimit may allow more" ]
+if limits_memory; then
+  expect_status 1 bash -c "yes '{' | kvzip plan - --bandwidth link --slo 1 $never --memlimit 16M"
+  [ "$(cat stderr)" = "kvzip: not enough memory; --memlimit may allow more" ]
+fi

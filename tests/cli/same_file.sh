@@ -74,9 +74,9 @@ refused_in a.kvz kvzip append a.kvz -
 mkdir batch
 cp a.kvz batch/a.h5.kvz
 cp a.kvz batch/a.h5
-expect_status 1 kvzip decompress batch/a.h5.kvz batch/a.h5 --to safetensors -f
+expect_status 1 kvzip decompress batch/a.h5.kvz batch/a.h5 --to hdf5 -f
 expect_in stderr "batch/a.h5: input and output are the same file"
-expect_status 1 kvzip decompress batch/a.h5.kvz batch/a.h5 --to safetensors -f --keep-going
+expect_status 1 kvzip decompress batch/a.h5.kvz batch/a.h5 --to hdf5 -f --keep-going
 expect_in stderr "2 files: 1 done, 1 failed"
 cmp a.kvz batch/a.h5
 

@@ -173,13 +173,13 @@ TEST_CASE("limits: a header that unfolds to more than its bytes have earned is r
   CHECK_FALSE(code_of([&] { open_kvz(ByteView(bomb)); }));
 }
 
-TEST_CASE("limits: what a header has beside what a reader asks for takes the memory of its longest text") {
+TEST_CASE("limits: what a header has beside what a reader asks for takes no more than its text") {
   std::string text = sample_header().dump();
-  text.insert(1, "\"lists\":[" + repeated("[],", 1000000) + "{}],\"name\":\"" + std::string(100000, 'n') + "\",");
+  text.insert(1, "\"lists\":[" + repeated("[],", 1000000) + "{}],\"name\":\"" + std::string(1000000, 'n') + "\",");
   const std::size_t before = allocated_now();
   reset_allocated_most();
   read_kvz_header(text, 0);
-  CHECK(allocated_most() - before < std::size_t{1} << 20);
+  CHECK(allocated_most() - before < 3 * text.size());  // buffers that grow
 }
 
 TEST_CASE("limits: what tables may unfold to") {

@@ -75,6 +75,12 @@ TEST_CASE("C: an output is as private as the dump it is made from, whatever else
     REQUIRE(kvzip_compress_by_tokens(secret.get(), "chunk = 4\nkv = quant:bits=8:axis=token,rans", 4, path.c_str(),
                                      0) == KVZIP_OK);
     CHECK(mode_of(path) == 0600);
+    // And what is made of arrays that are said to be its.
+    const Small arrays;
+    CHECK(kvzip_made_from(arrays.dump.get(), secret.get()) == KVZIP_OK);
+    CHECK(files.mode_from(arrays.dump) == 0600);
+    CHECK(kvzip_made_from(open.get(), secret.get()) == KVZIP_INVALID);
+    CHECK(kvzip_made_from(arrays.dump.get(), nullptr) == KVZIP_INVALID);
     // Side by side, too.
     bool right = true;
     std::thread other([&] {

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Of files and buffers that are read: how long they are there, who may read what is made of them, and changes."""
+
+import gc
+import mmap
+import os
+import pathlib
+import sys
+import tempfile
+import unittest
+import weakref
+
+import numpy
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+
+import kvzip
+from test_kvzip import small
+
+
+class Buffers(unittest.TestCase):
+    """Bytes of a file, and how long they are there."""
+
+    def setUp(self):
+        self.arrays = small()
+        self.coded = kvzip.compress(self.arrays, preset="lossless", layout="HTD")
+        self.folder = tempfile.TemporaryDirectory()
+        self.addCleanup(self.folder.cleanup)
+
+    def mapped(self):
+        path = pathlib.Path(self.folder.name) / "a.kvz"
+        path.write_bytes(self.coded)
+        with path.open("rb") as file:
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+
+    def test_stay_while_a_tensor_does(self):
+        source = self.mapped()
+        gone = weakref.ref(source)
+        tensor = kvzip.open(source)["layers.0.key"]
+        del source
+        gc.collect()
+        self.assertIsNotNone(gone())
+        numpy.testing.assert_array_equal(tensor, self.arrays["layers.0.key"])
+        del tensor
+        gc.collect()
+        self.assertIsNone(gone())
+
+    def test_go_when_the_file_is_closed(self):
+        source = self.mapped()
+        with kvzip.open(source) as file:
+            tensor = file["layers.0.key"]
+            with self.assertRaises(BufferError):
+                source.close()
+        source.close()
+        with self.assertRaises(ValueError):
+            tensor.numpy()
+
+    def test_are_copied_where_they_may_change(self):
+        source = bytearray(self.coded)
+        with kvzip.open(source) as file, kvzip.open(numpy.frombuffer(bytearray(self.coded), numpy.uint8)) as other:
+            source[:] = bytes(len(source))
+            source.clear()
+            for name, array in self.arrays.items():
+                numpy.testing.assert_array_equal(file[name], array)
+                numpy.testing.assert_array_equal(other[name], array)
+        kept = bytearray(self.coded)
+        with kvzip.open(memoryview(kept).toreadonly()) as file:
+            with self.assertRaises(BufferError):
+                kept.clear()
+            numpy.testing.assert_array_equal(file["token_ids"], self.arrays["token_ids"])
+
+    def test_lie_side_by_side(self):
+        with self.assertRaises(ValueError):
+            kvzip.open(memoryview(self.coded)[::2])
+
+
+class Files(unittest.TestCase):
+    """Of one process, which know nothing of each other."""
+
+    def setUp(self):
+        self.folder = tempfile.TemporaryDirectory()
+        self.addCleanup(self.folder.cleanup)
+        self.addCleanup(os.umask, os.umask(0o022))
+
+    def made(self, name, mode=None):
+        path = pathlib.Path(self.folder.name) / name
+        kvzip.compress(small(), path, preset="lossless", layout="HTD", overwrite=True)
+        if mode is not None:
+            path.chmod(mode)
+        return path
+
+    def test_private_ones_make_only_their_own_outputs_private(self):
+        secret = kvzip.open(self.made("secret.kvz", 0o600))
+        secret.read()
+        self.assertEqual(self.made("a.kvz").stat().st_mode & 0o777, 0o644)
+        secret.close()
+        self.assertEqual(self.made("b.kvz").stat().st_mode & 0o777, 0o644)
+
+    def test_changed_ones_are_refused_alone(self):
+        path = self.made("changed.kvz")
+        changed, other = kvzip.open(path), kvzip.open(self.made("other.kvz"))
+        for change, code in ((lambda: os.utime(path, (1000, 1000)), "io"), (lambda: os.truncate(path, 100), "truncated")):
+            change()
+            with self.assertRaises(kvzip.Error) as refused:
+                changed.read()
+            self.assertEqual(refused.exception.code, code)
+            self.made("out.kvz")
+            self.assertEqual(list(other.read()), list(small()))
+            numpy.testing.assert_array_equal(other["layers.0.key"], small()["layers.0.key"])
+
+    def test_what_is_made_of_private_ones_is_private(self):
+        out = pathlib.Path(self.folder.name) / "out.kvz"
+        with kvzip.open(self.made("secret.kvz", 0o600)) as secret:
+            kvzip.compress(secret, out, preset="lossless")
+            self.assertEqual(out.stat().st_mode & 0o777, 0o600)
+            out = out.with_name("one.kvz")
+            one = {"layers.0.key": secret["layers.0.key"], "token_ids": numpy.arange(300)}
+            kvzip.compress(one, out, preset="lossless", layout="HTD")
+            self.assertEqual(out.stat().st_mode & 0o777, 0o600)
+        with self.assertRaises(ValueError):
+            kvzip.compress(one, out, preset="lossless", layout="HTD", overwrite=True)
