@@ -2,8 +2,9 @@
 // Which files a program has read, so that none of them is lost to its outputs.
 #include <sys/stat.h>
 
-#include <algorithm>
 #include <mutex>
+#include <set>
+#include <tuple>
 
 #include "codec/fail.hpp"
 #include "formats/file.hpp"
@@ -12,10 +13,16 @@
 namespace kvzip {
 namespace {
 
+struct Before {
+  bool operator()(const FileIdentity& a, const FileIdentity& b) const {
+    return std::tie(a.device, a.inode) < std::tie(b.device, b.inode);
+  }
+};
+
 struct ReadFiles {
   std::mutex mutex;
   bool kept = false;
-  std::vector<FileIdentity> all;
+  std::set<FileIdentity, Before> all;  // of a batch there may be very many
 };
 ReadFiles& read_files() {
   static ReadFiles& files = *new ReadFiles;
@@ -35,14 +42,14 @@ void note_read(int fd) {
   const FileIdentity file{status.st_dev, status.st_ino};
   ReadFiles& files = read_files();
   const std::lock_guard lock(files.mutex);
-  if (files.kept && std::ranges::find(files.all, file) == files.all.end()) files.all.push_back(file);
+  if (files.kept) files.all.insert(file);
 }
 
 void refuse_read_file(const std::string& path) {
   const auto file = file_identity(path);
   ReadFiles& files = read_files();
   const std::lock_guard lock(files.mutex);
-  if (file && std::ranges::find(files.all, *file) != files.all.end()) fail_same_file(path);
+  if (file && files.all.contains(*file)) fail_same_file(path);
 }
 
 void fail_same_file(const std::string& path) {
