@@ -25,6 +25,11 @@ FileDescriptor duplicate(int fd, const std::string& name) {
   return FileDescriptor(copy);
 }
 
+std::function<Progress(const std::string& name)>& copies_watch() {
+  static std::function<Progress(const std::string& name)> watch;
+  return watch;
+}
+
 std::unique_ptr<TemporaryFile> spool(InputStream& in, std::uint64_t most) {
   auto out = std::make_unique<TemporaryFile>(temporary_directory() + "/input");
   const std::string name = "temporary copy of " + in.name() + " in " + temporary_directory();
@@ -33,15 +38,19 @@ std::unique_ptr<TemporaryFile> spool(InputStream& in, std::uint64_t most) {
   if (most == kUnbounded && device && ::isatty(in.descriptor()) == 0 && !in.peek(1).empty()) {
     fail_in(in.name(), ErrorCode::invalid_argument, "is a device, of which nobody knows where it ends");
   }
+  const Progress progress = copies_watch() ? copies_watch()(in.name()) : Progress{};
   std::vector<std::byte> buffer(kCopyBytes);
-  std::uint64_t left = most == kUnbounded ? most : most + 1;
-  for (;;) {
+  std::uint64_t left = most == kUnbounded ? most : most + 1, done = 0;
+  for (bool all = false; !all;) {
     buffer.resize(std::min<std::uint64_t>(left, buffer.size()));
     const std::size_t got = in.read(buffer);
     write_all(out->descriptor(), {buffer.data(), got}, name);
     left -= got;
-    if (got < buffer.size() || left == 0) return out;
+    done += got;
+    all = got < buffer.size() || left == 0;
+    if (progress) progress(done, all ? done : 0);
   }
+  return out;
 }
 
 }  // namespace
@@ -64,6 +73,10 @@ std::optional<std::uint64_t> stored_bytes(const std::string& path) {
   const auto all = errno == ENOTDIR ? collection_of(path) : std::nullopt;
   const auto member = all ? find_member(InputFile(*all), path.substr(path.rfind('/') + 1)) : std::nullopt;
   return member ? std::optional(member->bytes) : std::nullopt;
+}
+
+void watch_copies(std::function<Progress(const std::string& name)> watch) {
+  copies_watch() = std::move(watch);
 }
 
 std::string temporary_directory() {

@@ -189,6 +189,10 @@ class TemporaryFile {
 /// first.
 void sync_outputs(bool wanted);
 
+/// Makes what tells how far the copy of a pipe with this name is: of `total` bytes, 0 until the end is known. For the
+/// whole process; nothing is told at first.
+void watch_copies(std::function<Progress(const std::string& name)> watch);
+
 /// $TMPDIR, or /tmp; fail(io) where nothing can be made in it.
 std::string temporary_directory();
 
@@ -204,13 +208,15 @@ class PendingFile {
   const std::string& path() const { return temporary_->path(); }
   InputFile input() const { return temporary_->input(path_); }
   /// Beside those that the scopes of this thread have noted when it is committed.
-  void made_from(const InputList& inputs) { restrict_to(access_of(inputs)); }
+  void made_from(const InputList& inputs) { inputs_.insert(inputs_.end(), inputs.begin(), inputs.end()); }
   void restrict_to(const InputAccess& access) { access_.add(access); }
+  /// fail(truncated) or fail(io) where one of those inputs, or of this thread's, is not what it was when it was opened.
   void commit();
 
  private:
   std::string path_, target_;         // target_: path_ with symbolic links followed
   std::optional<unsigned> replaced_;  // permissions of the file that it replaces
+  InputList inputs_;
   InputAccess access_;
   bool overwrite_;
   std::optional<TemporaryFile> temporary_;

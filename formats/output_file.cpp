@@ -268,10 +268,13 @@ PendingFile::PendingFile(const std::string& path, bool overwrite)
 }
 
 void PendingFile::commit() {
+  require_inputs_unchanged();
+  require_unchanged(inputs_);
   if (overwrite_) refuse_read_file(path_);  // it may have been read since
   struct stat status {};
   if (::fstat(temporary_->descriptor(), &status) != 0) fail_errno(path_, "examine");
   InputAccess allowed = input_access();
+  allowed.add(access_of(inputs_));
   allowed.add(access_);
   temporary_->move_to(target_, overwrite_, output_mode(status.st_gid, replaced_, allowed));
 }
@@ -328,6 +331,7 @@ void OutputFile::write_at(std::uint64_t offset, ByteView bytes) {
 
 void OutputFile::finish() {
   if (pending_) return pending_->commit();
+  require_inputs_unchanged();
   if (collects_) {
     std::vector<std::byte> buffer(kCopyBytes);
     if (::lseek(fd_, 0, SEEK_SET) != 0) fail_errno(path_, "read back the temporary copy");

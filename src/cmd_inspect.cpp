@@ -36,21 +36,21 @@ struct InspectArguments {
   bool many = false;  // a line of JSON for each file
 };
 
-Json dump_json(const std::string& path, const Dump& dump, const Recognition& recognition) {
+LongJson dump_json(const std::string& path, const Dump& dump, const Recognition& recognition) {
   Json out{{"schema", 1}, {"file", path}, {"kind", "dump"}, {"model", json_model(recognition.model)}};
   out["metadata"] = metadata_json(dump);
   out["attributes"] = attributes_json(dump);
   out["recognised"] = recognition.recognised;
   std::uint64_t bytes = 0;
-  Json tensors = Json::array();
-  for (std::size_t i = 0; i < dump.tensors.size(); ++i) {
-    bytes += dump.tensors[i].bytes();
-    tensors.push_back(tensor_json(dump.tensors[i], recognition.tensors[i]));
-    tensors.back()["why"] = why_text(dump.tensors[i], recognition.tensors[i]);
-  }
+  for (const TensorInfo& info : dump.tensors) bytes += info.bytes();
   out["source_bytes"] = bytes;
-  out["tensors"] = std::move(tensors);
-  return out;
+  out["tensors"] = Json::array();
+  const auto tensor = [&](std::size_t i) {
+    Json one = tensor_json(dump.tensors[i], recognition.tensors[i]);
+    one["why"] = why_text(dump.tensors[i], recognition.tensors[i]);
+    return one;
+  };
+  return {std::move(out), {{"tensors", {dump.tensors.size(), tensor}}}};
 }
 
 /// Rows of a table; those that differ in their layer only become one when there are many.
@@ -162,15 +162,15 @@ void plot(const InspectArguments& o, const std::string& name, DumpReader& reader
   write_picture(o.plot, plot_layers(title, roles, plot_format(o.plot)), o.common.force);
 }
 
-void show_json(const InspectArguments& o, const std::string& name, Json json) {
-  add_bytes_of_name(json, "file", name);
-  o.many ? print_json_line(json) : print_json(json);
+void show_json(const InspectArguments& o, const std::string& name, LongJson out) {
+  add_bytes_of_name(out.json, "file", name);
+  o.many ? print_json_line(out.json, out.lists) : print_json(out.json, out.lists);
 }
 
 int inspect_tables(const InspectArguments& o, const std::string& file, const std::string& name) {
   const Tables tables = load_tables(file);
   if (o.json) {
-    show_json(o, name, {{"schema", 1}, {"file", name}, {"kind", "kvzd"}, {"tables", tables_json(tables)}});
+    show_json(o, name, {Json{{"schema", 1}, {"file", name}, {"kind", "kvzd"}, {"tables", tables_json(tables)}}, {}});
   } else {
     print(fmt::format("{}: {} tables\n\n{}", printable(name), tables.all().size(), tables_text(tables)));
   }
@@ -239,8 +239,8 @@ int inspect_collection(const InspectArguments& o, const std::string& file) {
   });
   const std::uint64_t bytes = stored_bytes(file).value_or(0);
   if (o.json) {
-    show_json(o, file,
-              {{"schema", 1}, {"file", file}, {"kind", "collection"}, {"file_bytes", bytes}, {"members", list}});
+    const Json out{{"schema", 1}, {"file", file}, {"kind", "collection"}, {"file_bytes", bytes}, {"members", list}};
+    show_json(o, file, {out, {}});
   } else {
     print(
         fmt::format("{}: a collection of containers ({}), {}\n\n{}\nto decode: kvzip decompress {} --output-dir DIR\n",

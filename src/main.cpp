@@ -22,6 +22,7 @@
 #include "src/cli/batch.hpp"
 #include "src/cli/memory_limit.hpp"
 #include "src/commands.hpp"
+#include "src/report/progress.hpp"
 #include "src/report/report.hpp"
 
 namespace {
@@ -250,6 +251,7 @@ int main(int argc, char** argv) {  // NOLINT(bugprone-exception-escape): what ge
   const InputScope inputs;  // all that a command opens
   install_signal_cleanup();
   keep_read_files();
+  show_copies(true);
   command_line() = "kvzip";
   for (int i = 1; i < argc; ++i) command_line() += " " + shell_word(argv[i]);
   CLI::App app("Compresses the key-value caches of transformer models.", "kvzip");

@@ -118,7 +118,13 @@ void add_progress(CLI::App& app) {
 }
 
 void add_verbosity(CLI::App& app, Common& common) {
-  app.add_flag("-q,--quiet", common.quiet, "say nothing but errors");
+  app.add_flag_function(
+      "-q,--quiet",
+      [&common](std::int64_t) {
+        common.quiet = true;
+        show_copies(false);
+      },
+      "say nothing but errors");
   app.add_flag("-v,--verbose", common.verbose, "say more");
   add_progress(app);
 }

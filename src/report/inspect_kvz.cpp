@@ -261,6 +261,23 @@ std::string appended_text(const KvzSummary& summary) {
   return out;
 }
 
+Json group_json(const Dump& dump, const Recognition& recognition, const KvzGroup& group) {
+  Json names = Json::array();
+  for (const std::size_t tensor : group.tensors) names.push_back(dump.tensors[tensor].name);
+  Json out{{"tensors", std::move(names)},
+           {"role", role_name(group.role)},
+           {"layer", json_layer(layer_of(group, recognition))},
+           {"pipeline", group.pipeline},
+           {"exact", group.exact},
+           {"chunk_rows", group.chunk_rows}};
+  if (group.restart != 0) out["restart"] = group.restart;
+  Sums sums;
+  sums.add(group);
+  out.update(sums_json(sums));
+  if (group.members.size() > 1) out["members"] = members_json(group);
+  return out;
+}
+
 }  // namespace
 
 Json metadata_json(const Dump& dump) {
@@ -308,8 +325,8 @@ Json tensor_json(const TensorInfo& info, const TensorRole& role) {
           {"bytes", info.bytes()}};
 }
 
-Json container_json(const std::string& name, const Dump& dump, const Recognition& recognition,
-                    const KvzSummary& summary, const Tables* tables) {
+LongJson container_json(const std::string& name, const Dump& dump, const Recognition& recognition,
+                        const KvzSummary& summary, const Tables* tables) {
   Json out{{"schema", 1},
            {"file", name},
            {"kind", "kvz"},
@@ -324,34 +341,16 @@ Json container_json(const std::string& name, const Dump& dump, const Recognition
   out["model"] = json_model(recognition.model);
   out["recognised"] = recognition.recognised;
   out["tensors"] = Json::array();
-  for (std::size_t i = 0; i < dump.tensors.size(); ++i) {
-    out["tensors"].push_back(tensor_json(dump.tensors[i], recognition.tensors[i]));
-  }
-  Json groups = Json::array();
-  for (const KvzGroup& group : summary.groups) {
-    Json names = Json::array();
-    for (const std::size_t tensor : group.tensors) names.push_back(dump.tensors[tensor].name);
-    Json one{{"tensors", std::move(names)},
-             {"role", role_name(group.role)},
-             {"layer", json_layer(layer_of(group, recognition))},
-             {"pipeline", group.pipeline},
-             {"exact", group.exact},
-             {"chunk_rows", group.chunk_rows}};
-    if (group.restart != 0) one["restart"] = group.restart;
-    Sums sums;
-    sums.add(group);
-    one.update(sums_json(sums));
-    if (group.members.size() > 1) one["members"] = members_json(group);
-    groups.push_back(std::move(one));
-  }
-  out["groups"] = std::move(groups);
+  out["groups"] = Json::array();
   out["tables"] = tables != nullptr ? tables_json(*tables) : Json(nullptr);
   out["totals"] = totals_json(summary);
   if (summary.results) out["results"] = results_json(*summary.results);
   if (summary.base) out["base"] = {{"file", summary.base->file}, {"tokens", summary.base->tokens}};
   if (summary.appended > 0) out["appended"] = summary.appended;
   if (summary.unfinished > 0) out["unfinished_bytes"] = summary.unfinished;
-  return out;
+  const auto tensor = [&](std::size_t i) { return tensor_json(dump.tensors[i], recognition.tensors[i]); };
+  const auto group = [&](std::size_t i) { return group_json(dump, recognition, summary.groups[i]); };
+  return {std::move(out), {{"tensors", {dump.tensors.size(), tensor}}, {"groups", {summary.groups.size(), group}}}};
 }
 
 std::string container_text(const std::string& name, const Dump& dump, const Recognition& recognition,

@@ -17,9 +17,14 @@ Json metadata_json(const Dump& dump);
 /// All others: of groups and tensors, and of the file those that are not one text.
 Json attributes_json(const Dump& dump);
 Json tensor_json(const TensorInfo& info, const TensorRole& role);
+/// An object, and its lists; they refer to what it was made from.
+struct LongJson {
+  Json json;
+  LongLists lists;
+};
 /// `tables` are those that the container stores; null = not known, as from a pipe.
-Json container_json(const std::string& name, const Dump& dump, const Recognition& recognition,
-                    const KvzSummary& summary, const Tables* tables);
+LongJson container_json(const std::string& name, const Dump& dump, const Recognition& recognition,
+                        const KvzSummary& summary, const Tables* tables);
 std::string container_text(const std::string& name, const Dump& dump, const Recognition& recognition,
                            const KvzSummary& summary, const Tables* tables, bool all);
 /// A line for each table.

@@ -15,6 +15,8 @@
 #include <memory>
 #include <optional>
 
+#include "formats/file.hpp"
+
 namespace kvzip::tool {
 namespace {
 
@@ -145,13 +147,15 @@ void ProgressLine::show(std::uint64_t done, std::uint64_t total) {
 std::string ProgressLine::numbers(double spent, std::uint64_t done, std::uint64_t total) const {
   const double share = total == 0 ? 1 : static_cast<double>(done) / static_cast<double>(total);
   const std::uint64_t source = unit_.empty() ? done : source_;
-  std::string line = unit_.empty() ? fmt::format("{} of {}", size_text(done), size_text(total))
-                                   : fmt::format("{} of {} {}", done, total, unit_);
-  line += fmt::format(" ({:.0f} %)", 100 * share);
+  const bool open = total == 0 && done > 0;
+  std::string line = open            ? size_text(done)
+                     : unit_.empty() ? fmt::format("{} of {}", size_text(done), size_text(total))
+                                     : fmt::format("{} of {} {}", done, total, unit_);
+  if (!open) line += fmt::format(" ({:.0f} %)", 100 * share);
   if (source > 0)
     line += fmt::format(", {}/s", size_text(static_cast<std::uint64_t>(static_cast<double>(source) / spent)));
   if (written_ > 0) line += fmt::format(", {:.2f}x", ratio_of(source, written_).value_or(0));
-  if (share > 0.01 && spent > seconds(kSettled))
+  if (!open && share > 0.01 && spent > seconds(kSettled))
     line += fmt::format(", {:.0f} s left", std::ceil(spent / share - spent));
   return line;
 }
@@ -175,8 +179,11 @@ void ProgressLine::tell_programs(Clock::time_point now, std::uint64_t done, std:
   next_told_ = now + kRefresh;
   pollfd ready{listener().descriptor, POLLOUT, 0};
   if (::poll(&ready, 1, done == total ? kLastTry : 0) <= 0) return;
-  Json told{
-      {"what", label_.substr(0, kLongestTold)}, {"done", done}, {"total", total}, {"seconds", seconds(now - start_)}};
+  const bool open = total == 0 && done > 0;
+  Json told{{"what", label_.substr(0, kLongestTold)},
+            {"done", done},
+            {"total", open ? Json(nullptr) : Json(total)},
+            {"seconds", seconds(now - start_)}};
   if (!unit_.empty()) told["unit"] = unit_;
   if (written_ > 0) told["written"] = written_;
   const std::string line = told.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
@@ -193,6 +200,10 @@ Progress progress_when_called(const std::string& label, bool wanted, const std::
     if (const Progress show = (*line)->callback()) show(done, total);
     if (done == total) line->reset();
   };
+}
+
+void show_copies(bool wanted) {
+  watch_copies([wanted](const std::string& name) { return progress_when_called("copy of " + name, wanted, {}); });
 }
 
 void MeteredWriter::append(Part& part) {

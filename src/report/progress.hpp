@@ -28,6 +28,7 @@ class ProgressLine {
   ~ProgressLine();
   ProgressLine(const ProgressLine&) = delete;
   ProgressLine& operator=(const ProgressLine&) = delete;
+  /// A total of 0 is not known yet, where anything is done.
   Progress callback();
   void label(std::string_view text);
   /// What was made so far, of `source` bytes, or where they are what is counted of those; shown with the next call.
@@ -48,6 +49,9 @@ class ProgressLine {
 
 /// The callback of a line that is there from its first call to the one that says that all is done.
 Progress progress_when_called(const std::string& label, bool wanted, const std::string& unit);
+
+/// How far the copies of pipes are, too, from now on.
+void show_copies(bool wanted);
 
 /// Hands everything on, and tells what a container takes so far.
 class MeteredWriter final : public DumpWriter {

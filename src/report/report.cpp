@@ -16,6 +16,8 @@
 namespace kvzip::tool {
 namespace {
 
+constexpr std::size_t kPrintedAtOnce = 1 << 16;
+
 bool g_over_progress = false;
 std::string g_last_complaint;
 
@@ -66,6 +68,46 @@ std::string base64(std::string_view bytes) {
   return out;
 }
 
+/// Text of a value `depth` objects deep: its lines but the first are moved to the right. `lines`: not all on one.
+std::string json_text(const Json& json, bool lines, std::size_t depth) {
+  const std::string text = escaped_json(json.dump(lines ? 2 : -1, ' ', false, Json::error_handler_t::replace));
+  if (!lines || depth == 0) return text;
+  std::string out;  // texts within JSON have no line ends of their own
+  for (const char c : text) {
+    out += c;
+    if (c == '\n') out.append(2 * depth, ' ');
+  }
+  return out;
+}
+
+void print_list(const LongList& list, bool lines) {
+  std::string text = "[";
+  for (std::size_t i = 0; i < list.count; ++i) {
+    text += (i > 0 ? "," : "") + std::string(lines ? "\n    " : "") + json_text(list.item(i), lines, 2);
+    if (text.size() < kPrintedAtOnce) continue;
+    print(text);
+    text.clear();
+  }
+  print(text + (lines && list.count > 0 ? "\n  ]" : "]"));
+}
+
+void print_object(const Json& json, const LongLists& lists, bool lines) {
+  std::string text = "{";
+  bool first = true;
+  for (const auto& [key, value] : json.items()) {
+    text += (first ? "" : ",") + std::string(lines ? "\n  " : "") + json_text(key, lines, 1) + (lines ? ": " : ":");
+    first = false;
+    if (const auto list = lists.find(key); list != lists.end()) {
+      print(text);
+      print_list(list->second, lines);
+      text.clear();
+    } else {
+      text += json_text(value, lines, 1);
+    }
+  }
+  print(text + (lines && !first ? "\n}\n" : "}\n"));
+}
+
 }  // namespace
 
 std::size_t width_of(std::string_view text) {
@@ -82,11 +124,15 @@ void print(std::string_view text) {
 }
 
 void print_json(const Json& json) {
-  print(escaped_json(json.dump(2, ' ', false, Json::error_handler_t::replace)) + "\n");
+  print(json_text(json, true, 0) + "\n");
 }
 
-void print_json_line(const Json& json) {
-  print(escaped_json(json.dump(-1, ' ', false, Json::error_handler_t::replace)) + "\n");
+void print_json(const Json& json, const LongLists& lists) {
+  print_object(json, lists, true);
+}
+
+void print_json_line(const Json& json, const LongLists& lists) {
+  print_object(json, lists, false);
 }
 
 void complain(std::string_view text) {

@@ -3,6 +3,8 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
@@ -54,8 +56,17 @@ void add_bytes_of_name(Json& json, const std::string& member, std::string_view n
 Json json_layer(std::optional<std::uint32_t> layer);
 Json json_model(const ModelInfo& model);
 
+/// Lists of an object that may be very long, by member. The object has each as an empty list; items are made as they
+/// are printed.
+struct LongList {
+  std::size_t count;
+  std::function<Json(std::size_t)> item;
+};
+using LongLists = std::map<std::string, LongList, std::less<>>;
+void print_json(const Json& json, const LongLists& lists);
+
 /// On one line, for a stream of them; as print_json() otherwise.
-void print_json_line(const Json& json);
+void print_json_line(const Json& json, const LongLists& lists = {});
 
 /// Quoted, so that it may hold commas; printable().
 std::string csv_text(std::string_view text);

@@ -48,6 +48,12 @@ expect_status 0 kvzip bench m.kvz --io --runs 1 --progress-fd 3 3>lines
 tail -n 1 lines >last
 expect_in last '"done":12,"total":12,'
 expect_in last '"unit":"reads"'
+# Pipes that are copied before they are read: of which the end is not known before it is there.
+kvzip convert -q a.safetensors a.npz
+expect_status 0 bash -c "cat a.npz | kvzip inspect - --progress-fd 3 3>lines"
+expect_in lines '"what":"copy of standard input","done":1048576,"total":null,'
+grep '"what":"copy of standard input"' lines | tail -n 1 >last
+expect_in last "\"done\":$(stat -c %s a.npz),\"total\":$(stat -c %s a.npz),"
 for command in compress decompress append inspect verify recover cut compare sweep bench convert prune attend pages synth; do
   kvzip $command --help >page
   expect_in page "--progress-fd"

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <array>
+#include <filesystem>
+#include <fstream>
 
 #include "kvzip/cut.hpp"
 #include "tests/contract/reference_drive.hpp"
@@ -119,6 +121,17 @@ TEST_CASE("a container that is cut decodes to the leading components, as if it h
     cut_kvz(cut, large, 0, true);
     CHECK(std::filesystem::file_size(large) < std::filesystem::file_size(cut));
   }
+}
+
+TEST_CASE("a container that is written to while it is cut leaves no file") {
+  const Matrix m = components(kAll);
+  const ScratchDirectory scratch;
+  const std::string path = scratch.file("a.kvz"), out = scratch.file("b.kvz");
+  write_rules(path, m, "nested,pack");
+  const auto touch = [&](std::uint64_t, std::uint64_t) { std::ofstream(path, std::ios::app) << 'x'; };
+  CHECK_THROWS_WITH_AS(cut_kvz(path, out, 0.25, false, touch),
+                       doctest::Contains("a.kvz: the file was written to while it was read"), Error);
+  CHECK_FALSE(std::filesystem::exists(out));
 }
 
 TEST_CASE("what cannot be cut is refused, and leaves no file") {
