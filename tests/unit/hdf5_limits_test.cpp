@@ -67,7 +67,8 @@ TEST_CASE("hdf5 limits: dimensions") {
     return file_of(chunked(ones, ones));
   };
   CHECK(open(file(limits::kHdf5Rank))->dump().tensors.at(0).shape.size() == limits::kHdf5Rank);
-  check_refused(ErrorCode::corrupt, "chunks of", file(limits::kHdf5Rank + 1));
+  check_refused(ErrorCode::corrupt, fmt::format("chunks of {} dimensions", limits::kHdf5Rank + 2),
+                file(limits::kHdf5Rank + 1));  // that of an element is one
   // And of what is written.
   const Scratch scratch;
   const auto written = [&](std::size_t rank) {
