@@ -121,13 +121,13 @@ inline constexpr std::uint32_t kLlamaName = 256;  // bytes of an architecture's
 inline constexpr std::uint64_t kLlamaCellBytes = std::uint64_t{1} << 30;
 
 // HDF5. What the library would go through without asking is checked first.
-inline constexpr std::size_t kHdf5Links = std::size_t{1} << 20;          // links and attributes
-inline constexpr std::uint64_t kHdf5NameBytes = std::uint64_t{1} << 26;  // of them all; and of paths
+inline constexpr std::size_t kHdf5Links = std::size_t{1} << 20;
+inline constexpr std::uint64_t kHdf5NameBytes = std::uint64_t{1} << 26;       // of all links; and of paths
+inline constexpr std::uint64_t kHdf5AttributeBytes = std::uint64_t{1} << 26;  // that they all take in memory
 inline constexpr int kHdf5GroupDepth = 64;
 inline constexpr int kHdf5TypeDepth = 16;                                  // of types within types
 inline constexpr int kHdf5SharedTypes = 8;                                 // attributes of a type have types
 inline constexpr std::size_t kHdf5Rank = 32;                               // HDF5's own
-inline constexpr int kHdf5Filters = 8;                                     // of a dataset
 inline constexpr std::uint64_t kHdf5HeaderBytes = std::uint64_t{1} << 26;  // of an object's header
 inline constexpr std::size_t kHdf5HeaderPieces = 4096;
 inline constexpr std::size_t kHdf5Structures = std::size_t{1} << 22;  // of the file
