@@ -91,7 +91,7 @@ inline constexpr std::uint64_t kSidecar = std::uint64_t{1} << 20;       // bytes
 inline constexpr std::size_t kAttributeStrings = std::size_t{1} << 20;  // of one attribute that is a text of several
 // Elements that are looked at for rotary embedding, of a tensor and of all: files may say much and hold little.
 inline constexpr std::uint64_t kRopeElements = std::uint64_t{1} << 22, kRopeDump = std::uint64_t{1} << 28;
-inline constexpr std::uint64_t kGgmlRow = std::uint64_t{1} << 56;  // values: their bytes fit 64 bits
+inline constexpr std::uint64_t kGgmlRow = std::uint64_t{1} << 56;  // bytes in blocks: those of the values fit 64 bits
 
 inline constexpr std::uint64_t kSafetensorsHeader = 100'000'000;  // bytes: what other readers of safetensors allow
 inline constexpr std::size_t kSafetensorsTensors = std::size_t{1} << 18;
@@ -105,11 +105,10 @@ inline constexpr std::uint64_t kZipDirectory = std::uint64_t{1} << 28;  // bytes
 inline constexpr std::uint64_t kZipRatio = 1032;                        // deflate codes at most 258 bytes in two bits
 
 // MLX, of what a cache says of itself; what says more is taken as it is.
-inline constexpr unsigned kMlxTexts = 5;                             // of a part
-inline constexpr std::uint64_t kMlxLetters = 64;                     // of a class's name
-inline constexpr std::uint64_t kMlxEntries = 65536;                  // of a list
-inline constexpr std::uint64_t kMlxNumber = std::uint64_t{1} << 16;  // bits, sizes of groups
-inline constexpr std::uint64_t kMlxWords = std::uint64_t{1} << 48;   // of a row's codes
+inline constexpr unsigned kMlxTexts = 5;                            // of a part
+inline constexpr std::uint64_t kMlxLetters = 64;                    // of a class's name
+inline constexpr std::uint64_t kMlxEntries = 65536;                 // of a list
+inline constexpr std::uint64_t kMlxWords = std::uint64_t{1} << 48;  // of an array of codes
 inline constexpr std::int64_t kMlxPosition = std::int64_t{1} << 48;
 
 inline constexpr std::size_t kLmcacheGroups = 16;
@@ -149,13 +148,13 @@ inline constexpr std::uint64_t kHdf5FreePadding = std::uint64_t{64} << 20, kHdf5
 inline constexpr std::size_t kFilterParameters = 4096;  // of the filter, four bytes each
 
 // Of the tool: texts that it reads and what options may make.
-inline constexpr std::size_t kRulesText = std::size_t{1} << 20;       // bytes of a preset of one's own
-inline constexpr std::uint64_t kSweepText = std::uint64_t{1} << 28;   // bytes of a sweep that is read
-inline constexpr std::uint64_t kSweepRow = std::uint64_t{1} << 28;    // and of what one of its rows is kept in
-inline constexpr std::uint64_t kTraceText = std::uint64_t{64} << 20;  // bytes of a trace of bandwidth
-inline constexpr std::uint64_t kLoadChunks = std::uint64_t{1} << 20;  // that loads are planned in
-inline constexpr std::size_t kGridSettings = 10000;                   // a slip of the keyboard, not a wish
-inline constexpr std::size_t kInputNames = std::size_t{1} << 28;      // bytes that a list of names takes in memory
-inline constexpr std::size_t kInputName = std::size_t{1} << 16;       // more than PATH_MAX and a member's name
+inline constexpr std::size_t kRulesText = std::size_t{1} << 20;        // bytes of a preset of one's own
+inline constexpr std::uint64_t kSweepText = std::uint64_t{1} << 28;    // bytes of a sweep that is read
+inline constexpr std::uint64_t kSweepRow = std::uint64_t{1} << 28;     // and of what one of its rows is kept in
+inline constexpr std::uint64_t kTraceText = std::uint64_t{64} << 20;   // bytes of a trace of bandwidth
+inline constexpr std::uint64_t kLoadChunks = std::uint64_t{1} << 20;   // that loads are planned in
+inline constexpr std::size_t kGridSettings = 10000;                    // a slip of the keyboard, not a wish
+inline constexpr std::size_t kInputNames = std::size_t{1} << 28;       // bytes of a list of names and their strings
+inline constexpr std::size_t kInputName = (std::size_t{1} << 16) - 1;  // more than PATH_MAX and a member's name
 
 }  // namespace kvzip::limits

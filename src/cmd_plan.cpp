@@ -4,9 +4,7 @@
 #include <memory>
 
 #include "codec/fail.hpp"
-#include "codec/limits.hpp"
 #include "codec/split.hpp"
-#include "formats/file.hpp"
 #include "src/commands.hpp"
 #include "src/load/load_source.hpp"
 #include "src/report/report.hpp"
@@ -32,11 +30,6 @@ std::vector<std::string> split_list(const std::string& list) {
     if (out.back().empty()) throw UsageError(fmt::format("--settings {}: an empty name", list));
   }
   return out;
-}
-
-BandwidthTrace read_trace(const std::string& path) {
-  return with_file(path,
-                   [&] { return BandwidthTrace::parse(read_text(path, limits::kTraceText, "a trace of bandwidth")); });
 }
 
 LoadSource read_source(const PlanArguments& o) {
