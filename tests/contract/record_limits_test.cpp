@@ -60,7 +60,8 @@ std::string said_of_cost(std::uint64_t free, std::uint64_t more, const std::func
 TEST_CASE("record limits: streams of a frame") {
   const Pipeline pipeline = Pipeline::parse("quant:bits=4,pack");
   TileContext context;
-  context.heads = context.head_dim = context.total_tokens = 1;
+  context.heads = context.head_dim = 1;
+  context.total_tokens = 1;
   context.source = DType::f16;
   const auto frame = [](std::uint64_t streams) {
     ByteWriter out;
