@@ -26,6 +26,10 @@ inline constexpr std::uint64_t kTablesBytes = std::uint64_t{1} << 30;    // form
 inline constexpr std::size_t kTables = std::size_t{1} << 16;             // format: tables of a file
 inline constexpr std::uint64_t kRepeatsTokens = std::uint64_t{1} << 20;  // encoder only: tokens of a table of repeats
 inline constexpr std::uint64_t kFitValues = std::uint64_t{1} << 22;  // encoder only: values that a table is fitted to
+/// For one more table of so many bytes, where there are some of so many together.
+inline constexpr bool room_for_table(std::size_t tables, std::uint64_t held, std::uint64_t bytes) {
+  return tables < kTables && bytes <= kTableBytes && held <= kTablesBytes && bytes <= kTablesBytes - held;
+}
 
 inline constexpr std::uint64_t kDescription = std::uint64_t{1} << 28;  // format: unpacked bytes of a header or index
 inline constexpr std::uint64_t kDescriptionRatio = 1024;               // format: of unpacked to stored bytes
@@ -48,6 +52,9 @@ inline constexpr std::uint32_t kPageTokens = 1u << 16;               // of a pag
 // next one, so that no chain of them can be closed; the bound is for those that are merely long.
 inline constexpr unsigned kBases = 16;
 inline constexpr std::size_t kPlanGroups = std::size_t{1} << 20;  // encoder only: sparse files can claim any layers
+inline constexpr bool room_for_groups(std::uint64_t there, std::uint64_t more) {
+  return there <= kPlanGroups && more <= kPlanGroups - there;
+}
 // What is left of damaged containers. A frame may be gone without its bytes; so many more of them than bytes are there
 // are in no file that was cut. Headers of records made on purpose could ask that the square of the file's size is
 // hashed: so many bytes may be for records that turn out to be none.
