@@ -10,6 +10,7 @@
 
 namespace kvzip {
 void ArrayReader::add(TensorInfo info, ByteView bytes) {
+  if (info.name.empty()) fail(ErrorCode::invalid_argument, "a tensor without a name");
   if (!is_utf8(info.name)) {
     fail(ErrorCode::invalid_argument, "tensor {}: a name is text in UTF-8", quoted(info.name));
   }
