@@ -103,7 +103,7 @@ void add_sweep(CLI::App& app, Action& action) {
                         "  kvzip sweep cache.safetensors --presets gear-2 \\\n"
                         "    --grid 'quant.bits=2,3,4;lowrank.rank=0,4' --report sweep.html\n\n"
                         "Each setting is written to a container, decoded, and compared: values, and what\n"
-                        "attention makes of them. Keys and values only; bytes are those of the whole file."});
+                        "attention makes of them. Keys and values only; bytes are of the whole file."});
   auto o = std::make_shared<SweepArguments>();
   command->add_option("DUMP", o->dumps, "any file kvzip reads")->required();
   add_text(*command, "--presets", o->presets, "LIST|all",
