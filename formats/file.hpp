@@ -253,9 +253,11 @@ class OutputFile {
   /// Needs Access::positioned. Does not move position().
   void write_at(std::uint64_t offset, ByteView bytes);
   void made_from(const InputList& inputs) {
-    if (pending_) pending_->made_from(inputs);
+    if (pending_) return pending_->made_from(inputs);
+    inputs_.insert(inputs_.end(), inputs.begin(), inputs.end());
   }
-  /// Completes the output and gives it its name. Without it a regular file never appears.
+  /// Completes the output and gives it its name. Without it a regular file never appears. Fails as
+  /// PendingFile::commit() where an input is not what it was.
   void finish();
 
  private:
@@ -268,6 +270,7 @@ class OutputFile {
   FileDescriptor own_;          // a device or pipe, or the unnamed file that collects positioned writes
   FileDescriptor stream_;       // where the collected bytes go: a device or pipe,
   std::unique_ptr<Sink> sink_;  // or this
+  InputList inputs_;            // of a stream; a pending file has its own
   int fd_ = -1;
   bool seekable_ = true, collects_ = false, to_stdout_ = false;
   std::uint64_t position_ = 0;

@@ -332,6 +332,7 @@ void OutputFile::write_at(std::uint64_t offset, ByteView bytes) {
 void OutputFile::finish() {
   if (pending_) return pending_->commit();
   require_inputs_unchanged();
+  require_unchanged(inputs_);
   if (collects_) {
     std::vector<std::byte> buffer(kCopyBytes);
     if (::lseek(fd_, 0, SEEK_SET) != 0) fail_errno(path_, "read back the temporary copy");

@@ -140,8 +140,7 @@ void check_removal(const CompressArguments& o) {
   if (!o.remove) return;
   if (o.common.keep) throw UsageError("-k keeps inputs, --rm removes them: choose one");
   if (o.common.unsynced) throw UsageError("--rm takes away what is safe elsewhere: not with --no-sync");
-  if (!o.selecting.selection().empty())
-    throw UsageError("--rm would lose what --layers, --tokens and --role leave out");
+  if (!o.selecting.selection().empty()) throw UsageError("--rm would lose what --layers, --tokens or --role leave out");
 }
 
 /// The input with its queries, where what is stored leaves them out; null otherwise. A pipe comes but once.

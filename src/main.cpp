@@ -118,7 +118,7 @@ std::optional<std::string> command_behind(const CLI::App& app, const std::vector
     std::error_code ignored;
     if (!words[i].starts_with('-') && !app.get_subcommands(is_meant).empty() &&
         !std::filesystem::exists(words[i], ignored)) {
-      return fmt::format("options go behind the command: kvzip {} {}", words[i], shell_word(words[2]));
+      return fmt::format("options go behind the command: kvzip {} {}", words[i], i > 2 ? shell_word(words[2]) : "...");
     }
     if (takes_next_word(taken, words[i])) ++i;
   }

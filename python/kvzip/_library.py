@@ -8,6 +8,7 @@ import operator
 import os
 import pathlib
 import threading
+import time
 import weakref
 
 SONAME = "libkvzip.so.0"
@@ -163,13 +164,16 @@ def presets():
 
 class _Forks:
     """A process that is forked while a thread reads would have the thread's locks, and nobody to open them. So the
-    fork waits until nobody reads; whoever holds locks of two dumps holds `pairs` before."""
+    fork waits until nobody reads, but not for long: what is read for longer is closed in the child. Whoever holds
+    locks of two dumps holds `pairs` before."""
+
+    PATIENCE = 1.0  # seconds
 
     def __init__(self):
         self.pairs = threading.RLock()
         self._dumps = weakref.WeakSet()
-        self._held = []
-        os.register_at_fork(before=self._hold, after_in_parent=self._let_go, after_in_child=self._let_go)
+        self._held, self._busy = [], []
+        os.register_at_fork(before=self._hold, after_in_parent=self._let_go, after_in_child=self._go_on)
 
     def add(self, dump):
         with self.pairs:
@@ -177,14 +181,21 @@ class _Forks:
 
     def _hold(self):
         self.pairs.acquire()
+        end = time.monotonic() + self.PATIENCE
         for dump in list(self._dumps):
-            dump.lock.acquire()
-            self._held.append(dump)
+            free = dump.lock.acquire(timeout=max(0.0, end - time.monotonic()))
+            (self._held if free else self._busy).append(dump)
 
     def _let_go(self):
+        self._busy.clear()
         while self._held:
             self._held.pop().lock.release()
         self.pairs.release()
+
+    def _go_on(self):
+        for dump in self._busy:
+            dump.lock, dump._handle = threading.RLock(), _handle()
+        self._let_go()
 
 
 _forks = _Forks()
@@ -197,9 +208,8 @@ class Dump:
         self.keeps = keeps  # what the library reads: whoever has the handle has it
         self._handle = _handle()
         self.lock = threading.RLock()
+        check(opener(*arguments, ctypes.byref(self._handle)))
         _forks.add(self)
-        with self.lock:
-            check(opener(*arguments, ctypes.byref(self._handle)))
 
     def call(self, name, *arguments):
         with self.lock:

@@ -83,8 +83,12 @@ CLI::Validator number_in(T least, T most = std::numeric_limits<T>::max()) {
   } else {
     wanted = fmt::format("a number from {:g} to {:g}", least, most);
   }
-  return {[=](const std::string& given) {
-            return parse_number(given, least, most) ? std::string() : fmt::format("{} is not {}", given, wanted);
+  return {[=](std::string& given) {
+            const auto number = parse_number(given, least, most);
+            if (!number) return fmt::format("{} is not {}", given, wanted);
+            // The parser itself would take 010 for an octal number.
+            if constexpr (std::is_integral_v<T>) given = fmt::format("{}", *number);
+            return std::string();
           },
           ""};
 }

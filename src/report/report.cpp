@@ -95,7 +95,7 @@ void print_list(const LongList& list, bool lines) {
   print(text);
 }
 
-void print_object(const Json& json, const LongLists& lists, bool lines) {
+void print_members(const Json& json, const LongLists& lists, bool lines) {
   std::string text = "{";
   bool first = true;
   for (const auto& [key, value] : json.items()) {
@@ -113,6 +113,14 @@ void print_object(const Json& json, const LongLists& lists, bool lines) {
   }
   text += lines && !first ? "\n}\n" : "}\n";
   print(text);
+}
+
+/// What cannot be finished ends its line, so that it is not taken for the beginning of the next.
+void print_object(const Json& json, const LongLists& lists, bool lines) try {
+  print_members(json, lists, lines);
+} catch (...) {
+  print("\n");
+  throw;
 }
 
 }  // namespace

@@ -52,6 +52,10 @@ says "options go behind the command: kvzip compress -q" -q compress a.kvz
 says "options go behind the command: kvzip compress -o" -o b.kvz compress a.kvz
 says "--rope-theta: nan is not a number from 0 to 1e+12" synth -o x.h5 --layers 1 --heads 1 --head-dim 4 --tokens 4 --rope-theta nan
 says "--heads: -1 is not a whole number from 0 to 4294967295" synth -o x.h5 --layers 1 --heads -1 --head-dim 4 --tokens 4
+says "--layers: 08x is not a whole number" synth -o x.h5 --layers 08x --heads 1 --head-dim 4 --tokens 4
+expect_status 0 kvzip synth -q -o ten.h5 --layers 010 --heads 01 --head-dim 08 --tokens 09
+kvzip inspect ten.h5 --json >ten
+expect_in ten '"layers": 10,'
 says "--share: nan is not a number from 0 to 1" cut a.kvz -o b.kvz --share nan
 says "--split: 1e9 is not a whole number" compare a b --split 1e9
 says "--pages: 0x10 is not a whole number from 1 to 65536" compress a --pages 0x10

@@ -12,19 +12,11 @@
 #include "src/cli/prefix_plan.hpp"
 #include "tests/contract/sample_dumps.hpp"
 #include "tests/support/container_parts.hpp"
+#include "tests/support/said.hpp"
 #include "tests/unit/scratch_directory.hpp"
 
 namespace kvzip::test {
 namespace {
-
-std::string said_of(auto&& action) {
-  try {
-    action();
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return {};
-}
 
 /// Containers of an end record alone, each appended to the one before.
 Bytes appended(std::size_t containers) {

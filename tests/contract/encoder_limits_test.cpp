@@ -10,18 +10,10 @@
 #include "formats/kvz/kvz_repeats.hpp"
 #include "kvzip/error.hpp"
 #include "tests/contract/sample_dumps.hpp"
+#include "tests/support/said.hpp"
 
 namespace kvzip::test {
 namespace {
-
-std::string message_of(auto&& action) {
-  try {
-    action();
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return {};
-}
 
 Plan plan_of(const std::vector<std::uint64_t>& shape, std::string_view axes, std::string_view rules) {
   const Dump dump{.tensors = {{"k", DType::f16, shape}}, .attributes = {}};
@@ -47,7 +39,7 @@ TEST_CASE("encoder limits: layers side by side") {
   REQUIRE(plan.groups.size() == 2);
   CHECK(plan.groups[0].slots.size() == limits::kJointLayers);
   CHECK(plan.groups[1].slots.size() == 1);
-  const std::string said = message_of([&] { RuleSet::parse(rules(limits::kJointLayers + 1), "test"); });
+  const std::string said = said_of([&] { RuleSet::parse(rules(limits::kJointLayers + 1), "test"); });
   CHECK(said.find(fmt::format("has 1 to {} layers", limits::kJointLayers)) != std::string::npos);
 }
 
@@ -61,7 +53,7 @@ TEST_CASE("encoder limits: tile groups of a plan") {
   const std::string_view rules = "key/head = planes,pack";
   CHECK(plan_of({2, 8, 1, 1}, "LHTD", rules).groups.size() == 16);
   for (const std::uint64_t heads : {std::uint64_t{limits::kPlanGroups} + 1, std::uint64_t{0xffffffff}}) {
-    const std::string said = message_of([&] { plan_of({1, heads, 1, 1}, "LHTD", rules); });
+    const std::string said = said_of([&] { plan_of({1, heads, 1, 1}, "LHTD", rules); });
     CHECK(said == fmt::format("k: more than {} tile groups", limits::kPlanGroups));
   }
 }

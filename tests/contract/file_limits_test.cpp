@@ -13,19 +13,11 @@
 #include "formats/zip.hpp"
 #include "formats/zip_records.hpp"
 #include "tests/support/memory_dump.hpp"
+#include "tests/support/said.hpp"
 #include "tests/unit/file_support.hpp"
 
 namespace kvzip::test {
 namespace {
-
-std::string message_of(auto&& action) {
-  try {
-    action();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return {};
-}
 
 template <typename... T>
 std::string packed(T... numbers) {
@@ -101,7 +93,7 @@ TEST_CASE("file limits: bytes of an archive's directory") {
   const std::vector<ZipMember> all = members(limits::kZipDirectory);
   REQUIRE(all.size() == 1);
   CHECK(all[0].name == "a.npy");
-  CHECK(message_of([&] { members(limits::kZipDirectory + 1); }) ==
+  CHECK(said_of([&] { members(limits::kZipDirectory + 1); }) ==
         fmt::format("zip: 1 members in a directory of {} bytes are too many", limits::kZipDirectory + 1));
 }
 
@@ -115,9 +107,9 @@ TEST_CASE("file limits: groups and formats of a chunk of LMCache") {
     return open_lmcache(InputFile(view(text), "chunk"))->dump().tensors.size();
   };
   CHECK(groups(chunk(limits::kLmcacheGroups, 1)) == limits::kLmcacheGroups);
-  CHECK(message_of([&] { groups(chunk(limits::kLmcacheGroups + 1, 1)); }) == "chunk: no header of an LMCache chunk");
+  CHECK(said_of([&] { groups(chunk(limits::kLmcacheGroups + 1, 1)); }) == "chunk: no header of an LMCache chunk");
   CHECK(groups(chunk(1, limits::kLmcacheFormats)) == 1);
-  CHECK(message_of([&] { groups(chunk(1, limits::kLmcacheFormats + 1)); }) == "chunk: no header of an LMCache chunk");
+  CHECK(said_of([&] { groups(chunk(1, limits::kLmcacheFormats + 1)); }) == "chunk: no header of an LMCache chunk");
 }
 
 TEST_CASE("file limits: cells of llama.cpp that are put together") {
@@ -129,7 +121,7 @@ TEST_CASE("file limits: cells of llama.cpp that are put together") {
                     {"positions", DType::i32, {cells}},
                     {"layers.0.key", DType::f16, {cells, 1}}},
         .attributes = {text_attribute("llama.cpp", "sequence 2"), text_attribute("llama.cpp.sequences", sequences)}};
-    return message_of([&] { create_llama({scratch.file("slot"), true}, dump); });
+    return said_of([&] { create_llama({scratch.file("slot"), true}, dump); });
   };
   constexpr std::uint64_t kMost = limits::kLlamaCellBytes;
   CHECK(creating(kMost / 8, "none").empty());
@@ -152,14 +144,14 @@ TEST_CASE("file limits: states of llama.cpp are written as far as they are read"
       dump.tensors.push_back({fmt::format("layers.{}.key", l), DType::f16, {1, 1}});
     }
     const auto to = [&] { return create_llama({scratch.file("state"), true}, dump); };
-    const std::string refused = message_of(to);
+    const std::string refused = said_of(to);
     if (!refused.empty()) return refused;
     MemoryReader reader(dump, 1 << 20);
     for (std::size_t t = 0; t < 2; ++t) std::ranges::fill(reader.data(t), std::byte{0});
     const auto writer = to();
     transcode(reader, *writer, 1);
     writer->finish();
-    return message_of([&] { open_llama(InputFile(scratch.file("state"))); });
+    return said_of([&] { open_llama(InputFile(scratch.file("state"))); });
   };
   const auto none_but = [](const std::string& text, const std::string& part) {
     return text.find("a file of llama.cpp has no " + part) != text.npos;

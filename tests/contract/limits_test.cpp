@@ -11,6 +11,7 @@
 #include "formats/kvz/kvz_tables.hpp"
 #include "kvzip/tile_codec.hpp"
 #include "tests/contract/hostile_containers.hpp"
+#include "tests/support/said.hpp"
 
 namespace kvzip::test {
 namespace {
@@ -23,16 +24,6 @@ std::optional<ErrorCode> code_of(F&& f) {
     return e.code();
   }
   return std::nullopt;
-}
-
-/// What is said of the error; nothing where there is none.
-std::string said_of(const std::function<void()>& f) {
-  try {
-    f();
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return {};
 }
 
 std::string repeated(std::string_view text, std::size_t times) {

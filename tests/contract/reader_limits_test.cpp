@@ -19,6 +19,7 @@
 #include "kvzip/layout.hpp"
 #include "src/request/request.hpp"
 #include "tests/support/memory_dump.hpp"
+#include "tests/support/said.hpp"
 #include "tests/unit/file_support.hpp"
 #include "tests/unit/safetensors_text.hpp"
 
@@ -31,15 +32,6 @@ std::string packed(T... numbers) {
   const auto add = [&](auto n) { out.append(reinterpret_cast<const char*>(&n), sizeof n); };
   (add(numbers), ...);
   return out;
-}
-
-std::string message_of(auto&& action) {
-  try {
-    action();
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return {};
 }
 
 std::string repeated(std::string_view text, std::size_t times) {
@@ -152,7 +144,7 @@ TEST_CASE("reader limits: headers of NumPy and directories of zip") {
     // What is written here is as long as it is stored: the method, and the bytes that it takes.
     text.replace(front.size() + 10, 2, packed(zip::kDeflated));
     text.replace(front.size() + 20, 4, packed(2u));
-    return message_of([&] { read_zip_directory(InputFile(view(text), "archive")); });
+    return said_of([&] { read_zip_directory(InputFile(view(text), "archive")); });
   };
   CHECK(unpacked(3 * limits::kZipRatio - 1).empty());
   CHECK(unpacked(3 * limits::kZipRatio).find("cannot hold") != std::string::npos);

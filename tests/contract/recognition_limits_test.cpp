@@ -16,6 +16,7 @@
 #include "kvzip/layout.hpp"
 #include "tests/support/made_reader.hpp"
 #include "tests/support/memory_dump.hpp"
+#include "tests/support/said.hpp"
 
 namespace kvzip::test {
 namespace {
@@ -40,15 +41,6 @@ std::string items(std::size_t count, std::string_view last) {
   std::string out;
   for (std::size_t i = 1; i < count; ++i) out += "1,";
   return out + std::string(last);
-}
-
-std::string message_of(auto&& action) {
-  try {
-    action();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return {};
 }
 
 /// "key 3".
@@ -153,7 +145,7 @@ TEST_CASE("recognition limits: layers and sequences to measure") {
     CHECK(all.at({0, 0}).keys.size() == limits::kHeadBoxes - 1);
     CHECK(all.at({0, 0}).values.size() == 1);
   }
-  CHECK(message_of([&] { heads(limits::kHeadBoxes + 1); }) ==
+  CHECK(said_of([&] { heads(limits::kHeadBoxes + 1); }) ==
         fmt::format("v: more than {} layers and sequences to measure", limits::kHeadBoxes));
 }
 

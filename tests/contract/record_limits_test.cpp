@@ -10,19 +10,11 @@
 #include "formats/kvz/kvz_scan.hpp"
 #include "formats/kvz/kvz_tables.hpp"
 #include "tests/contract/hostile_containers.hpp"
+#include "tests/support/said.hpp"
 
 namespace kvzip::test {
 namespace {
 
-/// What is said of the error; nothing where there is none.
-std::string said_of(const std::function<void()>& f) {
-  try {
-    f();
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return {};
-}
 bool says(const std::function<void()>& f, std::string_view part) {
   return said_of(f).find(part) != std::string::npos;
 }

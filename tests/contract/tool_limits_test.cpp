@@ -14,21 +14,13 @@
 #include "src/sweep/sweep_rows.hpp"
 #include "tests/contract/allocation.hpp"
 #include "tests/support/made_up_sweep.hpp"
+#include "tests/support/said.hpp"
 #include "tests/unit/file_support.hpp"
 
 namespace kvzip::test {
 namespace {
 
 using namespace tool;
-
-std::string message_of(auto&& action) {
-  try {
-    action();
-  } catch (const std::exception& error) {
-    return error.what();
-  }
-  return {};
-}
 
 /// A pipe that gives a text and then `block` again and again, `bytes` in all.
 class Pipe {
@@ -79,7 +71,7 @@ TEST_CASE("tool limits: bytes of a trace of bandwidth") {
     return read_trace(pipe.path()).arrival(3000000, 0);
   };
   CHECK(arrival(limits::kTraceText) == 3);
-  CHECK(message_of([&] { arrival(limits::kTraceText + 1); }).ends_with("pipe: too long for a trace of bandwidth"));
+  CHECK(said_of([&] { arrival(limits::kTraceText + 1); }).ends_with("pipe: too long for a trace of bandwidth"));
 }
 
 TEST_CASE("tool limits: bytes of a sweep") {
@@ -87,7 +79,7 @@ TEST_CASE("tool limits: bytes of a sweep") {
   const ScratchDirectory scratch;
   const auto said = [&](std::uint64_t bytes) {
     const Pipe pipe(scratch, std::string(limits::kJsonDepth + 1, '['), std::string(1 << 20, '.'), bytes);
-    return message_of([&] { read_sweep_levels(pipe.path(), {}, 1); });
+    return said_of([&] { read_sweep_levels(pipe.path(), {}, 1); });
   };
   CHECK(said(limits::kSweepText).ends_with(fmt::format("more than {} nested lists", limits::kJsonDepth)));
   CHECK(said(limits::kSweepText + 1).ends_with("pipe: too long for a sweep"));
@@ -127,7 +119,7 @@ TEST_CASE("tool limits: settings of a grid") {
     return grid_settings({pipeline_setting("quant:bits=4,pack", "--pipeline")}, grid).size();
   };
   CHECK(settings(limits::kGridSettings) == limits::kGridSettings);
-  CHECK(message_of([&] { settings(limits::kGridSettings + 1); }) ==
+  CHECK(said_of([&] { settings(limits::kGridSettings + 1); }) ==
         fmt::format("--grid makes more than {} settings", limits::kGridSettings));
 }
 
@@ -135,9 +127,9 @@ TEST_CASE("tool limits: chunks that loads are planned in") {
   CHECK(chunk_count(limits::kLoadChunks, 1) == limits::kLoadChunks);
   CHECK(chunk_count(limits::kLoadChunks * 7 - 6, 7) == limits::kLoadChunks);
   CHECK(chunk_bytes({{0, 1, 5}}, limits::kLoadChunks, limits::kLoadChunks) == std::vector<std::uint64_t>{5});
-  CHECK(message_of([&] { chunk_count(limits::kLoadChunks + 1, 1); }) ==
+  CHECK(said_of([&] { chunk_count(limits::kLoadChunks + 1, 1); }) ==
         fmt::format("{} chunks of 1 tokens: more than {}", limits::kLoadChunks + 1, limits::kLoadChunks));
-  CHECK(message_of([&] { chunk_count(limits::kLoadChunks * 7 + 1, 7); }) ==
+  CHECK(said_of([&] { chunk_count(limits::kLoadChunks * 7 + 1, 7); }) ==
         fmt::format("{} chunks of 7 tokens: more than {}", limits::kLoadChunks + 1, limits::kLoadChunks));
 }
 
@@ -147,7 +139,7 @@ TEST_CASE("tool limits: bytes of a name of a list, and of all of them") {
     return read_names(scratch.file("list", std::string(bytes, 'n') + std::string("\0m", 2)));
   };
   CHECK(names(limits::kInputName) == std::vector<std::string>{std::string(limits::kInputName, 'n'), "m"});
-  CHECK(message_of([&] {
+  CHECK(said_of([&] {
           names(limits::kInputName + 1);
         }).ends_with(fmt::format("list: a name of more than {} bytes; a zero byte ends each", limits::kInputName)));
   // As many of the longest as there can be, and one that fills what is left.
@@ -164,7 +156,7 @@ TEST_CASE("tool limits: bytes of a name of a list, and of all of them") {
     REQUIRE(most.size() == kMany + 1);
     CHECK(most.back().size() == kLast);
   }
-  CHECK(message_of([&] { all(kLast + 1); }).ends_with("pipe: too long for a list of names"));
+  CHECK(said_of([&] { all(kLast + 1); }).ends_with("pipe: too long for a list of names"));
 }
 
 }  // namespace kvzip::test

@@ -115,6 +115,40 @@ TEST_CASE("inputs: a file that changes is refused to those who read it, and to n
   }
 }
 
+TEST_CASE("inputs: a file that changes behind its last part is refused before the output has its name") {
+  const Files files;
+  for (const std::string_view format : {"safetensors", "hdf5", "npz", "kvz"}) {
+    CAPTURE(format);
+    const std::string path = files.dump("changed", "safetensors", 0644), out = files.scratch.file("out");
+    const auto write = [&](bool to_sink) {
+      const auto reader = open_reader(path);
+      KvzOptions options;
+      options.rules = RuleSet::builtin("lossless");
+      const Recognition roles = recognise(reader->dump(), {});
+      Bytes bytes;
+      auto sink = std::make_unique<MemorySink>(bytes);
+      std::unique_ptr<DumpWriter> writer;
+      if (format == "kvz") {
+        writer = to_sink ? create_kvz_writer(std::move(sink), reader->dump(), roles, options)
+                         : create_kvz_writer(out, reader->dump(), roles, options, false);
+      } else {
+        writer = to_sink ? create_writer(std::move(sink), format, reader->dump())
+                         : create_writer(out, format, reader->dump(), false);
+      }
+      transcode(*reader, *writer, 1);
+      const timespec long_ago[2] = {{1000, 0}, {1000, 0}};
+      ::utimensat(AT_FDCWD, path.c_str(), long_ago, 0);
+      writer->finish();
+    };
+    for (const bool to_sink : {false, true}) {
+      CAPTURE(to_sink);
+      CHECK(code_of([&] { write(to_sink); }) == ErrorCode::io);
+      CHECK_FALSE(std::filesystem::exists(out));
+      files.dump("changed", "safetensors", 0644);
+    }
+  }
+}
+
 TEST_CASE("inputs: a scope takes in what no reader of an output has") {
   const Files files;
   const auto open = open_reader(files.dump("open", "npz", 0644));

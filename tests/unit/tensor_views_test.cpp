@@ -10,6 +10,7 @@
 #include "kvzip/error.hpp"
 #include "kvzip/layout.hpp"
 #include "tests/support/memory_dump.hpp"
+#include "tests/support/said.hpp"
 
 namespace kvzip::test {
 namespace {
@@ -18,15 +19,6 @@ std::unique_ptr<DumpReader> seen(const Dump& dump, const std::string& text) {
   const MapText map = parse_map_text(text);
   REQUIRE(map.view);
   return view(std::make_unique<MemoryReader>(dump), {*map.view});
-}
-
-std::string refusal(const std::function<void()>& f) {
-  try {
-    f();
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return {};
 }
 
 Bytes all_of(DumpReader& reader, std::size_t tensor) {
@@ -95,16 +87,16 @@ TEST_CASE("bits are taken for another type, narrower ones several at a time") {
 TEST_CASE("views that do not fit, and fields that are none") {
   Dump dump;
   dump.tensors = {{"a", DType::u8, {2, 3}}, {"b", DType::f16, {2, 3}}};
-  CHECK(refusal([&] { seen(dump, "a=key:TD:dtype=bf16"); }).find("tensor 'a' of U8 cannot be BF16") !=
+  CHECK(said_of([&] { seen(dump, "a=key:TD:dtype=bf16"); }).find("tensor 'a' of U8 cannot be BF16") !=
         std::string::npos);
-  CHECK(refusal([&] { seen(dump, "b=key:TD:dtype=f32"); }).find("cannot be F32") != std::string::npos);
-  CHECK(refusal([&] { seen(dump, "b=key:TD:dtype=f8_e4m3"); }).find("cannot be") != std::string::npos);
-  CHECK(refusal([&] { seen(dump, "b=kv:TD:halves"); }).find("no last axis of two halves") != std::string::npos);
-  CHECK(refusal([&] { seen(dump, "*=other:name=c"); }).find("two tensors would be called 'c'") != std::string::npos);
+  CHECK(said_of([&] { seen(dump, "b=key:TD:dtype=f32"); }).find("cannot be F32") != std::string::npos);
+  CHECK(said_of([&] { seen(dump, "b=key:TD:dtype=f8_e4m3"); }).find("cannot be") != std::string::npos);
+  CHECK(said_of([&] { seen(dump, "b=kv:TD:halves"); }).find("no last axis of two halves") != std::string::npos);
+  CHECK(said_of([&] { seen(dump, "*=other:name=c"); }).find("two tensors would be called 'c'") != std::string::npos);
   for (const char* text : {"a=key:TD:halves", "a=kv:2TD:halves", "a=key:TD:dtype=int", "a=key:TD:layer=x",
                            "a=key:TD:layer=99999999", "a=key:TD:name=", "a=key:TD:name=*", "a=key:TD:half=1"}) {
     CAPTURE(text);
-    CHECK(!refusal([&] { parse_map_text(text); }).empty());
+    CHECK(!said_of([&] { parse_map_text(text); }).empty());
   }
 }
 
@@ -119,7 +111,7 @@ TEST_CASE("bare elements are what somebody says of them") {
   CHECK(roles.tensors[0].axes == Axes("2LTHD"));
   CHECK(all_of(*reader, 0) == file);
   const auto refuses = [&](std::string_view text) {
-    return refusal([&] { open_raw(InputFile(ByteView(file), "page"), parse_raw(text)); });
+    return said_of([&] { open_raw(InputFile(ByteView(file), "page"), parse_raw(text)); });
   };
   CHECK(refuses("key:LTD:f16:5x3x16").empty());
   CHECK(refuses("key:LTD:f16:5x3x17").find("take 510 bytes, and it has 480") != std::string::npos);
