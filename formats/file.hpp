@@ -172,8 +172,8 @@ class TemporaryFile {
   std::unique_ptr<Sink> sink() const;
   /// What is there now. It stays readable when the object goes.
   InputFile input(std::string name) const;
-  /// Flushes the file to the disk and moves it to `path`, which must not exist unless `overwrite`, with these
-  /// permissions.
+  /// Flushes the file to the disk and moves it, once all of it is stored, to `path`, which must not exist unless
+  /// `overwrite`, with these permissions.
   void move_to(const std::string& path, bool overwrite, unsigned mode);
 
  private:

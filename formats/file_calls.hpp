@@ -22,6 +22,8 @@ void write_all_at(int fd, std::uint64_t offset, ByteView bytes, std::string_view
 /// Unless sync_outputs() says otherwise. Some file systems and special files cannot be flushed and say so; only real
 /// failures count.
 void flush_to_disk(int fd, const std::string& name);
+/// Flushes to the disk, and fails for what the file system has not said yet of earlier writes. The descriptor stays.
+void require_stored(int fd, const std::string& name);
 /// A file in temporary_directory() that has no name: its space is given back when the last descriptor closes, however
 /// the process ends.
 FileDescriptor unnamed_temporary_file();

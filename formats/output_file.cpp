@@ -118,6 +118,19 @@ void flush_to_disk(int fd, const std::string& name) {
   }
 }
 
+void require_stored(int fd, const std::string& name) {
+  flush_to_disk(fd, name);
+  // Network file systems, and those with quotas, may report the failure of earlier writes only when a descriptor is
+  // closed: any, as each close(2) passes on what waits (Linux, Documentation/filesystems/vfs.rst, "flush").
+  int closed = 0;
+  do {
+    const int copy = ::fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    if (copy < 0) fail_errno(name, "write");
+    closed = ::close(copy);
+  } while (closed != 0 && errno == EINTR);
+  if (closed != 0) fail_errno(name, "write");
+}
+
 void fail_errno(std::string_view name, std::string_view action) {
   const std::string reason = std::generic_category().message(errno);
   fail_in(name, ErrorCode::io, "cannot {}: {}", action, reason);
@@ -230,7 +243,7 @@ void TemporaryFile::give_name() {
 
 void TemporaryFile::move_to(const std::string& path, bool overwrite, unsigned mode) {
   if (::fchmod(fd_.get(), mode) != 0 && errno != ENOTSUP && errno != EPERM) fail_errno(path, "set the permissions");
-  flush_to_disk(fd_.get(), path);
+  require_stored(fd_.get(), path);
   const bool linked = !named_ && ::linkat(AT_FDCWD, path_.c_str(), AT_FDCWD, path.c_str(), AT_SYMLINK_FOLLOW) == 0;
   if (!linked) {
     if (!named_ && errno == EEXIST && !overwrite) fail_exists(path);

@@ -27,7 +27,7 @@ constexpr char kName[] = "file";  // the only one that can be opened
 /// What a file is opened with: one of the two.
 struct Place {
   const InputFile* input = nullptr;
-  const Output* output = nullptr;
+  Output* output = nullptr;
 };
 
 /// The library knows it by its first member.
@@ -46,11 +46,12 @@ const OpenFile& opened(const H5FD_t* file) {
 
 /// Exceptions must not cross the library's frames.
 template <typename F>
-herr_t guarded(F f) noexcept {
+herr_t guarded(const Place& bytes, F f) noexcept {
   try {
     f();
     return 0;
   } catch (...) {
+    if (bytes.output != nullptr) bytes.output->keep_failure();
     keep_fault(std::current_exception());
     return -1;
   }
@@ -58,16 +59,16 @@ herr_t guarded(F f) noexcept {
 
 haddr_t length_of(const Output& output) {
   struct stat status {};
-  if (::fstat(output.descriptor, &status) != 0) fail_errno(output.name, "examine");
+  if (::fstat(output.descriptor(), &status) != 0) fail_errno(output.name(), "examine");
   return static_cast<haddr_t>(status.st_size);
 }
 
 /// What was never written is zeros.
 void read_back(const Output& output, haddr_t address, std::span<std::byte> out) {
   while (!out.empty()) {
-    const ssize_t got = ::pread(output.descriptor, out.data(), out.size(), static_cast<off_t>(address));
+    const ssize_t got = ::pread(output.descriptor(), out.data(), out.size(), static_cast<off_t>(address));
     if (got < 0 && errno == EINTR) continue;
-    if (got < 0) fail_errno(output.name, "read");
+    if (got < 0) fail_errno(output.name(), "read");
     if (got == 0) break;
     out = out.subspan(static_cast<std::size_t>(got));
     address += static_cast<haddr_t>(got);
@@ -76,7 +77,7 @@ void read_back(const Output& output, haddr_t address, std::span<std::byte> out) 
 }
 
 void set_length(const Output& output, haddr_t bytes) {
-  if (::ftruncate(output.descriptor, static_cast<off_t>(bytes)) != 0) fail_errno(output.name, "write");
+  if (::ftruncate(output.descriptor(), static_cast<off_t>(bytes)) != 0) fail_errno(output.name(), "write");
 }
 
 H5FD_t* open_file(const char* name, unsigned flags, hid_t access, haddr_t) noexcept {
@@ -85,12 +86,13 @@ H5FD_t* open_file(const char* name, unsigned flags, hid_t access, haddr_t) noexc
   auto* file = new (std::nothrow) OpenFile{};
   if (file == nullptr) return nullptr;
   std::memcpy(&file->bytes, bytes, sizeof file->bytes);
-  const Output* output = file->bytes.output;
+  Output* output = file->bytes.output;
   const bool writes = (flags & H5F_ACC_RDWR) != 0, empties = (flags & H5F_ACC_TRUNC) != 0;
-  if ((writes && output == nullptr) || (empties && guarded([&] { set_length(*output, 0); }) != 0)) {
+  if (writes && output == nullptr) {
     delete file;
     return nullptr;
   }
+  if (empties) output->attempt([&] { set_length(*output, 0); });
   return &file->library;
 }
 
@@ -122,33 +124,36 @@ haddr_t end_of_file(const H5FD_t* file, H5FD_mem_t) noexcept {
   const Place& bytes = opened(file).bytes;
   if (bytes.input != nullptr) return bytes.input->size();
   haddr_t end = HADDR_UNDEF;
-  guarded([&] { end = length_of(*bytes.output); });
+  guarded(bytes, [&] { end = length_of(*bytes.output); });
   return end;
 }
 
 herr_t read(H5FD_t* file, H5FD_mem_t, hid_t, haddr_t address, std::size_t count, void* out) noexcept {
   const Place& bytes = opened(file).bytes;
   const std::span<std::byte> to{static_cast<std::byte*>(out), count};
-  return guarded([&] {
+  return guarded(bytes, [&] {
     if (bytes.input != nullptr) return bytes.input->read_at(address, to);
     read_back(*bytes.output, address, to);
   });
 }
 
 herr_t write(H5FD_t* file, H5FD_mem_t, hid_t, haddr_t address, std::size_t count, const void* from) noexcept {
-  const Output* output = opened(file).bytes.output;
+  Output* output = opened(file).bytes.output;
   if (output == nullptr) return -1;
-  return guarded([&] {
-    write_all_at(output->descriptor, address, {static_cast<const std::byte*>(from), count}, output->name);
+  output->attempt([&] {
+    write_all_at(output->descriptor(), address, {static_cast<const std::byte*>(from), count}, output->name());
   });
+  return 0;
 }
 
 herr_t truncate(H5FD_t* file, hid_t, hbool_t) noexcept {
   const OpenFile& open = opened(file);
-  if (open.bytes.output == nullptr) return 0;
-  return guarded([&] {
-    if (length_of(*open.bytes.output) != open.end_of_addresses) set_length(*open.bytes.output, open.end_of_addresses);
+  Output* output = open.bytes.output;
+  if (output == nullptr) return 0;
+  output->attempt([&] {
+    if (length_of(*output) != open.end_of_addresses) set_length(*output, open.end_of_addresses);
   });
+  return 0;
 }
 
 H5FD_class_t make_driver() {
@@ -193,12 +198,12 @@ Handle open_input(const InputFile& input) {
   return own(H5Fopen(kName, H5F_ACC_RDONLY, access.get()), H5Fclose, kBad, "cannot open");
 }
 
-Handle open_output(const Output& output) {
+Handle open_output(Output& output) {
   const Handle access = make_access({nullptr, &output});
   return own(H5Fopen(kName, H5F_ACC_RDWR, access.get()), H5Fclose, kBad, "cannot open");
 }
 
-Handle create_output(const Output& output, Id options) {
+Handle create_output(Output& output, Id options) {
   const Handle access = make_access({nullptr, &output});
   // From 1.8 on, metadata has checksums and large attributes have a place.
   check(H5Pset_libver_bounds(access.get(), H5F_LIBVER_V18, H5F_LIBVER_LATEST), ErrorCode::io, "cannot create");

@@ -149,8 +149,7 @@ bool fits_frame(const Dump& dump) {
   });
 }
 
-void expand_frame(const InputFile& frame, std::uint64_t most, int descriptor) {
-  constexpr std::string_view kName = "the file to be made again";
+void expand_frame(const InputFile& frame, std::uint64_t most, const Output& to) {
   const auto bad = [] { fail(kBad, "tensor {} holds no HDF5 file", kHdf5Frame); };
   std::uint64_t at = 0;
   const auto number = [&] {
@@ -172,14 +171,14 @@ void expand_frame(const InputFile& frame, std::uint64_t most, int descriptor) {
     missing += hole.bytes;
   }
   if (missing > most || file_bytes - missing != frame.size() - at) bad();
-  if (::ftruncate(descriptor, static_cast<off_t>(file_bytes)) != 0) fail_errno(kName, "make");
+  if (::ftruncate(to.descriptor(), static_cast<off_t>(file_bytes)) != 0) fail_errno(to.name(), "write");
   Bytes buffer;
-  const auto copy = [&](std::uint64_t to, std::uint64_t end) {
+  const auto copy = [&](std::uint64_t begin, std::uint64_t end) {
     constexpr std::uint64_t kStep = std::uint64_t{1} << 20;
-    for (; to < end; to += buffer.size(), at += buffer.size()) {
-      buffer.resize(std::min(kStep, end - to));
+    for (; begin < end; begin += buffer.size(), at += buffer.size()) {
+      buffer.resize(std::min(kStep, end - begin));
       frame.read_at(at, buffer);
-      write_all_at(descriptor, to, buffer, kName);
+      write_all_at(to.descriptor(), begin, buffer, to.name());
     }
   };
   position = 0;

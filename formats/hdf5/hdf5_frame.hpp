@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "formats/file.hpp"
+#include "formats/hdf5/hdf5_driver.hpp"
 #include "formats/hdf5/hdf5_walk.hpp"
 
 namespace kvzip::hdf5 {
@@ -50,6 +51,6 @@ std::string frame_key(const Dump& dump);
 bool fits_frame(const Dump& dump);
 
 /// Writes the file with its holes. fail(corrupt) when the holes have more than `most` bytes, or the frame is none.
-void expand_frame(const InputFile& frame, std::uint64_t most, int descriptor);
+void expand_frame(const InputFile& frame, std::uint64_t most, const Output& to);
 
 }  // namespace kvzip::hdf5

@@ -54,6 +54,7 @@ class Target {
     check(H5Dwrite(dataset_.get(), type_.get(), memory.get(), space.get(), H5P_DEFAULT, data.data()), kBad,
           "cannot write");
   }
+  void close() { check(dataset_.close(), kBad, "cannot complete"); }
 
  private:
   Handle dataset_, type_;
@@ -72,7 +73,7 @@ class FramedWriter final : public DumpWriter {
     output_.emplace(std::move(to));
     frame_file_.emplace(place);
     values_.emplace(place);
-    writer_ = create_plain(Destination(values_->sink()), plain_);
+    writer_ = create_plain(*values_, output_->path(), plain_);
   }
 
   void append(Part& part) override {
@@ -114,7 +115,7 @@ class FramedWriter final : public DumpWriter {
       fail(ErrorCode::invalid_argument, "{}: bytes that it does not have", kHdf5Frame);
     }
     missing_ -= data.size();
-    if (frame_file_) write_all_at(frame_file_->descriptor(), slice.start.at(0), data, "the temporary copy");
+    if (frame_file_) write_all_at(frame_file_->descriptor(), slice.start.at(0), data, copy_name(output_->path()));
   }
 
   void make_again() {
@@ -126,22 +127,25 @@ class FramedWriter final : public DumpWriter {
         fail(ErrorCode::limit, "the tensors together are larger than 64 bits can count");
       }
     }
-    expand_frame(frame_file_->input("what was beside the tensors"), most, output_->descriptor());
+    expand_frame(frame_file_->input("what was beside the tensors"), most, output_->bytes());
     if (plain_.tensors.empty()) return;
     const Session session;
     require_memory();
     // The same checks as of any file, before the library may change it.
     const std::vector<Slice> slices = slices_of(*open_hdf5(output_->input(), false));
+    output_->bytes().run([&] { write_values(slices); });
+  }
+
+  void write_values(const std::vector<Slice>& slices) {
     const auto values = open_hdf5(values_->input("the values"), false);
     std::map<std::string_view, std::size_t> by_name;
     for (std::size_t t = 0; t < values->dump().tensors.size(); ++t) by_name.emplace(values->dump().tensors[t].name, t);
-    const Output made{output_->descriptor(), "the file to be made again"};
-    Handle file = open_output(made);
+    Handle file = open_output(output_->bytes());
     std::optional<Target> target;
     for (std::size_t i = 0; i < slices.size(); ++i) {
       const std::string& name = names_[slices[i].tensor];
       if (i == 0 || slices[i].tensor != slices[i - 1].tensor) {
-        target.reset();
+        if (target) target->close();
         target.emplace(file.get(), name);
       }
       Slice slice = slices[i];
@@ -151,7 +155,9 @@ class FramedWriter final : public DumpWriter {
       require_memory();
       values->read(slice, data);
       target->write(slice, data);
+      output_->bytes().require_written();
     }
+    if (target) target->close();
     target.reset();
     check(file.close(), kIo, "cannot complete the file");
   }

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <functional>
 #include <optional>
 #include <set>
 #include <unordered_set>
@@ -152,30 +153,14 @@ Handle make_options(Id kind) {
   return options;
 }
 
+using MakeOutput = std::function<std::unique_ptr<WrittenFile>()>;
+
 class Writer final : public DumpWriter {
  public:
-  Writer(Destination to, const Dump& dump)
-      : path_(to.path),
-        dump_(dump),
-        layout_(plan_layout(dump_)),
-        output_(std::move(to)),
-        bytes_{output_.descriptor(), path_} {
+  /// `to` makes the output, once it is known that the dump fits into one.
+  Writer(const MakeOutput& to, const Dump& dump) : dump_(dump), layout_(plan_layout(dump_)), output_(to()) {
     for (const TensorInfo& info : dump_.tensors) missing_.push_back(info.bytes());
-    try {
-      const Handle options = make_options(H5P_FILE_CREATE);
-      file_ = create_output(bytes_, options.get());
-      // Parts that end within chunks leave them here for the next part.
-      constexpr std::size_t kCacheBytes = std::size_t{8} << 20, kSlots = 10007;
-      access_ = own(H5Pcreate(H5P_DATASET_ACCESS), H5Pclose, kIo, "cannot describe access");
-      check(H5Pset_chunk_cache(access_.get(), kSlots, kCacheBytes, 1.0), kIo, "cannot describe access");
-      const Handle link = own(H5Pcreate(H5P_LINK_CREATE), H5Pclose, kIo, "cannot describe a link");
-      check(H5Pset_char_encoding(link.get(), H5T_CSET_UTF8), kIo, "cannot describe a link");
-      create_objects(link.get());
-      create_attributes();
-    } catch (Error& error) {
-      error.add_file(path_);
-      throw;
-    }
+    in_file(output_->path(), [&] { output_->bytes().run([&] { create(); }); });
   }
 
   ~Writer() override {
@@ -193,24 +178,42 @@ class Writer final : public DumpWriter {
     for (std::size_t i = 0; i < part.slices.size(); ++i) write(part.slices[i], part.data[i]);
   }
 
-  void made_from(const InputList& inputs) override { output_.made_from(inputs); }
+  void made_from(const InputList& inputs) override { output_->made_from(inputs); }
 
   void finish() override {
     for (std::size_t t = 0; t < missing_.size(); ++t) {
       if (missing_[t] == 0) continue;
-      fail(kArgument, "{}: tensor {}: {} bytes were never written", path_, quoted(dump_.tensors[t].name), missing_[t]);
+      fail_in(output_->path(), kArgument, "tensor {}: {} bytes were never written", quoted(dump_.tensors[t].name),
+              missing_[t]);
     }
     {
       const Session session;
       require_memory();
-      data_ = Handle();
-      type_ = Handle();
-      check(file_.close(), kIo, path_ + ": cannot complete the file");
+      in_file(output_->path(), [&] { output_->bytes().run([&] { close(); }); });
     }
-    output_.finish();
+    output_->finish();
   }
 
  private:
+  void create() {
+    const Handle options = make_options(H5P_FILE_CREATE);
+    file_ = create_output(output_->bytes(), options.get());
+    // Parts that end within chunks leave them here for the next part.
+    constexpr std::size_t kCacheBytes = std::size_t{8} << 20, kSlots = 10007;
+    access_ = own(H5Pcreate(H5P_DATASET_ACCESS), H5Pclose, kIo, "cannot describe access");
+    check(H5Pset_chunk_cache(access_.get(), kSlots, kCacheBytes, 1.0), kIo, "cannot describe access");
+    const Handle link = own(H5Pcreate(H5P_LINK_CREATE), H5Pclose, kIo, "cannot describe a link");
+    check(H5Pset_char_encoding(link.get(), H5T_CSET_UTF8), kIo, "cannot describe a link");
+    create_objects(link.get());
+    create_attributes();
+  }
+
+  void close() {
+    type_ = Handle();
+    check(data_.close(), kIo, "cannot complete a dataset");
+    check(file_.close(), kIo, "cannot complete the file");
+  }
+
   void create_objects(Id link) {
     const Handle group_options = make_options(H5P_GROUP_CREATE);
     for (const auto& [path, tensor, stored, storage] : layout_.objects) {
@@ -242,14 +245,21 @@ class Writer final : public DumpWriter {
     check_slice(dump_, slice, data.size());
     const TensorInfo& info = dump_.tensors[slice.tensor];
     if (data.size() > missing_[slice.tensor]) {
-      fail(kArgument, "{}: tensor {}: bytes were written twice", path_, quoted(info.name));
+      fail_in(output_->path(), kArgument, "tensor {}: bytes were written twice", quoted(info.name));
     }
     missing_[slice.tensor] -= data.size();
     if (data.empty()) return;
     const Session session;
     require_memory();
-    const auto what = [&] { return fmt::format("{}: cannot write dataset {}", path_, quoted(info.name)); };
+    in_file(output_->path(), [&] { output_->bytes().run([&] { write_dataset(slice, data); }); });
+  }
+
+  void write_dataset(const Slice& slice, ByteView data) {
+    const TensorInfo& info = dump_.tensors[slice.tensor];
+    const auto what = [&] { return fmt::format("cannot write dataset {}", quoted(info.name)); };
     if (open_ != slice.tensor) {
+      open_.reset();
+      check(data_.close(), kIo, what());
       data_ = own(H5Dopen2(file_.get(), ("/" + info.name).c_str(), access_.get()), H5Dclose, kIo, what());
       type_ = own(H5Dget_type(data_.get()), H5Tclose, kIo, what());
       open_ = slice.tensor;
@@ -265,11 +275,9 @@ class Writer final : public DumpWriter {
     check(H5Dwrite(data_.get(), type_.get(), memory.get(), space.get(), H5P_DEFAULT, data.data()), kIo, what());
   }
 
-  std::string path_;
   Dump dump_;
   Layout layout_;
-  WrittenFile output_;
-  Output bytes_;
+  std::unique_ptr<WrittenFile> output_;
   std::vector<std::uint64_t> missing_;  // bytes per tensor
   Handle file_, access_, data_, type_;  // data_ and type_: the dataset written last
   std::optional<std::size_t> open_;     // its tensor
@@ -280,7 +288,12 @@ class Writer final : public DumpWriter {
 
 std::unique_ptr<DumpWriter> create_plain(Destination to, const Dump& dump) {
   const Session session;
-  return std::make_unique<Writer>(std::move(to), dump);
+  return std::make_unique<Writer>([&] { return std::make_unique<WrittenFile>(std::move(to)); }, dump);
+}
+
+std::unique_ptr<DumpWriter> create_plain(const TemporaryFile& part, const std::string& path, const Dump& dump) {
+  const Session session;
+  return std::make_unique<Writer>([&] { return std::make_unique<WrittenFile>(part, path); }, dump);
 }
 }  // namespace hdf5
 

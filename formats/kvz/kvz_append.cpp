@@ -185,9 +185,9 @@ std::uint64_t append_kvz(const std::string& path, DumpReader& more, const Recogn
     require_inputs_unchanged();
     require_unchanged(more.inputs());
     check_room(segments, described_bytes(file.get(), segments.end, path));
-    flush_to_disk(file.get(), path);
+    require_stored(file.get(), path);
     grown.commit(before);
-    flush_to_disk(file.get(), path);
+    require_stored(file.get(), path);
     return grown.end();
   } catch (...) {
     // Should this fail, too, readers pass over what is unfinished.

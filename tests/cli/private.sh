@@ -57,6 +57,14 @@ done
 # A file larger than the process may write, and a folder that is full.
 (ulimit -f 100 && expect_status 5 kvzip compress a.safetensors -o out/x.kvz && expect_in stderr "out/x.kvz: cannot write")
 [ -z "$(ls -A out)" ]
+# An HDF5 file that is made again from what was beside its tensors: by way of copies in TMPDIR, which are limited, too.
+beside=$root/tests/golden/hdf5/beside.h5
+for most in 2 4 8 12 16; do # kB, of 17
+  (ulimit -f $most && expect_status 5 kvzip convert -q "$beside" out/x.h5)
+  expect_in stderr "out/x.h5"
+  expect_in stderr "cannot write: File too large"
+  [ -z "$(ls -A out)" ]
+done
 if mount -t tmpfs -o size=1M none out 2>/dev/null; then
   trap 'umount "$work/out"; rm -rf "$work"' EXIT
   for command in "compress a.safetensors -o out/x.kvz --preset int8" "convert a.safetensors out/x.h5" \
@@ -64,6 +72,19 @@ if mount -t tmpfs -o size=1M none out 2>/dev/null; then
     # shellcheck disable=SC2086
     expect_status 5 kvzip $command
     expect_in stderr "No space left on device"
+    [ -z "$(ls -A out)" ]
+  done
+  for size in 4 8 12 16 20 24; do
+    mount -o remount,size=${size}k out
+    got=0
+    kvzip convert -q "$beside" out/x.h5 2>stderr || got=$?
+    if [ $got = 0 ]; then
+      kvzip compare -q --max-abs 0 "$beside" out/x.h5
+      rm out/x.h5
+    else
+      [ $got = 5 ]
+      expect_in stderr "out/x.h5: cannot write: No space left on device"
+    fi
     [ -z "$(ls -A out)" ]
   done
   umount out

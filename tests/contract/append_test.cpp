@@ -11,6 +11,7 @@
 #include "kvzip/error.hpp"
 #include "kvzip/recover.hpp"
 #include "tests/contract/sample_dumps.hpp"
+#include "tests/support/failing_call.hpp"
 #include "tests/unit/scratch_directory.hpp"
 
 namespace kvzip::test {
@@ -133,6 +134,32 @@ TEST_CASE("an append that was cut anywhere leaves the container as it was, and t
     append(path, *second);
     CHECK(file_bytes(path) == whole);
   }
+}
+
+TEST_CASE("an append of which the file system does not store all leaves the container as it was") {
+  const ScratchDirectory scratch;
+  const std::string path = scratch.file("a.kvz");
+  auto first = tokens(5, 1), second = tokens(3, 7);
+  write_file(path, compressed(*first, options_of(kExact)));
+  const Bytes before = file_bytes(path);
+  std::uint64_t n = 1;
+  for (bool reached = true; reached; ++n) {
+    CAPTURE(n);
+    const FailingCall full(Call::pwrite, ENOSPC, n, 1);
+    const auto error = refusal(path, *second);
+    reached = full.reached();
+    REQUIRE(error.has_value() == reached);
+    if (error) CHECK(error->code() == ErrorCode::io);
+    CHECK((file_bytes(path) == before) == reached);
+  }
+  CHECK(n > 3);
+  write_file(path, before);
+  const FailingCall quota(Call::close, EDQUOT);
+  const auto error = refusal(path, *second);
+  REQUIRE(error);
+  CHECK(error->code() == ErrorCode::io);
+  CHECK(error->file() == path);
+  CHECK(file_bytes(path) == before);
 }
 
 TEST_CASE("what stands behind a container and is no append of its own is refused") {

@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <thread>
 
+#include "tests/support/failing_call.hpp"
 #include "tests/unit/file_support.hpp"
 
 namespace kvzip {
@@ -184,6 +185,32 @@ TEST_CASE("a file larger than the process may write is an error, not a signal") 
           OutputFile out(scratch.file("a"), false);
           require(code_of([&] { out.append(Bytes(2000)); }) == ErrorCode::io);
         }) == 0);
+  CHECK(scratch.entries() == 0);
+}
+
+TEST_CASE("what the file system says of writes when a file is closed keeps the output from its name") {
+  const ScratchDirectory scratch;
+  for (const bool synced : {true, false}) {
+    sync_outputs(synced);
+    for (const bool replaces : {false, true}) {
+      const std::string path = scratch.file(replaces ? "old" : "new");
+      if (replaces) scratch.file("old", "as it was");
+      OutputFile out(path, replaces);
+      out.append(view("x"));
+      {
+        const FailingCall quota(Call::close, EDQUOT);
+        CHECK(code_of([&] { out.finish(); }) == ErrorCode::io);
+      }
+      CHECK(std::filesystem::exists(path) == replaces);
+      CHECK((!replaces || content_of(path) == "as it was"));
+      const FailingCall interrupted(Call::close, EINTR, 1, 1);
+      out.finish();
+      CHECK(interrupted.reached());
+      CHECK(content_of(path) == "x");
+      std::filesystem::remove(path);
+    }
+  }
+  sync_outputs(true);
   CHECK(scratch.entries() == 0);
 }
 
