@@ -83,7 +83,9 @@ std::string json_text(const Json& json, bool lines, std::size_t depth) {
 void print_list(const LongList& list, bool lines) {
   std::string text = "[";
   for (std::size_t i = 0; i < list.count; ++i) {
-    text += (i > 0 ? "," : "") + std::string(lines ? "\n    " : "") + json_text(list.item(i), lines, 2);
+    text += i > 0 ? "," : "";
+    text += lines ? "\n    " : "";
+    text += json_text(list.item(i), lines, 2);
     if (text.size() < kPrintedAtOnce) continue;
     print(text);
     text.clear();
