@@ -1,6 +1,7 @@
 #!/bin/bash
 # Checks the direction of includes, left to right: src (commands), src/cli, src/load, src/sweep, src/bench, src/tune and
-# src/request, src/report and src/prune, src/measure and src/synth, formats, codec, include/kvzip; and that each library stays in its place.
+# src/request, src/report and src/prune, src/measure and src/synth, formats, codec, include/kvzip; that each library stays in its place;
+# and that tests name each limit.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -65,5 +66,13 @@ awk '
 # Options are words of the tool: the library gives hints (kvzip/error.hpp), which the tool turns into options.
 if grep -rnE '"[^"]*--[a-z]' include codec formats --include='*.[ch]pp' | grep -vE '^[^:]+:[0-9]+:[[:space:]]*//'; then
   echo "these lines of the library name options of the tool" >&2
+  exit 1
+fi
+
+# Each limit is tested at its edge, under its name.
+limits=$(grep -oE '\bk[A-Z][A-Za-z0-9]* =' codec/limits.hpp | cut -d ' ' -f 1 | sort -u)
+tested=$(grep -rhoE '\blimits::k[A-Z][A-Za-z0-9]*\b' tests | cut -d : -f 3 | sort -u)
+if untested=$(comm -23 <(echo "$limits") <(echo "$tested")) && [[ -n $untested ]]; then
+  echo "codec/limits.hpp: no test names" $untested >&2
   exit 1
 fi

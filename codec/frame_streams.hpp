@@ -41,6 +41,10 @@ class FrameDirectory {
     bodies_.push_back(std::move(body));
   }
   void write(ByteWriter& out) const {
+    if (entries_.size() > limits::kStreams) {
+      fail(ErrorCode::limit, "its pipeline makes {} streams of a frame, and readers take {}: fewer stages make fewer",
+           entries_.size(), limits::kStreams);
+    }
     constexpr std::size_t kMostOfEntry = 1 + 2 * 10;
     out.bytes().reserve(out.size() + 10 + entries_.size() * kMostOfEntry + size_);
     out.put_varint(entries_.size());

@@ -26,6 +26,10 @@ inline constexpr std::uint64_t kTablesBytes = std::uint64_t{1} << 30;    // form
 inline constexpr std::size_t kTables = std::size_t{1} << 16;             // format: tables of a file
 inline constexpr std::uint64_t kRepeatsTokens = std::uint64_t{1} << 20;  // encoder only: tokens of a table of repeats
 inline constexpr std::uint64_t kFitValues = std::uint64_t{1} << 22;  // encoder only: values that a table is fitted to
+/// For one more table of so many bytes, where there are some of so many together.
+inline constexpr bool room_for_table(std::size_t tables, std::uint64_t held, std::uint64_t bytes) {
+  return tables < kTables && bytes <= kTableBytes && held <= kTablesBytes && bytes <= kTablesBytes - held;
+}
 
 inline constexpr std::uint64_t kDescription = std::uint64_t{1} << 28;  // format: unpacked bytes of a header or index
 inline constexpr std::uint64_t kDescriptionRatio = 1024;               // format: of unpacked to stored bytes
@@ -48,6 +52,9 @@ inline constexpr std::uint32_t kPageTokens = 1u << 16;               // of a pag
 // next one, so that no chain of them can be closed; the bound is for those that are merely long.
 inline constexpr unsigned kBases = 16;
 inline constexpr std::size_t kPlanGroups = std::size_t{1} << 20;  // encoder only: sparse files can claim any layers
+inline constexpr bool room_for_groups(std::uint64_t there, std::uint64_t more) {
+  return there <= kPlanGroups && more <= kPlanGroups - there;
+}
 // What is left of damaged containers. A frame may be gone without its bytes; so many more of them than bytes are there
 // are in no file that was cut. Headers of records made on purpose could ask that the square of the file's size is
 // hashed: so many bytes may be for records that turn out to be none.
@@ -91,7 +98,7 @@ inline constexpr std::uint64_t kSidecar = std::uint64_t{1} << 20;       // bytes
 inline constexpr std::size_t kAttributeStrings = std::size_t{1} << 20;  // of one attribute that is a text of several
 // Elements that are looked at for rotary embedding, of a tensor and of all: files may say much and hold little.
 inline constexpr std::uint64_t kRopeElements = std::uint64_t{1} << 22, kRopeDump = std::uint64_t{1} << 28;
-inline constexpr std::uint64_t kGgmlRow = std::uint64_t{1} << 56;  // values: their bytes fit 64 bits
+inline constexpr std::uint64_t kGgmlRow = std::uint64_t{1} << 56;  // bytes in blocks: those of the values fit 64 bits
 
 inline constexpr std::uint64_t kSafetensorsHeader = 100'000'000;  // bytes: what other readers of safetensors allow
 inline constexpr std::size_t kSafetensorsTensors = std::size_t{1} << 18;
@@ -105,11 +112,10 @@ inline constexpr std::uint64_t kZipDirectory = std::uint64_t{1} << 28;  // bytes
 inline constexpr std::uint64_t kZipRatio = 1032;                        // deflate codes at most 258 bytes in two bits
 
 // MLX, of what a cache says of itself; what says more is taken as it is.
-inline constexpr unsigned kMlxTexts = 5;                             // of a part
-inline constexpr std::uint64_t kMlxLetters = 64;                     // of a class's name
-inline constexpr std::uint64_t kMlxEntries = 65536;                  // of a list
-inline constexpr std::uint64_t kMlxNumber = std::uint64_t{1} << 16;  // bits, sizes of groups
-inline constexpr std::uint64_t kMlxWords = std::uint64_t{1} << 48;   // of a row's codes
+inline constexpr unsigned kMlxTexts = 5;                            // of a part
+inline constexpr std::uint64_t kMlxLetters = 64;                    // of a class's name
+inline constexpr std::uint64_t kMlxEntries = 65536;                 // of a list
+inline constexpr std::uint64_t kMlxWords = std::uint64_t{1} << 48;  // of an array of codes
 inline constexpr std::int64_t kMlxPosition = std::int64_t{1} << 48;
 
 inline constexpr std::size_t kLmcacheGroups = 16;
@@ -121,13 +127,13 @@ inline constexpr std::uint32_t kLlamaName = 256;  // bytes of an architecture's
 inline constexpr std::uint64_t kLlamaCellBytes = std::uint64_t{1} << 30;
 
 // HDF5. What the library would go through without asking is checked first.
-inline constexpr std::size_t kHdf5Links = std::size_t{1} << 20;          // links and attributes
-inline constexpr std::uint64_t kHdf5NameBytes = std::uint64_t{1} << 26;  // of them all; and of paths
+inline constexpr std::size_t kHdf5Links = std::size_t{1} << 20;
+inline constexpr std::uint64_t kHdf5NameBytes = std::uint64_t{1} << 26;       // of all links; and of paths
+inline constexpr std::uint64_t kHdf5AttributeBytes = std::uint64_t{1} << 26;  // that they all take in memory
 inline constexpr int kHdf5GroupDepth = 64;
 inline constexpr int kHdf5TypeDepth = 16;                                  // of types within types
 inline constexpr int kHdf5SharedTypes = 8;                                 // attributes of a type have types
 inline constexpr std::size_t kHdf5Rank = 32;                               // HDF5's own
-inline constexpr int kHdf5Filters = 8;                                     // of a dataset
 inline constexpr std::uint64_t kHdf5HeaderBytes = std::uint64_t{1} << 26;  // of an object's header
 inline constexpr std::size_t kHdf5HeaderPieces = 4096;
 inline constexpr std::size_t kHdf5Structures = std::size_t{1} << 22;  // of the file
@@ -149,13 +155,13 @@ inline constexpr std::uint64_t kHdf5FreePadding = std::uint64_t{64} << 20, kHdf5
 inline constexpr std::size_t kFilterParameters = 4096;  // of the filter, four bytes each
 
 // Of the tool: texts that it reads and what options may make.
-inline constexpr std::size_t kRulesText = std::size_t{1} << 20;       // bytes of a preset of one's own
-inline constexpr std::uint64_t kSweepText = std::uint64_t{1} << 28;   // bytes of a sweep that is read
-inline constexpr std::uint64_t kSweepRow = std::uint64_t{1} << 28;    // and of what one of its rows is kept in
-inline constexpr std::uint64_t kTraceText = std::uint64_t{64} << 20;  // bytes of a trace of bandwidth
-inline constexpr std::uint64_t kLoadChunks = std::uint64_t{1} << 20;  // that loads are planned in
-inline constexpr std::size_t kGridSettings = 10000;                   // a slip of the keyboard, not a wish
-inline constexpr std::size_t kInputNames = std::size_t{1} << 28;      // bytes that a list of names takes in memory
-inline constexpr std::size_t kInputName = std::size_t{1} << 16;       // more than PATH_MAX and a member's name
+inline constexpr std::size_t kRulesText = std::size_t{1} << 20;        // bytes of a preset of one's own
+inline constexpr std::uint64_t kSweepText = std::uint64_t{1} << 28;    // bytes of a sweep that is read
+inline constexpr std::uint64_t kSweepRow = std::uint64_t{1} << 28;     // and of what one of its rows is kept in
+inline constexpr std::uint64_t kTraceText = std::uint64_t{64} << 20;   // bytes of a trace of bandwidth
+inline constexpr std::uint64_t kLoadChunks = std::uint64_t{1} << 20;   // that loads are planned in
+inline constexpr std::size_t kGridSettings = 10000;                    // a slip of the keyboard, not a wish
+inline constexpr std::size_t kInputNames = std::size_t{1} << 28;       // bytes of a list of names and their strings
+inline constexpr std::size_t kInputName = (std::size_t{1} << 16) - 1;  // more than PATH_MAX and a member's name
 
 }  // namespace kvzip::limits

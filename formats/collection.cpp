@@ -9,7 +9,6 @@
 
 #include "codec/fail.hpp"
 #include "codec/limits.hpp"
-#include "formats/format_table.hpp"
 #include "formats/kvz/kvz.hpp"
 #include "formats/kvz/kvz_records.hpp"
 #include "formats/tar_header.hpp"
@@ -19,6 +18,8 @@ namespace kvzip {
 namespace {
 
 constexpr std::string_view kHere = "./";  // before each name, and the folder's own, in what 'tar cf FILE .' writes
+/// The first container behind its own header and a pax header, and behind the same of its folder.
+constexpr std::uint64_t kBeforeContainer = 2 * (2 * kTarBlock + limits::kPaxBytes);
 
 bool is_own_folder(const TarHeader& header) {
   return header.type == kTarFolder && header.name == kHere && header.bytes == 0;
@@ -144,6 +145,15 @@ bool begins_collection(ByteView first) {
   return false;
 }
 
+bool begins_collection(const InputFile& file) {
+  Bytes first(std::min<std::uint64_t>(file.size(), kTarBlock));
+  file.read_at(0, first);
+  if (!is_tar(first)) return false;
+  first.resize(std::min(file.size(), kBeforeContainer + kPreludeBytes));
+  file.read_at(0, first);
+  return begins_collection(first);
+}
+
 bool is_collection(const std::string& path) {
   std::error_code ignored;
   if (!std::filesystem::is_regular_file(path, ignored)) return false;
@@ -151,7 +161,7 @@ bool is_collection(const std::string& path) {
   const FileDescriptor fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
   if (fd.get() < 0) return false;
   InputStream stream(fd.get(), path);
-  return begins_collection(stream.peek(kProbeBytes));
+  return is_tar(stream.peek(kTarBlock)) && begins_collection(stream.peek(kBeforeContainer + kPreludeBytes));
 }
 
 std::vector<CollectionMember> read_collection(const InputFile& file) {

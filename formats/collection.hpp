@@ -20,8 +20,10 @@ struct CollectionMember {
   std::uint64_t begin = 0, bytes = 0;  // in the file
 };
 
-/// By the first kProbeBytes of a file: a tar archive that begins with a container.
+/// A tar archive that begins with a container; by the first bytes of a file, as far as they tell.
 bool begins_collection(ByteView first);
+/// The same, by as many bytes as there can be before the container.
+bool begins_collection(const InputFile& file);
 /// The same of a regular file of this name.
 bool is_collection(const std::string& path);
 /// In their order, each a container's bytes inside the file, under a name of its own that a base can have.

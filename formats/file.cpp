@@ -290,8 +290,8 @@ std::string read_text(const std::string& path, std::uint64_t most, std::string_v
       fail(ErrorCode::invalid_argument, "line {}: a zero byte, so this is not {}",
            1 + std::count(text.begin(), text.end(), '\n'), what);
     }
+    if (piece.size() > most - text.size()) fail(ErrorCode::limit, "too long for {}", what);
     text += piece;
-    if (text.size() > most) fail(ErrorCode::limit, "too long for {}", what);
   });
   return text;
 }

@@ -196,7 +196,7 @@ Bytes first_of(const InputFile& file) {
 
 std::unique_ptr<DumpReader> open_file(InputFile file) {
   const Bytes first = first_of(file);
-  if (begins_collection(first)) refuse_collection(file);
+  if (begins_collection(file)) refuse_collection(file);
   if (is_hdf5_behind(file)) return values_of(open_hdf5_file(std::move(file)));
   const Format& format = probe_format(first, file.path());
   return values_of(format.open(std::move(file)));
@@ -205,7 +205,7 @@ std::unique_ptr<DumpReader> open_file(InputFile file) {
 /// What is written beside a file counts only where it says nothing of itself.
 std::optional<Sidecar> told_of(const InputFile& file, const std::string& path) {
   const Bytes first = first_of(file);
-  if (find_format(first) != nullptr || begins_collection(first) || is_hdf5_behind(file)) return std::nullopt;
+  if (find_format(first) != nullptr || begins_collection(file) || is_hdf5_behind(file)) return std::nullopt;
   auto told = sidecar_of_file(path);
   return told && told->raw ? std::move(told) : std::nullopt;
 }

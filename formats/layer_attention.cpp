@@ -37,15 +37,21 @@ std::optional<std::uint32_t> layer_number(std::string_view text) {
   return n ? std::optional(static_cast<std::uint32_t>(*n)) : std::nullopt;
 }
 
-/// "0-3,6": none where an item is neither a layer nor a range of them.
+/// "0-3,6": none where an item is neither a layer nor a range of them, or where they are too many.
 Layers listed_layers(std::string_view text) {
-  Layers out;
+  std::vector<std::pair<std::uint32_t, std::uint32_t>> ranges;  // all of them, before time is spent on their layers
+  std::size_t room = limits::kSpecialLayers;
   for (const std::string& item : list_items(text)) {
     const std::size_t dash = item.find('-');
     const auto first = layer_number(std::string_view(item).substr(0, dash));
     const auto last = dash == item.npos ? first : layer_number(std::string_view(item).substr(dash + 1));
-    if (!first || !last || *first > *last || *last - *first >= limits::kSpecialLayers) return {};
-    for (std::uint32_t layer = *first; layer <= *last; ++layer) out.insert(layer);
+    if (!first || !last || *first > *last || *last - *first >= room) return {};
+    room -= *last - *first + 1;
+    ranges.emplace_back(*first, *last);
+  }
+  Layers out;
+  for (const auto& [first, last] : ranges) {
+    for (std::uint32_t layer = first; layer <= last; ++layer) out.insert(layer);
   }
   return out;
 }
@@ -110,7 +116,7 @@ struct Stated {
         Layers layers = listed_layers(std::string_view(a.name).substr(bracket));
         if (layers.size() > room) return;
         room -= layers.size();
-        some.emplace_back(std::move(layers), std::move(one));
+        if (!layers.empty()) some.emplace_back(std::move(layers), std::move(one));
       }
     }
   }

@@ -126,6 +126,7 @@ class Sketch {
     put_tensor(*tokens, DType::i32, 1);
     if (!session_ || version_ < 10) return;
     const std::string architecture = dump_.text("llama.cpp.architecture");
+    if (architecture.size() > limits::kLlamaName) refuse("has no architecture of {} bytes", architecture.size());
     put(static_cast<std::uint32_t>(architecture.size()));
     put_text(architecture);
   }
@@ -180,6 +181,7 @@ class Sketch {
     if (keys.size() != layers || values.size() != (alone ? 0 : layers)) {
       refuse("needs keys, and values, of all layers: {} and {} are here, of {}", keys.size(), values.size(), layers);
     }
+    if (layers > limits::kLlamaLayers) refuse("has no more than {} layers, not {}", limits::kLlamaLayers, layers);
     const bool transposed =
         values.empty() ? dump_.text(fmt::format("llama.cpp.{}transposed", of)) == "1" : is_transposed(values[0]);
     put(std::uint32_t{transposed ? 1u : 0u});
@@ -212,6 +214,7 @@ class Sketch {
     for (std::string_view rest = ids == "none" ? std::string_view() : ids; !rest.empty(); ++count) {
       const std::size_t end = std::min(rest.find(' '), rest.size());
       const auto id = parse_number<std::int32_t>(rest.substr(0, end), 0, 65535);
+      if (count == limits::kLlamaSequences) refuse("has no cells of more than {} sequences", count);
       if (!id) refuse("needs the sequences of its cells, which are {}", quoted(ids));
       sequences += bytes_of(*id);
       rest.remove_prefix(std::min(rest.size(), end + 1));

@@ -5,10 +5,10 @@
 
 #include <algorithm>
 #include <array>
-#include <cstring>
 #include <optional>
 #include <span>
 
+#include "codec/bytes.hpp"
 #include "codec/limits.hpp"
 #include "codec/number.hpp"
 
@@ -92,7 +92,7 @@ class MlxPlanner {
       texts.push_back(*found);
     }
     if (texts.size() < 3 || texts.size() > 4 || find(prefix, 0) || find(prefix, 1) || find(prefix, 2)) return {};
-    const auto number = [](std::string_view text) { return parse_number<std::uint64_t>(text, 1, limits::kMlxNumber); };
+    const auto number = [](std::string_view text) { return parse_number<std::uint64_t>(text, 1); };
     return {number(texts.end()[-2]), number(texts.end()[-1])};
   }
 
@@ -102,12 +102,11 @@ class MlxPlanner {
     const TensorInfo& info = reader_.dump().tensors[*found];
     const bool integer = info.dtype == DType::i32 || info.dtype == DType::i64;
     if (!integer || info.shape.size() > 1 || info.elements() != 1) return std::nullopt;
-    std::array<std::byte, 8> bytes{};
-    const auto own = std::span(bytes).first(info.bytes());
-    reader_.read({*found, std::vector<std::uint64_t>(info.shape.size(), 0), info.shape}, own);
-    std::uint64_t value = 0;  // of a negative i32 a large one
-    std::memcpy(&value, bytes.data(), sizeof value);
-    return value >= 1 && value <= limits::kMlxNumber ? std::optional(value) : std::nullopt;
+    Bytes bytes(info.bytes());
+    reader_.read({*found, std::vector<std::uint64_t>(info.shape.size(), 0), info.shape}, bytes);
+    ByteReader in(bytes);
+    const std::int64_t value = info.dtype == DType::i32 ? in.get<std::int32_t>() : in.get<std::int64_t>();
+    return value >= 1 ? std::optional(static_cast<std::uint64_t>(value)) : std::nullopt;
   }
 
   /// All shapes and the stated numbers agree, and the values' size is one that can be reckoned with.

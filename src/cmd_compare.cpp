@@ -271,7 +271,7 @@ void add_compare(CLI::App& app, Action& action) {
   add_mix(*command, o->mix);
   const auto limit = [&](const char* name, double& value, const char* text) {
     const bool signed_limit = &value == &o->limits.min_snr || &value == &o->limits.min_cosine;
-    const auto range = finite_range(signed_limit ? -kMostLimit : 0, kMostLimit);
+    const auto range = number_in(signed_limit ? -kMostLimit : 0, kMostLimit);
     return command->add_option(name, value, text)->option_text("X")->check(range);
   };
   limit("--max-abs", o->limits.max_abs, "largest absolute error");

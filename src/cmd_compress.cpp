@@ -138,6 +138,7 @@ void check_order(const CompressArguments& o) {
 
 void check_removal(const CompressArguments& o) {
   if (!o.remove) return;
+  if (o.common.keep) throw UsageError("-k keeps inputs, --rm removes them: choose one");
   if (o.common.unsynced) throw UsageError("--rm takes away what is safe elsewhere: not with --no-sync");
   if (!o.selecting.selection().empty())
     throw UsageError("--rm would lose what --layers, --tokens and --role leave out");
@@ -357,7 +358,7 @@ void add_compress(CLI::App& app, Action& action) {
   auto o = std::make_shared<CompressArguments>();
   command->add_option("IN", o->batch.in, "dump or container to read");
   add_text(*command, "-o,--output", o->out, "OUT", "container of all inputs (default: IN.kvz for each)");
-  add_stdout(*command, o->out);
+  add_stdout(*command, o->common, o->out);
   add_batch(*command, o->batch, true);
   command->add_flag("--share-prefix", o->share, "tokens that dumps begin with alike are stored once");
   command->add_flag("--rm", o->remove, "remove inputs once OUT has been read again");
@@ -370,7 +371,7 @@ void add_compress(CLI::App& app, Action& action) {
   add_text(*command, "--chunk-tokens", o->chunk_tokens, "N|all", "tokens coded together and read by themselves");
   command->add_option("--pages", o->pages, "store digests of the keys of every N tokens")
       ->option_text("N")
-      ->check(CLI::Range(1u, limits::kPageTokens));
+      ->check(number_in(1u, limits::kPageTokens));
   add_order(*command, o->order);
   add_text(*command, "--saliency", o->saliency, "SOURCE", "which tokens matter: queries, proxy or none")
       ->check(one_of({"queries", "proxy", "none"}));

@@ -158,7 +158,7 @@ void add_decompress(CLI::App& app, Action& action) {
   add_text(*command, "-o,--output", o->out, "OUT",
            "file to write; its extension gives the format\n"
            "(default: IN without .kvz)");
-  add_stdout(*command, o->out);
+  add_stdout(*command, o->common, o->out);
   add_batch(*command, o->batch, true);
   add_text(*command, "--to", o->to, "FORMAT", "safetensors, hdf5, npz, npy or llama,\nwhatever OUT is called");
   add_text(*command, "--tables", o->tables, "FILE", "tables (.kvzd) that IN names; the default is INd");

@@ -51,20 +51,23 @@ void add_synth(CLI::App& app, Action& action) {
                         "    --dtype bf16 --no-query --seed 1"});
   auto o = std::make_shared<SynthArguments>();
   add_text(*command, "-o,--output", o->out, "OUT", "file to write; its extension gives the format")->required();
-  command->add_option("--layers", o->synth.layers, "layers")->option_text("N")->required();
-  command->add_option("--heads", o->synth.heads, "heads of keys and values")->option_text("H")->required();
-  command->add_option("--head-dim", o->synth.head_dim, "channels of a head")->option_text("D")->required();
-  command->add_option("--tokens", o->synth.tokens, "tokens")->option_text("T")->required();
-  command->add_option("--query-heads", o->synth.query_heads, "heads of queries (default: 4 for each of H)")
-      ->option_text("Q");
+  const auto add_count = [&](const char* name, auto& value, const char* unit, const char* text) {
+    using Count = std::remove_reference_t<decltype(value)>;
+    return command->add_option(name, value, text)->option_text(unit)->check(number_in<Count>(0));
+  };
+  add_count("--layers", o->synth.layers, "N", "layers")->required();
+  add_count("--heads", o->synth.heads, "H", "heads of keys and values")->required();
+  add_count("--head-dim", o->synth.head_dim, "D", "channels of a head")->required();
+  add_count("--tokens", o->synth.tokens, "T", "tokens")->required();
+  add_count("--query-heads", o->synth.query_heads, "Q", "heads of queries (default: 4 for each of H)");
   command->add_flag("--no-query", o->no_query, "no queries");
   command->add_option("--dtype", o->dtype, "f16 (default), bf16 or f32")
       ->option_text("TYPE")
       ->check(one_of({"f16", "bf16", "f32"}));
   command->add_option("--rope-theta", o->synth.rope_theta, "base of the rotary embedding (default: 500000);\n0 = none")
       ->option_text("X")
-      ->check(CLI::Range(0.0, 1e12));
-  command->add_option("--seed", o->synth.seed, "same seed, same dump (default: 0)")->option_text("S");
+      ->check(number_in(0.0, 1e12));
+  add_count("--seed", o->synth.seed, "S", "same seed, same dump (default: 0)");
   add_text(*command, "--to", o->to, "FORMAT", "safetensors or hdf5, whatever OUT is called");
   add_threads(*command, o->common);
   add_force(*command, o->common);

@@ -6,6 +6,7 @@
 #include <array>
 #include <exception>
 #include <filesystem>
+#include <optional>
 #include <sstream>
 #include <string>
 #include <vector>
@@ -109,16 +110,32 @@ void drop_levels(const CLI::App& command, std::vector<std::string>& words) {
   }
 }
 
+/// A command that stands behind options, where it would be taken for a file.
+std::optional<std::string> command_behind(const CLI::App& app, const std::vector<std::string>& words) {
+  const CLI::App& taken = *app.get_subcommand(words[1]);
+  for (std::size_t i = 2; i < words.size() && words[i] != "--"; ++i) {
+    const auto is_meant = [&](const CLI::App* command) { return command->get_name() == words[i]; };
+    std::error_code ignored;
+    if (!words[i].starts_with('-') && !app.get_subcommands(is_meant).empty() &&
+        !std::filesystem::exists(words[i], ignored)) {
+      return fmt::format("options go behind the command: kvzip {} {}", words[i], shell_word(words[2]));
+    }
+    if (takes_next_word(taken, words[i])) ++i;
+  }
+  return std::nullopt;
+}
+
 /// What comes without a command is what other compressors take: -d, -t and -l are decompress, verify and inspect, any
 /// other short option goes to compress. A name alone is no command, so that files and commands are never confused.
-void add_command_word(const CLI::App& app, std::vector<std::string>& words) {
+/// What is wrong with that, if anything.
+std::optional<std::string> add_command_word(const CLI::App& app, std::vector<std::string>& words) {
   const auto leads = [](const std::string& word) {
     return is_short(word) || std::ranges::find(kCommandOptions, word, &CommandOption::name) != kCommandOptions.end();
   };
-  if (words.size() < 2 || words[1] == "-h" || words[1] == "-V") return;
+  if (words.size() < 2 || words[1] == "-h" || words[1] == "-V") return std::nullopt;
   const CommandOption* named = std::ranges::find(kCommandOptions, words[1], &CommandOption::command);
-  if (named != kCommandOptions.end()) return drop_levels(*app.get_subcommand(words[1]), words);
-  if (!leads(words[1])) return;
+  if (named != kCommandOptions.end()) drop_levels(*app.get_subcommand(words[1]), words);
+  if (named != kCommandOptions.end() || !leads(words[1])) return std::nullopt;
   std::string command = "compress";
   for (std::size_t i = 1; i < words.size() && leads(words[i]); ++i) {
     if (const CommandOption* option = take_command(words[i])) {
@@ -130,6 +147,7 @@ void add_command_word(const CLI::App& app, std::vector<std::string>& words) {
     if (letters_end(words[i]) < words[i].size()) break;
   }
   words.insert(words.begin() + 1, command);
+  return command_behind(app, words);
 }
 
 /// Words of other programs.
@@ -196,6 +214,9 @@ std::string usage_text(const CLI::App& app, const std::vector<std::string>& word
     const std::vector<std::string> left = app.remaining(true);
     const auto option = std::ranges::find_if(left, [](const std::string& w) { return w.starts_with('-'); });
     if (option != left.end()) what = unknown_option(*commands.front(), *option);
+  }
+  if (!commands.empty() && words[1].starts_with("--")) {
+    what = fmt::format("options go behind the command: kvzip {} {}", commands.front()->get_name(), words[1]);
   }
   if (commands.empty()) {
     if (words.size() < 2) what = "which command?";
@@ -284,7 +305,10 @@ int main(int argc, char** argv) {  // NOLINT(bugprone-exception-escape): what ge
   std::vector<std::string> words(argv, argv + argc);
   if (words.empty()) words.emplace_back("kvzip");
   if (argc > 1 && words[1] == "help") ask_for_help(app, words);
-  add_command_word(app, words);
+  if (const auto wrong = add_command_word(app, words)) {
+    complain(*wrong + "; see 'kvzip --help'");
+    return kUsage;
+  }
   const int parsed = parse(app, words);
   return parsed >= 0 ? parsed : perform(action);
 }

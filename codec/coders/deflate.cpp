@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <new>
 
 #include "codec/coders/coders.hpp"
 #include "codec/fail.hpp"
@@ -57,11 +58,19 @@ bool run(z_stream& z, ByteView in, std::span<std::byte> out, Step&& step) {
   }
 }
 
-Bytes deflated(ByteView plain, int level) {
+/// Takes memory as everything else does, so that what is kept makes room.
+z_stream zlib_stream() {
   z_stream z{};
-  if (deflateInit2(&z, level, Z_DEFLATED, kRaw, kMemory, Z_DEFAULT_STRATEGY) != Z_OK) throw std::bad_alloc();
+  z.zalloc = [](void*, uInt count, uInt size) { return ::operator new (std::size_t{count} * size, std::nothrow); };
+  z.zfree = [](void*, void* memory) { ::operator delete(memory); };
+  return z;
+}
+
+Bytes deflated(ByteView plain, int level) {
   // Stored blocks bound the output: 5 bytes for each 65535, and slack for the smaller ones of a short buffer.
   Bytes coded(plain.size() + plain.size() / 1024 + 64);
+  z_stream z = zlib_stream();
+  if (deflateInit2(&z, level, Z_DEFLATED, kRaw, kMemory, Z_DEFAULT_STRATEGY) != Z_OK) throw std::bad_alloc();
   std::size_t size = 0;
   run(z, plain, coded, [&](bool last) {
     const int result = deflate(&z, last ? Z_FINISH : Z_NO_FLUSH);
@@ -76,7 +85,7 @@ Bytes deflated(ByteView plain, int level) {
 
 /// Exactly `size` bytes from exactly `coded`: nothing in the data can make it more.
 void inflate_into(ByteView coded, std::span<std::byte> plain) {
-  z_stream z{};
+  z_stream z = zlib_stream();
   if (inflateInit2(&z, kRaw) != Z_OK) throw std::bad_alloc();
   std::byte none{};  // zlib takes no null pointer, even for nothing
   const auto out = plain.empty() ? std::span(&none, 0) : plain;

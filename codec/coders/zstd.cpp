@@ -6,7 +6,9 @@
 
 #include <algorithm>
 #include <array>
+#include <new>
 
+#include "codec/buffer.hpp"
 #include "codec/coders/coders.hpp"
 #include "codec/fail.hpp"
 
@@ -14,6 +16,16 @@ namespace kvzip {
 namespace {
 
 constexpr std::array<std::byte, 4> kFrameMagic{std::byte{0x28}, std::byte{0xb5}, std::byte{0x2f}, std::byte{0xfd}};
+
+/// The library's own memory does not ask for what is kept, as operator new does: that is given up first.
+template <typename Call>
+std::size_t with_room(const Call& call) {
+  for (;;) {
+    const std::size_t size = call();
+    if (ZSTD_getErrorCode(size) != ZSTD_error_memory_allocation) return size;
+    if (!release_kept_memory()) throw std::bad_alloc();
+  }
+}
 
 class Zstd final : public Cloned<Zstd, Coder> {
  public:
@@ -25,9 +37,9 @@ class Zstd final : public Cloned<Zstd, Coder> {
     if (stream.type == StreamType::positions) return;
     const Buffer<std::uint8_t> plain = by_planes(stream);
     Bytes coded(1 + ZSTD_compressBound(plain.size()), std::byte{1});
-    const std::size_t size =
-        ZSTD_compress(coded.data() + 1, coded.size() - 1, plain.data(), plain.size(), static_cast<int>(level_));
-    if (ZSTD_getErrorCode(size) == ZSTD_error_memory_allocation) throw std::bad_alloc();
+    const std::size_t size = with_room([&] {
+      return ZSTD_compress(coded.data() + 1, coded.size() - 1, plain.data(), plain.size(), static_cast<int>(level_));
+    });
     if (ZSTD_isError(size) != 0) fail(ErrorCode::io, "zstd: {}", ZSTD_getErrorName(size));
     coded.resize(1 + size);
     if (stream.type == StreamType::bytes && plain.size() > most_bytes(size)) return;  // which decode refuses
@@ -47,8 +59,8 @@ class Zstd final : public Cloned<Zstd, Coder> {
       fail(ErrorCode::corrupt, "zstd: not one frame");
     }
     Buffer<std::uint8_t> plain(plain_size(s, body));
-    const std::size_t size = ZSTD_decompress(plain.data(), plain.size(), body.data(), body.size());
-    if (ZSTD_getErrorCode(size) == ZSTD_error_memory_allocation) throw std::bad_alloc();
+    const std::size_t size =
+        with_room([&] { return ZSTD_decompress(plain.data(), plain.size(), body.data(), body.size()); });
     if (ZSTD_isError(size) != 0 || size != plain.size()) fail(ErrorCode::corrupt, "zstd: a damaged stream");
     s.data = std::move(plain);
     if (s.type == StreamType::elements) join(s);

@@ -10,7 +10,8 @@
 
 namespace kvzip {
 void ArrayReader::add(TensorInfo info, ByteView bytes) {
-  if (info.name.empty() || !is_utf8(info.name)) {
+  if (info.name.empty()) fail(ErrorCode::invalid_argument, "a tensor without a name");
+  if (!is_utf8(info.name)) {
     fail(ErrorCode::invalid_argument, "tensor {}: a name is text in UTF-8", quoted(info.name));
   }
   if (std::ranges::find(dump_.tensors, info.name, &TensorInfo::name) != dump_.tensors.end()) {

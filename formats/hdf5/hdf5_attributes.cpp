@@ -97,7 +97,9 @@ void decode_all(Id object) {
 }  // namespace
 
 void AttributeReader::spend(std::uint64_t count, std::uint64_t unit) {
-  if (unit != 0 && count > budget_ / unit) fail(ErrorCode::limit, "the file has more than 64 MiB of attributes");
+  if (unit != 0 && count > budget_ / unit) {
+    fail(ErrorCode::limit, "the file has more than {} MiB of attributes", limits::kHdf5AttributeBytes >> 20);
+  }
   budget_ -= count * unit;
 }
 

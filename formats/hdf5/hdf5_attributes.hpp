@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "codec/limits.hpp"
 #include "formats/hdf5/hdf5_library.hpp"
 #include "formats/hdf5/hdf5_raw.hpp"
 #include "kvzip/dump.hpp"
@@ -31,7 +32,7 @@ class AttributeReader {
 
   Heap& heap_;
   std::vector<std::string>& left_out_;
-  std::uint64_t budget_ = std::uint64_t{1} << 26;  // bytes that all attributes of the file may still take
+  std::uint64_t budget_ = limits::kHdf5AttributeBytes;
 };
 
 void write_attribute(Id object, const Attribute& attribute);

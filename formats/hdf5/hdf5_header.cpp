@@ -135,9 +135,9 @@ std::optional<std::uint64_t> Checker::header(std::uint64_t address, int depth) {
   file_.claim(address, pieces_[0].first - address);
   for (std::size_t p = 0; p < pieces_.size(); ++p) {
     const auto [at, size] = pieces_[p];
-    bytes_ += std::min(size, limits::kHdf5HeaderBytes);
-    if (bytes_ >= limits::kHdf5HeaderBytes || pieces_.size() > limits::kHdf5HeaderPieces)
+    if (size > limits::kHdf5HeaderBytes - bytes_ || pieces_.size() > limits::kHdf5HeaderPieces)
       fail(ErrorCode::limit, "an object header is too long");
+    bytes_ += size;
     file_.claim(at, size);
     const Bytes piece = file_.read(at, size);
     Cursor body(piece);

@@ -128,14 +128,19 @@ void RawFile::count_stated(std::uint64_t bytes) const {
 
 void RawFile::claim(std::uint64_t address, std::uint64_t bytes) const {
   check(address, bytes);
-  if (claimed_.size() >= limits::kHdf5Structures)
-    fail(ErrorCode::limit, "it has more than {} structures", limits::kHdf5Structures);
   if (bytes == 0) return;
+  if (++structures_ > limits::kHdf5Structures)
+    fail(ErrorCode::limit, "it has more than {} structures", limits::kHdf5Structures);
   const auto after = claimed_.lower_bound(address);
+  const auto before = after == claimed_.begin() ? claimed_.end() : std::prev(after);
   const bool taken = (after != claimed_.end() && after->first < address + bytes) ||
-                     (after != claimed_.begin() && std::prev(after)->second > address);
+                     (before != claimed_.end() && before->second > address);
   if (taken) fail(kBad, "two structures inside it share bytes");
-  claimed_.emplace_hint(after, address, address + bytes);
+  if (before != claimed_.end() && before->second == address) {
+    before->second += bytes;
+  } else {
+    claimed_.emplace_hint(after, address, address + bytes);
+  }
 }
 
 Bytes RawFile::read(std::uint64_t address, std::uint64_t bytes) const {
@@ -154,7 +159,8 @@ const Heap::Collection& Heap::load(std::uint64_t address) {
   if (fields.number(4) != kSignature || fields.number(4) != 1) fail(kBad, "there is no heap where its text should be");
   const std::uint64_t size = fields.number(8);
   if (size < kHeapHeader) fail(kBad, "the heap of its text has no size");
-  if (size > limits::kHdf5HeapBytes - loaded_) fail(ErrorCode::limit, "the file has more than 128 MiB of text");
+  if (size > limits::kHdf5HeapBytes - loaded_)
+    fail(ErrorCode::limit, "the file has more than {} MiB of text", limits::kHdf5HeapBytes >> 20);
   loaded_ += size;
   Collection& out = collections_[address];
   out.bytes = file_.read(address, size);

@@ -56,7 +56,8 @@ class RawFile {
  private:
   const InputFile& input_;
   mutable std::uint64_t stated_ = 0;
-  mutable std::map<std::uint64_t, std::uint64_t> claimed_;  // ends by beginnings
+  mutable std::size_t structures_ = 0;
+  mutable std::map<std::uint64_t, std::uint64_t> claimed_;  // ends by beginnings; neighbours are one entry
   mutable std::map<std::uint64_t, std::optional<std::uint64_t>> headers_;
   std::uint64_t base_ = 0, end_ = 0;
 };

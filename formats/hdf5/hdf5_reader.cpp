@@ -12,6 +12,7 @@
 #include "formats/hdf5/hdf5_boxes.hpp"
 #include "formats/hdf5/hdf5_driver.hpp"
 #include "formats/hdf5/hdf5_frame.hpp"
+#include "formats/hdf5/hdf5_raw.hpp"
 #include "formats/hdf5/hdf5_space.hpp"
 #include "formats/hdf5/hdf5_types.hpp"
 #include "formats/hdf5/hdf5_walk.hpp"

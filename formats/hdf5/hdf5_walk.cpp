@@ -73,7 +73,8 @@ void check_name(const std::string& name) {
 }
 
 [[noreturn]] void fail_names() {
-  fail(ErrorCode::limit, "the file has more than {} objects, or more than 64 MiB of names", limits::kHdf5Links);
+  fail(ErrorCode::limit, "the file has more than {} objects, or more than {} MiB of names", limits::kHdf5Links,
+       limits::kHdf5NameBytes >> 20);
 }
 
 class Walker {

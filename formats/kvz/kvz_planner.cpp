@@ -59,8 +59,7 @@ class Planner {
   bool add_sequence(std::size_t index, const std::vector<std::uint64_t>& at) {
     const TensorInfo& info = dump_.tensors[index];
     const TensorRole& role = recognition_.tensors[index];
-    if (places_.size() + joint_sequences_ >= limits::kPlanGroups)
-      fail(ErrorCode::limit, "{}: more than 2^20 tile groups", info.name);
+    require_room(1, info);
     PlanSlot slot{index, at};
     std::uint64_t batch = 0;
     std::uint32_t layer = role.layer.value_or(0);
@@ -103,6 +102,13 @@ class Planner {
     return true;
   }
 
+  /// For so many groups more.
+  void require_room(std::uint64_t groups, const TensorInfo& info) const {
+    if (!limits::room_for_groups(places_.size() + joint_sequences_, groups)) {
+      fail(ErrorCode::limit, "{}: more than {} tile groups", info.name, limits::kPlanGroups);
+    }
+  }
+
   const Rule* find_rule(Role kind, std::uint32_t layer) const {
     for (const Rule& rule : rules_.rules) {
       const bool pair = rule.scope == Rule::Scope::pair && (kind == Role::key || kind == Role::value);
@@ -135,6 +141,7 @@ class Planner {
       fail(ErrorCode::invalid_argument, "{}: a rule per head needs an axis H",
            dump_.tensors[whole.slots[0].tensor].name);
     }
+    require_room(whole.context.heads, dump_.tensors[whole.slots[0].tensor]);
     for (std::uint32_t h = 0; h < whole.context.heads; ++h) {
       PlanGroup group = whole;
       group.context.heads = 1;

@@ -73,8 +73,7 @@ void Tables::add(std::string name, TableType type, Bytes bytes) {
          limits::kTableName);
   }
   if (find(name) != nullptr) fail(ErrorCode::invalid_argument, "two tables are called {}", name);
-  if (bytes.size() > limits::kTableBytes || tables_.size() >= limits::kTables ||
-      bytes.size() > limits::kTablesBytes - bytes_) {
+  if (!limits::room_for_table(tables_.size(), bytes_, bytes.size())) {
     fail(ErrorCode::limit, "the table {} is too long, or there are too many", name);
   }
   bytes_ += bytes.size();

@@ -7,6 +7,8 @@ import functools
 import operator
 import os
 import pathlib
+import threading
+import weakref
 
 SONAME = "libkvzip.so.0"
 CODES = ["ok", "corrupt", "truncated", "unsupported", "invalid_argument", "io", "limit", "no_memory", "failed"]
@@ -159,16 +161,45 @@ def presets():
     return names
 
 
+class _Forks:
+    """A process that is forked while a thread reads would have the thread's locks, and nobody to open them. So the
+    fork waits until nobody reads; whoever holds locks of two dumps holds `pairs` before."""
+
+    def __init__(self):
+        self.pairs = threading.RLock()
+        self._dumps = weakref.WeakSet()
+        self._held = []
+        os.register_at_fork(before=self._hold, after_in_parent=self._let_go, after_in_child=self._let_go)
+
+    def add(self, dump):
+        with self.pairs:
+            self._dumps.add(dump)
+
+    def _hold(self):
+        self.pairs.acquire()
+        for dump in list(self._dumps):
+            dump.lock.acquire()
+            self._held.append(dump)
+
+    def _let_go(self):
+        while self._held:
+            self._held.pop().lock.release()
+        self.pairs.release()
+
+
+_forks = _Forks()
+
+
 class Dump:
     """A handle, closed once. Calls of other threads wait: a handle takes one at a time."""
 
     def __init__(self, opener, *arguments, keeps=None):
-        import threading
-
         self.keeps = keeps  # what the library reads: whoever has the handle has it
         self._handle = _handle()
         self.lock = threading.RLock()
-        check(opener(*arguments, ctypes.byref(self._handle)))
+        _forks.add(self)
+        with self.lock:
+            check(opener(*arguments, ctypes.byref(self._handle)))
 
     def call(self, name, *arguments):
         with self.lock:
@@ -181,7 +212,7 @@ class Dump:
             check(self.call(name, *arguments))
 
     def made_from(self, source):
-        with source.lock:
+        with _forks.pairs, source.lock:
             source.call("tensor_count")  # it is open
             self.do("made_from", source._handle)
 

@@ -5,8 +5,10 @@ import gc
 import mmap
 import os
 import pathlib
+import signal
 import sys
 import tempfile
+import threading
 import unittest
 import weakref
 
@@ -107,6 +109,30 @@ class Files(unittest.TestCase):
             self.made("out.kvz")
             self.assertEqual(list(other.read()), list(small()))
             numpy.testing.assert_array_equal(other["layers.0.key"], small()["layers.0.key"])
+
+    def test_are_read_in_a_child_while_another_thread_reads(self):
+        path = pathlib.Path(self.folder.name) / "forked.kvz"
+        values = numpy.arange(1 << 16, dtype=numpy.float32).reshape(1, 4, -1, 16)
+        kvzip.compress({"layers.0.key": values, "layers.0.value": -values}, path, "lossless")
+        with kvzip.open(path) as file:
+            ends = threading.Event()
+
+            def read():
+                while not ends.is_set():
+                    file["layers.0.key"].numpy()
+
+            reader = threading.Thread(target=read)
+            reader.start()
+            try:
+                for _ in range(20):
+                    child = os.fork()
+                    if child == 0:
+                        signal.alarm(60)  # hangs no longer than this
+                        os._exit(0 if (file["layers.0.value"].numpy() == -values).all() else 1)
+                    self.assertEqual(os.waitpid(child, 0)[1], 0)
+            finally:
+                ends.set()
+                reader.join()
 
     def test_what_is_made_of_private_ones_is_private(self):
         out = pathlib.Path(self.folder.name) / "out.kvz"

@@ -47,6 +47,9 @@ struct BatchFile {
   std::string out{};    // empty = none
   std::optional<Failure> failed{};  // it was no input to begin with
 };
+/// --files0-from: names of a file or, as "-", of standard input, with a zero byte behind each; the last can do without.
+/// UsageError for an empty one.
+std::vector<std::string> read_names(const std::string& path);
 /// What a search in folders takes for a collection: .kvz.tar, whatever it holds, and any other .tar that begins as one.
 bool is_collection_name(const std::string& path);
 /// All files, in the order of the command line, those of a folder by name; each once. In folders, regular files whose

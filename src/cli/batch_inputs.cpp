@@ -19,32 +19,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-std::vector<std::string> read_names(const std::string& path) {
-  std::vector<std::string> names;
-  std::string name;
-  std::size_t bytes = 0;
-  const auto end_name = [&] {
-    bytes += name.size() + sizeof name;
-    if (bytes > limits::kInputNames) fail_in(input_name(path), ErrorCode::limit, "too long for a list of names");
-    if (name.empty()) throw UsageError(fmt::format("--files0-from {}: an empty name", path));
-    names.push_back(std::exchange(name, {}));
-  };
-  read_pieces(path, [&](std::string_view piece) {
-    while (!piece.empty()) {
-      const std::size_t end = piece.find('\0');
-      name += piece.substr(0, end);
-      if (name.size() >= limits::kInputName) {
-        fail_in(input_name(path), ErrorCode::limit, "a name of more than {} bytes; a zero byte ends each",
-                limits::kInputName - 1);
-      }
-      if (end != piece.npos) end_name();
-      piece.remove_prefix(end == piece.npos ? piece.size() : end + 1);
-    }
-  });
-  if (!name.empty()) end_name();  // a list that ends without a zero byte
-  return names;
-}
-
 /// What is below folders.
 class Search {
  public:
@@ -125,6 +99,32 @@ void say_passed_over(const Batch& batch, const Search& search, std::vector<Batch
 }
 
 }  // namespace
+
+std::vector<std::string> read_names(const std::string& path) {
+  std::vector<std::string> names;
+  std::string name;
+  std::size_t bytes = 0;
+  const auto end_name = [&] {
+    bytes += name.size() + sizeof name;
+    if (bytes > limits::kInputNames) fail_in(input_name(path), ErrorCode::limit, "too long for a list of names");
+    if (name.empty()) throw UsageError(fmt::format("--files0-from {}: an empty name", path));
+    names.push_back(std::exchange(name, {}));
+  };
+  read_pieces(path, [&](std::string_view piece) {
+    while (!piece.empty()) {
+      const std::size_t end = piece.find('\0');
+      name += piece.substr(0, end);
+      if (name.size() > limits::kInputName) {
+        fail_in(input_name(path), ErrorCode::limit, "a name of more than {} bytes; a zero byte ends each",
+                limits::kInputName);
+      }
+      if (end != piece.npos) end_name();
+      piece.remove_prefix(end == piece.npos ? piece.size() : end + 1);
+    }
+  });
+  if (!name.empty()) end_name();  // a list that ends without a zero byte
+  return names;
+}
 
 bool is_collection_name(const std::string& path) {
   return path.ends_with(".kvz.tar") || (path.ends_with(".tar") && is_collection(path));

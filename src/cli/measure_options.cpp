@@ -14,7 +14,7 @@ constexpr double kLeastScale = 1e-6, kMostScale = 1e6;
 void add_attention_scale(CLI::App& app, double& scale) {
   app.add_option("--attention-scale", scale, "of logits; default 1/sqrt(head_dim)")
       ->option_text("X")
-      ->check(finite_range(kLeastScale, kMostScale));
+      ->check(number_in(kLeastScale, kMostScale));
 }
 
 void add_queries_per_head(CLI::App& app, std::uint32_t& most) {
@@ -29,11 +29,13 @@ void add_queries_per_head(CLI::App& app, std::uint32_t& most) {
 void add_fidelity(CLI::App& app, FidelityOptions& options) {
   add_text(app, "--queries", options.queries, "FILE", "queries from another file than the dump");
   add_text(app, "--queries2", options.queries2, "FILE", "a second, later set of queries, measured apart");
-  app.add_option("--split", options.split, "tokens from N on stay the original's")->option_text("N");
+  app.add_option("--split", options.split, "tokens from N on stay the original's")
+      ->option_text("N")
+      ->check(number_in<std::uint64_t>(0));
   add_queries_per_head(app, options.queries_per_head);
   app.add_option("--top-k", options.top_k, "tokens whose overlap is measured; default 16")
       ->option_text("K")
-      ->check(CLI::Range(1u, kMostTop));
+      ->check(number_in(1u, kMostTop));
   add_attention_scale(app, options.scale);
 }
 
@@ -43,7 +45,7 @@ void add_goals(CLI::App& app, Goals& goals) {
     const auto add = [&goals, &kind](double wanted) { goals.push_back(kind.make(wanted)); };
     app.add_option_function<double>(std::string(kind.option), add, std::string(kind.help))
         ->option_text("X")
-        ->check(finite_range(kind.least, kMost));
+        ->check(number_in(kind.least, kMost));
   }
 }
 

@@ -114,7 +114,7 @@ void add_progress(CLI::App& app) {
   };
   app.add_option_function<int>("--progress-fd", tell, "lines of progress as JSON to a descriptor")
       ->option_text("N")
-      ->check(CLI::Range(1, 1 << 20));
+      ->check(number_in(1, 1 << 20));
 }
 
 void add_verbosity(CLI::App& app, Common& common) {
@@ -141,7 +141,7 @@ void add_trust(CLI::App& app) {
 void add_threads(CLI::App& app, Common& common) {
   app.add_option("-j,--threads", common.threads, "threads; 0 (the default) = all")
       ->option_text("N")
-      ->check(CLI::Range(0u, 4096u));
+      ->check(number_in(0u, 4096u));
 }
 
 void add_mix(CLI::App& app, bool& mix) {
@@ -159,7 +159,7 @@ void add_force(CLI::App& app, Common& common) {
       "do not wait until it is on the disk");
 }
 
-void add_stdout(CLI::App& app, std::string& out) {
+void add_stdout(CLI::App& app, Common& common, std::string& out) {
   app.add_flag_function(
       "-c,--stdout",
       [&out](std::int64_t) {
@@ -169,8 +169,7 @@ void add_stdout(CLI::App& app, std::string& out) {
         out = "-";
       },
       "write to standard output, as -o -");
-  app.add_flag_function(
-      "-k,--keep", [](std::int64_t) {}, "keep inputs, as always without --rm");
+  app.add_flag("-k,--keep", common.keep, "keep inputs, as always without --rm");
 }
 
 CLI::Option* add_text(CLI::App& app, const std::string& flags, std::string& target, const std::string& value_name,
@@ -191,14 +190,6 @@ CLI::Validator one_of(std::vector<std::string_view> words) {
     return fmt::format("'{}' is none of {}{}", given, fmt::join(words, ", "), did_you_mean(given, words));
   };
   return {check, "{" + list + "}"};
-}
-
-CLI::Validator finite_range(double least, double most) {
-  return {[=](const std::string& given) {
-            const bool good = parse_number(given, least, most).has_value();
-            return good ? std::string() : fmt::format("{} is not a number from {} to {:g}", given, least, most);
-          },
-          ""};
 }
 
 void add_recognising(CLI::App& app, Recognising& options) {

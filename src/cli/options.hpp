@@ -2,12 +2,17 @@
 // What the commands share: options, help pages, and the rules about names of files.
 #pragma once
 
+#include <fmt/format.h>
 #include <CLI/CLI.hpp>
+
 #include <functional>
+#include <limits>
 #include <optional>
 #include <string>
+#include <type_traits>
 #include <vector>
 
+#include "codec/number.hpp"
 #include "formats/file.hpp"
 #include "src/request/recognising.hpp"
 #include "src/request/request.hpp"
@@ -43,7 +48,7 @@ CLI::App* add_command(CLI::App& app, const Page& page);
 std::string memory_advice();
 
 struct Common {
-  bool quiet = false, force = false, unsynced = false;
+  bool quiet = false, force = false, keep = false, unsynced = false;
   int verbose = 0;
   unsigned threads = 0;
 };
@@ -60,7 +65,7 @@ void add_force(CLI::App& app, Common& common);
 /// --mix
 void add_mix(CLI::App& app, bool& mix);
 /// -c and -k, which other compressors have.
-void add_stdout(CLI::App& app, std::string& out);
+void add_stdout(CLI::App& app, Common& common, std::string& out);
 CLI::Option* add_text(CLI::App& app, const std::string& flags, std::string& target, const std::string& value_name,
                       const std::string& description);
 CLI::Option* add_texts(CLI::App& app, const std::string& flags, std::vector<std::string>& target,
@@ -69,8 +74,20 @@ CLI::Option* add_texts(CLI::App& app, const std::string& flags, std::vector<std:
 /// One of these words; else an error that says which one may be meant.
 CLI::Validator one_of(std::vector<std::string_view> words);
 
-/// A number that is finite and from `least` to `most`; not NaN.
-CLI::Validator finite_range(double least, double most);
+/// A decimal number, whole where T is, from `least` to `most`; not NaN.
+template <typename T>
+CLI::Validator number_in(T least, T most = std::numeric_limits<T>::max()) {
+  std::string wanted;
+  if constexpr (std::is_integral_v<T>) {
+    wanted = fmt::format("a whole number from {} to {}", least, most);
+  } else {
+    wanted = fmt::format("a number from {:g} to {:g}", least, most);
+  }
+  return {[=](const std::string& given) {
+            return parse_number(given, least, most) ? std::string() : fmt::format("{} is not {}", given, wanted);
+          },
+          ""};
+}
 
 /// --layout, --map and --strict.
 void add_recognising(CLI::App& app, Recognising& options);

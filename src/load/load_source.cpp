@@ -21,6 +21,11 @@ struct Cache {
   std::uint64_t tokens = 0, source_bytes = 0, values = 0;
 };
 
+/// In messages.
+std::string called(const std::string& path) {
+  return path == "-" ? "standard input" : path;
+}
+
 bool is_cache(Role role) {
   return role == Role::key || role == Role::value || role == Role::pair;
 }
@@ -119,7 +124,7 @@ LoadSource read_containers(const std::vector<std::string>& paths, std::uint64_t 
   LoadSource out;
   Cache first;
   for (const std::string& path : paths) {
-    in_file(path == "-" ? "standard input" : path, [&] {
+    in_file(called(path), [&] {
       const auto reader = open_kvz(path);
       const KvzSummary summary = reader->summary();
       if (summary.appended > 0) {
@@ -210,9 +215,14 @@ LoadSource sweep_levels(const Sweep& sweep, const SweepChoice& choice, std::uint
 }
 
 LoadSource read_sweep_levels(const std::string& path, const SweepChoice& choice, std::uint64_t chunk_tokens) {
-  return in_file(path == "-" ? "standard input" : path, [&] {
+  return in_file(called(path), [&] {
     return sweep_levels(read_sweep(read_text(path, limits::kSweepText, "a sweep")), choice, chunk_tokens);
   });
+}
+
+BandwidthTrace read_trace(const std::string& path) {
+  return in_file(called(path),
+                 [&] { return BandwidthTrace::parse(read_text(path, limits::kTraceText, "a trace of bandwidth")); });
 }
 
 }  // namespace kvzip::tool

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The qualities at which a cache is at hand: containers of it, or the settings of a sweep.
+// The qualities at which a cache is at hand: containers of it, or the settings of a sweep. And a link's bandwidth.
 #pragma once
 
 #include "src/load/load_schedule.hpp"
@@ -25,5 +25,6 @@ struct SweepChoice {
 };
 LoadSource read_sweep_levels(const std::string& path, const SweepChoice& choice, std::uint64_t chunk_tokens);
 LoadSource sweep_levels(const Sweep& sweep, const SweepChoice& choice, std::uint64_t chunk_tokens);
+BandwidthTrace read_trace(const std::string& path);
 
 }  // namespace kvzip::tool

@@ -8,6 +8,7 @@
 #include <cmath>
 #include <cstdio>
 #include <system_error>
+#include <utility>
 
 #include "codec/fail.hpp"
 #include "formats/text.hpp"
@@ -90,15 +91,18 @@ void print_list(const LongList& list, bool lines) {
     print(text);
     text.clear();
   }
-  print(text + (lines && list.count > 0 ? "\n  ]" : "]"));
+  text += lines && list.count > 0 ? "\n  ]" : "]";
+  print(text);
 }
 
 void print_object(const Json& json, const LongLists& lists, bool lines) {
   std::string text = "{";
   bool first = true;
   for (const auto& [key, value] : json.items()) {
-    text += (first ? "" : ",") + std::string(lines ? "\n  " : "") + json_text(key, lines, 1) + (lines ? ": " : ":");
-    first = false;
+    text += std::exchange(first, false) ? "" : ",";
+    text += lines ? "\n  " : "";
+    text += json_text(key, lines, 1);
+    text += lines ? ": " : ":";
     if (const auto list = lists.find(key); list != lists.end()) {
       print(text);
       print_list(list->second, lines);
@@ -107,7 +111,8 @@ void print_object(const Json& json, const LongLists& lists, bool lines) {
       text += json_text(value, lines, 1);
     }
   }
-  print(text + (lines && !first ? "\n}\n" : "}\n"));
+  text += lines && !first ? "\n}\n" : "}\n";
+  print(text);
 }
 
 }  // namespace

@@ -53,7 +53,8 @@ std::optional<TwoPipelines> two_pipelines(const RuleSet& rules) {
 constexpr std::string_view kChecksum = "xxh3 ";
 
 std::string checksum_line(std::string_view basis, std::string_view row) {
-  const std::string all = std::string(basis) + std::string(row);
+  std::string all(basis);
+  all += row;
   return fmt::format("{}{:016x}\n", kChecksum, hash64(std::as_bytes(std::span(all))));
 }
 

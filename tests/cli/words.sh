@@ -39,3 +39,20 @@ kvzip sweep -q a.safetensors --presets int8,gear-2 --json >sweep.json
 echo '0 20' >link
 meant gear-2 kvzip plan sweep.json --bandwidth link --slo 1 --recompute-ms-per-token 1 --settings gaer-2
 [ ! -e x.kvz ] && [ ! -e x ] && [ ! -e x.safetensors ] && [ ! -e x.h5 ]
+
+# Options before the command, and numbers that are none.
+says() {
+  local expected=$1
+  shift
+  expect_status 2 kvzip "$@"
+  expect_in stderr "$expected"
+}
+says "options go behind the command: kvzip verify --memlimit" --memlimit 64M verify a.kvz
+says "options go behind the command: kvzip compress -q" -q compress a.kvz
+says "options go behind the command: kvzip compress -o" -o b.kvz compress a.kvz
+says "--rope-theta: nan is not a number from 0 to 1e+12" synth -o x.h5 --layers 1 --heads 1 --head-dim 4 --tokens 4 --rope-theta nan
+says "--heads: -1 is not a whole number from 0 to 4294967295" synth -o x.h5 --layers 1 --heads -1 --head-dim 4 --tokens 4
+says "--share: nan is not a number from 0 to 1" cut a.kvz -o b.kvz --share nan
+says "--split: 1e9 is not a whole number" compare a b --split 1e9
+says "--pages: 0x10 is not a whole number from 1 to 65536" compress a --pages 0x10
+says "-k keeps inputs, --rm removes them: choose one" compress a.safetensors -k --rm

@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "kvzip/error.hpp"
+#include "kvzip/trust.hpp"
 #include "tests/contract/allocation.hpp"
 #include "tests/contract/sample_dumps.hpp"
 #include "tests/support/container_parts.hpp"
@@ -16,6 +17,12 @@ namespace kvzip::test {
 
 using Json = nlohmann::ordered_json;
 inline constexpr std::size_t kAllowance = std::size_t{64} << 20;
+
+/// Lifts the limits while it lives.
+struct Trusting {
+  Trusting() { trust_files(true); }
+  ~Trusting() { trust_files(false); }
+};
 
 struct Outcome {
   std::optional<ErrorCode> code;  // none: it was read

@@ -10,7 +10,6 @@
 #include "formats/kvz/kvz_header.hpp"
 #include "formats/kvz/kvz_tables.hpp"
 #include "kvzip/tile_codec.hpp"
-#include "kvzip/trust.hpp"
 #include "tests/contract/hostile_containers.hpp"
 
 namespace kvzip::test {
@@ -24,6 +23,16 @@ std::optional<ErrorCode> code_of(F&& f) {
     return e.code();
   }
   return std::nullopt;
+}
+
+/// What is said of the error; nothing where there is none.
+std::string said_of(const std::function<void()>& f) {
+  try {
+    f();
+  } catch (const Error& e) {
+    return e.what();
+  }
+  return {};
 }
 
 std::string repeated(std::string_view text, std::size_t times) {
@@ -52,18 +61,12 @@ std::optional<ErrorCode> header_code(const Json& header) {
   return code_of([&] { read_kvz_header(header.dump(), 0); });
 }
 
-/// Lifts the limits while it lives.
-struct Trusting {
-  Trusting() { trust_files(true); }
-  ~Trusting() { trust_files(false); }
-};
-
 }  // namespace
 
 TEST_CASE("limits: JSON is as deep and as rich as a reader allows, and no more") {
   const auto deep = [](std::size_t n) { return repeated("[", n) + repeated("]", n); };
-  CHECK_FALSE(code_of([&] { check_json(deep(16), "text"); }));
-  CHECK(code_of([&] { check_json(deep(17), "text"); }) == ErrorCode::corrupt);
+  CHECK_FALSE(code_of([&] { check_json(deep(limits::kJsonDepth), "text"); }));
+  CHECK(code_of([&] { check_json(deep(limits::kJsonDepth + 1), "text"); }) == ErrorCode::corrupt);
   const auto rich = [](std::size_t items) { return "[" + std::string(items - 1, ',') + "]"; };
   CHECK_FALSE(code_of([&] { check_json(rich(limits::kJsonItems), "text"); }));
   CHECK(code_of([&] { check_json(rich(limits::kJsonItems + 1), "text"); }) == ErrorCode::limit);
@@ -71,24 +74,21 @@ TEST_CASE("limits: JSON is as deep and as rich as a reader allows, and no more")
 }
 
 TEST_CASE("limits: stages and text of a pipeline") {
-  const auto stages = [](std::size_t n) { return repeated("quant,", n) + "pack"; };
-  CHECK_FALSE(code_of([&] { Pipeline::parse(stages(15)); }));
-  CHECK(code_of([&] { Pipeline::parse(stages(16)); }) == ErrorCode::invalid_argument);
+  const auto stages = [](std::size_t n) { return repeated("quant:bits=4,", n) + "pack"; };
+  const Pipeline most = Pipeline::parse(stages(limits::kStages));
+  CHECK(most.text() == stages(limits::kStages));
+  CHECK(said_of([&] { Pipeline::parse(stages(limits::kStages + 1)); }) ==
+        fmt::format("a pipeline has {} stages; {} are allowed", limits::kStages + 1, limits::kStages));
+  // Where a stage more would be too many, padding is coded like everything else.
+  CHECK(most.before_padding().text() == most.text());
+  CHECK(Pipeline::parse(stages(limits::kStages - 1)).before_padding().text().starts_with("window"));
   const auto text = [](std::size_t bytes) {
-    const std::string front = "klt:basis=", back = ",pack";
-    return front + std::string(bytes - front.size() - back.size(), 'a') + back;
+    const std::string front = "quant:bits=", back = "4,pack";
+    return front + std::string(bytes - front.size() - back.size(), '0') + back;
   };
-  REQUIRE(text(4096).size() == 4096);
-  const auto said = [](const std::string& pipeline) -> std::string {
-    try {
-      Pipeline::parse(pipeline);
-    } catch (const Error& e) {
-      return e.what();
-    }
-    return {};
-  };
-  CHECK(said(text(4096)).find("longer than") == std::string::npos);
-  CHECK(said(text(4097)).find("longer than 4096 bytes") != std::string::npos);
+  CHECK(Pipeline::parse(text(limits::kPipelineText)).text() == "quant:bits=4,pack");
+  CHECK(said_of([&] { Pipeline::parse(text(limits::kPipelineText + 1)); }) ==
+        fmt::format("a pipeline's text is longer than {} bytes", limits::kPipelineText));
 }
 
 TEST_CASE("limits: frames of a file and elements of a frame") {
@@ -108,18 +108,29 @@ TEST_CASE("limits: dimensions of a tensor, for readers and for writers") {
     }
     return header;
   };
-  CHECK_FALSE(header_code(with_rank(32)));
-  CHECK(header_code(with_rank(33)) == ErrorCode::corrupt);
-  KvzHeader header = read_kvz_header(with_rank(32).dump(), 0);
+  CHECK_FALSE(header_code(with_rank(limits::kRank)));
+  CHECK(header_code(with_rank(limits::kRank + 1)) == ErrorCode::corrupt);
+  KvzHeader header = read_kvz_header(with_rank(limits::kRank).dump(), 0);
   CHECK_FALSE(code_of([&] { write_kvz_header(header); }));
-  for (TensorInfo& info : header.dump.tensors) info.shape.resize(33, 1);
+  for (TensorInfo& info : header.dump.tensors) info.shape.resize(limits::kRank + 1, 1);
   CHECK(code_of([&] { write_kvz_header(header); }) == ErrorCode::limit);
 }
 
 TEST_CASE("limits: names and sizes of tables") {
   Tables tables;
-  CHECK_FALSE(code_of([&] { tables.add(std::string(64, 'n'), TableType::klt, Bytes(8)); }));
-  CHECK(code_of([&] { tables.add(std::string(65, 'n'), TableType::klt, Bytes(8)); }) == ErrorCode::invalid_argument);
+  const std::string longest(limits::kTableName, 'n');
+  CHECK_FALSE(code_of([&] { tables.add(longest, TableType::klt, Bytes(8)); }));
+  CHECK(code_of([&] { tables.add(longest + 'n', TableType::klt, Bytes(8)); }) == ErrorCode::invalid_argument);
+  const auto read = [](const std::string& name) {
+    const Bytes payload = table_payload({name, TableType::klt, {}, hash64({})});
+    Tables found;
+    return said_of([&] {
+      take_table({{record_type(RecordType::table), 0, payload.size(), payload.size(), 0}, payload, hash64(payload)},
+                 found);
+    });
+  };
+  CHECK(read(longest).empty());
+  CHECK(read(longest + 'n') == "a table with a damaged name");
   CHECK_FALSE(code_of([&] { tables.add("large", TableType::klt, Bytes(limits::kTableBytes)); }));
   CHECK(code_of([&] { tables.add("larger", TableType::klt, Bytes(limits::kTableBytes + 1)); }) == ErrorCode::limit);
   Tables many;
@@ -141,17 +152,18 @@ TEST_CASE("limits: records of descriptions and results") {
     const RecordHeader h{record_type(RecordType::header), kZstdPayload, stored, decoded, 0};
     return code_of([&] { unpack_description(h, Bytes(stored)); });
   };
-  CHECK(unpacked(10, 10 * 1024 + 1023) != ErrorCode::limit);
-  CHECK(unpacked(10, 11 * 1024) == ErrorCode::limit);
-  // What is free ends at 2^24 bytes; then each stored byte earns 128.
-  CHECK(unpacked(0x10000, 0x1000000 + 128 * 0x10000 + 127) != ErrorCode::limit);
-  CHECK(unpacked(0x10000, 0x1000000 + 128 * 0x10001) == ErrorCode::limit);
-  const std::uint64_t most = (limits::kDescription - limits::kFreeDescription) / 128;
+  CHECK(unpacked(10, 11 * limits::kDescriptionRatio - 1) != ErrorCode::limit);
+  CHECK(unpacked(10, 11 * limits::kDescriptionRatio) == ErrorCode::limit);
+  // What is free, and then what each stored byte earns.
+  const std::uint64_t beyond = limits::kFreeDescription + 0x10001 * limits::kDescriptionPerByte;
+  CHECK(unpacked(0x10000, beyond - 1) != ErrorCode::limit);
+  CHECK(unpacked(0x10000, beyond) == ErrorCode::limit);
+  const std::uint64_t most = (limits::kDescription - limits::kFreeDescription) / limits::kDescriptionPerByte;
   CHECK(unpacked(most, limits::kDescription) != ErrorCode::limit);
   CHECK(unpacked(most + 1, limits::kDescription + 1) == ErrorCode::limit);
   const Trusting trusting;
-  CHECK(unpacked(limits::kDescription / 1024, limits::kDescription) != ErrorCode::limit);
-  CHECK(unpacked(limits::kDescription / 1024 + 1, limits::kDescription + 1) == ErrorCode::limit);
+  CHECK(unpacked(limits::kDescription / limits::kDescriptionRatio, limits::kDescription) != ErrorCode::limit);
+  CHECK(unpacked(limits::kDescription / limits::kDescriptionRatio + 1, limits::kDescription + 1) == ErrorCode::limit);
 }
 
 TEST_CASE("limits: a header that unfolds to more than its bytes have earned is refused, unless trusted") {
@@ -210,12 +222,15 @@ TEST_CASE("limits: what tables may unfold to") {
 
 TEST_CASE("limits: what a file's bytes earn") {
   const double stored = 1000;
-  CHECK(limits::earned(0x1p30 + 65536 * stored, 0, stored));
-  CHECK_FALSE(limits::earned(0x1p30 + 65536 * stored + 1, 0, stored));
-  CHECK(limits::earned(0, 0x1p28 + 4096 * stored, stored));
-  CHECK_FALSE(limits::earned(0, 0x1p28 + 4096 * stored + 1, stored));
-  CHECK(limits::earning_payload(65536 * 7.0, 0) == 7);
-  CHECK(limits::earning_payload(65536 * 8.0 - 1, 4096 * 9 + 1) == 9);
+  const double work = limits::kFreeWork + limits::kWorkPerByte * stored;
+  CHECK(limits::earned(work, 0, stored));
+  CHECK_FALSE(limits::earned(work + 1, 0, stored));
+  const std::uint64_t bytes = limits::kFreeBytes + limits::kBytesPerByte * 1000;
+  CHECK(limits::earned(0, static_cast<double>(bytes), stored));
+  CHECK_FALSE(limits::earned(0, static_cast<double>(bytes + 1), stored));
+  CHECK(limits::earning_payload(limits::kWorkPerByte * 7, 0) == 7);
+  CHECK(limits::earning_payload(limits::kWorkPerByte * 8 - 1, limits::kBytesPerByte * 9 + 1) == 9);
+  CHECK(limits::earning_payload(limits::kWorkPerByte * 8, limits::kBytesPerByte * 8 - 1) == 8);
 }
 
 TEST_CASE("limits: the work of a tile follows from what is declared, as the manual says") {
@@ -262,7 +277,7 @@ TEST_CASE("limits: files that earn their work are read, others are refused befor
     context.source = DType::f16;
     const double work = Pipeline::parse(pipeline).work(context, {static_cast<std::uint32_t>(tokens), dim});
     REQUIRE(records[1].type == record_type(RecordType::frame));
-    CHECK(records[1].payload.size() >= static_cast<std::uint64_t>(work / 65536));
+    CHECK(records[1].payload.size() >= limits::earning_payload(work, 2 * values));
     CHECK(records[1].payload.size() >= limits::least_payload(values));
     REQUIRE(limits::earned(work, 2.0 * static_cast<double>(values), static_cast<double>(honest.size())));
     CHECK_FALSE(code_of([&] { open_kvz(ByteView(honest))->check_cost(); }));

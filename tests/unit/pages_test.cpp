@@ -257,6 +257,24 @@ TEST_CASE("pages: digests of keys before rotary embedding are of turned ones") {
   });
 }
 
+TEST_CASE("pages: a page has as many tokens as a reader allows, and no more") {
+  const std::uint64_t tokens = limits::kPageTokens + 1;
+  const PageList list = digest(1, tokens, 1, limits::kPageTokens, std::vector<float>(tokens, 1.0f));
+  const Bytes most = write_kvz_pages({limits::kPageTokens, {list}});
+  const KvzPages pages = read_kvz_pages(most);
+  CHECK(pages.page_tokens == limits::kPageTokens);
+  REQUIRE(pages.lists.size() == 1);
+  CHECK(pages.lists[0].pages == 2);
+  CHECK(pages.lists[0].centre == list.centre);
+  std::string said;
+  try {
+    read_kvz_pages(write_kvz_pages({limits::kPageTokens + 1, {list}}));
+  } catch (const Error& e) {
+    said = e.what();
+  }
+  CHECK(said == fmt::format("pages: {} tokens are no page", limits::kPageTokens + 1));
+}
+
 TEST_CASE("pages: keys before rotary embedding are turned by the positions that a pruned cache had") {
   const Sides s;
   Made made = separate("HTD")(s.key, s.value, &s.query);
