@@ -29,7 +29,7 @@ awk '
       "formats/kvz/kvz.hpp formats/kvz/kvz_pages.hpp formats/kvz/kvz_plan.hpp formats/kvz/kvz_records.hpp " \
       "formats/kvz/kvz_fit.hpp formats/kvz/kvz_results.hpp formats/kvz/kvz_tables.hpp formats/kvz/tile_saliency.hpp formats/kvz/tile_walk.hpp " \
       "codec/kernels/attention.hpp codec/kernels/instruction_set.hpp codec/pipeline.hpp codec/stage_clock.hpp codec/buffer.hpp " \
-      "formats/head_rows.hpp formats/parts.hpp formats/ggml_values.hpp formats/mlx_cache.hpp formats/mlx_quantised.hpp formats/identity.hpp formats/kvz/kvz_growth.hpp formats/kvz/kvz_segments.hpp formats/raw.hpp formats/tensor_views.hpp formats/folder.hpp formats/token_join.hpp formats/settle_axes.hpp formats/collection.hpp", list, " ")
+      "formats/head_rows.hpp formats/parts.hpp formats/ggml_values.hpp formats/mlx_cache.hpp formats/mlx_quantised.hpp formats/identity.hpp formats/kvz/kvz_growth.hpp formats/kvz/kvz_segments.hpp formats/raw.hpp formats/tensor_views.hpp formats/folder.hpp formats/token_join.hpp formats/settle_axes.hpp formats/model_info.hpp formats/collection.hpp", list, " ")
     for (i in list) inner[list[i]] = 1
     rank["samples"] = 11; rank["tests"] = 12
   }

@@ -17,8 +17,13 @@
 namespace kvzip {
 namespace {
 
-/// The first container behind its own header and a pax header.
-constexpr std::uint64_t kBeforeContainer = 2 * kTarBlock + limits::kPaxBytes;
+constexpr std::string_view kHere = "./";  // before each name, and the folder's own, in what 'tar cf FILE .' writes
+/// The first container behind its own header and a pax header, and behind the same of its folder.
+constexpr std::uint64_t kBeforeContainer = 2 * (2 * kTarBlock + limits::kPaxBytes);
+
+bool is_own_folder(const TarHeader& header) {
+  return header.type == kTarFolder && header.name == kHere && header.bytes == 0;
+}
 
 class CollectionScan {
  public:
@@ -31,6 +36,15 @@ class CollectionScan {
       } else {
         take_member(*header);
       }
+    }
+    return std::move(members_);
+  }
+  /// Where members() failed: those up to there.
+  std::vector<CollectionMember> found() {
+    if (!members_.empty()) {
+      CollectionMember& last = members_.back();
+      last.bytes = std::min(last.bytes, file_.size() - last.begin);
+      if (last.bytes == 0) members_.pop_back();
     }
     return std::move(members_);
   }
@@ -82,6 +96,8 @@ class CollectionScan {
     if (pax_ && pax_->name) header.name = *pax_->name;
     if (pax_ && pax_->bytes) header.bytes = *pax_->bytes;
     pax_.reset();
+    if (is_own_folder(header)) return;
+    if (header.name.starts_with(kHere)) header.name.erase(0, kHere.size());
     if (header.type != kTarFile) {
       fail(ErrorCode::unsupported,
            "member {} is no plain file: a collection has containers alone, as 'tar -H posix -cf FILE *.kvz' makes one",
@@ -117,6 +133,7 @@ bool begins_collection(ByteView first) {
     at += kTarBlock;
     try {
       const TarHeader header = parse_tar_header(block);
+      if (is_own_folder(header)) continue;
       if (header.type != kTarPax) return begins_container(first.subspan(at));
       if (header.bytes > first.size() - at || tar_padding(header.bytes) > first.size() - at - header.bytes)
         return false;
@@ -149,6 +166,19 @@ bool is_collection(const std::string& path) {
 
 std::vector<CollectionMember> read_collection(const InputFile& file) {
   return in_file(file.path(), [&] { return CollectionScan(file).members(); });
+}
+
+CutCollection salvage_collection(const InputFile& file) {
+  CollectionScan scan(file);
+  CutCollection out;
+  try {
+    out.members = scan.members();
+  } catch (const Error& error) {
+    if (error.code() == ErrorCode::io) throw;
+    out.why = error;
+    out.members = scan.found();
+  }
+  return out;
 }
 
 std::vector<std::string> member_paths(const std::string& path) {

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "formats/file.hpp"
+#include "kvzip/error.hpp"
 
 namespace kvzip {
 
@@ -27,6 +28,13 @@ bool begins_collection(const InputFile& file);
 bool is_collection(const std::string& path);
 /// In their order, each a container's bytes inside the file, under a name of its own that a base can have.
 std::vector<CollectionMember> read_collection(const InputFile& file);
+/// Of a collection that may be cut or damaged: what the headers up to there tell of. Of a last member that is cut,
+/// `bytes` are those that are there.
+struct CutCollection {
+  std::vector<CollectionMember> members;
+  std::optional<Error> why;  // what ended it; nothing where it is whole
+};
+CutCollection salvage_collection(const InputFile& file);
 /// FILE/NAME of each.
 std::vector<std::string> member_paths(const std::string& path);
 

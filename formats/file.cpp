@@ -97,8 +97,7 @@ FileDescriptor unnamed_temporary_file() {
   return duplicate(named.descriptor(), directory);
 }
 
-InputFile::InputFile(const std::string& path, const Look& look)
-    : fd_(::open(path.c_str(), O_RDONLY | O_CLOEXEC)), path_(path), named_(true) {
+InputFile::InputFile(const std::string& path, const Look& look) : fd_(open_to_read(path)), path_(path), named_(true) {
   if (fd_.get() < 0 && errno == ENOTDIR) {
     open_member();
     return;
@@ -172,19 +171,23 @@ void InputFile::drop_name() {
   copy_.reset();
 }
 
-InputFile InputFile::spool_stdin(std::uint64_t most) {
-  InputStream& in = stdin_stream();
-  refuse_terminal(in);
+std::optional<InputFile> InputFile::whole_stdin() {
+  const InputStream& in = stdin_stream();
   struct stat status {};
   const int fd = in.descriptor();
   const bool regular = ::fstat(fd, &status) == 0 && S_ISREG(status.st_mode);
   // Looking at the first bytes has moved the descriptor by as much as is now peeked; a file some other process has
   // read into has moved further and must be copied.
-  if (regular && in.position() == 0 && ::lseek(fd, 0, SEEK_CUR) == static_cast<off_t>(in.peeked())) {
-    InputFile file(duplicate(fd, in.name()), in.name());
-    file.watch();
-    return file;
-  }
+  if (!regular || in.position() != 0 || ::lseek(fd, 0, SEEK_CUR) != static_cast<off_t>(in.peeked())) return {};
+  InputFile file(duplicate(fd, in.name()), in.name());
+  file.watch();
+  return file;
+}
+
+InputFile InputFile::spool_stdin(std::uint64_t most) {
+  InputStream& in = stdin_stream();
+  refuse_terminal(in);
+  if (auto file = whole_stdin()) return std::move(*file);
   std::unique_ptr<TemporaryFile> copy = spool(in, most);
   InputFile file(duplicate(copy->descriptor(), in.name()), in.name());
   file.copy_ = std::move(copy);
@@ -266,7 +269,7 @@ std::size_t InputStream::read(std::span<std::byte> out) {
 
 void read_pieces(const std::string& path, const std::function<void(std::string_view)>& take) {
   FileDescriptor own;
-  if (path != "-") own = FileDescriptor(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (path != "-") own = open_to_read(path);
   if (path != "-" && own.get() < 0) fail_errno(path, "open");
   if (path != "-") note_read(own.get());
   InputStream named(own.get(), path);

@@ -81,8 +81,9 @@ class InputFile {
   InputFile(InputFile&&) noexcept;
   InputFile& operator=(InputFile&&) noexcept;
   ~InputFile();
-  /// What is left of stdin_stream(), `most` bytes and one more, copied to a temporary file (standard input that is a
-  /// whole regular file is used as it is).
+  /// Standard input where that is a regular file of which nothing was taken yet.
+  static std::optional<InputFile> whole_stdin();
+  /// That, or what is left of stdin_stream(), `most` bytes and one more, copied to a temporary file.
   static InputFile spool_stdin(std::uint64_t most = kUnbounded);
 
   const std::string& path() const { return path_; }
@@ -192,6 +193,9 @@ void sync_outputs(bool wanted);
 /// Makes what tells how far the copy of a pipe with this name is: of `total` bytes, 0 until the end is known. For the
 /// whole process; nothing is told at first.
 void watch_copies(std::function<Progress(const std::string& name)> watch);
+/// Told after each second in which nobody has a named pipe open for writing that is to be read. Should it throw, the
+/// pipe is given up.
+void watch_waits(std::function<void(const std::string& name, unsigned seconds)> watch);
 
 /// $TMPDIR, or /tmp; fail(io) where nothing can be made in it.
 std::string temporary_directory();

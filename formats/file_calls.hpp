@@ -13,6 +13,8 @@ namespace kvzip {
 
 /// fail(io, "NAME: cannot ACTION: ...") with the text of errno.
 [[noreturn]] void fail_errno(std::string_view name, std::string_view action);
+/// open(2) of an input, which has no descriptor where it fails; of a named pipe see watch_waits().
+FileDescriptor open_to_read(const std::string& path);
 /// What is read here is no output's to replace, where keep_read_files() says so.
 void note_read(int fd);
 /// One read(2), repeated while interrupted; 0 at the end of the input.

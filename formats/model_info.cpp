@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "formats/model_info.hpp"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <array>
 #include <initializer_list>
 #include <limits>
 #include <optional>
+#include <string_view>
 
 #include "codec/limits.hpp"
 #include "codec/number.hpp"
@@ -84,6 +87,68 @@ ModelFacts read_model_facts(const Dump& dump) {
           .kv_heads = count(dump, {"n_kv_heads", "num_kv_heads", "num_key_value_heads"}, limits::kHeads),
           .head_dim = count(dump, {"head_dim", "head_size"}, limits::kHeadDim),
           .tokens = ids ? dump.tensors[*ids].shape.back() : 0};
+}
+
+namespace {
+
+using Names = std::initializer_list<std::string_view>;
+
+struct WordName {
+  std::string_view name;
+  Names words;
+};
+struct NumberNames {
+  Names names;
+  std::uint64_t least, most;
+};
+
+bool is_in(const Names& names, std::string_view name) {
+  return std::ranges::find(names, name) != names.end();
+}
+
+std::string word_problem(std::string_view name, std::string_view value) {
+  const WordName kWords[] = {{"rope", {"post", "pre", "none"}},
+                             {"rope_layout", {"half", "interleaved"}},
+                             {"rope_scaling_type", {"linear", "llama3", "yarn", "none"}},
+                             {"use_sliding_window", {"true", "false"}}};
+  for (const auto& [known, words] : kWords) {
+    if (known == name && !is_in(words, value)) return fmt::format("expected one of {}", fmt::join(words, ", "));
+  }
+  return {};
+}
+
+std::string number_problem(std::string_view name, std::string_view value) {
+  constexpr std::uint64_t kMost = std::numeric_limits<std::uint64_t>::max() >> 1;
+  const NumberNames kWhole[] = {{{"n_layers", "num_layers", "num_hidden_layers"}, 1, limits::kLayers},
+                                {{"n_heads", "num_heads", "num_attention_heads"}, 1, limits::kHeads},
+                                {{"n_kv_heads", "num_kv_heads", "num_key_value_heads"}, 1, limits::kHeads},
+                                {{"head_dim", "head_size"}, 1, limits::kHeadDim},
+                                {{"rope_dims"}, 0, limits::kHeadDim},
+                                {{"first_position", "sliding_window"}, 0, kMost},
+                                {{"sliding_window_pattern"}, 2, limits::kLayers}};
+  for (const NumberNames& known : kWhole) {
+    if (!is_in(known.names, name) || parse_number<std::uint64_t>(value, known.least, known.most)) continue;
+    return fmt::format("expected a whole number from {} to {}", known.least, known.most);
+  }
+  const Names kPositive = {"rope_theta",       "rope_scaling_factor",  "rope_low_freq_factor", "rope_high_freq_factor",
+                           "rope_theta_local", "rope_local_base_freq", "rope_original_context"};
+  if (is_in(kPositive, name) && !parse_number<double>(value, std::numeric_limits<double>::denorm_min())) {
+    return "expected a positive number";
+  }
+  return {};
+}
+
+}  // namespace
+
+std::string metadata_problem(std::string_view name, std::string_view value) {
+  name = name.substr(0, name.find('['));
+  if (value.empty()) return {};
+  if (name == "axes") {
+    const std::string problem = axes_problem(value);
+    return problem.empty() ? problem : problem + ", for example BHTD";
+  }
+  const std::string problem = word_problem(name, value);
+  return problem.empty() ? number_problem(name, value) : problem;
 }
 
 ModelInfo read_model_info(const Dump& dump) {

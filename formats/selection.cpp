@@ -189,9 +189,10 @@ class SelectReader : public DumpReader, public LeavesOut {
     if (selection.tokens && selection.tokens->first > 0) {
       move_first_position(dump_, recognition_.model, selection.tokens->first);
     }
+    const bool ends = inner_->traits().once;  // a pipe is read to its end, where tokens may follow that are wanted
     for (std::uint64_t i = 0; i < inner_->part_count(); ++i) {
-      const Part part = inner_->part(i);
-      if (std::ranges::any_of(part.slices, [&](const Slice& slice) { return map(slice).has_value(); })) {
+      const auto kept = [&](const Slice& slice) { return map(slice).has_value(); };
+      if ((ends && i + 1 == inner_->part_count()) || std::ranges::any_of(inner_->part(i).slices, kept)) {
         source_parts_.push_back(i);
       }
     }

@@ -17,7 +17,7 @@ namespace kvzip {
 inline constexpr std::size_t kTarBlock = 512;
 using TarBlock = std::array<std::byte, kTarBlock>;
 
-inline constexpr char kTarFile = '0', kTarPax = 'x';
+inline constexpr char kTarFile = '0', kTarFolder = '5', kTarPax = 'x';
 inline constexpr std::size_t kTarName = 100;  // the longest that needs no pax record
 
 struct TarHeader {

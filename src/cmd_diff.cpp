@@ -10,6 +10,7 @@
 
 #include "formats/attribute_text.hpp"
 #include "kvzip/container.hpp"
+#include "src/cli/listing.hpp"
 #include "src/commands.hpp"
 #include "src/report/report.hpp"
 
@@ -77,6 +78,7 @@ Settings settings_of(const std::string& path) {
     const auto reader = open_reader(path);
     const KvzReader* kvz = reader->traits().container;
     if (kvz == nullptr) throw UsageError(fmt::format("{}: not a .kvz container", input_name(path)));
+    read_out(*reader);
     const KvzSummary& summary = kvz->description();
     Settings settings;
     settings.add({"format", {}}, fmt::format("{}.{}", summary.major, summary.minor));

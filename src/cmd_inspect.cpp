@@ -205,7 +205,7 @@ int inspect_file(const InspectArguments& o, const std::string& file) {
         show_json(o, name, container_json(name, reader->dump(), recognition, summary, tables));
       } else {
         print(container_text(name, reader->dump(), recognition, summary, tables, all) +
-              (once ? "" : decoding_text(name)));
+              (file == "-" ? "" : decoding_text(name)));
       }
     } else if (!o.plot.empty()) {
       throw UsageError("--plot draws what a container's layers take; this is a dump");
@@ -252,6 +252,7 @@ int inspect_collection(const InspectArguments& o, const std::string& file) {
 /// A line of JSON for each that can be opened; the status is that of the rest.
 int inspect_each(InspectArguments o, const std::vector<std::string>& files) {
   o.many = true;
+  if (files.size() > 1) give_up_silent_pipes();
   int worst = kDone;
   for (const std::string& file : files) {
     const auto failure = failure_of([&] { inspect_file(o, file); });

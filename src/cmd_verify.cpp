@@ -27,7 +27,7 @@ struct VerifyArguments {
 /// By its first bytes. Fails for what no reader takes.
 bool looks_like_container(const std::string& path) {
   if (path == "-") refuse_terminal(stdin_stream());
-  if (path == "-") return probe_format(stdin_stream().peek(kProbeBytes), path).name == "kvz";
+  if (path == "-") return probe_format(stdin_stream().peek(kProbeBytes), input_name(path)).name == "kvz";
   const InputFile file(path);
   Bytes first(std::min<std::uint64_t>(file.size(), kProbeBytes));
   file.read_at(0, first);

@@ -9,6 +9,7 @@
 #include "formats/file.hpp"
 #include "formats/kvz/kvz_records.hpp"
 #include "kvzip/container.hpp"
+#include "kvzip/recover.hpp"
 
 namespace kvzip {
 
@@ -27,6 +28,12 @@ std::unique_ptr<KvzReader> open_kvz_segment(InputFile file);
 /// A container from a stream, which must outlive the reader. `appended`: it stands behind another in its file;
 /// `shared`: its first tokens, if they are in another, are not asked for.
 std::unique_ptr<KvzReader> open_kvz(InputStream& stream, bool appended = false, bool shared = false);
+
+/// A container that may be damaged; from a pipe, as it needs positions, a copy.
+InputFile salvage_input(const std::string& path);
+/// As recover_kvz() of kvzip/recover.hpp. `path`: where the file stands, with its tables beside it; empty = nowhere.
+KvzDamage recover_kvz(const std::shared_ptr<const InputFile>& file, const std::string& path,
+                      const RecoverOptions& options, const Progress& progress = {});
 
 /// As base_of() of kvzip/container.hpp; the file's path ends with its name.
 KvzBase base_of(const InputFile& file, std::uint64_t tokens);

@@ -173,7 +173,7 @@ InputFile kvz_input(const std::string& path, FileKind kind) {
 std::unique_ptr<KvzReader> open_kvz(const std::string& path) {
   const OpeningScope inputs;
   if (path == "-") {
-    watch_input(stdin_stream().descriptor(), stdin_stream().name());  // its permissions, when it is a file
+    if (auto file = InputFile::whole_stdin()) return open_kvz(std::move(*file), "");  // whose folder nobody knows
     return open_kvz(stdin_stream());
   }
   return open_kvz(kvz_input(path));

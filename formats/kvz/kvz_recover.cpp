@@ -138,8 +138,8 @@ std::uint64_t look_for_container(InputStream& in) {
 /// A container to which others were appended: each is rescued by itself into a file like it, which becomes the output.
 class AppendedRescue {
  public:
-  AppendedRescue(const InputFile& file, const Tables& beside, const RecoverOptions& options)
-      : file_(std::make_shared<const InputFile>(file.reopen_path())), beside_(beside), options_(options) {
+  AppendedRescue(std::shared_ptr<const InputFile> file, const Tables& beside, const RecoverOptions& options)
+      : file_(std::move(file)), beside_(beside), options_(options) {
     if (options.out.empty()) return;
     aside_.emplace(is_stream_output(options.out) ? temporary_directory() + "/container" : options.out);
     grown_.emplace(aside_->descriptor(), 0, options.out);
@@ -175,8 +175,7 @@ class AppendedRescue {
 
  private:
   void add(const Segment& segment, const std::string& name, const Progress& progress) {
-    const InputFile front_to_back(file_->reopen_path());
-    InputStream stream = front_to_back.stream(segment.begin, segment.bytes, file_->path());
+    InputStream stream = file_->stream(segment.begin, segment.bytes, file_->path());
     auto reader =
         open_salvage(stream, places_of_frames(segment_file(file_, segment)), aside_.has_value(), segment.bytes);
     std::vector<std::uint64_t> offsets, axes;
@@ -256,26 +255,35 @@ class AppendedRescue {
 
 }  // namespace
 
+InputFile salvage_input(const std::string& path) {
+  if (path != "-") return InputFile(path, look_for_container);
+  refuse_terminal(stdin_stream());
+  return InputFile::spool_stdin(look_for_container(stdin_stream()));
+}
+
 KvzDamage recover_kvz(const std::string& path, const RecoverOptions& options, const Progress& progress) {
   const InputScope inputs;
+  return recover_kvz(std::make_shared<const InputFile>(salvage_input(path)), path == "-" ? "" : path, options,
+                     progress);
+}
+
+KvzDamage recover_kvz(const std::shared_ptr<const InputFile>& file, const std::string& path,
+                      const RecoverOptions& options, const Progress& progress) {
   const bool keeps_frames = options.format == "kvz";
   Tables beside;
-  if (!options.tables.empty()) beside = read_tables(options.tables);
-  if (path == "-") {
-    refuse_terminal(stdin_stream());
-    look_for_container(stdin_stream());
-    return recover(open_salvage(stdin_stream(), {}, keeps_frames), beside, options, container_of(options), progress);
+  if (!options.tables.empty()) {
+    beside = read_tables(options.tables);
+  } else if (!path.empty()) {
+    beside = tables_beside(path);
   }
-  const InputFile file(path, look_for_container);  // the only opening by this name: a pipe's bytes come once
-  if (options.tables.empty()) beside = tables_beside(path);
-  const Segments segments = find_segments(file);
+  const Segments segments = find_segments(*file);
   const bool unfinished = segments.rest != Segments::Rest::nothing && segments.rest != Segments::Rest::foreign;
   if (segments.all.size() > 1 || (segments.all.size() == 1 && unfinished)) {
     return AppendedRescue(file, beside, options).recover(segments, progress);
   }
-  const InputFile front_to_back(file.reopen_path());
-  InputStream stream = front_to_back.stream(0, file.size(), path);
-  auto reader = open_salvage(stream, places_of_frames(InputFile(file.reopen_path())), keeps_frames, file.size());
+  InputStream stream = file->stream(0, file->size(), file->path());
+  auto places = places_of_frames(segment_file(file, {0, file->size()}));
+  auto reader = open_salvage(stream, std::move(places), keeps_frames, file->size());
   return recover(std::move(reader), beside, options, container_of(options), progress);
 }
 

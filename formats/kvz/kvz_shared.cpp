@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <map>
+#include <optional>
 #include <utility>
 
 #include "codec/fail.hpp"
@@ -12,6 +13,7 @@
 #include "formats/kvz/kvz.hpp"
 #include "formats/kvz/kvz_growth.hpp"
 #include "formats/kvz/kvz_records.hpp"
+#include "formats/kvz/kvz_segments.hpp"
 #include "formats/parts.hpp"
 #include "formats/selection.hpp"
 #include "formats/text.hpp"
@@ -178,13 +180,28 @@ class SharedContainer final : public KvzReader {
   std::uint64_t parts_ = 0;
 };
 
-KvzBase identify(const InputFile& file, KvzBase base) {
-  base.bytes = file.size();
-  if (base.bytes < kIdentifying) fail(ErrorCode::truncated, "{} bytes are no container", base.bytes);
+/// Of the container that ends after so many bytes.
+std::uint64_t identifying_hash(const InputFile& file, std::uint64_t bytes) {
   Bytes end(kIdentifying);
-  file.read_at(base.bytes - end.size(), end);
-  base.hash = hash64(end);
-  return base;
+  file.read_at(bytes - end.size(), end);
+  return hash64(end);
+}
+
+/// The file as it was when its tokens were shared: what was appended since is left out, an append that was not
+/// finished, too. Nothing where it is not that file, or has something else behind it.
+std::optional<InputFile> as_shared(InputFile file, const KvzBase& stated) {
+  if (stated.bytes < kIdentifying || file.size() < stated.bytes) return std::nullopt;
+  if (identifying_hash(file, stated.bytes) != stated.hash) return std::nullopt;
+  if (file.size() == stated.bytes) return file;
+  const Segments segments = find_segments(file);
+  const auto ends = [&](const Segment& s) { return s.begin + s.bytes == stated.bytes; };
+  const auto last = std::ranges::find_if(segments.all, ends);
+  if (last == segments.all.end() || !std::ranges::all_of(segments.all.begin(), last + 1, &Segment::sound))
+    return std::nullopt;
+  const bool grew = last + 1 != segments.all.end() ? (last + 1)->sound : segments.rest == Segments::Rest::cut;
+  if (!grew) return std::nullopt;
+  std::string name = file.path();
+  return InputFile(std::move(file), 0, stated.bytes, std::move(name));
 }
 
 }  // namespace
@@ -199,7 +216,9 @@ std::unique_ptr<KvzReader> open_shared(std::unique_ptr<KvzReader> own, std::uniq
 }
 
 KvzBase base_of(const InputFile& file, std::uint64_t tokens) {
-  return identify(file, {file.path().substr(file.path().rfind('/') + 1), tokens});
+  const std::uint64_t bytes = file.size();
+  if (bytes < kIdentifying) fail(ErrorCode::truncated, "{} bytes are no container", bytes);
+  return {file.path().substr(file.path().rfind('/') + 1), tokens, bytes, identifying_hash(file, bytes)};
 }
 
 KvzBase base_of(const std::string& path, std::uint64_t tokens) {
@@ -218,10 +237,16 @@ std::unique_ptr<KvzReader> open_base(const KvzBase& stated, const std::string& p
       fail(ErrorCode::io, "not here, and the first {} tokens of {} are in it", stated.tokens, path);
     }
     InputFile file(beside);
-    if (identify(file, stated) != stated) {
+    const bool grown = file.size() > stated.bytes;
+    auto base = as_shared(std::move(file), stated);
+    if (!base) {
       fail(ErrorCode::corrupt, "it has changed since its first {} tokens were shared with {}", stated.tokens, path);
     }
-    return open_kvz(std::move(file), beside, depth + 1);
+    auto reader = open_kvz(std::move(*base), beside, depth + 1);
+    if (grown && reader->description().base) {
+      fail(ErrorCode::corrupt, "something was appended to it, and its first tokens are in another file");
+    }
+    return reader;
   });
 }
 

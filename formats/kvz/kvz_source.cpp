@@ -11,11 +11,29 @@ namespace {
 
 /// Bytes come in steps, so that a hostile length allocates no more than the input really has.
 constexpr std::uint64_t kReadStep = std::uint64_t{16} << 20;
+constexpr std::size_t kFirstBytes = 8;
 
 using RecordTail = std::array<std::byte, kRecordTailBytes>;
 
 std::uint64_t hash_of(const RecordTail& tail) {
   return ByteReader(tail).get<std::uint64_t>();
+}
+
+/// What follows begins as a container, or as much of one as there is, and does not end as one that begins a file.
+bool may_be_appended(InputStream& rest) {
+  const Prelude prelude = make_prelude({});
+  const ByteView first = rest.peek(kFirstBytes);
+  if (!std::equal(first.begin(), first.begin() + static_cast<std::ptrdiff_t>(std::min(first.size(), kFirstBytes)),
+                  prelude.begin()))
+    return false;
+  Bytes last, some(kReadStep / 16);
+  for (std::size_t got = some.size(); got == some.size();) {
+    got = rest.read(some);
+    last.insert(last.end(), some.begin(), some.begin() + static_cast<std::ptrdiff_t>(got));
+    last.erase(last.begin(), last.end() - static_cast<std::ptrdiff_t>(std::min(last.size(), kFirstBytes)));
+  }
+  const Footer footer = make_footer({});
+  return !std::equal(last.begin(), last.end(), footer.end() - kFirstBytes, footer.end());
 }
 
 }  // namespace
@@ -67,8 +85,9 @@ Record RecordStream::next() {
 
 void RecordStream::expect_end() {
   if (stream_->peek(1).empty()) return;
-  fail(ErrorCode::corrupt,
-       "something follows the end of the container; one that others were appended to is read from a file");
+  if (!may_be_appended(*stream_)) fail(ErrorCode::corrupt, "something follows the end of the container");
+  fail(ErrorCode::unsupported,
+       "another container follows the end of this one, and one that others were appended to is read from a file");
 }
 
 std::uint64_t RecordStream::hash_before_last() const {

@@ -17,29 +17,27 @@ namespace kvzip {
 namespace {
 
 /// What a file's readers say of it: in any order, by its index, and front to back. Errors other than damage are thrown.
-std::optional<Error> damage_for_readers(const std::string& path, const std::string& name, const Tables& beside,
-                                        unsigned threads, const Progress& progress) {
+std::optional<Error> damage_for_readers(const std::shared_ptr<const InputFile>& file, const std::string& path,
+                                        const Tables& beside, unsigned threads, const Progress& progress) {
   try {
-    const InputFile file(path);
-    open_kvz(InputFile(file.reopen_path()), name)->check_cost();
-    const InputFile front_to_back(file.reopen_path());
-    const Segments segments = find_segments(file);
+    open_kvz(segment_file(file, {0, file->size()}), path)->check_cost();
+    const Segments segments = find_segments(*file);
     for (const Segment& segment : segments.all) {
-      InputStream stream = front_to_back.stream(segment.begin, segment.bytes, path);
+      InputStream stream = file->stream(segment.begin, segment.bytes, file->path());
       const std::unique_ptr<KvzReader> reader = open_kvz(stream, segment.begin > 0, segment.begin == 0);
       reader->use_tables(beside);
       for_each_part(*reader, {}, {}, threads, progress);
     }
-    if (segments.end == file.size()) return {};
-    return Error(ErrorCode::corrupt,
-                 fmt::format("{} bytes at the end are of an append that was not finished", file.size() - segments.end));
+    if (segments.end == file->size()) return {};
+    const std::uint64_t rest = file->size() - segments.end;
+    return Error(ErrorCode::corrupt, fmt::format("{} bytes at the end are of an append that was not finished", rest));
   } catch (const Error& e) {
     if (e.code() != ErrorCode::corrupt && e.code() != ErrorCode::truncated) throw;
     return e;
   }
 }
 
-/// The tokens of another container cannot be checked from a pipe.
+/// The tokens of another container cannot be checked where nobody knows the folder.
 void refuse_shared(InputStream& in) {
   const ByteView first = in.peek(kPreludeBytes);
   Prelude prelude;
@@ -73,23 +71,21 @@ std::vector<std::string> verify_kvz(const std::string& path, unsigned threads, c
   RecoverOptions nothing;
   nothing.threads = threads;
   const InputScope inputs;
-  if (path == "-") {
-    refuse_shared(stdin_stream());
-    return lines_of(recover_kvz(path, nothing, progress));
-  }
-  const InputFile file = kvz_input(path);  // a pipe's bytes come once
-  const std::string again = file.reopen_path();
-  const std::optional<Error> said = damage_for_readers(again, path, tables_beside(path), threads, progress);
+  if (path == "-") refuse_shared(stdin_stream());
+  const auto file = std::make_shared<const InputFile>(salvage_input(path));  // a pipe's bytes come once
+  const std::string place = path == "-" ? "" : path;
+  const Tables beside = place.empty() ? Tables() : tables_beside(place);
+  const std::optional<Error> said = damage_for_readers(file, place, beside, threads, progress);
   if (!said) return {};
   std::vector<std::string> lines;
   try {
-    lines = lines_of(recover_kvz(again, nothing, progress));
+    lines = lines_of(recover_kvz(file, place, nothing, progress));
   } catch (const Error&) {
     throw *said;  // nothing more can be known of it
   }
   // Most of what readers refuse is among what was found; what contradicts itself may be known to them alone.
   const auto known = [&](const std::string& line) { return line.ends_with(said->message()); };
-  if (std::none_of(lines.begin(), lines.end(), known)) lines.insert(lines.begin(), said_of(*said, again));
+  if (std::none_of(lines.begin(), lines.end(), known)) lines.insert(lines.begin(), said_of(*said, file->path()));
   return lines;
 }
 

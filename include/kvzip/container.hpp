@@ -51,7 +51,7 @@ struct KvzTables {
 struct KvzBase {
   std::string file;  // its name, without a folder
   std::uint64_t tokens = 0;
-  std::uint64_t bytes = 0, hash = 0;  // by which a changed one is known
+  std::uint64_t bytes = 0, hash = 0;  // of it as it was then: by these a changed one is known, which may have grown
   bool operator==(const KvzBase&) const = default;
 };
 /// That of this container, of which `tokens` are shared. fail(io) where it cannot be read.
@@ -172,7 +172,8 @@ class KvzReader : public DumpReader {
   virtual void check_cost() const {}
 };
 
-/// Opens a container; from a pipe ("-") parts can be fetched in order only and read() fails.
+/// Opens a container. "-" is standard input: a file as any other, but that nothing is looked for beside it; of a pipe
+/// parts can be fetched in order only and read() fails.
 std::unique_ptr<KvzReader> open_kvz(const std::string& path);
 /// The same from other places than files; `name` stands for them in messages.
 std::unique_ptr<KvzReader> open_kvz(std::unique_ptr<const Source> source, std::string name = "the source");

@@ -46,7 +46,7 @@ struct RecoverOptions {
 /// Reads all of a container that can be read: frames whose checksums hold, found by their records, whatever became of
 /// the index. What is lost is NaN in floats and 0 in anything else. As a container, `out` keeps the frames as they are,
 /// but loses the records of results and of pages. fail(corrupt) or fail(truncated) where the header is gone, without
-/// which nothing is known, or no value is left; then nothing is written. "-" reads standard input.
+/// which nothing is known, or no value is left; then nothing is written. "-" reads standard input, of a pipe a copy.
 KvzDamage recover_kvz(const std::string& path, const RecoverOptions& options, const Progress& progress = {});
 
 }  // namespace kvzip

@@ -263,7 +263,11 @@ int run_batch(const Batch& batch, const Common& common, const std::vector<BatchF
   }
   const auto writes = [&](const BatchFile& file) { return is_standard_output(file.out); };
   if (batch.json || std::any_of(files.begin(), files.end(), writes)) keep_progress_apart();
-  if (files.empty() && !common.quiet) note("there is no file of a fitting name");
+  if (files.size() > 1) give_up_silent_pipes();
+  if (files.empty() && !common.quiet) {
+    note(batch.recursive ? "there is no file of a fitting name"
+                         : fmt::format("there is no file: none is named in {}", input_name(batch.names)));
+  }
   const auto outcomes =
       batch.jobs > 1 && files.size() > 1 ? side_by_side(batch, files, one, turns) : in_order(batch, files, one, turns);
   int worst = kDone;

@@ -43,11 +43,15 @@ class Search {
         look(entry.path(), below / name);
       } else if (entry.is_regular_file(error) && wanted_(entry.path().string())) {
         out_.push_back({entry.path().string(), (below / name).string()});
+      } else {
+        others_ += wanted_(entry.path().string()) ? 1 : 0;
       }
     }
   }
   /// Symbolic links that were not followed.
   std::size_t links() const { return links_; }
+  /// Pipes, sockets and devices of a fitting name.
+  std::size_t others() const { return others_; }
 
  private:
   void skip(const fs::path& folder, const std::string& why) {
@@ -60,7 +64,7 @@ class Search {
   bool keep_going_;
   const std::function<bool(const std::string&)>& wanted_;
   std::vector<BatchFile>& out_;
-  std::size_t links_ = 0;
+  std::size_t links_ = 0, others_ = 0;
 };
 
 /// A damaged one stays one input, which says what it is.
@@ -76,11 +80,20 @@ std::vector<BatchFile> members_of(const BatchFile& file) {
   return out;
 }
 
-/// With links that were not followed there is something to say, and where there was nothing else it is an error.
-void say_links(const Batch& batch, std::size_t links, std::vector<BatchFile>& found) {
-  if (links == 0) return;
-  const std::string text = fmt::format("{} symbolic link{} in folders {} not followed", links, links == 1 ? "" : "s",
-                                       links == 1 ? "is" : "are");
+std::string counted(std::size_t n, std::string_view one, std::string_view many, std::string_view what) {
+  return n == 0 ? "" : fmt::format("{} {} {}", n, n == 1 ? one : many, what);
+}
+
+/// With links and pipes that were passed over there is something to say, and where there was nothing else it is an
+/// error.
+void say_passed_over(const Batch& batch, const Search& search, std::vector<BatchFile>& found) {
+  std::vector<std::string> texts{
+      counted(search.links(), "symbolic link in folders is", "symbolic links in folders are", "not followed"),
+      counted(search.others(), "pipe, socket or device in folders is", "pipes, sockets or devices in folders are",
+              "no file")};
+  std::erase(texts, "");
+  if (texts.empty()) return;
+  const std::string text = fmt::format("{}", fmt::join(texts, ", "));
   if (found.empty()) fail(ErrorCode::invalid_argument, "{}, and there is nothing else", text);
   if (!batch.quiet) note(text);
 }
@@ -142,7 +155,7 @@ std::vector<BatchFile> batch_files(const Batch& batch, const std::function<bool(
       found.push_back({path, {}, {}, Failure{kUsage, text}});
     }
   }
-  say_links(batch, search.links(), found);
+  say_passed_over(batch, search, found);
   std::set<std::string> seen;
   for (BatchFile& file : found) {
     if (!seen.insert(fs::path(file.in).lexically_normal().string()).second) continue;

@@ -13,6 +13,7 @@
 #include "formats/kvz/kvz.hpp"
 #include "kvzip/io.hpp"
 #include "src/cli/batch.hpp"
+#include "src/report/progress.hpp"
 #include "src/report/report.hpp"
 
 namespace kvzip::tool {
@@ -56,13 +57,21 @@ Listed listed(const std::string& file) {
 
 }  // namespace
 
+void read_out(DumpReader& reader) {
+  for (std::uint64_t i = 0; reader.traits().once && i < reader.part_count(); ++i) {
+    Part part = reader.part(i);
+    reader.fetch(part);
+  }
+}
+
 std::unique_ptr<DumpReader> open_shown(const std::string& file,
                                        const std::function<std::unique_ptr<DumpReader>()>& open) {
   try {
-    return open();
+    auto reader = open();
+    read_out(*reader);
+    return reader;
   } catch (const Error& error) {
-    std::error_code ignored;
-    if (!std::filesystem::is_regular_file(file, ignored) || is_collection(file)) throw;
+    if (!stored_bytes(file) || is_collection(file)) throw;
     std::unique_ptr<KvzReader> own;
     if (failure_of([&] { own = open_kvz_own(file); }) || !own->description().base) throw;
     note(fmt::format("{}: {}; shown are the tokens that it holds itself", input_name(file), error.what()));
@@ -105,6 +114,7 @@ std::vector<std::string> row_of(const std::string& name, const Listed& one) {
 
 int list_each(const std::vector<std::string>& files,
               const std::function<void(const std::string&, const Listed&)>& add) {
+  if (files.size() > 1) give_up_silent_pipes();
   int worst = kDone;
   for (const std::string& file : files) {
     const auto failure = failure_of([&] { add(file, listed(file)); });
@@ -119,7 +129,7 @@ int list_files(const std::vector<std::string>& files) {
   Table table({"file", ">tensors", ">source", ">file bytes", ">ratio", "preset"});
   const int worst =
       list_each(files, [&](const std::string& file, const Listed& one) { table.add(row_of(input_name(file), one)); });
-  print(table.text());
+  if (!table.empty()) print(table.text());
   return worst;
 }
 

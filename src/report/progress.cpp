@@ -15,7 +15,9 @@
 #include <memory>
 #include <optional>
 
+#include "codec/fail.hpp"
 #include "formats/file.hpp"
+#include "src/report/report.hpp"
 
 namespace kvzip::tool {
 namespace {
@@ -202,8 +204,27 @@ Progress progress_when_called(const std::string& label, bool wanted, const std::
   };
 }
 
+namespace {
+
+bool& gives_up_silent_pipes() {
+  static bool gives_up = false;
+  return gives_up;
+}
+
+}  // namespace
+
+void give_up_silent_pipes() {
+  gives_up_silent_pipes() = true;
+}
+
 void show_copies(bool wanted) {
   watch_copies([wanted](const std::string& name) { return progress_when_called("copy of " + name, wanted, {}); });
+  watch_waits([wanted](const std::string& name, unsigned seconds) {
+    constexpr unsigned kSilence = 5;
+    if (wanted && seconds == 1) note(fmt::format("{}: a pipe, waiting for somebody to write to it", name));
+    if (!gives_up_silent_pipes() || seconds < kSilence) return;
+    fail_in(name, ErrorCode::io, "a pipe that nobody writes to: given up after {} s", seconds);
+  });
 }
 
 void MeteredWriter::append(Part& part) {

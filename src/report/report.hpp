@@ -81,6 +81,7 @@ class Table {
   /// Names that begin with '>' are of columns that stand to the right.
   explicit Table(std::vector<std::string> columns);
   void add(std::vector<std::string> row);
+  bool empty() const { return rows_.empty(); }
   std::string text() const;
   std::string markdown() const;
 

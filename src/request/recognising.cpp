@@ -7,6 +7,7 @@
 #include "formats/hdf5/hdf5.hpp"
 #include "formats/identity.hpp"
 #include "formats/left_out.hpp"
+#include "formats/model_info.hpp"
 #include "formats/settle_axes.hpp"
 #include "formats/tensor_views.hpp"
 #include "src/report/report.hpp"
@@ -69,7 +70,11 @@ KeyValues parse_meta(const std::vector<std::string>& texts) {
     std::string name = text.substr(0, at);
     const auto same = [&](const auto& pair) { return pair.first == name; };
     if (std::any_of(out.begin(), out.end(), same)) throw UsageError(fmt::format("--meta {} is given twice", name));
-    out.emplace_back(std::move(name), text.substr(at + 1));
+    std::string value = text.substr(at + 1);
+    if (const std::string problem = metadata_problem(name, value); !problem.empty()) {
+      throw UsageError(fmt::format("--meta {}: {}", text, problem));
+    }
+    out.emplace_back(std::move(name), std::move(value));
   }
   return out;
 }
@@ -86,6 +91,8 @@ std::unique_ptr<DumpReader> viewed(std::unique_ptr<DumpReader> reader, const Rec
 RecogniseOptions recognise_options(const Recognising& options) {
   RecogniseOptions out;
   out.layout = options.layout;
+  const std::string problem = options.layout.empty() ? std::string() : axes_problem(options.layout);
+  if (!problem.empty()) throw UsageError(fmt::format("--layout {}: {}, for example BHTD", options.layout, problem));
   for (const std::string& text : options.map) {
     as_typed("--map", [&] {
       const MapText map = parse_map_text(text);

@@ -31,9 +31,32 @@ kvzip compress -q 1.safetensors -o one.kvz --preset lossless --meta model=one
 kvzip compress -q 2.safetensors -o two.kvz --preset lossless --meta model=two
 expect_status 1 kvzip append one.kvz two.kvz
 expect_in stderr "they differ in model ('one' and 'two')"
-expect_status 3 bash -c 'kvzip decompress - -o piped.safetensors <grown.kvz'
-expect_in stderr "one that others were appended to is read from a file"
-[ ! -e piped.safetensors ]
+# From a pipe, never a part of the tokens for all of them: refused at the end of the first container, or copied.
+for command in "decompress - -o piped.safetensors" "decompress - -o piped.safetensors --layers 0 --tokens 0:10" "inspect -" \
+  "convert - piped.safetensors" "diff - all.kvz" "diff - 1.kvz"; do
+  kvzip compress -qf 1.safetensors -o 1.kvz --preset lossless
+  expect_status 4 bash -c "cat grown.kvz | kvzip $command"
+  expect_in stderr "one that others were appended to is read from a file"
+  [ ! -e piped.safetensors ]
+done
+expect_status 3 bash -c 'cat all.kvz 1.safetensors | kvzip decompress - -o piped.safetensors'
+expect_in stderr "something follows the end of the container"
+expect_status 0 bash -c 'cat grown.kvz | kvzip verify'
+expect_status 0 bash -c 'cat grown.kvz | kvzip recover -o piped.safetensors'
+expect_status 0 kvzip compare all.safetensors piped.safetensors --max-abs 0
+rm piped.safetensors
+# Standard input that is a file is read as one.
+expect_status 0 bash -c 'kvzip decompress - -o piped.safetensors <grown.kvz'
+expect_status 0 kvzip compare all.safetensors piped.safetensors --max-abs 0
+expect_status 0 bash -c 'kvzip inspect <grown.kvz'
+expect_in stdout "96 tokens; every bit comes back"
+expect_in stdout "grown: 2 appended behind the first"
+expect_status 0 bash -c 'kvzip verify <grown.kvz'
+expect_status 0 bash -c 'kvzip recover -f -o piped.safetensors <grown.kvz'
+expect_status 0 kvzip compare all.safetensors piped.safetensors --max-abs 0
+expect_status 0 bash -c 'kvzip compress -q --order token --chunk-tokens 16 --preset lossless all.safetensors -o order.kvz && kvzip compare all.safetensors - --max-abs 0 <order.kvz'
+# What was taken of it by another is missing, so the rest is none.
+expect_status 4 bash -c '(head -c 100 >/dev/null; kvzip verify) <grown.kvz'
 kvzip synth -o 48.safetensors --layers 1 --heads 1 --head-dim 16 --tokens 48
 kvzip compress -q 48.safetensors -o 48.kvz --preset lossless
 cp 48.kvz copy.kvz

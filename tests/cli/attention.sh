@@ -117,7 +117,7 @@ done
 expect_status 2 kvzip compare a.safetensors a.kvz --queries-per-head 0
 expect_status 2 kvzip compare a.safetensors a.kvz --top-k 0
 expect_status 2 kvzip compare a.safetensors a.kvz --attention-scale -1
-expect_status 2 bash -c 'kvzip compare a.safetensors - --attention <a.kvz'
+expect_status 2 bash -c 'cat a.kvz | kvzip compare a.safetensors - --attention'
 expect_in stderr "from a pipe"
 expect_status 0 bash -c 'kvzip compare a.safetensors - --attention <d.safetensors'
 kvzip synth -o none.safetensors --layers 1 --heads 1 --head-dim 8 --tokens 0

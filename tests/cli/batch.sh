@@ -215,6 +215,38 @@ expect_in stderr "1 symbolic link in folders is not followed"
 [ "$(ls linked)" = m.safetensors.kvz ]
 expect_status 1 bash -c 'yes | kvzip compress --files0-from - --memlimit 50M'
 expect_in stderr "a name of more than 65535 bytes"
+# No name at all, and none that fits.
+expect_status 0 kvzip verify --files0-from /dev/null
+expect_in stderr "there is no file: none is named in /dev/null"
+expect_status 0 kvzip verify -r linked --files0-from /dev/null
+mkdir unfit
+cp good.safetensors unfit/notes.txt
+expect_status 0 kvzip verify -r unfit
+expect_in stderr "there is no file of a fitting name"
+# Pipes that nobody writes to are given up beside others; a writer that comes later or is slow is waited for.
+mkfifo unfit/p.safetensors unfit/q.safetensors
+expect_status 1 kvzip verify -r unfit
+expect_in stderr "2 pipes, sockets or devices in folders are no file, and there is nothing else"
+cp good.safetensors unfit/r.safetensors
+expect_status 0 kvzip verify -r unfit
+expect_in stderr "2 pipes, sockets or devices in folders are no file"
+for command in verify inspect; do
+  expect_status 5 timeout 60 kvzip $command unfit/p.safetensors unfit/r.safetensors
+  expect_in stderr "unfit/p.safetensors: a pipe, waiting for somebody to write to it"
+  expect_in stderr "unfit/p.safetensors: a pipe that nobody writes to: given up after 5 s"
+done
+expect_status 5 timeout 60 kvzip compress -q unfit/p.safetensors unfit/r.safetensors --keep-going --output-dir given-up
+if grep -q waiting stderr; then exit 1; fi
+[ "$(ls given-up)" = r.safetensors.kvz ]
+timeout 60 bash -c 'sleep 1.5; cat good.safetensors >unfit/p.safetensors' &
+timeout 60 bash -c '{ sleep 7; cat good.safetensors; } >unfit/q.safetensors' &
+expect_status 0 timeout 60 kvzip verify unfit/p.safetensors unfit/q.safetensors
+wait
+expect_in stderr "unfit/p.safetensors: a pipe, waiting for somebody to write to it"
+timeout 60 bash -c ': >unfit/p.safetensors' & # a writer that writes nothing
+expect_status 3 timeout 60 kvzip verify unfit/p.safetensors
+wait
+expect_status 124 timeout 8 kvzip verify unfit/p.safetensors # alone, it is waited for
 mkdir -p taken/good.safetensors.kvz
 expect_status 5 kvzip compress good.safetensors --output-dir taken --skip-existing
 expect_in stderr "is a directory"

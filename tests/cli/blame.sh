@@ -34,6 +34,7 @@ says 3 qd.kvz "checksum" kvzip compress -q m.safetensors --queries qd.kvz -o x.k
 says 3 qd.kvz "checksum" kvzip prune m.safetensors x.safetensors --keep 100 --queries qd.kvz
 says 1 plain.safetensors "recognised as queries" kvzip compress -q m.safetensors --queries plain.safetensors -o x.kvz
 says 3 "standard input" "checksum" bash -c 'kvzip decompress - -o x.safetensors <dmg.kvz'
+says 3 "standard input" "checksum" bash -c 'cat dmg.kvz | kvzip decompress - -o x.safetensors'
 if command -v gnuplot >/dev/null; then
   says 3 dmg.kvz "checksum" kvzip inspect m.kvz --plot q.svg --original dmg.kvz
   [ ! -e q.svg ]

@@ -16,7 +16,7 @@ kvzip compress -q dump.safetensors -o - --preset chained.txt | cmp - c.kvz
 
 # From a file and from a pipe; whole and in part.
 kvzip decompress -q c.kvz -o whole.safetensors
-kvzip decompress -q - -o piped.safetensors <c.kvz
+kvzip decompress -q - -o piped.safetensors < <(cat c.kvz)
 cmp whole.safetensors piped.safetensors
 kvzip decompress -q c.kvz -o part.h5 --tokens 70:90 --layers 1
 kvzip compress -q whole.safetensors -o part.kvz --tokens 70:90 --layers 1 --preset lossless

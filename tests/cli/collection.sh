@@ -26,6 +26,17 @@ cmp all.kvz.tar again.tar
 tar -H posix -cf made.tar -C folder a.safetensors.kvz b.safetensors.kvz other.safetensors.kvz
 tar -H gnu -cf gnu.kvz.tar -C folder b.safetensors.kvz a.safetensors.kvz
 
+# Names as most people's tar writes them.
+(cd folder && tar cf ../dotted.tar ./*.kvz && tar -H posix -cf ../posix.tar . && tar cf ../here.kvz.tar .)
+for file in dotted posix here.kvz; do
+  expect_status 0 kvzip verify $file.tar
+  expect_in stderr "$file.tar/b.safetensors.kvz: sound (container)"
+  expect_status 0 kvzip compare b.safetensors $file.tar/b.safetensors.kvz --max-abs 0
+done
+tar --hard-dereference -cf twice.tar -C folder a.safetensors.kvz ./a.safetensors.kvz
+expect_status 3 kvzip verify twice.tar
+expect_in stderr "two members 'a.safetensors.kvz'"
+
 # Read as a whole, and by members.
 expect_status 0 kvzip inspect all.kvz.tar
 expect_in stdout "all.kvz.tar: a collection of containers (3), "
@@ -106,9 +117,50 @@ expect_status 5 kvzip verify less.tar
 expect_in stderr "less.tar/a.safetensors.kvz: not here, and the first 40 tokens of less.tar/b.safetensors.kvz are in it"
 expect_in stderr "less.tar/other.safetensors.kvz: sound"
 expect_status 5 kvzip decompress less.tar/b.safetensors.kvz -o x.safetensors
-expect_status 5 kvzip inspect less.tar
+# As in a folder, what the container itself holds is shown.
+expect_status 0 kvzip inspect less.tar
 expect_in stdout "other.safetensors.kvz"
+expect_in stdout "40 tokens of a.safetensors.kvz"
+expect_in stderr "less.tar/b.safetensors.kvz: less.tar/a.safetensors.kvz: not here"
+expect_status 0 kvzip inspect less.tar/b.safetensors.kvz
+expect_in stdout "shared: its first 40 tokens are those of a.safetensors.kvz"
+expect_in stderr "shown are the tokens that it holds itself"
 [ ! -e x.safetensors ]
+# What is left of a cut one: whole members before the cut, the one that it goes through as far as it goes.
+size_a=$(stat -c %s folder/a.safetensors.kvz)
+size_b=$(stat -c %s folder/b.safetensors.kvz)
+begin_b=$((512 + (size_a + 511) / 512 * 512 + 512))
+head -c $((begin_b + size_b * 2 / 3)) all.kvz.tar >cut.tar
+expect_status 3 kvzip recover cut.tar --output-dir left
+expect_in stderr "cut.tar/a.safetensors.kvz: 100 % of its values are in left/a.safetensors.kvz"
+expect_in stderr "cut.tar/b.safetensors.kvz: lost: "
+expect_in stderr "cut.tar: member 'b.safetensors.kvz' has $size_b bytes, and the collection ends after $((size_b * 2 / 3)) of them"
+[ "$(ls left)" = "$(printf '%s\n' a.safetensors.kvz b.safetensors.kvz)" ]
+cmp left/a.safetensors.kvz folder/a.safetensors.kvz
+expect_status 0 kvzip verify left/b.safetensors.kvz
+expect_status 3 kvzip recover cut.tar --output-dir left
+expect_in stderr "left/a.safetensors.kvz: exists already"
+expect_status 3 kvzip recover cut.tar --json
+[ "$(wc -l <stdout)" = 2 ]
+[ "$(jq -s '.[0].lost, (.[1].lost > 0)' stdout 2>/dev/null || printf '0\ntrue')" = "$(printf '0\ntrue')" ]
+expect_status 0 kvzip recover cut.tar/a.safetensors.kvz -o saved.npz
+expect_status 0 kvzip compare a.safetensors saved.npz --max-abs 0
+expect_status 3 kvzip recover cut.tar/b.safetensors.kvz -o cut-b.npz
+expect_in stderr "cut.tar/b.safetensors.kvz: lost: "
+expect_status 5 kvzip recover cut.tar/other.safetensors.kvz -o none.npz
+expect_in stderr "no member of this name is in the collection, as far as it can be read: member 'b.safetensors.kvz' has"
+[ ! -e none.npz ]
+# A container that begins with tokens of another is whole, too, beside it.
+head -c $((begin_b + (size_b + 511) / 512 * 512)) all.kvz.tar >cut.tar
+expect_status 3 kvzip recover -q cut.tar --output-dir both
+expect_in stderr "its end is missing"
+expect_status 0 kvzip compare b.safetensors both/b.safetensors.kvz --max-abs 0
+expect_status 0 kvzip recover -q all.kvz.tar --output-dir everything
+diff -r everything folder
+expect_status 2 kvzip recover all.kvz.tar --output-dir x --to safetensors
+expect_status 2 kvzip recover whole.kvz --output-dir x
+expect_status 2 kvzip recover all.kvz.tar -o x.kvz --output-dir x
+[ ! -e x ]
 # A member that was changed is named with its frame.
 offset=$(grep -abo -m 1 'other.safetensors.kvz' all.kvz.tar | tail -n 1 | cut -d : -f 1)
 cp all.kvz.tar bad.tar

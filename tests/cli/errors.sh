@@ -31,6 +31,21 @@ one_line
 expect_status 1 kvzip compress . -o x.kvz # as one dump, of files that have tensors of one name
 one_line
 
+# Words of the command line that cannot be meant: layouts and metadata.
+expect_status 2 kvzip compress a.safetensors -o x.kvz --layout XYZ
+expect_in stderr "--layout XYZ: "
+expect_status 2 kvzip inspect a.safetensors --layout HH
+for meta in axes=XYZ rope_theta=-1 rope_theta=nan rope=sideways rope_layout=quarter n_layers=0 head_dim=0x40 \
+  first_position=-1 'rope_theta[0-1]=0' sliding_window=wide use_sliding_window=maybe; do
+  expect_status 2 kvzip compress a.safetensors -o x.kvz --meta "$meta"
+  one_line
+  expect_in stderr "--meta $meta: "
+done
+[ ! -e x.kvz ]
+expect_status 0 kvzip compress -q a.safetensors -o x.kvz --meta rope_theta=1e6 --meta 'rope_theta[0-1]=10000' --meta mine=-1 \
+  --meta rope= --meta rope_scaling_type=yarn --meta axes=HTD
+rm x.kvz
+
 # Existing outputs are kept without -f.
 echo precious >keep.kvz
 expect_status 1 kvzip compress a.safetensors -o keep.kvz

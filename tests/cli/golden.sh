@@ -29,7 +29,7 @@ decode() { # file|pipe
     if [ "$1" = file ]; then
       kvzip decompress "$golden/$name" -o "$1/$name.safetensors" -q -j $threads
     else
-      kvzip decompress - -o "$1/$name.safetensors" -q -j $threads <"$golden/$name"
+      kvzip decompress - -o "$1/$name.safetensors" -q -j $threads < <(cat "$golden/$name")
     fi || die "$name: not decoded from a $1 with -j$threads"
     threads=$((3 - threads))
   done
@@ -49,7 +49,7 @@ refuse() { # STATUS NAME COMMAND WORDS SAID
     compress) run+=(-o out.kvz) ;;
     decompress) run+=(-o out.safetensors) ;;
   esac
-  timeout 60 "${run[@]}" <"$from" >../stdout 2>../stderr || got=$?
+  timeout 60 "${run[@]}" < <(cat "$from" 2>/dev/null) >../stdout 2>../stderr || got=$?
   local message left
   message=$(<../stderr)
   [ "$got" = "$want" ] || die "$name, $command: exit status $got instead of $want" "$message"

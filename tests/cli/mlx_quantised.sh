@@ -102,7 +102,7 @@ for input in quantised.safetensors whole.kvz; do
 done
 cmp quantised.safetensors.bits whole.kvz.bits
 # What comes through a pipe is given out as it comes.
-kvzip decompress -q - -o piped.safetensors <whole.kvz
+kvzip decompress -q - -o piped.safetensors < <(cat whole.kvz)
 python3 same.py piped.safetensors quantised.safetensors
 # What mlx-lm would not load is refused, with what to do.
 expect_status 1 kvzip prune quantised.safetensors pruned.safetensors --keep 20 --policy streaming

@@ -10,7 +10,7 @@ expect_status 0 kvzip verify a.kvz
 expect_status 0 kvzip compare plain.kvz a.kvz --max-abs 0
 kvzip decompress -q plain.kvz -o plain.safetensors
 kvzip decompress -q a.kvz -o decoded.safetensors
-kvzip decompress -q - -o piped.safetensors <a.kvz
+kvzip decompress -q - -o piped.safetensors < <(cat a.kvz)
 cmp plain.safetensors decoded.safetensors
 cmp plain.safetensors piped.safetensors
 expect_status 0 kvzip inspect a.kvz

@@ -64,6 +64,39 @@ rm changed/a.safetensors.kvz
 expect_status 5 kvzip decompress changed/c.safetensors.kvz -o x.safetensors
 expect_in stderr "a.safetensors.kvz"
 [ ! -e x.safetensors ]
+# A base that grows stays the base: what was appended since is not looked at, finished or not.
+cp -r lossless grows
+size=$(stat -c %s grows/a.safetensors.kvz)
+for turn in 1 2; do
+  expect_status 0 kvzip append -q grows/a.safetensors.kvz all.safetensors --tokens $((20 + 20 * turn)):$((40 + 20 * turn)) \
+    --preset lossless --chunk-tokens 16
+  expect_status 0 kvzip verify grows/*.kvz
+  for one in b c; do expect_status 0 kvzip compare $one.safetensors grows/$one.safetensors.kvz --max-abs 0; done
+done
+cp grows/a.safetensors.kvz grown.kvz
+tar cf grown.tar -C grows a.safetensors.kvz b.safetensors.kvz c.safetensors.kvz
+expect_status 0 kvzip verify grown.tar
+for cut in 1 41 2000; do
+  head -c -$cut grown.kvz >grows/a.safetensors.kvz
+  expect_status 0 kvzip compare b.safetensors grows/b.safetensors.kvz --max-abs 0
+done
+head -c $((size + 7)) grown.kvz >grows/a.safetensors.kvz
+expect_status 0 kvzip verify grows/b.safetensors.kvz
+# But not what only looks like it.
+(cat lossless/a.safetensors.kvz && head -c 3000 all.safetensors) >grows/a.safetensors.kvz
+expect_status 3 kvzip decompress grows/b.safetensors.kvz -o x.safetensors
+expect_in stderr "grows/a.safetensors.kvz: it has changed"
+(cat lossless/a.safetensors.kvz lossless/other.safetensors.kvz) >grows/a.safetensors.kvz
+expect_status 3 kvzip decompress grows/b.safetensors.kvz -o x.safetensors
+head -c -3000 lossless/a.safetensors.kvz >grows/a.safetensors.kvz
+expect_status 3 kvzip decompress grows/b.safetensors.kvz -o x.safetensors
+kvzip compress -qf other.safetensors -o grows/a.safetensors.kvz --preset lossless --tokens 0:40
+expect_status 0 kvzip append -q --mix grows/a.safetensors.kvz other.safetensors --tokens 40:
+expect_status 3 kvzip decompress grows/b.safetensors.kvz -o x.safetensors
+cp grown.kvz grows/a.safetensors.kvz
+printf '\377' | dd of=grows/a.safetensors.kvz bs=1 seek=$((size - 60)) conv=notrunc status=none
+expect_status 3 kvzip decompress grows/b.safetensors.kvz -o x.safetensors
+[ ! -e x.safetensors ]
 # -o names a folder, made or not; a file holds an element once, for one tensor.
 expect_status 2 kvzip compress a.safetensors b.safetensors -o one.kvz --share-prefix
 expect_in stderr "one.kvz is one file; give a folder, as -o one/"

@@ -45,5 +45,5 @@ expect_in stdout '"tables"'
 expect_in stdout "\"hash\": \"$hash\""
 expect_status 0 kvzip inspect b.kvzd --json
 expect_in stdout '"kind": "kvzd"'
-expect_status 0 bash -c 'kvzip inspect --json - <a.kvz'
+expect_status 0 bash -c 'cat a.kvz | kvzip inspect --json -'
 expect_in stdout '"tables": null'

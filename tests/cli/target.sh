@@ -93,7 +93,7 @@ expect_in stderr "one target at a time"
 expect_status 2 kvzip compress q.safetensors -o y.kvz --max-error 4 --target-nrmse 3
 expect_status 2 kvzip compress q.safetensors -o y.kvz --target-ratio 4 --preset kivi-2
 expect_in stderr "leave out --preset"
-expect_status 2 bash -c 'kvzip compress - -o y.kvz --target-bits 4 <one.kvz'
+expect_status 2 bash -c 'cat one.kvz | kvzip compress - -o y.kvz --target-bits 4'
 expect_in stderr "not from a pipe"
 expect_status 2 kvzip compress q.safetensors -o y.kvz --target-ratio 4 --key planes,pack
 for bad in -1 nan inf x 0; do expect_status 2 kvzip compress q.safetensors -o y.kvz --target-ratio "$bad"; done

@@ -89,6 +89,74 @@ TEST_CASE("shared prefixes: in a collection, bases are among its members alone")
   CHECK(opened({{"a.kvz", naming("../a.kvz", 2)}}, "a.kvz").code == ErrorCode::corrupt);
 }
 
+TEST_CASE("shared prefixes: a base may grow, and is what it was") {
+  const ScratchDirectory scratch;
+  const auto write = [&](const std::string& name, ByteView bytes) {
+    return scratch.file(name, {reinterpret_cast<const char*>(bytes.data()), bytes.size()});
+  };
+  const auto both = [](ByteView a, ByteView b) {
+    Bytes out(a.begin(), a.end());
+    out.insert(out.end(), b.begin(), b.end());
+    return out;
+  };
+  auto first = sample_reader(sample_specs(1, 6)), rest = sample_reader(sample_specs(1, 3));
+  KvzOptions options = options_of("key = quant:bits=4,pack\nvalue = planes,ac", 2);
+  const Bytes base = compressed(*first, options);
+  const std::string a = write("a.kvz", base);
+  options.base = base_of(a, 5);
+  rest->stated->model.rope.first_position = 5;
+  const Bytes own = compressed(*rest, options);
+  const std::string b = write("b.kvz", own);
+  const std::vector<Bytes> good = values_of(*open_kvz(b));
+  options.base.reset();
+  auto more = sample_reader(sample_specs(1, 3));
+  for (int turn = 0; turn < 2; ++turn) {
+    append_kvz(a, *more, *more->recognition(), options, 1);
+    CHECK(values_of(*open_kvz(b)) == good);
+  }
+  // Whatever of what was appended is there; a change of what was there is seen, and one of what follows only where it
+  // no longer is an append to it.
+  const Bytes grown = [&] {
+    Bytes all(InputFile(a).size());
+    InputFile(a).read_at(0, all);
+    return all;
+  }();
+  REQUIRE(grown.size() > base.size() + 200);
+  for (std::size_t length = base.size(); length <= grown.size(); length += 17) {
+    CAPTURE(length);
+    write("a.kvz", ByteView(grown).first(length));
+    CHECK(values_of(*open_kvz(b)) == good);
+  }
+  std::size_t refused = 0;
+  for (std::size_t at = 0; at < grown.size(); at += 29) {
+    CAPTURE(at);
+    Bytes bad = grown;
+    bad[at] ^= std::byte{1} << (at % 8);
+    write("a.kvz", bad);
+    try {
+      CHECK(values_of(*open_kvz(b)) == good);
+    } catch (const Error&) {
+      ++refused;
+    }
+  }
+  CHECK(refused > base.size() / 29 / 2);
+  for (const Bytes& bad : {both(base, base), both(base, own), both(base, Bytes(500)), both(base, Bytes(3)),
+                           both(ByteView(base).first(base.size() - 1), grown), both(Bytes(40), base)}) {
+    write("a.kvz", bad);
+    CHECK(outcome([&] { return open_kvz(b); }).code == ErrorCode::corrupt);
+  }
+  // Nothing is appended to what has a base itself; who does it all the same makes no base.
+  write("a.kvz", base);
+  KvzOptions chain = options;
+  chain.base = base_of(b, 6);
+  auto last = sample_reader(sample_specs(1, 2));
+  last->stated->model.rope.first_position = 6;
+  const std::string c = write("c.kvz", compressed(*last, chain));
+  CHECK(values_of(*open_kvz(c)).size() == good.size());
+  write("b.kvz", both(own, ByteView(base).first(40)));
+  CHECK(outcome([&] { return open_kvz(c); }).code == ErrorCode::corrupt);
+}
+
 TEST_CASE("shared prefixes: damage to a container or its base is refused or changes no value") {
   const ScratchDirectory scratch;
   auto first = sample_reader(sample_specs(1, 6)), rest = sample_reader(sample_specs(1, 3));

@@ -141,6 +141,55 @@ TEST_CASE("collection: what is no collection, or damaged, is refused") {
   CHECK_FALSE(begins_collection({}));
 }
 
+TEST_CASE("collection: names with ./ before them, and the folder itself") {
+  const TarEntry here{"./", "", "", '5'};
+  const auto dotted = [](TarEntry entry) {
+    entry.name = "./" + entry.name;
+    return tar_entry(entry);
+  };
+  const std::string archive = tar_entry(here) + dotted(kA) + tar_entry(here) + tar_entry(kB) + kTarEnd;
+  CHECK(begins_collection(view(archive)));
+  const auto members = members_of(archive);
+  REQUIRE(members.size() == 2);
+  CHECK(members[0].name == "a.kvz");
+  CHECK(members[0].begin == 1024);
+  CHECK(members[1].name == "b.kvz");
+  const std::string pax = tar_entry({"pax", "19 path=./long.kvz\n", "", 'x'});
+  CHECK(members_of(pax + tar_entry(kA) + kTarEnd).at(0).name == "long.kvz");
+  CHECK(members_of(tar_entry({"pax", "30 mtime=1732904432.123456789\n", "", 'x'}) + archive).size() == 2);
+  CHECK(refused(dotted(kA) + tar_entry(kA) + kTarEnd) == ErrorCode::corrupt);
+  for (const char* name : {"././a.kvz", "./", ".//a.kvz", "./../a.kvz", "./x/a.kvz", "./."}) {
+    CAPTURE(name);
+    CHECK(refused(tar_entry({name, kA.content}) + kTarEnd) == ErrorCode::unsupported);
+  }
+  for (const char* name : {"./x/", "x/", "../", ".", "/"}) {
+    CAPTURE(name);
+    CHECK(refused(tar_entry({name, "", "", '5'}) + tar_entry(kA) + kTarEnd) == ErrorCode::unsupported);
+  }
+  CHECK(refused(tar_entry({"./", "x", "", '5'}) + kTarEnd) == ErrorCode::unsupported);
+}
+
+TEST_CASE("collection: what is left of one that was cut") {
+  const std::string whole = tar_entry(kA) + tar_entry(kB) + kTarEnd;
+  const auto left = [](const std::string& archive) { return salvage_collection(InputFile(view(archive), "all.tar")); };
+  CHECK_FALSE(left(whole).why.has_value());
+  CHECK(left(whole).members.size() == 2);
+  for (std::size_t length = 0; length < whole.size(); length += 53) {
+    CAPTURE(length);
+    const CutCollection cut = left(whole.substr(0, length));
+    REQUIRE(cut.why.has_value());
+    CHECK(cut.why->code() == ErrorCode::truncated);
+    REQUIRE(cut.members.size() == (length > 1536 ? 2u : length > 512 ? 1u : 0u));
+    if (length > 512) CHECK(cut.members[0].bytes == std::min<std::size_t>(13, length - 512));
+    if (length > 1536) CHECK(cut.members[1].bytes == std::min<std::size_t>(608, length - 1536));
+  }
+  // A header that is damaged hides what follows.
+  std::string bad = whole;
+  bad[1024 + 3] ^= 1;
+  CHECK(left(bad).members.size() == 1);
+  CHECK(left(bad).why->code() == ErrorCode::corrupt);
+}
+
 TEST_CASE("collection: sizes that lie") {
   const auto with = [](const std::string& size) {
     TarEntry entry = kA;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <doctest/doctest.h>
 
+#include "formats/model_info.hpp"
 #include "kvzip/layout.hpp"
 #include "tests/support/memory_dump.hpp"
 
@@ -113,6 +114,42 @@ TEST_CASE("layers with attention of their own") {
   CHECK(model_with({{"rope_theta[x]", "5"}, {"rope_theta[3-1]", "5"}, {"rope_theta[0-99999999]", "5"}, {"[", "1"}})
             .own.empty());
   CHECK(model_with({{"local_layers", "first"}, {"sliding_window", "9"}, {"rope_theta_local", "-1"}}).own.empty());
+}
+
+TEST_CASE("metadata that the user gives is checked by what its name can have") {
+  const std::pair<const char*, const char*> good[] = {{"axes", "BHTD"},        {"rope", "pre"},
+                                                      {"rope_theta", "1e6"},   {"rope_theta[0-4,6]", "10000"},
+                                                      {"rope[5]", "none"},     {"rope_scaling_type", "none"},
+                                                      {"first_position", "0"}, {"sliding_window", "0"},
+                                                      {"n_layers", "30"},      {"rope", ""},
+                                                      {"model", "any"},        {"mine", "-1"}};
+  for (const auto& one : good) {
+    CAPTURE(one.first);
+    CHECK(metadata_problem(one.first, one.second).empty());
+  }
+  const std::pair<const char*, const char*> bad[] = {{"axes", "XYZ"},
+                                                     {"rope", "sideways"},
+                                                     {"rope[5]", "yes"},
+                                                     {"rope_layout", "Half"},
+                                                     {"rope_scaling_type", "dynamic"},
+                                                     {"rope_theta", "-1"},
+                                                     {"rope_theta", "0"},
+                                                     {"rope_theta", "nan"},
+                                                     {"rope_theta[0-4]", "x"},
+                                                     {"rope_original_context", "-8"},
+                                                     {"rope_local_base_freq", "none"},
+                                                     {"n_layers", "0"},
+                                                     {"num_key_value_heads", "-3"},
+                                                     {"head_dim", "0x40"},
+                                                     {"rope_dims", "1.5"},
+                                                     {"first_position", "18446744073709551615"},
+                                                     {"sliding_window_pattern", "1"},
+                                                     {"use_sliding_window", "no"}};
+  for (const auto& one : bad) {
+    CAPTURE(one.first);
+    CAPTURE(one.second);
+    CHECK_FALSE(metadata_problem(one.first, one.second).empty());
+  }
 }
 
 TEST_CASE("senseless metadata counts as absent") {
