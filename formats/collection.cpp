@@ -135,7 +135,8 @@ bool begins_collection(ByteView first) {
       const TarHeader header = parse_tar_header(block);
       if (is_own_folder(header)) continue;
       if (header.type != kTarPax) return begins_container(first.subspan(at));
-      if (header.bytes > first.size() - at || tar_padding(header.bytes) > first.size() - at - header.bytes)
+      if (header.bytes > limits::kPaxBytes || header.bytes > first.size() - at ||
+          tar_padding(header.bytes) > first.size() - at - header.bytes)
         return false;
       at += header.bytes + tar_padding(header.bytes);
     } catch (const Error&) {
