@@ -177,43 +177,54 @@ int inspect_tables(const InspectArguments& o, const std::string& file, const std
   return kDone;
 }
 
+void show_file(const InspectArguments& o, const std::string& name, DumpReader& opened) {
+  note_quantised(opened);
+  // What is in a container is shown as it is there.
+  DumpReader* blocks = opened.traits().container != nullptr && !o.why ? stored_blocks(opened) : nullptr;
+  DumpReader* reader = blocks != nullptr ? blocks : &opened;
+  const Recognition recognition = recognise_input(*reader, o.recognising, {});
+  const bool all = o.common.verbose > 0;
+  if (const std::string left_out = left_out_text(*reader); !left_out.empty()) note(left_out);
+  if (o.why) {
+    print(why_lines(reader->dump(), recognition));
+  } else if (KvzReader* kvz = reader->traits().container) {
+    // What frames take is known only to who can look at all of them, so not from a pipe.
+    const bool once = reader->traits().once;
+    const KvzSummary summary = once ? kvz->description() : kvz->summary();
+    if (!o.plot.empty()) {
+      require_file(*reader, "--plot");
+      plot(o, name, *reader, summary);
+      return;
+    }
+    const Tables* tables = once ? nullptr : &kvz->stored_tables();
+    if (o.json) {
+      show_json(o, name, container_json(name, reader->dump(), recognition, summary, tables));
+    } else {
+      print(container_text(name, reader->dump(), recognition, summary, tables, all) +
+            (name == input_name("-") ? "" : decoding_text(name)));
+    }
+  } else if (!o.plot.empty()) {
+    throw UsageError("--plot draws what a container's layers take; this is a dump");
+  } else if (o.json) {
+    show_json(o, name, dump_json(name, reader->dump(), recognition));
+  } else {
+    print(dump_text(name, reader->dump(), recognition, all));
+  }
+}
+
+/// Reads a pipe to its end, where another container may follow: then what was shown is not all.
+void read_rest(DumpReader& reader, const std::string& name) try { read_out(reader); } catch (const Error& error) {
+  if (error.code() == ErrorCode::unsupported) throw;
+  note(fmt::format("{}: {}", name, error.what()));
+}
+
 int inspect_file(const InspectArguments& o, const std::string& file) {
   const std::string name = input_name(file);
   if (names_tables(file)) return inspect_tables(o, file, name);
   return with_file(file, [&] {
     const auto opened = open_shown(file, [&] { return open_inputs({file}, false, o.recognising); });
-    note_quantised(*opened);
-    // What is in a container is shown as it is there.
-    DumpReader* blocks = opened->traits().container != nullptr && !o.why ? stored_blocks(*opened) : nullptr;
-    DumpReader* reader = blocks != nullptr ? blocks : opened.get();
-    const Recognition recognition = recognise_input(*reader, o.recognising, {});
-    const bool all = o.common.verbose > 0;
-    if (const std::string left_out = left_out_text(*reader); !left_out.empty()) note(left_out);
-    if (o.why) {
-      print(why_lines(reader->dump(), recognition));
-    } else if (KvzReader* kvz = reader->traits().container) {
-      // What frames take is known only to who can look at all of them, so not from a pipe.
-      const bool once = reader->traits().once;
-      const KvzSummary summary = once ? kvz->description() : kvz->summary();
-      if (!o.plot.empty()) {
-        require_file(*reader, "--plot");
-        plot(o, name, *reader, summary);
-        return kDone;
-      }
-      const Tables* tables = once ? nullptr : &kvz->stored_tables();
-      if (o.json) {
-        show_json(o, name, container_json(name, reader->dump(), recognition, summary, tables));
-      } else {
-        print(container_text(name, reader->dump(), recognition, summary, tables, all) +
-              (file == "-" ? "" : decoding_text(name)));
-      }
-    } else if (!o.plot.empty()) {
-      throw UsageError("--plot draws what a container's layers take; this is a dump");
-    } else if (o.json) {
-      show_json(o, name, dump_json(name, reader->dump(), recognition));
-    } else {
-      print(dump_text(name, reader->dump(), recognition, all));
-    }
+    show_file(o, name, *opened);
+    read_rest(*opened, name);
     return kDone;
   });
 }

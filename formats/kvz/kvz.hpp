@@ -31,6 +31,8 @@ std::unique_ptr<KvzReader> open_kvz(InputStream& stream, bool appended = false, 
 
 /// A container that may be damaged; from a pipe, as it needs positions, a copy.
 InputFile salvage_input(const std::string& path);
+/// What is damaged of a container that comes through a pipe, of which nothing is kept.
+KvzDamage damage_of(InputStream& stream, unsigned threads, const Progress& progress);
 /// As recover_kvz() of kvzip/recover.hpp. `path`: where the file stands, with its tables beside it; empty = nowhere.
 KvzDamage recover_kvz(const std::shared_ptr<const InputFile>& file, const std::string& path,
                       const RecoverOptions& options, const Progress& progress = {});

@@ -261,6 +261,13 @@ InputFile salvage_input(const std::string& path) {
   return InputFile::spool_stdin(look_for_container(stdin_stream()));
 }
 
+KvzDamage damage_of(InputStream& stream, unsigned threads, const Progress& progress) {
+  look_for_container(stream);
+  RecoverOptions nothing;
+  nothing.threads = threads;
+  return recover(open_salvage(stream, {}, false), {}, nothing, {}, progress);
+}
+
 KvzDamage recover_kvz(const std::string& path, const RecoverOptions& options, const Progress& progress) {
   const InputScope inputs;
   return recover_kvz(std::make_shared<const InputFile>(salvage_input(path)), path == "-" ? "" : path, options,

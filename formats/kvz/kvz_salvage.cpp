@@ -129,6 +129,7 @@ class Salvaged final : public SalvageReader {
   KvzDamage damage() override {
     if (!std::exchange(has_tables_, true)) find_first();
     while (found_) advance();
+    if (!places_ && ending_.complete()) refuse_another();
     // In a sound file that is no damage: this build cannot tell. In others the table may be what was damaged.
     if (!unsupported_.empty() && !damaged_) fail(ErrorCode::unsupported, "{}", unsupported_);
     if (!places_) ending_.check_numbers(header_.plan.frames + lost_tables_);
@@ -202,6 +203,14 @@ class Salvaged final : public SalvageReader {
     } catch (const Error&) {
       return false;
     }
+  }
+
+  /// A container that was appended to this one has tokens that are nowhere here; files are looked at before.
+  void refuse_another() {
+    const ByteView rest = scan_.front(kFooterBytes + kPreludeBytes);
+    if (rest.size() <= kFooterBytes || !begins_container(rest.subspan(kFooterBytes))) return;
+    fail(ErrorCode::unsupported,
+         "another container follows the end of this one, and one that others were appended to is read from a file");
   }
 
   /// What is lost is filled, and so costs as much as what is there.

@@ -71,8 +71,13 @@ std::vector<std::string> verify_kvz(const std::string& path, unsigned threads, c
   RecoverOptions nothing;
   nothing.threads = threads;
   const InputScope inputs;
-  if (path == "-") refuse_shared(stdin_stream());
-  const auto file = std::make_shared<const InputFile>(salvage_input(path));  // a pipe's bytes come once
+  if (path == "-") {
+    refuse_terminal(stdin_stream());
+    refuse_shared(stdin_stream());
+  }
+  std::optional<InputFile> whole = path == "-" ? InputFile::whole_stdin() : salvage_input(path);
+  if (!whole) return lines_of(damage_of(stdin_stream(), threads, progress));
+  const auto file = std::make_shared<const InputFile>(*std::move(whole));
   const std::string place = path == "-" ? "" : path;
   const Tables beside = place.empty() ? Tables() : tables_beside(place);
   const std::optional<Error> said = damage_for_readers(file, place, beside, threads, progress);

@@ -67,9 +67,7 @@ void read_out(DumpReader& reader) {
 std::unique_ptr<DumpReader> open_shown(const std::string& file,
                                        const std::function<std::unique_ptr<DumpReader>()>& open) {
   try {
-    auto reader = open();
-    read_out(*reader);
-    return reader;
+    return open();
   } catch (const Error& error) {
     if (!stored_bytes(file) || is_collection(file)) throw;
     std::unique_ptr<KvzReader> own;

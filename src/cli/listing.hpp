@@ -24,7 +24,7 @@ struct Listed {
 /// What `open` gives; but a container whose first tokens are in another that is not here is shown by itself.
 std::unique_ptr<DumpReader> open_shown(const std::string& file,
                                        const std::function<std::unique_ptr<DumpReader>()>& open);
-/// Reads a pipe to its end, where another container may follow: then what its first one says is not all.
+/// Reads a pipe to its end: fail(unsupported) where another container follows, so that what the first says is not all.
 void read_out(DumpReader& reader);
 /// True for a folder that is more than one dump: containers stand in it.
 bool holds_containers(const std::string& folder);

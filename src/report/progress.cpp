@@ -14,6 +14,7 @@
 #include <cstdio>
 #include <memory>
 #include <optional>
+#include <utility>
 
 #include "codec/fail.hpp"
 #include "formats/file.hpp"
@@ -219,9 +220,11 @@ void give_up_silent_pipes() {
 
 void show_copies(bool wanted) {
   watch_copies([wanted](const std::string& name) { return progress_when_called("copy of " + name, wanted, {}); });
-  watch_waits([wanted](const std::string& name, unsigned seconds) {
-    constexpr unsigned kSilence = 5;
-    if (wanted && seconds == 1) note(fmt::format("{}: a pipe, waiting for somebody to write to it", name));
+  watch_waits([wanted, told = std::string()](const std::string& name, unsigned seconds) mutable {
+    constexpr unsigned kSilence = 30;
+    if (wanted && std::exchange(told, name) != name) {
+      note(fmt::format("{}: a pipe, waiting for somebody to write to it", name));
+    }
     if (!gives_up_silent_pipes() || seconds < kSilence) return;
     fail_in(name, ErrorCode::io, "a pipe that nobody writes to: given up after {} s", seconds);
   });

@@ -33,7 +33,7 @@ expect_status 1 kvzip append one.kvz two.kvz
 expect_in stderr "they differ in model ('one' and 'two')"
 # From a pipe, never a part of the tokens for all of them: refused at the end of the first container, or copied.
 for command in "decompress - -o piped.safetensors" "decompress - -o piped.safetensors --layers 0 --tokens 0:10" "inspect -" \
-  "convert - piped.safetensors" "diff - all.kvz" "diff - 1.kvz"; do
+  "convert - piped.safetensors" "diff - all.kvz" "diff - 1.kvz" verify; do
   kvzip compress -qf 1.safetensors -o 1.kvz --preset lossless
   expect_status 4 bash -c "cat grown.kvz | kvzip $command"
   expect_in stderr "one that others were appended to is read from a file"
@@ -41,7 +41,8 @@ for command in "decompress - -o piped.safetensors" "decompress - -o piped.safete
 done
 expect_status 3 bash -c 'cat all.kvz 1.safetensors | kvzip decompress - -o piped.safetensors'
 expect_in stderr "something follows the end of the container"
-expect_status 0 bash -c 'cat grown.kvz | kvzip verify'
+expect_status 4 bash -c 'cat grown.kvz | kvzip inspect'
+expect_in stdout "32 tokens; every bit comes back"
 expect_status 0 bash -c 'cat grown.kvz | kvzip recover -o piped.safetensors'
 expect_status 0 kvzip compare all.safetensors piped.safetensors --max-abs 0
 rm piped.safetensors

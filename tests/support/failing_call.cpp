@@ -50,10 +50,13 @@ bool FailingCall::reached() const {
 
 }  // namespace kvzip::test
 
-// The linker takes those of the program before those of libraries.
+// The linker takes those of the program before those of libraries. A sanitizer's own looks at the bytes that are given.
+
+extern "C" ssize_t __interceptor_pwrite(int fd, const void* bytes, size_t count, off_t offset) __attribute__((weak));
 
 extern "C" ssize_t pwrite(int fd, const void* bytes, size_t count, off_t offset) {
   if (kvzip::test::fails(kvzip::test::Call::pwrite)) return -1;
+  if (__interceptor_pwrite != nullptr) return __interceptor_pwrite(fd, bytes, count, offset);
   return ::syscall(SYS_pwrite64, fd, bytes, count, offset);
 }
 

@@ -117,12 +117,21 @@ TEST_CASE("layers with attention of their own") {
 }
 
 TEST_CASE("metadata that the user gives is checked by what its name can have") {
-  const std::pair<const char*, const char*> good[] = {{"axes", "BHTD"},        {"rope", "pre"},
-                                                      {"rope_theta", "1e6"},   {"rope_theta[0-4,6]", "10000"},
-                                                      {"rope[5]", "none"},     {"rope_scaling_type", "none"},
-                                                      {"first_position", "0"}, {"sliding_window", "0"},
-                                                      {"n_layers", "30"},      {"rope", ""},
-                                                      {"model", "any"},        {"mine", "-1"}};
+  const std::pair<const char*, const char*> good[] = {{"axes", "BHTD"},
+                                                      {"rope", "pre"},
+                                                      {"rope_theta", "1e6"},
+                                                      {"rope_theta[0-4,6]", "10000"},
+                                                      {"rope[5]", "none"},
+                                                      {"rope_scaling_type", "none"},
+                                                      {"first_position", "0"},
+                                                      {"sliding_window", "0"},
+                                                      {"n_layers", "30"},
+                                                      {"rope", ""},
+                                                      {"model", "any"},
+                                                      {"mine", "-1"},
+                                                      {"sliding_window", "null"},
+                                                      {"use_sliding_window", "True"},
+                                                      {"rope_scaling_type", "longrope"}};
   for (const auto& one : good) {
     CAPTURE(one.first);
     CHECK(metadata_problem(one.first, one.second).empty());
@@ -131,7 +140,6 @@ TEST_CASE("metadata that the user gives is checked by what its name can have") {
                                                      {"rope", "sideways"},
                                                      {"rope[5]", "yes"},
                                                      {"rope_layout", "Half"},
-                                                     {"rope_scaling_type", "dynamic"},
                                                      {"rope_theta", "-1"},
                                                      {"rope_theta", "0"},
                                                      {"rope_theta", "nan"},
@@ -144,7 +152,7 @@ TEST_CASE("metadata that the user gives is checked by what its name can have") {
                                                      {"rope_dims", "1.5"},
                                                      {"first_position", "18446744073709551615"},
                                                      {"sliding_window_pattern", "1"},
-                                                     {"use_sliding_window", "no"}};
+                                                     {"sliding_window", "wide"}};
   for (const auto& one : bad) {
     CAPTURE(one.first);
     CAPTURE(one.second);
