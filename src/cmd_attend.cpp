@@ -98,7 +98,7 @@ void add_attend(CLI::App& app, Action& action) {
   add_text(*command, "--queries", o->queries, "FILE", "queries from another file than the dump");
   command->add_option("--pages", o->pages, "each query attends to its first K pages only")
       ->option_text("K")
-      ->check(number_in<std::uint64_t>(1));
+      ->transform(number_in<std::uint64_t>(1));
   add_attention_scale(*command, o->scale);
   add_recognising(*command, o->recognising);
   add_threads(*command, o->common);

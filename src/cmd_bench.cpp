@@ -176,10 +176,10 @@ void add_bench(CLI::App& app, Action& action) {
   add_text(*command, "--chunk-tokens", o->chunk_tokens, "N|all", "tokens coded together");
   command->add_option("--runs", o->effort.passes, "passes of each codec at most (default: 10)")
       ->option_text("N")
-      ->check(number_in(1u, 1000000u));
+      ->transform(number_in(1u, 1000000u));
   command->add_option("--min-time", o->effort.seconds, "seconds after which no pass begins (default: 1)")
       ->option_text("S")
-      ->check(number_in(0.0, 86400.0));
+      ->transform(number_in(0.0, 86400.0));
   add_text(*command, "--target", o->target, "NAME", "instruction set of the kernels, instead of the best");
   command->add_flag("--io", o->io, "of containers: extents of reads, and their speed");
   command->add_flag("--json", o->json, "everything, as JSON");

@@ -370,7 +370,7 @@ void add_compress(CLI::App& app, Action& action) {
   add_text(*command, "--chunk-tokens", o->chunk_tokens, "N|all", "tokens coded together and read by themselves");
   command->add_option("--pages", o->pages, "store digests of the keys of every N tokens")
       ->option_text("N")
-      ->check(number_in(1u, limits::kPageTokens));
+      ->transform(number_in(1u, limits::kPageTokens));
   add_order(*command, o->order);
   add_text(*command, "--saliency", o->saliency, "SOURCE", "which tokens matter: queries, proxy or none")
       ->check(one_of({"queries", "proxy", "none"}));

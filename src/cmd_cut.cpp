@@ -52,7 +52,7 @@ void add_cut(CLI::App& app, Action& action) {
   add_text(*command, "-o,--output", o->out, "OUT", "container to write")->required();
   command->add_option("--share", o->share, "components to keep, as a share of channels, 0 to 1")
       ->option_text("S")
-      ->check(number_in(0.0, 1.0))
+      ->transform(number_in(0.0, 1.0))
       ->required();
   add_trust(*command);
   add_force(*command, o->common);

@@ -191,13 +191,13 @@ void add_plan(CLI::App& app, Action& action) {
   command->add_option("FILE", o->files, "containers of one cache, or a sweep's JSON")->required();
   add_text(*command, "--bandwidth", o->trace, "TRACE", "lines of SECONDS MBIT_PER_S")->required();
   const auto number = [&](const char* name, double& value, const char* unit, const char* help) {
-    return command->add_option(name, value, help)->option_text(unit)->check(number_in(0.0, 1e9));
+    return command->add_option(name, value, help)->option_text(unit)->transform(number_in(0.0, 1e9));
   };
   number("--slo", o->slo, "S", "seconds until the cache must be there")->required();
   number("--recompute-ms-per-token", o->recompute_ms, "X", "time to compute a token from text")->required();
   command->add_option("--chunk-tokens", o->chunk_tokens, "tokens of a chunk (default: 1536)")
       ->option_text("N")
-      ->check(number_in(std::uint64_t{1}, std::uint64_t{1} << 48));
+      ->transform(number_in(std::uint64_t{1}, std::uint64_t{1} << 48));
   add_text(*command, "--policy", o->policy, "NAME", "paper, equal-split or both (default)")
       ->check(one_of({"paper", "equal-split", "both"}));
   number("--initial-mbps", o->initial_mbps, "X", "Mbit/s expected before the first chunk");

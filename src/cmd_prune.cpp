@@ -185,10 +185,10 @@ void add_prune(CLI::App& app, Action& action) {
   add_text(*command, "--mask", o->mask, "FILE", "a digit a token: 1 stays, 0 goes");
   command->add_option("--sinks", o->sinks, "first tokens that always stay")
       ->option_text("N")
-      ->check(number_in<std::uint64_t>(0));
+      ->transform(number_in<std::uint64_t>(0));
   command->add_option("--window", o->window, "last tokens that always stay")
       ->option_text("N")
-      ->check(number_in<std::uint64_t>(0));
+      ->transform(number_in<std::uint64_t>(0));
   add_text(*command, "--queries", o->queries, "FILE", "queries from another file than the dump");
   const auto per_head = [o](const std::string& text) {
     const auto n = text == "all" ? 0 : parse_number<std::uint32_t>(text, 1);
@@ -199,7 +199,7 @@ void add_prune(CLI::App& app, Action& action) {
       ->option_text("N|all");
   command->add_option("--seed", o->seed, "of keyformer's noise; default 0")
       ->option_text("N")
-      ->check(number_in<std::uint64_t>(0));
+      ->transform(number_in<std::uint64_t>(0));
   add_recognising(*command, o->recognising);
   add_threads(*command, o->common);
   add_trust(*command);

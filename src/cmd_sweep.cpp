@@ -124,7 +124,7 @@ void add_sweep(CLI::App& app, Action& action) {
   add_recognising(*command, o->request.recognising);
   command->add_option("-j,--jobs,--threads", o->request.fidelity.threads, "threads; 0 (the default) = all")
       ->option_text("N")
-      ->check(number_in(0u, 4096u));
+      ->transform(number_in(0u, 4096u));
   add_force(*command, o->common);
   add_verbosity(*command, o->common);
   command->callback([o, &action] { action = [o] { return sweep(*o); }; });

@@ -53,7 +53,7 @@ void add_synth(CLI::App& app, Action& action) {
   add_text(*command, "-o,--output", o->out, "OUT", "file to write; its extension gives the format")->required();
   const auto add_count = [&](const char* name, auto& value, const char* unit, const char* text) {
     using Count = std::remove_reference_t<decltype(value)>;
-    return command->add_option(name, value, text)->option_text(unit)->check(number_in<Count>(0));
+    return command->add_option(name, value, text)->option_text(unit)->transform(number_in<Count>(0));
   };
   add_count("--layers", o->synth.layers, "N", "layers")->required();
   add_count("--heads", o->synth.heads, "H", "heads of keys and values")->required();
@@ -66,7 +66,7 @@ void add_synth(CLI::App& app, Action& action) {
       ->check(one_of({"f16", "bf16", "f32"}));
   command->add_option("--rope-theta", o->synth.rope_theta, "base of the rotary embedding (default: 500000);\n0 = none")
       ->option_text("X")
-      ->check(number_in(0.0, 1e12));
+      ->transform(number_in(0.0, 1e12));
   add_count("--seed", o->synth.seed, "S", "same seed, same dump (default: 0)");
   add_text(*command, "--to", o->to, "FORMAT", "safetensors or hdf5, whatever OUT is called");
   add_threads(*command, o->common);

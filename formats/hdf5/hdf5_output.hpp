@@ -44,6 +44,7 @@ class WrittenFile {
   InputFile input() const { return pending_ ? pending_->input() : copy_->input(bytes_->name()); }
   void made_from(const InputList& inputs) {
     if (pending_) pending_->made_from(inputs);
+    if (stream_) stream_->made_from(inputs);
   }
   void finish() {
     bytes_->require_written();

@@ -125,14 +125,55 @@ class Files(unittest.TestCase):
             reader.start()
             try:
                 for _ in range(20):
-                    child = os.fork()
-                    if child == 0:
-                        signal.alarm(60)  # hangs no longer than this
-                        os._exit(0 if (file["layers.0.value"].numpy() == -values).all() else 1)
-                    self.assertEqual(os.waitpid(child, 0)[1], 0)
+                    self.assertEqual(self.in_child(lambda: (file["layers.0.value"].numpy() == -values).all()), 0)
             finally:
                 ends.set()
                 reader.join()
+
+    def in_child(self, run):
+        child = os.fork()
+        if child == 0:
+            signal.alarm(60)
+            os._exit(0 if run() else 1)
+        return os.waitpid(child, 0)[1]
+
+    def test_are_closed_in_a_child_where_another_thread_has_them_for_long(self):
+        forks = kvzip._library._forks
+        self.addCleanup(setattr, forks, "PATIENCE", forks.PATIENCE)
+        forks.PATIENCE = 0.01
+        with kvzip.open(self.made("busy.kvz")) as file, kvzip.open(self.made("free.kvz")) as other:
+            there, ends = threading.Event(), threading.Event()
+
+            def hold():
+                with file._dump.lock:
+                    there.set()
+                    ends.wait()
+
+            def refused():
+                try:
+                    file.read()
+                except ValueError:
+                    return bool(other.read())
+                return False
+
+            thread = threading.Thread(target=hold)
+            thread.start()
+            there.wait()
+            self.assertEqual(self.in_child(refused), 0)
+            ends.set()
+            thread.join()
+            self.assertTrue(file.read())
+
+    def test_that_wait_for_a_writer_hold_up_no_fork(self):
+        path = pathlib.Path(self.folder.name) / "pipe"
+        os.mkfifo(path)
+        opened = []
+        thread = threading.Thread(target=lambda: opened.append(kvzip.open(path)))
+        thread.start()
+        whole = self.made("whole.kvz").read_bytes()
+        self.assertEqual(self.in_child(lambda: path.write_bytes(whole)), 0)
+        thread.join()
+        self.assertTrue(opened[0].read())
 
     def test_what_is_made_of_private_ones_is_private(self):
         out = pathlib.Path(self.folder.name) / "out.kvz"

@@ -204,7 +204,7 @@ void add_batch(CLI::App& app, Batch& batch, bool outputs) {
   app.add_flag("--json", batch.json, "a line of JSON for each file");
   app.add_option("--jobs", batch.jobs, "files at a time; 0 = as many as processors")
       ->option_text("N")
-      ->check(number_in(0u, 4096u));
+      ->transform(number_in(0u, 4096u));
   if (!outputs) return;
   app.add_flag("--keep-going", batch.keep_going, "after a file that fails, go on with the next");
   add_text(app, "--output-dir", batch.folder, "DIR", "where outputs go, in folders like the inputs'");

@@ -14,7 +14,7 @@ constexpr double kLeastScale = 1e-6, kMostScale = 1e6;
 void add_attention_scale(CLI::App& app, double& scale) {
   app.add_option("--attention-scale", scale, "of logits; default 1/sqrt(head_dim)")
       ->option_text("X")
-      ->check(number_in(kLeastScale, kMostScale));
+      ->transform(number_in(kLeastScale, kMostScale));
 }
 
 void add_queries_per_head(CLI::App& app, std::uint32_t& most) {
@@ -31,11 +31,11 @@ void add_fidelity(CLI::App& app, FidelityOptions& options) {
   add_text(app, "--queries2", options.queries2, "FILE", "a second, later set of queries, measured apart");
   app.add_option("--split", options.split, "tokens from N on stay the original's")
       ->option_text("N")
-      ->check(number_in<std::uint64_t>(0));
+      ->transform(number_in<std::uint64_t>(0));
   add_queries_per_head(app, options.queries_per_head);
   app.add_option("--top-k", options.top_k, "tokens whose overlap is measured; default 16")
       ->option_text("K")
-      ->check(number_in(1u, kMostTop));
+      ->transform(number_in(1u, kMostTop));
   add_attention_scale(app, options.scale);
 }
 
@@ -45,7 +45,7 @@ void add_goals(CLI::App& app, Goals& goals) {
     const auto add = [&goals, &kind](double wanted) { goals.push_back(kind.make(wanted)); };
     app.add_option_function<double>(std::string(kind.option), add, std::string(kind.help))
         ->option_text("X")
-        ->check(number_in(kind.least, kMost));
+        ->transform(number_in(kind.least, kMost));
   }
 }
 

@@ -114,7 +114,7 @@ void add_progress(CLI::App& app) {
   };
   app.add_option_function<int>("--progress-fd", tell, "lines of progress as JSON to a descriptor")
       ->option_text("N")
-      ->check(number_in(1, 1 << 20));
+      ->transform(number_in(1, 1 << 20));
 }
 
 void add_verbosity(CLI::App& app, Common& common) {
@@ -141,7 +141,7 @@ void add_trust(CLI::App& app) {
 void add_threads(CLI::App& app, Common& common) {
   app.add_option("-j,--threads", common.threads, "threads; 0 (the default) = all")
       ->option_text("N")
-      ->check(number_in(0u, 4096u));
+      ->transform(number_in(0u, 4096u));
 }
 
 void add_mix(CLI::App& app, bool& mix) {

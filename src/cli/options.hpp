@@ -74,7 +74,7 @@ CLI::Option* add_texts(CLI::App& app, const std::string& flags, std::vector<std:
 /// One of these words; else an error that says which one may be meant.
 CLI::Validator one_of(std::vector<std::string_view> words);
 
-/// A decimal number, whole where T is, from `least` to `most`; not NaN.
+/// A decimal number, whole where T is, from `least` to `most`; not NaN. For transform(): it says what the parser reads.
 template <typename T>
 CLI::Validator number_in(T least, T most = std::numeric_limits<T>::max()) {
   std::string wanted;
