@@ -136,6 +136,15 @@ int recover_member(const RecoverArguments& o, const Damaged& file) {
   return report(o, damage);
 }
 
+/// With --json programs learn it in a line like those of members.
+void tell_failure(const RecoverArguments& o, const std::string& file, const std::string& text) {
+  complain(printable(text));
+  if (!o.json) return;
+  Json line{{"file", file}, {"error", text}};
+  add_bytes_of_name(line, "file", file);
+  print_json_line(line);
+}
+
 /// Each member by itself, as far as the archive can be followed.
 int recover_collection(const RecoverArguments& o) {
   if (!o.to.empty()) throw UsageError("--to: what a collection holds stays containers; decompress decodes them");
@@ -155,11 +164,11 @@ int recover_collection(const RecoverArguments& o) {
       const auto file = std::make_shared<const InputFile>(InputFile(o.in), member.begin, member.bytes, one.in);
       status = with_file(one.in, [&] { return recover_member(one, file); });
     });
-    if (failure) complain(failure->text);
+    if (failure) tell_failure(o, one.in, failure->text);
     worst = std::max(worst, failure ? failure->status : status);
   }
   if (!found.why) return worst;
-  complain(printable(fmt::format("{}: {}", o.in, found.why->message())));
+  tell_failure(o, o.in, fmt::format("{}: {}", o.in, found.why->message()));
   return std::max<int>(worst, exit_status(found.why->code()));
 }
 

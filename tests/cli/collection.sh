@@ -141,11 +141,13 @@ expect_status 0 kvzip verify left/b.safetensors.kvz
 expect_status 3 kvzip recover cut.tar --output-dir left
 expect_in stderr "left/a.safetensors.kvz: exists already"
 expect_status 3 kvzip recover cut.tar --json
-[ "$(wc -l <stdout)" = 2 ]
+[ "$(wc -l <stdout)" = 3 ]
 sed -n 1p stdout >line
 expect_in line '"lost":0,'
 sed -n 2p stdout >line
 grep -qE '"lost":[1-9][0-9]*,' line
+sed -n 3p stdout >line
+grep -q '^{"file":"cut.tar","error":"cut.tar: ' line
 expect_status 0 kvzip recover cut.tar/a.safetensors.kvz -o saved.npz
 expect_status 0 kvzip compare a.safetensors saved.npz --max-abs 0
 expect_status 3 kvzip recover cut.tar/b.safetensors.kvz -o cut-b.npz
