@@ -121,8 +121,7 @@ std::string number_problem(std::string_view name, std::string_view value) {
                                 {{"n_kv_heads", "num_kv_heads", "num_key_value_heads"}, 1, limits::kHeads},
                                 {{"head_dim", "head_size"}, 1, limits::kHeadDim},
                                 {{"rope_dims"}, 0, limits::kHeadDim},
-                                {{"first_position", "sliding_window"}, 0, kMost},
-                                {{"sliding_window_pattern"}, 2, limits::kLayers}};
+                                {{"first_position"}, 0, kMost}};
   for (const NumberNames& known : kWhole) {
     if (!is_in(known.names, name) || parse_number<std::uint64_t>(value, known.least, known.most)) continue;
     return fmt::format("expected a whole number from {} to {}", known.least, known.most);

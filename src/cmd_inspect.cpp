@@ -212,19 +212,13 @@ void show_file(const InspectArguments& o, const std::string& name, DumpReader& o
   }
 }
 
-/// Reads a pipe to its end, where another container may follow: then what was shown is not all.
-void read_rest(DumpReader& reader, const std::string& name) try { read_out(reader); } catch (const Error& error) {
-  if (error.code() == ErrorCode::unsupported) throw;
-  note(fmt::format("{}: {}", name, error.what()));
-}
-
 int inspect_file(const InspectArguments& o, const std::string& file) {
   const std::string name = input_name(file);
   if (names_tables(file)) return inspect_tables(o, file, name);
   return with_file(file, [&] {
     const auto opened = open_shown(file, [&] { return open_inputs({file}, false, o.recognising); });
     show_file(o, name, *opened);
-    read_rest(*opened, name);
+    read_out(*opened);
     return kDone;
   });
 }

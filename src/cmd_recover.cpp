@@ -94,7 +94,7 @@ int report(const RecoverArguments& o, const KvzDamage& damage) {
                      share_text(damage.values - damage.lost, damage.values, damage.base_values),
                      o.out.empty() ? "can be read" : "are in " + o.out));
   }
-  return damage.holes.empty() ? kDone : kCorrupt;
+  return damage.holes.empty() && !damage.followed ? kDone : kCorrupt;
 }
 
 int recover_file(const RecoverArguments& o) {
@@ -150,7 +150,7 @@ int recover_collection(const RecoverArguments& o) {
   if (!o.to.empty()) throw UsageError("--to: what a collection holds stays containers; decompress decodes them");
   const CutCollection found = salvage_collection(InputFile(o.in));
   std::error_code error;
-  if (!o.folder.empty() && !std::filesystem::create_directories(o.folder, error) && error) {
+  if (!o.folder.empty() && !found.members.empty() && !std::filesystem::create_directories(o.folder, error) && error) {
     fail_in(o.folder, ErrorCode::io, "cannot make the folder: {}", error.message());
   }
   int worst = kDone;

@@ -72,6 +72,7 @@ class FramedWriter final : public DumpWriter {
     const std::string place = temporary_directory() + "/kvzip";
     output_.emplace(std::move(to));
     frame_file_.emplace(place);
+    frame_name_ = copy_name(output_->path());
     values_.emplace(place);
     writer_ = create_plain(*values_, output_->path(), plain_);
   }
@@ -115,7 +116,7 @@ class FramedWriter final : public DumpWriter {
       fail(ErrorCode::invalid_argument, "{}: bytes that it does not have", kHdf5Frame);
     }
     missing_ -= data.size();
-    if (frame_file_) write_all_at(frame_file_->descriptor(), slice.start.at(0), data, copy_name(output_->path()));
+    if (frame_file_) write_all_at(frame_file_->descriptor(), slice.start.at(0), data, frame_name_);
   }
 
   void make_again() {
@@ -184,6 +185,7 @@ class FramedWriter final : public DumpWriter {
   Dump plain_;
   std::optional<WrittenFile> output_;
   std::optional<TemporaryFile> frame_file_, values_;
+  std::string frame_name_;
   std::unique_ptr<DumpWriter> writer_;
   std::vector<std::string> names_;  // of the tensors as the file to be made has them
 };

@@ -84,9 +84,14 @@ void EndingCheck::check_numbers(std::uint64_t frames) const {
 
 void EndingCheck::check_footer(RecordScan& scan) {
   const std::uint64_t at = scan.position();
-  const ByteView rest = scan.front(kFooterBytes + 1);
+  const ByteView rest = scan.front(kFooterBytes + kPreludeBytes);
   if (rest.size() < kFooterBytes) return add_fault("the footer is cut");
-  if (rest.size() > kFooterBytes) add_fault("something follows the end of the container");
+  followed_ = rest.size() > kFooterBytes && begins_container(rest.subspan(kFooterBytes));
+  if (followed_) {
+    add_fault("another container follows the end of this one, and is not read");
+  } else if (rest.size() > kFooterBytes) {
+    add_fault("something follows the end of the container");
+  }
   Footer bytes;
   std::copy_n(rest.begin(), kFooterBytes, bytes.begin());
   try {

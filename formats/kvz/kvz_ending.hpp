@@ -31,6 +31,8 @@ class EndingCheck {
 
   /// fail(corrupt) unless the number of the index leaves room for just this many frames.
   void check_numbers(std::uint64_t frames) const;
+  /// By another container, once faults() has looked.
+  bool followed() const { return followed_; }
   /// What is wrong, after the last record. `holes`: some frames are.
   std::vector<std::string> faults(RecordScan& scan, std::uint64_t frames, bool holes);
 
@@ -44,7 +46,7 @@ class EndingCheck {
   std::uint64_t records_ = 1, others_ = 1, lost_ = 0, lost_before_frames_ = 0, lost_since_frame_ = 0;
   std::uint64_t index_offset_ = 0, index_number_ = 0, others_before_index_ = 0;
   Bytes index_;
-  bool has_index_ = false, has_results_ = false, has_pages_ = false, complete_ = false;
+  bool has_index_ = false, has_results_ = false, has_pages_ = false, complete_ = false, followed_ = false;
 };
 
 }  // namespace kvzip

@@ -129,12 +129,12 @@ class Salvaged final : public SalvageReader {
   KvzDamage damage() override {
     if (!std::exchange(has_tables_, true)) find_first();
     while (found_) advance();
-    if (!places_ && ending_.complete()) refuse_another();
     // In a sound file that is no damage: this build cannot tell. In others the table may be what was damaged.
     if (!unsupported_.empty() && !damaged_) fail(ErrorCode::unsupported, "{}", unsupported_);
     if (!places_) ending_.check_numbers(header_.plan.frames + lost_tables_);
     KvzDamage damage = holes_.damage();
     damage.others = ending_.faults(scan_, header_.plan.frames, !damage.holes.empty());
+    damage.followed = ending_.followed();
     return damage;
   }
 
@@ -205,14 +205,6 @@ class Salvaged final : public SalvageReader {
     }
   }
 
-  /// A container that was appended to this one has tokens that are nowhere here; files are looked at before.
-  void refuse_another() {
-    const ByteView rest = scan_.front(kFooterBytes + kPreludeBytes);
-    if (rest.size() <= kFooterBytes || !begins_container(rest.subspan(kFooterBytes))) return;
-    fail(ErrorCode::unsupported,
-         "another container follows the end of this one, and one that others were appended to is read from a file");
-  }
-
   /// What is lost is filled, and so costs as much as what is there.
   void check_all_earned() const {
     Plan::Cost all;
@@ -278,6 +270,19 @@ class Salvaged final : public SalvageReader {
   Plan::Cost cost_;
 };
 
+/// Where the flags are lost that say what a header uses: those with which it makes sense.
+KvzHeader header_by_trial(const Record& record) {
+  constexpr std::uint32_t kAll = kFeatures | kSharedFeature;
+  for (const std::uint32_t without : {0u, +kChainedFeature, +kSharedFeature}) {
+    try {
+      return header_of(record, {kKvzMinor, kAll & ~without});
+    } catch (const Error& e) {
+      if (e.code() != ErrorCode::corrupt) throw;
+    }
+  }
+  return header_of(record, {kKvzMinor, kMembersFeature});
+}
+
 }  // namespace
 
 std::unique_ptr<SalvageReader> open_salvage(InputStream& stream, std::optional<std::vector<FrameAt>> places,
@@ -287,7 +292,7 @@ std::unique_ptr<SalvageReader> open_salvage(InputStream& stream, std::optional<s
   const ByteView front = scan.front(kPreludeBytes);
   if (front.size() < kPreludeBytes) fail(ErrorCode::truncated, "{} bytes are no container", front.size());
   std::copy(front.begin(), front.end(), prelude.begin());
-  PreludeInfo info{kKvzMinor, kFeatures};  // flags say what a header uses, so that all of them can be read with all
+  PreludeInfo info;
   std::string fault;
   try {
     info = check_prelude(prelude, FileKind::container, true);
@@ -303,8 +308,9 @@ std::unique_ptr<SalvageReader> open_salvage(InputStream& stream, std::optional<s
     fail(ErrorCode::corrupt, "{}", fault.empty() ? "its header is gone, and without it nothing is known" : fault);
   }
   const std::uint64_t hash = first->record.hash;
-  auto reader = std::make_unique<Salvaged>(std::move(scan), header_of(std::move(first->record), info), hash,
-                                           std::move(places), keeps_frames, file_bytes);
+  KvzHeader header = fault.empty() ? header_of(std::move(first->record), info) : header_by_trial(first->record);
+  auto reader =
+      std::make_unique<Salvaged>(std::move(scan), std::move(header), hash, std::move(places), keeps_frames, file_bytes);
   if (!fault.empty()) reader->add_fault(std::move(fault));
   return reader;
 }

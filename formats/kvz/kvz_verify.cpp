@@ -76,7 +76,13 @@ std::vector<std::string> verify_kvz(const std::string& path, unsigned threads, c
     refuse_shared(stdin_stream());
   }
   std::optional<InputFile> whole = path == "-" ? InputFile::whole_stdin() : salvage_input(path);
-  if (!whole) return lines_of(damage_of(stdin_stream(), threads, progress));
+  if (!whole) {
+    const KvzDamage damage = damage_of(stdin_stream(), threads, progress);
+    if (damage.followed && damage.holes.empty() && damage.others.size() == 1) {
+      fail(ErrorCode::unsupported, "{}: one that others were appended to is read from a file", damage.others[0]);
+    }
+    return lines_of(damage);
+  }
   const auto file = std::make_shared<const InputFile>(*std::move(whole));
   const std::string place = path == "-" ? "" : path;
   const Tables beside = place.empty() ? Tables() : tables_beside(place);

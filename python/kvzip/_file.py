@@ -17,7 +17,8 @@ def open(source, *, layout=None, map=(), threads=0):
     buffer, as a bytearray, is copied (`memoryview(buffer).toreadonly()` is not, for who leaves it alone).
     A file that is written to after it was opened is refused when it is read.
     Threads may share it, and take turns. A child that is forked has it, too: the fork waits until other threads have
-    read, a second at most, and a file that one reads for longer is closed in the child.
+    read, a second at most. A file that one opens or reads for longer is closed in the child, and where that is an HDF5
+    file, the child must leave all HDF5 files alone: their library is held for good.
 
     Quantised blocks of llama.cpp and quantised caches of MLX are shown as the values that they stand for.
 

@@ -171,17 +171,20 @@ class _Forks:
 
     def __init__(self):
         self.pairs = threading.RLock()
+        self._adding = threading.Lock()
         self._dumps = weakref.WeakSet()
         self._held, self._busy = [], []
+        self._paired = False
         os.register_at_fork(before=self._hold, after_in_parent=self._let_go, after_in_child=self._go_on)
 
     def add(self, dump):
-        with self.pairs:
+        with self._adding:
             self._dumps.add(dump)
 
     def _hold(self):
-        self.pairs.acquire()
+        self._adding.acquire()  # one fork at a time
         end = time.monotonic() + self.PATIENCE
+        self._paired = self.pairs.acquire(timeout=self.PATIENCE)
         for dump in list(self._dumps):
             free = dump.lock.acquire(timeout=max(0.0, end - time.monotonic()))
             (self._held if free else self._busy).append(dump)
@@ -190,11 +193,15 @@ class _Forks:
         self._busy.clear()
         while self._held:
             self._held.pop().lock.release()
-        self.pairs.release()
+        if self._paired:
+            self.pairs.release()
+        self._adding.release()
 
     def _go_on(self):
         for dump in self._busy:
             dump.lock, dump._handle = threading.RLock(), _handle()
+        if not self._paired:
+            self.pairs = threading.RLock()
         self._let_go()
 
 
@@ -208,8 +215,9 @@ class Dump:
         self.keeps = keeps  # what the library reads: whoever has the handle has it
         self._handle = _handle()
         self.lock = threading.RLock()
-        check(opener(*arguments, ctypes.byref(self._handle)))
         _forks.add(self)
+        with self.lock:
+            check(opener(*arguments, ctypes.byref(self._handle)))
 
     def call(self, name, *arguments):
         with self.lock:

@@ -226,7 +226,7 @@ void show_copies(bool wanted) {
       note(fmt::format("{}: a pipe, waiting for somebody to write to it", name));
     }
     if (!gives_up_silent_pipes() || seconds < kSilence) return;
-    fail_in(name, ErrorCode::io, "a pipe that nobody writes to: given up after {} s", seconds);
+    fail_in(name, ErrorCode::io, "a pipe that nobody writes to: given up after {} s", kSilence);
   });
 }
 

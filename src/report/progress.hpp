@@ -52,7 +52,7 @@ Progress progress_when_called(const std::string& label, bool wanted, const std::
 
 /// How far the copies of pipes are, too, from now on, and which pipes are waited for.
 void show_copies(bool wanted);
-/// From now on a named pipe that nobody opens for writing is given up after a few seconds: there are other inputs.
+/// From now on a named pipe that nobody opens for writing is given up after half a minute: there are other inputs.
 void give_up_silent_pipes();
 
 /// Hands everything on, and tells what a container takes so far.

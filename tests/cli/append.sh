@@ -43,6 +43,9 @@ expect_status 3 bash -c 'cat all.kvz 1.safetensors | kvzip decompress - -o piped
 expect_in stderr "something follows the end of the container"
 expect_status 4 bash -c 'cat grown.kvz | kvzip inspect'
 expect_in stdout "40 tokens; every bit comes back"
+expect_status 3 bash -c 'head -c 2000 all.kvz | kvzip inspect'
+expect_in stdout "96 tokens; every bit comes back"
+expect_in stderr "kvzip: standard input: the input ends too early"
 expect_status 0 bash -c 'cat grown.kvz | kvzip recover -o piped.safetensors'
 expect_status 0 kvzip compare all.safetensors piped.safetensors --max-abs 0
 rm piped.safetensors

@@ -251,7 +251,8 @@ cp good.safetensors unfit/r.safetensors
 expect_status 0 kvzip verify -r unfit
 expect_in stderr "2 pipes, sockets or devices in folders are no file"
 # A writer that comes later or is slow is waited for.
-timeout 60 bash -c 'sleep 1.5; cat good.safetensors >unfit/p.safetensors' &
+rm stderr
+timeout 60 bash -c 'until grep -q waiting stderr 2>/dev/null; do sleep 0.1; done; cat good.safetensors >unfit/p.safetensors' &
 late=$!
 timeout 60 bash -c '{ sleep 2; cat good.safetensors; } >unfit/q.safetensors' &
 slow=$!

@@ -36,14 +36,14 @@ expect_status 2 kvzip compress a.safetensors -o x.kvz --layout XYZ
 expect_in stderr "--layout XYZ: "
 expect_status 2 kvzip inspect a.safetensors --layout HH
 for meta in axes=XYZ rope_theta=-1 rope_theta=nan rope=sideways rope_layout=quarter n_layers=0 head_dim=0x40 \
-  first_position=-1 'rope_theta[0-1]=0' sliding_window=wide; do
+  first_position=-1 'rope_theta[0-1]=0'; do
   expect_status 2 kvzip compress a.safetensors -o x.kvz --meta "$meta"
   one_line
   expect_in stderr "--meta $meta: "
 done
 [ ! -e x.kvz ]
 expect_status 0 kvzip compress -q a.safetensors -o x.kvz --meta rope_theta=1e6 --meta 'rope_theta[0-1]=10000' --meta mine=-1 \
-  --meta rope= --meta rope_scaling_type=default --meta sliding_window=null --meta axes=HTD
+  --meta rope= --meta rope_scaling_type=default --meta head_dim=null --meta sliding_window=-1 --meta axes=HTD
 rm x.kvz
 
 # Existing outputs are kept without -f.

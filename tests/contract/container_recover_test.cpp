@@ -153,6 +153,27 @@ TEST_CASE("recover: any one flipped bit costs no more than the frames that canno
   CHECK(too_much == std::vector<std::size_t>{});
 }
 
+TEST_CASE("recover: no bit of the first 32 bytes is needed, whatever flags they have") {
+  for (const char* rules : {"quant:bits=4,pack", "carry:of=last,quant:bits=5:axis=token,ac"}) {
+    CAPTURE(rules);
+    auto reader = sample_reader(
+        {{"k", DType::f16, {1, 22, 4}, Role::key, 0, "HTD"}, {"v", DType::bf16, {1, 22, 4}, Role::value, 0, "HTD"}});
+    const Bytes sound = compressed(*reader, options_of(fmt::format("restart = 3\nkey = {0}\nvalue = {0}", rules), 4));
+    const auto whole = recovered(MemoryFile(sound), true);
+    REQUIRE(whole);
+    for (std::size_t bit = 0; bit < 8 * kPreludeBytes; ++bit) {
+      CAPTURE(bit);
+      Bytes damaged = sound;
+      damaged[bit / 8] ^= std::byte{1} << bit % 8;
+      const auto some = recovered(MemoryFile(damaged), false);
+      REQUIRE(some);
+      CHECK(some->damage.lost == 0);
+      CHECK_FALSE(some->damage.none());
+      CHECK(some->values == whole->values);
+    }
+  }
+}
+
 TEST_CASE("recover: of a container cut at any byte every whole frame comes back") {
   const Bytes container = sample_container();
   const std::vector<Bytes> right = decompressed(container);

@@ -129,7 +129,8 @@ TEST_CASE("metadata that the user gives is checked by what its name can have") {
                                                       {"rope", ""},
                                                       {"model", "any"},
                                                       {"mine", "-1"},
-                                                      {"sliding_window", "null"},
+                                                      {"sliding_window", "-1"},
+                                                      {"n_layers", "null"},
                                                       {"use_sliding_window", "True"},
                                                       {"rope_scaling_type", "longrope"}};
   for (const auto& one : good) {
@@ -151,8 +152,7 @@ TEST_CASE("metadata that the user gives is checked by what its name can have") {
                                                      {"head_dim", "0x40"},
                                                      {"rope_dims", "1.5"},
                                                      {"first_position", "18446744073709551615"},
-                                                     {"sliding_window_pattern", "1"},
-                                                     {"sliding_window", "wide"}};
+                                                     {"first_position", "-1"}};
   for (const auto& one : bad) {
     CAPTURE(one.first);
     CAPTURE(one.second);
