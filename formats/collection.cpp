@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <functional>
 #include <set>
 
 #include "codec/fail.hpp"
@@ -27,7 +28,8 @@ bool is_own_folder(const TarHeader& header) {
 
 class CollectionScan {
  public:
-  explicit CollectionScan(const InputFile& file) : file_(file) {}
+  /// `salvages`: goes on past members that are not as they have to be, as far as headers can be followed.
+  explicit CollectionScan(const InputFile& file, bool salvages = false) : file_(file), salvages_(salvages) {}
 
   std::vector<CollectionMember> members() {
     while (const auto header = next_header()) {
@@ -39,6 +41,8 @@ class CollectionScan {
     }
     return std::move(members_);
   }
+  /// The first of what was gone past.
+  const std::optional<Error>& problem() const { return problem_; }
   /// Where members() failed: those up to there.
   std::vector<CollectionMember> found() {
     if (!members_.empty()) {
@@ -98,15 +102,10 @@ class CollectionScan {
     pax_.reset();
     if (is_own_folder(header)) return;
     if (header.name.starts_with(kHere)) header.name.erase(0, kHere.size());
-    if (header.type != kTarFile) {
-      fail(ErrorCode::unsupported,
-           "member {} is no plain file: a collection has containers alone, as 'tar -H posix -cf FILE *.kvz' makes one",
-           quoted(header.name));
+    if (const auto problem = problem_of(header)) {
+      go_past(*problem);
+      return skip(header.bytes, header.name);
     }
-    if (!is_base_name(header.name)) {
-      fail(ErrorCode::unsupported, "member {}: not the name of a file in one folder, in UTF-8", quoted(header.name));
-    }
-    if (!names_.insert(header.name).second) fail(ErrorCode::corrupt, "two members {}", quoted(header.name));
     if (members_.size() >= limits::kCollectionMembers) {
       fail(ErrorCode::limit, "more than {} members in a collection", limits::kCollectionMembers);
     }
@@ -114,10 +113,32 @@ class CollectionScan {
     skip(header.bytes, header.name);
     Bytes first(std::min<std::uint64_t>(kPreludeBytes, header.bytes));
     file_.read_at(members_.back().begin, first);
-    if (!begins_container(first)) fail(ErrorCode::unsupported, "member {} is no container", quoted(header.name));
+    if (begins_container(first)) return;
+    go_past(Error(ErrorCode::unsupported, fmt::format("member {} is no container", quoted(header.name))));
+  }
+
+  std::optional<Error> problem_of(const TarHeader& header) {
+    const std::string name = quoted(header.name);
+    constexpr std::string_view kMade = "a collection has containers alone, as 'tar -H posix -cf FILE *.kvz' makes one";
+    if (header.type != kTarFile) {
+      return Error(ErrorCode::unsupported, fmt::format("member {} is no plain file: {}", name, kMade));
+    }
+    if (!is_base_name(header.name)) {
+      return Error(ErrorCode::unsupported,
+                   fmt::format("member {}: not the name of a file in one folder, in UTF-8", name));
+    }
+    if (!names_.insert(header.name).second) return Error(ErrorCode::corrupt, fmt::format("two members {}", name));
+    return {};
+  }
+
+  void go_past(const Error& problem) {
+    if (!salvages_) throw problem;
+    if (!problem_) problem_ = problem;
   }
 
   const InputFile& file_;
+  bool salvages_;
+  std::optional<Error> problem_;
   std::uint64_t at_ = 0;
   std::optional<PaxFields> pax_;
   std::set<std::string> names_;
@@ -155,14 +176,28 @@ bool begins_collection(const InputFile& file) {
   return begins_collection(first);
 }
 
-bool is_collection(const std::string& path) {
+namespace {
+
+/// Of a regular file; a look does not make it an input, whose permissions outputs have.
+bool begins(const std::string& path, const std::function<bool(InputStream&)>& as_wanted) {
   std::error_code ignored;
   if (!std::filesystem::is_regular_file(path, ignored)) return false;
-  // A look does not make it an input, whose permissions outputs have.
   const FileDescriptor fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
   if (fd.get() < 0) return false;
   InputStream stream(fd.get(), path);
-  return is_tar(stream.peek(kTarBlock)) && begins_collection(stream.peek(kBeforeContainer + kPreludeBytes));
+  return as_wanted(stream);
+}
+
+}  // namespace
+
+bool is_archive(const std::string& path) {
+  return begins(path, [](InputStream& stream) { return is_tar(stream.peek(kTarBlock)); });
+}
+
+bool is_collection(const std::string& path) {
+  return begins(path, [](InputStream& stream) {
+    return is_tar(stream.peek(kTarBlock)) && begins_collection(stream.peek(kBeforeContainer + kPreludeBytes));
+  });
 }
 
 std::vector<CollectionMember> read_collection(const InputFile& file) {
@@ -170,10 +205,11 @@ std::vector<CollectionMember> read_collection(const InputFile& file) {
 }
 
 CutCollection salvage_collection(const InputFile& file) {
-  CollectionScan scan(file);
+  CollectionScan scan(file, true);
   CutCollection out;
   try {
     out.members = scan.members();
+    out.why = scan.problem();
   } catch (const Error& error) {
     if (error.code() == ErrorCode::io) throw;
     out.why = error;

@@ -26,13 +26,15 @@ bool begins_collection(ByteView first);
 bool begins_collection(const InputFile& file);
 /// The same of a regular file of this name.
 bool is_collection(const std::string& path);
+/// The same of any tar archive, as one is whose first container is damaged.
+bool is_archive(const std::string& path);
 /// In their order, each a container's bytes inside the file, under a name of its own that a base can have.
 std::vector<CollectionMember> read_collection(const InputFile& file);
 /// Of a collection that may be cut or damaged: what the headers up to there tell of. Of a last member that is cut,
 /// `bytes` are those that are there.
 struct CutCollection {
   std::vector<CollectionMember> members;
-  std::optional<Error> why;  // what ended it; nothing where it is whole
+  std::optional<Error> why;  // what ended it, or is wrong with its first member that is no container; nothing else
 };
 CutCollection salvage_collection(const InputFile& file);
 /// FILE/NAME of each.

@@ -176,7 +176,7 @@ int recover(const RecoverArguments& o) {
   if (!o.out.empty() && !o.folder.empty()) throw UsageError("-o and --output-dir: choose one");
   if (o.json && is_standard_output(o.out)) throw UsageError("--json and an output of - would both be standard output");
   if (o.json || is_standard_output(o.out)) keep_progress_apart();
-  if (!is_collection(o.in)) return recover_file(o);
+  if (!is_archive(o.in)) return recover_file(o);
   if (!o.out.empty()) require_no_collection(o.in);
   return recover_collection(o);
 }

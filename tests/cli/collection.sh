@@ -148,6 +148,20 @@ sed -n 2p stdout >line
 grep -qE '"lost":[1-9][0-9]*,' line
 sed -n 3p stdout >line
 grep -q '^{"file":"cut.tar","error":"cut.tar: ' line
+# Of one whose members' first bytes are damaged, too, and past what is no container.
+mkdir harmed
+kvzip compress -q -1 a.safetensors b.safetensors --output-dir harmed
+echo text >harmed/c.txt
+tar -C harmed -H posix -cf harmed.tar a.safetensors.kvz c.txt b.safetensors.kvz
+at=$(LC_ALL=C grep -aboF KVZ harmed.tar | LC_ALL=C sed -n '1s/:.*//p') # behind the first byte of a container
+printf '\377' | dd of=harmed.tar bs=1 seek="$at" conv=notrunc status=none
+expect_status 4 kvzip recover harmed.tar --output-dir mended
+expect_in stderr "the first 32 bytes are damaged"
+expect_in stderr "harmed.tar: member 'a.safetensors.kvz' is no container"
+for name in a b; do
+  kvzip decompress -q mended/$name.safetensors.kvz -o mended/$name.safetensors
+  expect_status 0 kvzip compare $name.safetensors mended/$name.safetensors --max-abs 0
+done
 expect_status 0 kvzip recover cut.tar/a.safetensors.kvz -o saved.npz
 expect_status 0 kvzip compare a.safetensors saved.npz --max-abs 0
 expect_status 3 kvzip recover cut.tar/b.safetensors.kvz -o cut-b.npz
