@@ -28,7 +28,7 @@ struct KvzDamage {
   std::vector<TensorInfo> tensors;  // of the dump
   std::vector<KvzHole> holes;       // in the order of the file
   std::vector<std::string> others;  // what else is wrong with the file; no value is lost by it
-  bool followed = false;  // by another container, of which nothing was read; also among `others`
+  bool followed = false;            // by another container, of which nothing was read; also among `others`
   std::uint64_t values = 0, lost = 0;
   std::optional<KvzBase> base{};  // whose first tokens come before these; of them nothing is read
   std::uint64_t base_values = 0;  // of these tokens; not among `values`
